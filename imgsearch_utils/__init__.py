@@ -1,0 +1,3 @@
+"""Teach an image search engine what you mean by "similar"."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,132 @@
+"""A study's settings: one YAML file in ``configs/``, read, checked and compared."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageSettings(_Settings):
+    """Where the pictures are, and how many of each class take part."""
+
+    source: str  # "synthetic_houses", or a folder: absolute, or below datasets/ or IMGSEARCH_DATA
+    per_class: Count | None = None  # a balanced sample of each class; all when absent
+    class_columns: tuple[str, ...] | None = None  # coarse to fine; all of labels.csv's when absent
+    vectors: str | None = None  # a .npy in the source folder instead of pictures, in labels.csv's order
+
+
+class HeadSettings(_Settings):
+    """The Siamese head and how it is trained; the names are registered in ``siamese``."""
+
+    head: str = "residual"
+    loss: str = "graded_mse"
+    hidden: Count = 256
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    epochs: Count = 20
+    batch_size: Count = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    similar_weight: Annotated[float, Field(gt=0)] = 3.0  # the weight of a grade-3 pair in the loss
+
+
+class IndexSettings(_Settings):
+    """One index: build arguments apart from the query arguments that are swept."""
+
+    name: str
+    build: dict[str, Any] = {}
+    query: dict[str, list[Any]] = {}
+
+
+class Study(_Settings):
+    """Everything that decides a run's labels, models, metrics and figures."""
+
+    study: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    images: ImageSettings
+    encoder: str = "efficientnet_lite0"
+    oracle: Literal["rubric", "hierarchy", "replay", "person"] = "person"
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: Count = 4
+    asked_per_round: Count = 120
+    zeros_per_round: Annotated[int, Field(ge=0)] = 360
+    dev_share: Share = 0.2
+    test_share: Share = 0.2
+    dev_asked: Count = 200
+    test_asked: Count = 300
+    duplicate_cosine: Annotated[float, Field(gt=0, le=1)] = 0.98
+    strategy: str = "uncertainty"
+    max_per_image: Count = 4  # pairs of one round that one image may be part of
+    head: HeadSettings = HeadSettings()
+    indexes: tuple[IndexSettings, ...] = ()
+
+    @field_validator("test_share")
+    @classmethod
+    def _leave_training_images(cls, value, info):
+        if value + info.data.get("dev_share", 0) > 0.8:
+            raise ValueError("dev_share + test_share must leave at least 0.2 for training")
+        return value
+
+
+def nearest(name: str, choices) -> str:
+    """" Did you mean X?" for the choice nearest to `name`, or the list of choices."""
+    close = difflib.get_close_matches(str(name), [str(choice) for choice in choices], n=1)
+    return f"Did you mean {close[0]}?" if close else f"Choose from: {', '.join(map(str, choices))}."
+
+
+def _explain(error: ValidationError, path: str) -> str:
+    problem = error.errors()[0]
+    where = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        model = Study
+        for part in problem["loc"][:-1]:
+            model = {"images": ImageSettings, "head": HeadSettings, "indexes": IndexSettings}.get(part, model)
+        return f"{path}: no setting is called {where}. {nearest(problem['loc'][-1], model.model_fields)}"
+    got = f", got {problem['input']!r}" if problem["type"] != "missing" else ""
+    return f"{path}: {where}: {problem['msg']}{got}"
+
+
+def parse_study(values: Any, path: str = "study") -> Study:
+    """Check plain values (a YAML mapping) and return the study; one clear line when they are wrong.
+
+    Raises
+    ------
+    ValueError
+        naming the setting, what was expected and what was given.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(_explain(error, path)) from None
+
+
+def read_study(path: Path, overrides: dict[str, Any] | None = None) -> Study:
+    """Read a study's YAML file; `overrides` maps dotted names (``head.epochs``) to values."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    for name, value in (overrides or {}).items():
+        level = values
+        *parents, last = name.split(".")
+        for parent in parents:
+            level = level.setdefault(parent, {})
+        level[last] = value
+    return parse_study(values, str(path))
+
+
+def difference(old: Any, new: Any, at: str = "") -> list[str]:
+    """Lines ``name: old -> new`` for every setting that differs between two plain mappings."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted(old.keys() | new.keys())
+        return [line for n in names for line in difference(old.get(n), new.get(n), f"{at}.{n}" if at else n)]
+    return [] if old == new else [f"{at}: {old} -> {new}"]
