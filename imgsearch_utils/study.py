@@ -76,7 +76,7 @@ class Study(_Settings):
 
 
 def nearest(name: str, choices) -> str:
-    """" Did you mean X?" for the choice nearest to `name`, or the list of choices."""
+    """Return "Did you mean X?" for the choice nearest to `name`, or the list of choices."""
     close = difflib.get_close_matches(str(name), [str(choice) for choice in choices], n=1)
     return f"Did you mean {close[0]}?" if close else f"Choose from: {', '.join(map(str, choices))}."
 
