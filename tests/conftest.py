@@ -1,0 +1,28 @@
+"""Fixtures: the shared real data where it is at hand, and a workspace of one's own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared" / "data"
+
+if SHARED.is_dir():
+    os.environ.setdefault("IMGSEARCH_DATA", str(SHARED))
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder that holds house_styles/ and grocery/."""
+    folder = Path(os.environ.get("IMGSEARCH_DATA", SHARED))
+    if not (folder / "house_styles").is_dir():
+        pytest.skip("needs the real data sets: set IMGSEARCH_DATA to the folder that holds house_styles and grocery")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty workspace: data sets and results of this test alone."""
+    monkeypatch.setenv("IMGSEARCH_HOME", str(tmp_path))
+    return tmp_path
