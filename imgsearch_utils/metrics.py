@@ -1,0 +1,252 @@
+"""Numbers for pairs, for rankings and for nearest-neighbour search: arrays and tables in, numbers out."""
+
+from collections.abc import Callable, Sequence
+
+import ir_measures
+import numpy as np
+import pandas as pd
+from sklearn import metrics as sk
+
+SIMILAR = 3
+GAINS = {grade: 2**grade - 1 for grade in range(SIMILAR + 1)}
+
+
+def _two_classes(measure: Callable, similar: np.ndarray, score: np.ndarray) -> float:
+    return float(measure(similar, score)) if 0 < similar.sum() < len(similar) else float("nan")
+
+
+def _similar(grades: np.ndarray) -> np.ndarray:
+    grades = np.asarray(grades, dtype=float)
+    if not np.isin(grades, list(GAINS)).all():
+        odd = grades[~np.isin(grades, list(GAINS))][0]
+        raise ValueError(f"grades must be 0, 1, 2 or 3, got {odd:g}; drop pairs that were not asked yet")
+    return grades == SIMILAR
+
+
+def expected_calibration_error(similar: np.ndarray, p_similar: np.ndarray, bins: int = 10) -> float:
+    """Mean distance of the predicted from the observed share in equally wide bins (Naeini et al., AAAI 2015).
+
+    similar : (n,) bool
+    p_similar : (n,) probabilities
+    """
+    place = np.minimum((np.asarray(p_similar) * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, weights=np.asarray(p_similar) - np.asarray(similar), minlength=bins)
+    return float(np.abs(gaps).sum() / len(place)) if len(place) else float("nan")
+
+
+def pair_metrics(
+    grades: np.ndarray,
+    score: np.ndarray,
+    p_similar: np.ndarray | None = None,
+    threshold: float | None = None,
+    same_class: np.ndarray | None = None,
+) -> dict[str, float]:
+    """How well a score finds the pairs of grade 3.
+
+    Parameters
+    ----------
+    grades : (n,) 0..3
+    score : (n,) larger for more similar
+    p_similar : (n,) calibrated P(grade 3); with it ece is given, and with a threshold the figures of a decision
+    threshold : p_similar at or above it is called similar
+    same_class : (n,) bool; with it the ranking is measured on same-class pairs too
+
+    Returns
+    -------
+    dict
+        n, n_similar, roc_auc, ap (and same_class_...), ece, accuracy, precision, recall, f1;
+        NaN where only one class of pairs is there.
+
+    Raises
+    ------
+    ValueError
+        for a grade outside 0..3, or arrays of different lengths.
+    """
+    similar, score = _similar(grades), np.asarray(score, dtype=float)
+    given = {"score": score, "p_similar": p_similar, "same_class": same_class}
+    for name, values in given.items():
+        if values is not None and len(values) != len(similar):
+            raise ValueError(f"{name} must have one value for each of the {len(similar)} grades, got {len(values)}")
+    found = {"n": len(similar), "n_similar": int(similar.sum())}
+    sides = {"": np.ones(len(similar), bool)}
+    if same_class is not None:
+        sides["same_class_"] = np.asarray(same_class, bool)
+    for prefix, side in sides.items():
+        found[f"{prefix}roc_auc"] = _two_classes(sk.roc_auc_score, similar[side], score[side])
+        found[f"{prefix}ap"] = _two_classes(sk.average_precision_score, similar[side], score[side])
+    if p_similar is not None:
+        found["ece"] = expected_calibration_error(similar, p_similar)
+    if p_similar is not None and threshold is not None:
+        found |= decision_metrics(similar, np.asarray(p_similar) >= threshold)
+    return found
+
+
+def decision_metrics(similar: np.ndarray, said: np.ndarray) -> dict[str, float]:
+    """Accuracy, precision, recall and F1 of saying "similar"; F1 is 0 where no pair was found.
+
+    similar, said : (n,) bool
+    """
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(similar, said, average="binary", zero_division=0)
+    return {
+        "accuracy": float(np.mean(similar == said)) if len(similar) else float("nan"),
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(f1),
+    }
+
+
+def trivial_baselines(grades: np.ndarray, same_class: np.ndarray) -> pd.DataFrame:
+    """What needs no model: rows always-yes, always-no, same-class; columns accuracy, precision, recall, f1."""
+    similar = _similar(grades)
+    said = {
+        "always-yes": np.ones(len(similar), bool),
+        "always-no": np.zeros(len(similar), bool),
+        "same-class": np.asarray(same_class, bool),
+    }
+    return pd.DataFrame({name: decision_metrics(similar, answer) for name, answer in said.items()}).T
+
+
+def bootstrap_difference(
+    metric: Callable,
+    grades: np.ndarray,
+    score_a: np.ndarray,
+    score_b: np.ndarray,
+    groups1: np.ndarray,
+    groups2: np.ndarray,
+    n: int = 1000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """metric(a) - metric(b) with a 95 % interval, by a paired bootstrap over image groups.
+
+    Groups of images are drawn with replacement; a pair weighs the product of its two groups' counts, so pairs that
+    share an image stay together (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1, 2007; for
+    pairs of one population: Davezies et al., Annals of Statistics 49, 2021). It errs on the wide side.
+
+    Parameters
+    ----------
+    metric : called as metric(similar, score, sample_weight=...), e.g. sklearn's roc_auc_score
+    grades, score_a, score_b : (n_pairs,)
+    groups1, groups2 : (n_pairs,) group of the pair's first and second image
+
+    Returns
+    -------
+    dict
+        difference (of the pairs as they are), mean, low, high (2.5 and 97.5 %), share_above_zero; all NaN where
+        the pairs are of one class only.
+    """
+    similar, a, b = _similar(grades), np.asarray(score_a), np.asarray(score_b)
+    names = ("difference", "mean", "low", "high", "share_above_zero")
+    if not 0 < similar.sum() < len(similar):
+        return dict.fromkeys(names, float("nan"))
+    groups, places = np.unique(np.concatenate([groups1, groups2]), return_inverse=True)
+    first, second = places[: len(similar)], places[len(similar) :]
+    rng, gains = np.random.default_rng(seed), []
+    for _ in range(n):
+        counts = np.bincount(rng.integers(len(groups), size=len(groups)), minlength=len(groups))
+        weight = counts[first] * counts[second]
+        kept = weight > 0
+        if len(np.unique(similar[kept])) == 2:  # a draw without both classes says nothing
+            gains.append(
+                metric(similar[kept], a[kept], sample_weight=weight[kept])
+                - metric(similar[kept], b[kept], sample_weight=weight[kept])
+            )
+    if not gains:
+        return dict.fromkeys(names, float("nan"))
+    low, high = np.quantile(gains, [0.025, 0.975])
+    values = (metric(similar, a) - metric(similar, b), np.mean(gains), low, high, np.mean(np.array(gains) > 0))
+    return {name: float(value) for name, value in zip(names, values)}
+
+
+def _ranked(run: pd.DataFrame) -> pd.DataFrame:
+    """Best first, equal scores by name; the score becomes -rank, so that no library breaks ties in its own way."""
+    if run.duplicated(["query", "image"]).any():
+        twice = run[run.duplicated(["query", "image"])].iloc[0]
+        raise ValueError(f"run must name an image once for a query, got {twice['image']} twice for {twice['query']}")
+    if run["score"].isna().any():
+        query = run["query"][run["score"].isna()].iloc[0]
+        raise ValueError(f"run must have a score in every row, got NaN for query {query}")
+    run = run.sort_values(["query", "score", "image"], ascending=[True, False, True])
+    return run.assign(rank=run.groupby("query").cumcount())
+
+
+def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int]) -> pd.DataFrame:
+    """P@k, nDCG@k, judged@k and AP of every query, by ir-measures on the condensed list.
+
+    Unjudged results are taken out of the list before anything is counted, never read as grade 0 (the condensed list:
+    Sakai, SIGIR 2007); judged@k, the share of judged among the first k of the list as it was, says how much that
+    was. Equal scores are ordered by image name. Relevant means grade 3.
+
+    - P@k: relevant among the first k judged, divided by k or by the number of judged results where fewer were found.
+    - nDCG@k: gain 2^grade - 1, discount log2(rank + 1), ideal over all judged of the query (``exp-log2``: Burges et
+      al., ICML 2005). ir-measures computes its own ``exp-log2`` by a Perl script rounded to five digits, so its
+      ``log2`` form is used with these gains, which is the same formula.
+    - AP: divided by the number of relevant judged of the query, found or not.
+
+    Parameters
+    ----------
+    run : columns query, image, score; one query's own image should not be in its list
+    grades : columns query, image, grade (0..3); a query without any is left out
+
+    Returns
+    -------
+    DataFrame
+        one row a query: query, n_judged, n_relevant, then P@k, nDCG@k, judged@k for each k, and AP.
+        NaN where undefined: P@k without judged results, AP without relevant, nDCG with all grades 0.
+    """
+    if grades.duplicated(["query", "image"]).any():
+        twice = grades[grades.duplicated(["query", "image"])].iloc[0]
+        raise ValueError(f"grades must be one a pair, got two for query {twice['query']}, image {twice['image']}")
+    judged = grades.assign(relevance=grades["grade"].astype(int), relevant=_similar(grades["grade"]))
+    ranked = _ranked(run[run["query"].isin(judged["query"])])
+    condensed = ranked.merge(judged, on=["query", "image"]).assign(score=lambda rows: -rows["rank"].astype(float))
+
+    table = judged.groupby("query").agg(n_judged=("image", "size"), n_relevant=("relevant", "sum"))
+    measures = {"AP": ir_measures.AP(rel=SIMILAR)}
+    for cut in k:
+        measures |= {f"P@{cut}": ir_measures.P(rel=SIMILAR) @ cut, f"nDCG@{cut}": ir_measures.nDCG(gains=GAINS) @ cut}
+    columns = {"query": "query_id", "image": "doc_id"}
+    lists = condensed[["query", "image", "score"]].rename(columns=columns)
+    values = ir_measures.iter_calc(measures.values(), judged.rename(columns=columns), lists)
+    found = {(value.query_id, value.measure): value.value for value in values}
+    for name, measure in measures.items():
+        table[name] = [found.get((query, measure), 0.0) for query in table.index]
+
+    n_found = condensed.groupby("query").size().reindex(table.index, fill_value=0)
+    for cut in k:
+        table[f"P@{cut}"] *= cut / n_found.clip(upper=cut).where(n_found > 0)
+        table[f"nDCG@{cut}"] = table[f"nDCG@{cut}"].where(judged.groupby("query")["grade"].max() > 0)
+        first = ranked[ranked["rank"] < cut].merge(judged, on=["query", "image"], how="left")
+        table[f"judged@{cut}"] = first.groupby("query")["grade"].agg(lambda grade: grade.notna().mean())
+    table["AP"] = table["AP"].where(table["n_relevant"] > 0)
+    order = [f"{name}@{cut}" for name in ("P", "nDCG", "judged") for cut in k]
+    return table[["n_judged", "n_relevant", *order, "AP"]].reset_index()
+
+
+def recall_at_k(found_distances: np.ndarray, true_distances: np.ndarray, k: int, slack: float = 1e-6) -> float:
+    """Share of the k results at most as far as the true k-th neighbour, so that ties count for either of the tied.
+
+    The definition of ann-benchmarks (Aumueller, Bernhardsson & Faithfull, Information Systems 87, 2020).
+
+    Parameters
+    ----------
+    found_distances : (n_queries, >= k) of distinct results, best first; NaN where fewer than k were found
+    true_distances : (n_queries, >= k) of the exact neighbours, ascending
+    slack : what rounding may add to a distance
+    """
+    for name, distances in (("found_distances", found_distances), ("true_distances", true_distances)):
+        if np.ndim(distances) != 2 or np.shape(distances)[1] < k:
+            raise ValueError(f"{name} must be (n_queries, at least k = {k}), got {np.shape(distances)}")
+    return float(np.mean(found_distances[:, :k] <= true_distances[:, k - 1, None] + slack))
+
+
+def class_confusion(query_classes: Sequence[str], found_classes: Sequence[Sequence[str]]) -> pd.DataFrame:
+    """Of the results for queries of a class (row), the share that is of each class (column).
+
+    query_classes : (n_queries,)
+    found_classes : (n_queries, k)
+    """
+    found = np.asarray(found_classes)
+    asked = np.repeat(np.asarray(query_classes), found.shape[1])
+    return pd.crosstab(
+        pd.Series(asked, name="query class"), pd.Series(found.ravel(), name="result class"), normalize="index"
+    )
