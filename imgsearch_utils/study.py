@@ -36,6 +36,10 @@ class HeadSettings(_Settings):
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     similar_weight: Annotated[float, Field(gt=0)] = 3.0  # the weight of a grade-3 pair in the loss
+    members: Count = 1  # heads trained side by side; the cosine is the mean of theirs
+    centre: bool = True  # normalise, subtract the training images' mean, normalise again
+    margin: Annotated[float, Field(gt=0)] = 0.5  # of the contrastive and triplet losses
+    drift: Annotated[float, Field(ge=0)] = 1e-3  # what the linear head pays for leaving identity
 
 
 class IndexSettings(_Settings):

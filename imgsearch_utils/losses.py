@@ -1,0 +1,135 @@
+"""Losses on graded pairs, by name; and the small registry that heads, losses and strategies share."""
+
+import torch
+from pytorch_metric_learning import distances
+from pytorch_metric_learning import losses as pml
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from imgsearch_utils.study import HeadSettings, nearest
+
+
+class Registry(dict):
+    """Names -> things. ``@registry.register("name")`` adds one; ``registry.find("name")`` returns it or refuses."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind = kind
+
+    def register(self, name: str):
+        """Return a decorator that stores what it decorates under `name`; a name given twice raises ValueError."""
+
+        def add(thing):
+            if name in self:
+                raise ValueError(f"the {self.kind} {name} is registered already; choose another name")
+            self[name] = thing
+            return thing
+
+        return add
+
+    def find(self, name: str):
+        """Return what is registered under `name`; ValueError with the nearest name otherwise."""
+        if name not in self:
+            raise ValueError(f"no {self.kind} is called {name}. {nearest(name, self)}")
+        return self[name]
+
+
+#: name -> builder(settings) of a module: (unit embeddings (m, e), rows i (n,), rows j (n,), grades (n,)) -> loss ()
+LOSSES = Registry("loss")
+TARGETS = (0.0, 0.35, 0.65, 1.0)  # the cosine that graded_mse wants for each grade
+
+
+def _cosines(embeddings, i, j):
+    return (embeddings[i] * embeddings[j]).sum(1)
+
+
+def _weights(grades, settings):
+    return torch.where(grades == 3, settings.similar_weight, 1.0)
+
+
+class _Loss(torch.nn.Module):
+    def __init__(self, settings: HeadSettings):
+        super().__init__()
+        self.settings = settings
+
+
+@LOSSES.register("graded_mse")
+class GradedMSE(_Loss):
+    """Squared distance of the cosine to its grade's target (`TARGETS`); grade 3 counts ``similar_weight`` times."""
+
+    def forward(self, embeddings, i, j, grades):
+        targets = torch.tensor(TARGETS, dtype=embeddings.dtype)[grades]
+        weights = _weights(grades, self.settings)
+        return (weights * (_cosines(embeddings, i, j) - targets) ** 2).sum() / weights.sum()
+
+
+@LOSSES.register("ordinal")
+class Ordinal(_Loss):
+    """Cumulative logits P(grade >= k) = sigmoid(slope cos - cut_k), k = 1..3, fitted with the head (McCullagh 1980)."""
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.log_slope = torch.nn.Parameter(torch.tensor(1.5))
+        self.cuts = torch.nn.Parameter(torch.tensor([0.5, 1.5, 2.5]))
+
+    def forward(self, embeddings, i, j, grades):
+        logits = self.log_slope.exp() * _cosines(embeddings, i, j)[:, None] - self.cuts
+        reached = (grades[:, None] >= torch.arange(1, 4)).to(logits.dtype)
+        weights = _weights(grades, self.settings)
+        losses = binary_cross_entropy_with_logits(logits, reached, reduction="none").mean(1)
+        return (weights * losses).sum() / weights.sum()
+
+
+@LOSSES.register("cosent")
+class CoSENT(_Loss):
+    """Log-sum-exp over all pairs of pairs whose cosines stand in the wrong order of grades (Su 2022), scale 20.
+
+    Mean over the orderable pairs of pairs instead of their sum, so that the batch size does not change the scale.
+    """
+
+    scale = 20.0
+
+    def forward(self, embeddings, i, j, grades):
+        cosines = _cosines(embeddings, i, j)
+        wrong = self.scale * (cosines[None, :] - cosines[:, None])[grades[:, None] > grades[None, :]]
+        return torch.logsumexp(torch.cat([wrong.new_zeros(1), wrong]), 0) / self.scale
+
+
+@LOSSES.register("contrastive")
+class Contrastive(_Loss):
+    """Grade 3 is drawn together, every other grade pushed ``margin`` apart (Hadsell et al. 2006); Euclidean distance.
+
+    The published study's loss: squared distances and squared hinges, on embeddings that are not normalised there.
+    """
+
+    def forward(self, embeddings, i, j, grades):
+        distance = torch.sqrt(((embeddings[i] - embeddings[j]) ** 2).sum(1) + 1e-12)
+        hinge = torch.relu(self.settings.margin - distance)
+        weights = _weights(grades, self.settings)
+        return (weights * torch.where(grades == 3, distance, hinge) ** 2).sum() / weights.sum()
+
+
+@LOSSES.register("triplet")
+class Triplet(_Loss):
+    """Triplet margin on the cosine, semi-hard mining (Schroff et al. 2015), over labelled pairs that share an image.
+
+    A triplet is (anchor, positive, negative) with grade(anchor, positive) > grade(anchor, negative). It counts while
+    the negative is farther than the positive, but by less than the margin; where a batch has no semi-hard triplet,
+    all that break the margin count.
+    """
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.loss = pml.TripletMarginLoss(margin=settings.margin, distance=distances.CosineSimilarity())
+
+    def forward(self, embeddings, i, j, grades):
+        anchor, other, grade = torch.cat([i, j]), torch.cat([j, i]), torch.cat([grades, grades])
+        first, second = torch.nonzero(
+            (anchor[:, None] == anchor[None, :]) & (grade[:, None] > grade[None, :]), as_tuple=True
+        )
+        a, p, n = anchor[first], other[first], other[second]
+        gap = _cosines(embeddings, a, p) - _cosines(embeddings, a, n)
+        semi_hard = (gap > 0) & (gap < self.loss.margin)
+        chosen = semi_hard if semi_hard.any() else gap < self.loss.margin
+        if not chosen.any():
+            return embeddings.sum() * 0
+        return self.loss(embeddings, torch.arange(len(embeddings)), (a[chosen], p[chosen], n[chosen]))
