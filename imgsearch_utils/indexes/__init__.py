@@ -1,0 +1,30 @@
+"""Nearest-neighbour indexes by name: build arguments apart from query arguments, one contract for all."""
+
+from . import with_annoy, with_faiss, with_torch  # noqa: F401  each registers its indexes
+from .base import (
+    INDEXES,
+    Index,
+    IndexFileError,
+    MissingPackage,
+    arguments_of,
+    check_arguments,
+    find,
+    fingerprint,
+    load,
+    normalised,
+    register,
+)
+
+__all__ = [
+    "INDEXES",
+    "Index",
+    "IndexFileError",
+    "MissingPackage",
+    "arguments_of",
+    "check_arguments",
+    "find",
+    "fingerprint",
+    "load",
+    "normalised",
+    "register",
+]

@@ -1,0 +1,192 @@
+"""What every index does the same way: arguments, checks, files, the registry of names."""
+
+import hashlib
+import importlib
+import inspect
+import json
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from ..study import nearest
+
+
+class MissingPackage(ImportError):
+    """An index's optional library is not installed; the message holds the line that installs it."""
+
+
+class IndexFileError(ValueError):
+    """A saved index is corrupt, cut off, foreign, or was made of other vectors."""
+
+
+def need(module: str, extra: str):
+    """Import an optional library, or say how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPackage(f'{module} is not installed: pip install "imgsearch-utils[{extra}]"') from error
+
+
+def fingerprint(vectors: np.ndarray) -> str:
+    """sha256 of the vectors' bytes, as written beside a saved index."""
+    return hashlib.sha256(np.ascontiguousarray(vectors, np.float32)).hexdigest()
+
+
+def normalised(vectors: np.ndarray) -> np.ndarray:
+    """A float32 copy of (n, d) vectors, each of length 1; a zero vector stays zero."""
+    vectors = np.asarray(vectors, np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+class Index:
+    """A nearest-neighbour index by cosine: subclasses give ``_build``, ``_search``, ``_write`` and ``_read``.
+
+    The caller normalises the vectors (``normalised``); ``build`` refuses others. Ids are the vectors' row numbers;
+    added vectors get the next ones. ``_build`` and ``_search`` name their arguments with defaults, which are all the
+    arguments that the index takes: anything else is refused. With cosine, inner product and Euclidean distance rank
+    unit vectors alike, so each library uses what it does best.
+    """
+
+    name: ClassVar[str]
+    library: ClassVar[str]  # the distribution that does the work
+    default_sweep: ClassVar[dict[str, list]] = {}
+
+    count: int
+    dim: int
+    build_arguments: dict[str, Any]
+    sha256: str
+
+    def build(self, vectors: np.ndarray, **arguments) -> Self:
+        """Index the vectors, (n, d) float32 of length 1; building again replaces what was there.
+
+        Raises
+        ------
+        ValueError
+            for another shape, NaN, lengths other than 1, or an unknown argument (naming the nearest).
+        MissingPackage
+            when the library is not installed.
+        """
+        check_arguments(self.name, "build", arguments)
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        if vectors.ndim != 2 or not len(vectors):
+            raise ValueError(f"vectors must be (n, d) with n > 0, got {vectors.shape}; wrap one vector as x[None]")
+        lengths = np.linalg.norm(vectors, axis=1)
+        if not np.abs(lengths - 1).max() < 1e-3:  # NaN too
+            row = int(np.argmax(~(np.abs(lengths - 1) < 1e-3)))
+            raise ValueError(f"vectors must have length 1, row {row} has {lengths[row]:.4g}; use indexes.normalised")
+        self.count, self.dim = vectors.shape
+        self.build_arguments, self.sha256 = arguments, fingerprint(vectors)
+        self._build(vectors, **arguments)
+        return self
+
+    def query(self, queries: np.ndarray, k: int, **arguments) -> np.ndarray:
+        """The k nearest of each query, best first.
+
+        queries : (n_queries, d) float32
+        Returns (n_queries, k) int64 ids; -1 where the index found fewer than k.
+        """
+        if arguments:
+            check_arguments(self.name, "query", arguments)
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise ValueError(f"queries must be (n_queries, {self.dim}), got {queries.shape}")
+        if not 0 < k <= self.count:
+            raise ValueError(f"k must be 1 to {self.count}, the number of indexed vectors, got {k}")
+        return self._search(queries, k, **arguments)
+
+    def save(self, path: Path) -> None:
+        """Write the index to `path`, and what it is to ``<path>.json``."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._write(path)
+        about = {"index": self.name, "library": self.library_version()}
+        about |= {"dim": self.dim, "count": self.count, "build": self.build_arguments}
+        about |= {"vectors_sha256": self.sha256, "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        _about(path).write_text(json.dumps(about, indent=1) + "\n")
+
+    def library_version(self) -> str:
+        """The library and its version, as written beside saved files."""
+        return f"{self.library} {version(self.library)}"
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of the vectors alone, as float32: what a size is compared with."""
+        return self.count * self.dim * 4
+
+
+INDEXES: dict[str, type[Index]] = {}
+
+
+def register(name: str):
+    """Class decorator: make the index known by this name; a name that is taken raises."""
+
+    def add(kind: type[Index]) -> type[Index]:
+        if name in INDEXES:
+            raise ValueError(f"index {name} is registered already, by {INDEXES[name].__qualname__}")
+        kind.name, INDEXES[name] = name, kind
+        return kind
+
+    return add
+
+
+@cache
+def arguments_of(name: str, verb: str) -> dict[str, Any]:
+    """Name -> default of what an index's build or query takes; unknown index names are refused."""
+    method = {"build": find(name)._build, "query": find(name)._search}[verb]
+    return {p.name: p.default for p in inspect.signature(method).parameters.values() if p.default is not p.empty}
+
+
+def check_arguments(name: str, verb: str, arguments) -> None:
+    """Refuse an argument that the index's build or query does not take, with the nearest that it does."""
+    known = arguments_of(name, verb)
+    for argument in arguments:
+        if argument not in known:
+            advice = nearest(argument, known) if known else "It takes none."
+            raise ValueError(f"{name} has no {verb} argument {argument}. {advice}")
+
+
+def find(name: str) -> type[Index]:
+    """The index class of this name, or a ValueError with the nearest name."""
+    if name not in INDEXES:
+        raise ValueError(f"no index is called {name}. {nearest(name, INDEXES)}")
+    return INDEXES[name]
+
+
+def _about(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def load(path: Path, vectors: np.ndarray | None = None) -> Index:
+    """Read a saved index; with `vectors` given, only if it was made of exactly these.
+
+    Raises
+    ------
+    IndexFileError
+        one line: a file or its description is missing, corrupt, cut off, foreign, or of other vectors.
+    """
+    path = Path(path)
+    again = "build the index again"
+    if not path.is_file() or not _about(path).is_file():
+        gone = path if not path.is_file() else _about(path)
+        raise IndexFileError(f"{gone} does not exist: an index is two files, X and X.json; {again}")
+    try:
+        about = json.loads(_about(path).read_text())
+        index = find(about["index"])()
+        index.count, index.dim = about["count"], about["dim"]
+        index.build_arguments, index.sha256 = about["build"], about["vectors_sha256"]
+        expected = about["file_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise IndexFileError(f"{_about(path)} does not describe an index ({error}); {again}") from None
+    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise IndexFileError(f"{path} is corrupt, cut off or not the file that {path.name}.json describes; {again}")
+    if vectors is not None and (np.shape(vectors), fingerprint(vectors)) != ((index.count, index.dim), index.sha256):
+        made = f"{index.count} x {index.dim} vectors, not of these {np.shape(vectors)}"
+        raise IndexFileError(f"{path} was made of other vectors: of {made}; {again}")
+    try:
+        index._read(path)
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = f"{about['library']} wrote it; reading it here: {' '.join(str(error).split())[:200]}"
+        raise IndexFileError(f"{path} cannot be read: {reason}; {again}") from None
+    return index

@@ -1,0 +1,39 @@
+"""Annoy: a forest of random projection trees."""
+
+import numpy as np
+
+from .base import Index, need, register
+
+
+@register("annoy")
+class Annoy(Index):
+    """Annoy (Bernhardsson): `trees` trees, split by angle or dot product; `search_k` nodes are looked at.
+
+    It cannot add to or delete from a built forest. Given 0, search_k is trees * k.
+    """
+
+    library = "annoy"
+    default_sweep = {"search_k": [100, 400, 1600, 6400, 25600]}
+
+    def _build(self, vectors, trees=50, metric="angular", seed=0):
+        self._forest = need("annoy", "annoy").AnnoyIndex(self.dim, metric)
+        self._forest.set_seed(seed)
+        for row, vector in enumerate(vectors):
+            self._forest.add_item(row, vector)
+        self._forest.build(trees, n_jobs=-1)
+
+    def _search(self, queries, k, search_k=0):
+        found = np.full((len(queries), k), -1, np.int64)
+        for row, query in enumerate(queries):
+            ids = self._forest.get_nns_by_vector(query, k, search_k or -1)
+            found[row, : len(ids)] = ids
+        return found
+
+    def _write(self, path):
+        self._forest.save(str(path))
+
+    def _read(self, path):
+        self._forest = need("annoy", "annoy").AnnoyIndex(self.dim, self.build_arguments.get("metric", "angular"))
+        self._forest.load(str(path))
+        if self._forest.get_n_items() != self.count:
+            raise ValueError(f"it holds {self._forest.get_n_items()} vectors, expected {self.count}")
