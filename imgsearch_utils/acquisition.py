@@ -171,12 +171,11 @@ def choose_pairs(
         audits = len(taken)
         _take(pool, rule, budget - audits, rng, taken, used, max_per_image)
     i, j = np.array(list(taken), dtype=np.int64).reshape(-1, 2).T
-    first, second = np.minimum(pool.names[i], pool.names[j]), np.maximum(pool.names[i], pool.names[j])
     cosine = pair_cosines(pool.unit, i, j)
     audit = np.arange(len(i)) < (audits if len(i) else 0)
     return pd.DataFrame({
-        "image1": first,
-        "image2": second,
+        "image1": pool.names[i],  # i < j, and names are sorted within a class
+        "image2": pool.names[j],
         "score": cosine,
         "p_similar": calibration.predict(cosine)[:, 3] if calibration else np.nan,
         "strategy": np.where(audit, "random", strategy),

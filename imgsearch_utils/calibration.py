@@ -59,7 +59,7 @@ class Calibration:
         """P(grade 0), ..., P(grade 3) of each cosine: (n,) -> (n, 4), rows sum to 1."""
         reached = expit(np.outer(cosine, self.slopes) + self.intercepts)
         nested = np.maximum.accumulate(reached[:, ::-1], axis=1)[:, ::-1]
-        return -np.diff(nested, axis=1, prepend=1.0, append=0.0)
+        return -np.diff(nested, axis=1, prepend=1.0, append=0.0) + 0.0  # no minus zero
 
     def cosine_at_threshold(self) -> float:
         """The cosine whose P(grade 3) is the threshold (+-inf where no cosine reaches it)."""
