@@ -22,14 +22,6 @@ class IndexFileError(ValueError):
     """A saved index is corrupt, cut off, foreign, or was made of other vectors."""
 
 
-def need(module: str, extra: str):
-    """Import an optional library, or say how to install it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingPackage(f'{module} is not installed: pip install "imgsearch-utils[{extra}]"') from error
-
-
 def fingerprint(vectors: np.ndarray) -> str:
     """sha256 of the vectors' bytes, as written beside a saved index."""
     return hashlib.sha256(np.ascontiguousarray(vectors, np.float32)).hexdigest()
@@ -51,7 +43,8 @@ class Index:
     """
 
     name: ClassVar[str]
-    library: ClassVar[str]  # the distribution that does the work
+    module: ClassVar[str]  # the library that does the work
+    extra: ClassVar[str | None] = None  # the package's extra that installs it; None: always installed
     default_sweep: ClassVar[dict[str, list]] = {}
 
     count: int
@@ -106,9 +99,19 @@ class Index:
         about |= {"vectors_sha256": self.sha256, "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         _about(path).write_text(json.dumps(about, indent=1) + "\n")
 
-    def library_version(self) -> str:
+    @classmethod
+    def library(cls):
+        """The library's module; MissingPackage, with the line that installs it, when it is not there."""
+        try:
+            return importlib.import_module(cls.module)
+        except ImportError as error:
+            line = f'pip install "imgsearch-utils[{cls.extra}]"' if cls.extra else f"pip install {cls.module}"
+            raise MissingPackage(f"{cls.name} needs {cls.module}: {line}") from error
+
+    @classmethod
+    def library_version(cls) -> str:
         """The library and its version, as written beside saved files."""
-        return f"{self.library} {version(self.library)}"
+        return f"{cls.module} {getattr(cls.library(), '__version__', None) or version(cls.module)}"
 
     @property
     def vector_bytes(self) -> int:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .base import Index, need, register
+from .base import Index, register
 
 
 @register("annoy")
@@ -12,11 +12,11 @@ class Annoy(Index):
     It cannot add to or delete from a built forest. Given 0, search_k is trees * k.
     """
 
-    library = "annoy"
+    module = "annoy"
     default_sweep = {"search_k": [100, 400, 1600, 6400, 25600]}
 
     def _build(self, vectors, trees=50, metric="angular", seed=0):
-        self._forest = need("annoy", "annoy").AnnoyIndex(self.dim, metric)
+        self._forest = self.library().AnnoyIndex(self.dim, metric)
         self._forest.set_seed(seed)
         for row, vector in enumerate(vectors):
             self._forest.add_item(row, vector)
@@ -33,7 +33,7 @@ class Annoy(Index):
         self._forest.save(str(path))
 
     def _read(self, path):
-        self._forest = need("annoy", "annoy").AnnoyIndex(self.dim, self.build_arguments.get("metric", "angular"))
+        self._forest = self.library().AnnoyIndex(self.dim, self.build_arguments.get("metric", "angular"))
         self._forest.load(str(path))
         if self._forest.get_n_items() != self.count:
             raise ValueError(f"it holds {self._forest.get_n_items()} vectors, expected {self.count}")

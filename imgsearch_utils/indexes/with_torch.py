@@ -11,21 +11,20 @@ BLOCK = 2**24  # scores held at once
 class TorchExact(Index):
     """Exact search by torch; needs nothing beyond torch on a GPU either."""
 
-    library = "torch"
+    module = "torch"
 
     def _build(self, vectors):
-        import torch
-
-        self._torch = torch
+        torch = self.library()
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._vectors = torch.tensor(vectors, device=self._device)
 
     def _search(self, queries, k):
+        torch = self.library()
         rows = max(1, BLOCK // self.count)
-        with self._torch.inference_mode():
-            blocks = self._torch.as_tensor(queries).split(rows)
-            found = [self._torch.topk(block.to(self._device) @ self._vectors.T, k).indices.cpu() for block in blocks]
-        return self._torch.cat(found).numpy()
+        with torch.inference_mode():
+            blocks = torch.as_tensor(queries).split(rows)
+            found = [torch.topk(block.to(self._device) @ self._vectors.T, k).indices.cpu() for block in blocks]
+        return torch.cat(found).numpy()
 
     def _write(self, path):
         with path.open("wb") as file:
