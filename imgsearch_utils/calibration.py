@@ -20,7 +20,7 @@ def _platt(cosine, reached):
     target = np.where(reached, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     x, y = np.tile(cosine, 2)[:, None], np.repeat([1, 0], len(cosine))
     model = LogisticRegression(C=1e4).fit(x, y, sample_weight=np.concatenate([target, 1 - target]))
-    if model.coef_[0, 0] > 0:
+    if model.coef_[0, 0] > 1e-6:
         return float(model.coef_[0, 0]), float(model.intercept_[0])
     return 0.0, float(np.log(target.mean() / (1 - target.mean())))
 
@@ -84,7 +84,7 @@ class Calibration:
 
 
 def best_f1_threshold(p: np.ndarray, similar: np.ndarray) -> float:
-    """Middle of the interval of thresholds on `p` (n,) that gives the best F1 for `similar` (n,) bool.
+    """Middle of the interval of thresholds on `p` (n,), inside (0, 1), that gives the best F1 for `similar` (n,) bool.
 
     Without a similar pair there is no F1: 0.5.
     """

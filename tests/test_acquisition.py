@@ -1,0 +1,122 @@
+"""Every strategy keeps the contract: allowed pairs only, capped, audited, the same by seed, better than a guess."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgsearch_utils import acquisition
+from imgsearch_utils.acquisition import STRATEGIES, automatic_zeros, choose_pairs
+from imgsearch_utils.calibration import Calibration
+from imgsearch_utils.embeddings import Embeddings
+
+CALIBRATION = Calibration((8.0, 7.0, 7.0), (1.0, 0.0, -2.0), 0.3)
+
+
+def make_world(seed, n=60, classes=3):
+    """Images in shuffled order, some in near-duplicate groups, a third of them not for training; some labels."""
+    rng = np.random.default_rng(seed)
+    names = np.array([f"{k:03d}.jpg" for k in rng.permutation(n)])
+    images = pd.DataFrame({
+        "image": names,
+        "kind": rng.choice(list("xyz")[:classes], n),
+        "group": rng.integers(0, max(1, n // 2), n),
+        "side": rng.choice(["train", "train", "dev", "test"], n),
+    })  # fmt: skip
+    embeddings = Embeddings(sorted(names.tolist()), rng.normal(size=(n, 8)).astype(np.float32), {})
+    a, b = rng.choice(names, (2, n // 2 * 2))
+    labelled = pd.DataFrame({"image1": a, "image2": b, "similarity": 1.0})
+    return embeddings, labelled[labelled.image1 != labelled.image2], images
+
+
+def allowed_pairs(images, labelled, class_column):
+    known = set(map(frozenset, zip(labelled.image1, labelled.image2)))
+    rows = [row for row in images.itertuples() if row.side == "train"]
+    return {
+        (min(a.image, b.image), max(a.image, b.image))
+        for k, a in enumerate(rows)
+        for b in rows[:k]
+        if (class_column is None or a.kind == b.kind)
+        and a.group != b.group
+        and frozenset((a.image, b.image)) not in known
+    }
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([None, "kind"]), st.integers(1, 40), st.integers(1, 5))
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_keeps_the_contract(strategy, seed, class_column, budget, cap):
+    embeddings, labelled, images = make_world(seed, n=10 + seed % 60)
+    before = images.copy(), labelled.copy()
+    arguments = (strategy, embeddings, None, CALIBRATION, labelled, images, class_column, budget, cap, seed)
+    chosen = choose_pairs(*arguments)
+    pairs = list(zip(chosen.image1, chosen.image2))
+    allowed = allowed_pairs(images, labelled, class_column)
+    assert len(set(pairs)) == len(pairs) <= budget and set(pairs) <= allowed
+    used = Counter(np.concatenate([chosen.image1, chosen.image2]).tolist())
+    assert max(used.values(), default=0) <= cap
+    if len(pairs) < budget:  # then no allowed pair is left that respects the cap
+        assert not [pair for pair in allowed - set(pairs) if max(used[pair[0]], used[pair[1]]) < cap]
+    else:
+        assert chosen.audit.sum() == round(0.1 * budget)
+    assert (chosen.strategy == np.where(chosen.audit, "random", strategy)).all()
+    pd.testing.assert_frame_equal(chosen, choose_pairs(*arguments))
+    pd.testing.assert_frame_equal(images, before[0])
+    pd.testing.assert_frame_equal(labelled, before[1])
+
+
+@pytest.mark.parametrize("block", [7, 2048])
+def test_uncertainty_takes_the_pairs_nearest_to_the_threshold(monkeypatch, block):
+    monkeypatch.setattr(acquisition, "BLOCK", block)
+    embeddings, labelled, images = make_world(1)
+    chosen = choose_pairs("uncertainty", embeddings, None, CALIBRATION, labelled, images, "kind", 20, 99, 0, 0.0)
+    unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
+    vector = dict(zip(embeddings.names, unit))
+    target = CALIBRATION.cosine_at_threshold()
+    distance = {(a, b): abs(vector[a] @ vector[b] - target) for a, b in allowed_pairs(images, labelled, "kind")}
+    assert set(zip(chosen.image1, chosen.image2)) == set(sorted(distance, key=distance.get)[:20])
+    assert not chosen.audit.any()
+    np.testing.assert_allclose(CALIBRATION.predict(chosen.score)[:, 3], chosen.p_similar)
+
+
+def test_random_is_uniform_over_the_allowed_pairs():
+    embeddings, labelled, images = make_world(5, n=24, classes=2)
+    allowed = allowed_pairs(images, labelled, "kind")
+    counts = Counter()
+    for seed in range(400):
+        chosen = choose_pairs("random", embeddings, None, None, labelled, images, "kind", 5, 99, seed)
+        counts.update(zip(chosen.image1, chosen.image2))
+    expected = 400 * 5 / len(allowed)
+    assert set(counts) == allowed
+    assert sum((counts[pair] - expected) ** 2 / expected for pair in allowed) < 2 * len(allowed)
+
+
+def test_an_unknown_strategy_and_one_that_is_too_early_are_refused():
+    embeddings, labelled, images = make_world(0)
+    rest = (labelled, images, "kind", 5, 2, 0)
+    with pytest.raises(ValueError, match="Did you mean uncertainty?"):
+        choose_pairs("uncertainly", embeddings, None, CALIBRATION, *rest)
+    with pytest.raises(ValueError, match="needs a calibrated head; start with random"):
+        choose_pairs("uncertainty", embeddings, None, None, *rest)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 50))
+def test_automatic_zeros_cross_classes_and_nothing_else(seed, n):
+    _, labelled, images = make_world(seed, n=4 + seed % 40)
+    zeros = automatic_zeros(images, "kind", n, seed, exclude=labelled)
+    pd.testing.assert_frame_equal(zeros, automatic_zeros(images, "kind", n, seed, exclude=labelled))
+    row = {image.image: image for image in images.itertuples()}
+    known = set(map(frozenset, zip(labelled.image1, labelled.image2)))
+
+    def fits(a, b):
+        a, b = row[a], row[b]
+        return a.kind != b.kind and a.side == b.side and a.group != b.group and {a.image, b.image} not in known
+
+    pairs = list(zip(zeros.image1, zeros.image2))
+    possible = {(a, b) for a in row for b in row if a < b and fits(a, b)}
+    assert set(pairs) <= possible and len(set(pairs)) == len(pairs) == min(n, len(possible))
+    assert (zeros.similarity == 0).all()

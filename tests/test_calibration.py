@@ -1,0 +1,116 @@
+"""P(grade) from a cosine: probabilities, monotone, honest; the threshold of best F1; scored pairs."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from imgsearch_utils.calibration import Calibration, best_f1_threshold, expected_calibration_error, score_pairs
+from imgsearch_utils.embeddings import Embeddings
+from imgsearch_utils.siamese import Head
+from imgsearch_utils.study import HeadSettings
+
+
+def sample(seed, n=20_000):
+    """Cosines and grades whose truth is P(grade >= k) = sigmoid(6 cosine - cut_k)."""
+    rng = np.random.default_rng(seed)
+    cosine = rng.uniform(-1, 1, n)
+    reached = 1 / (1 + np.exp(-(6 * cosine[:, None] - np.array([-1.0, 1, 3]))))
+    return cosine, (rng.random((n, 1)) < reached).sum(1), reached
+
+
+def test_recovers_the_truth_and_is_calibrated():
+    cosine, grades, reached = sample(0)
+    fitted = Calibration.fit(cosine, grades)
+    p = fitted.predict(cosine)
+    np.testing.assert_allclose(p[:, 3], reached[:, 2], atol=0.03)
+    np.testing.assert_allclose(p[:, 1:].sum(1), reached[:, 0], atol=0.03)
+    fresh_cosine, fresh_grades, _ = sample(1)
+    assert expected_calibration_error(fitted.predict(fresh_cosine)[:, 3], fresh_grades == 3) < 0.015
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 3)), min_size=1, max_size=40))
+def test_any_pairs_give_monotone_probabilities(pairs):
+    cosine, grades = (np.array(column, float) for column in zip(*pairs))
+    fitted = Calibration.fit(cosine, grades)
+    p = fitted.predict(np.linspace(-1, 1, 101))
+    assert (p >= 0).all() and np.isfinite(p).all()
+    np.testing.assert_allclose(p.sum(1), 1)
+    assert (np.diff(p[:, 3]) >= 0).all()
+    assert 0 < fitted.threshold < 1
+    assert Calibration.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+    if np.isfinite(fitted.cosine_at_threshold()):
+        assert fitted.predict(np.array([fitted.cosine_at_threshold()]))[0, 3] == pytest.approx(fitted.threshold)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 19), st.booleans()), min_size=1, max_size=30))
+def test_no_threshold_has_a_better_f1(pairs):
+    p, similar = np.array([x for x, _ in pairs]) / 20, np.array([y for _, y in pairs])
+    chosen = best_f1_threshold(p, similar)
+    if similar.any():
+        tried = [f1_score(similar, p >= t, zero_division=0) for t in np.linspace(0, 1, 101)]
+        assert f1_score(similar, p >= chosen, zero_division=0) == pytest.approx(max(tried))
+
+
+def test_ece_equals_a_plain_loop():
+    rng = np.random.default_rng(0)
+    p = rng.random(103)
+    similar = rng.random(103) < p**2
+    order, start, expected = np.argsort(p), 0, 0.0
+    for size in [11] * 3 + [10] * 7:
+        part = order[start : start + size]
+        expected += size / 103 * abs(np.mean(p[part]) - np.mean(similar[part]))
+        start += size
+    assert expected_calibration_error(p, similar) == pytest.approx(expected)
+    assert expected_calibration_error(np.array([0.25]), np.array([True])) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("cosine", "grades", "words"),
+    [
+        ([], [], "at least 1"),
+        ([0.1, 0.2], [1], "as many"),
+        ([np.nan], [1], "finite"),
+        ([0.1], [4], "0, 1, 2 or 3"),
+    ],
+)
+def test_refuses_what_cannot_be_fitted(cosine, grades, words):
+    with pytest.raises(ValueError, match=words):
+        Calibration.fit(np.array(cosine), np.array(grades))
+
+
+@pytest.mark.parametrize("values", [{}, {"slopes": [1], "intercepts": [1], "threshold": 0.5}, {"slopes": None}])
+def test_refuses_what_is_no_calibration(values):
+    with pytest.raises(ValueError, match="slopes"):
+        Calibration.from_dict(values)
+
+
+def test_scored_pairs_follow_the_format():
+    rng = np.random.default_rng(0)
+    embeddings = Embeddings(list("abcd"), rng.normal(size=(4, 6)).astype(np.float32), {})
+    head = Head(6, HeadSettings(hidden=4), np.full(6, 0.1))
+    calibration = Calibration.fit(*sample(0, 200)[:2])
+    pairs = pd.DataFrame({"image1": list("abc"), "image2": list("bcd"), "note": list("xyz")}, index=[5, 6, 7])
+    scored = score_pairs(embeddings, head, calibration, pairs)
+    grades = [f"p_grade_{k}" for k in range(4)]
+    assert list(scored) == ["image1", "image2", "note", "score", "p_similar", *grades, "cosine"]
+    assert scored.index.tolist() == [5, 6, 7] and list(pairs) == ["image1", "image2", "note"]
+    vector = dict(zip(embeddings.names, embeddings.vectors))
+    unit = dict(zip(embeddings.names, head.embed(embeddings.vectors)))
+    for row in scored.itertuples():
+        a, b = vector[row.image1], vector[row.image2]
+        assert row.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
+        assert row.score == pytest.approx(unit[row.image1] @ unit[row.image2], abs=1e-5)
+        assert row.p_similar == row.p_grade_3
+    encoder = score_pairs(embeddings, None, calibration, pairs)
+    assert (encoder.score == encoder.cosine).all()
+    np.testing.assert_allclose(scored[grades].sum(axis=1), 1)
+    with pytest.raises(ValueError, match="nobody"):
+        score_pairs(embeddings, head, calibration, pairs.assign(image2="nobody"))
+    assert len(score_pairs(embeddings, head, calibration, pairs[:0])) == 0
