@@ -1,0 +1,93 @@
+"""How far annotators agree, with each other and with themselves, and which pairs need an adjudicator."""
+
+import itertools
+from typing import NamedTuple
+
+import krippendorff
+import numpy as np
+import pandas as pd
+from sklearn.metrics import cohen_kappa_score
+
+from imgsearch_utils.journal import ADJUDICATION, AUTOMATIC, Journal
+from imgsearch_utils.pairs import GRADES
+
+
+class Agreement(NamedTuple):
+    """alpha: Krippendorff's, ordinal, over all annotators; NaN where no pair was graded twice or all grades are one.
+
+    kappa : annotator1, annotator2, pairs, same (share of equal grades), kappa (quadratic weights)
+    queue : image1, image2, grades ("ann 1, bob 3"), spread, unsure: what an adjudicator should see, widest first
+    """
+
+    alpha: float
+    kappa: pd.DataFrame
+    queue: pd.DataFrame
+
+
+def weighted_kappa(first: list[int], second: list[int]) -> float:
+    """Cohen's kappa with quadratic weights (Cohen 1968); NaN where it is undefined: no pairs, or one grade only."""
+    if len({*first, *second}) < 2:
+        return np.nan
+    return float(cohen_kappa_score(first, second, labels=list(GRADES), weights="quadratic"))
+
+
+def agreement(journal: Journal) -> Agreement:
+    """Compare the annotators' last grades; automatic zeros and adjudications are nobody's opinion.
+
+    Krippendorff (2011), Computing Krippendorff's alpha-reliability, ordinal metric.
+    """
+    votes = {
+        pair: {name: act for name, act in acts.items() if act.source != AUTOMATIC}
+        for pair, acts in journal.votes().items()
+    }
+    grades = pd.DataFrame(
+        {
+            pair: {name: act.grade for name, act in acts.items() if act.source != ADJUDICATION}
+            for pair, acts in votes.items()
+        },
+        dtype=float,
+    ).sort_index()
+    rows = []
+    for one, two in itertools.combinations(grades.index, 2):
+        both = grades.loc[[one, two]].dropna(axis=1).to_numpy(int)
+        if both.shape[1]:
+            rows.append((one, two, both.shape[1], (both[0] == both[1]).mean(), weighted_kappa(*both.tolist())))
+    kappa = pd.DataFrame(rows, columns=["annotator1", "annotator2", "pairs", "same", "kappa"])
+    return Agreement(_alpha(grades.to_numpy()), kappa, _queue(votes))
+
+
+def _alpha(grades: np.ndarray) -> float:
+    shared = grades[:, (~np.isnan(grades)).sum(0) > 1] if grades.size else grades
+    if len(np.unique(shared[~np.isnan(shared)])) < 2:
+        return np.nan
+    return float(krippendorff.alpha(shared, level_of_measurement="ordinal", value_domain=list(GRADES)))
+
+
+def _queue(votes) -> pd.DataFrame:
+    rows = []
+    for (one, two), acts in votes.items():
+        if any(act.source == ADJUDICATION for act in acts.values()):
+            continue
+        given = [act.grade for act in acts.values() if act.act == "grade"]
+        spread, unsure = max(given, default=0) - min(given, default=0), len(acts) - len(given)
+        if spread or unsure:
+            said = ", ".join(f"{name} {act.grade if act.act == 'grade' else 'unsure'}" for name, act in acts.items())
+            rows.append((one, two, said, spread, unsure))
+    queue = pd.DataFrame(rows, columns=["image1", "image2", "grades", "spread", "unsure"])
+    order = {"spread": False, "unsure": False, "image1": True, "image2": True}
+    return queue.sort_values(list(order), ascending=list(order.values()), ignore_index=True)
+
+
+def self_agreement(journal: Journal, annotator: str) -> tuple[int, float, float]:
+    """How often `annotator` graded a pair again, the share of equal grades, and the weighted kappa (NaN where none)."""
+    last, twice = {}, []
+    for act in journal.standing():
+        if act.annotator == annotator and act.act == "grade":
+            pair = act.image1, act.image2
+            if pair in last:
+                twice.append((last[pair], act.grade))
+            last[pair] = act.grade
+    if not twice:
+        return 0, np.nan, np.nan
+    first, second = map(list, zip(*twice))
+    return len(twice), float(np.mean(np.equal(first, second))), weighted_kappa(first, second)

@@ -1,0 +1,216 @@
+"""The journal keeps every acknowledged act: interleaved annotators, undo, torn lines, several writers."""
+
+import multiprocessing
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
+
+from imgsearch_utils.agreement import agreement, self_agreement
+from imgsearch_utils.journal import ADJUDICATION, AUTOMATIC, Journal
+
+NAMES = ["a.jpg", 'b "b", b.jpg', "c\nc\\n.jpg", "dé\r\n.jpg", "é‮.jpg"]
+
+
+@st.composite
+def an_act(draw):
+    one, two = draw(st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True))
+    kind = draw(st.sampled_from(["grade", "grade", "grade", "skip", "unsure", "undo", "undo"]))
+    grade = draw(st.integers(0, 3)) if kind == "grade" else None
+    return draw(st.sampled_from(["ann", "bob, jr.", "cé"])), one, two, kind, grade
+
+
+def replayed(acts):
+    """Standing acts by a plain rule: walk back from an undo to the nearest standing act of the same hand and pair."""
+    standing = []
+    for name, one, two, kind, grade in acts:
+        if kind != "undo":
+            standing.append((name, *sorted([one, two]), kind, grade))
+            continue
+        for i in reversed(range(len(standing))):
+            if standing[i][:3] == (name, *sorted([one, two])):
+                del standing[i]
+                break
+    return standing
+
+
+def seen(journal):
+    return [(act.annotator, act.image1, act.image2, act.act, act.grade) for act in journal.standing()]
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(an_act(), max_size=10), st.lists(an_act(), max_size=3), st.data())
+def test_any_interleaving_truncated_anywhere_replays_to_the_state_before_the_torn_line(acts, later, data):
+    with tempfile.TemporaryDirectory() as folder:
+        path, ends = Path(folder) / "journal.csv", [0]
+        for name, one, two, kind, grade in acts:
+            Journal(path).append(name, one, two, kind, grade=grade)
+            ends.append(path.stat().st_size)
+        assert seen(Journal(path)) == replayed(acts)
+        if not acts:
+            return
+        cut = data.draw(st.integers(0, ends[-1]), label="cut")
+        os.truncate(path, cut)
+        torn = path.read_bytes()[path.read_bytes().rfind(b"\n") + 1 :]
+        whole = acts[: sum(end <= cut for end in ends[1:])]
+        journal = Journal(path)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert seen(journal) == replayed(whole)
+        assert bool(caught) == bool(torn)
+        if torn:
+            assert (Path(folder) / "journal.csv.torn").read_bytes() == torn + b"\n"
+        for name, one, two, kind, grade in later:
+            journal.append(name, one, two, kind, grade=grade)
+        assert seen(journal) == seen(Journal(path)) == replayed(whole + later)
+
+
+def test_a_writer_sets_a_torn_line_aside_before_it_appends(tmp_path):
+    journal = Journal(tmp_path / "journal.csv")
+    journal.append("ann", "a", "b", "grade", grade=3)
+    with journal.path.open("ab") as file:
+        file.write(b"2026-01-01,ann,c,d,gra")
+    with pytest.warns(UserWarning, match="journal.csv.torn"):
+        journal.append("ann", "c", "d", "grade", grade=1)
+    assert journal.labels().similarity.tolist() == [3, 1]
+
+
+def write_alone(path, name):
+    journal = Journal(path)
+    for i in range(25):
+        journal.append(name, "a", f"b{i}", "grade", grade=i % 4)
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    path = tmp_path / "journal.csv"
+    hands = [context.Process(target=write_alone, args=(path, name)) for name in ("ann", "bob", "cat")]
+    for hand in hands:
+        hand.start()
+    for hand in hands:
+        hand.join()
+    acts = Journal(path).acts()
+    assert {name: [act.image2 for act in acts if act.annotator == name] for name in ("ann", "bob", "cat")} == {
+        name: [f"b{i}" for i in range(25)] for name in ("ann", "bob", "cat")
+    }
+
+
+def test_a_reader_follows_another_writer(tmp_path):
+    reader, writer = Journal(tmp_path / "j" / "journal.csv"), Journal(tmp_path / "j" / "journal.csv")
+    assert reader.acts() == []
+    for i in range(3):
+        writer.append("ann", "a", f"b{i}", "grade", grade=i, seconds=1.5, round=2, answers="yn-------")
+        assert reader.acts() == writer.acts() and len(reader.acts()) == i + 1
+    act = reader.acts()[-1]
+    assert (act.grade, act.seconds, act.round, act.answers, act.source) == (2, 1.5, 2, "yn-------", "person")
+    assert act.time.endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    ("act", "grade", "line"),
+    [("grade", 7, "expected 0, 1, 2 or 3, got 7"), ("grade", None, "got None"), ("skip", 2, "expected no grade"),
+     ("grad", 1, "Did you mean grade")],
+)  # fmt: skip
+def test_acts_that_cannot_be_are_refused_and_not_written(tmp_path, act, grade, line):
+    journal = Journal(tmp_path / "journal.csv")
+    with pytest.raises(ValueError, match=line):
+        journal.append("ann", "a", "b", act, grade=grade)
+    assert not journal.path.exists()
+
+
+def test_a_line_that_is_no_act_is_named(tmp_path):
+    journal = Journal(tmp_path / "journal.csv")
+    journal.append("ann", "a", "b", "skip")
+    with journal.path.open("ab") as file:
+        file.write(b"no act\n")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="line 3: expected an act, got b'no act'"):
+            journal.acts()
+    (tmp_path / "other.csv").write_text("a,b\n")
+    with pytest.raises(ValueError, match="line 1: expected the header"):
+        Journal(tmp_path / "other.csv").acts()
+
+
+def test_a_batch_writes_graded_pairs_only_and_people_outvote_automatic_zeros(tmp_path):
+    journal = Journal(tmp_path / "journal.csv")
+    pairs = pd.DataFrame({"image1": ["a", "d", "e"], "image2": ["b", "c", "f"], "similarity": [0, 0, np.nan]})
+    assert journal.append_many(pairs, "automatic", AUTOMATIC, round=0) == 2
+    journal.append("ann", "b", "a", "grade", grade=2, round=1)
+    journal.append("bob", "b", "a", "grade", grade=3, round=2)
+    labels = journal.labels().set_index(["image1", "image2"])
+    assert labels.similarity.to_dict() == {("a", "b"): 2, ("c", "d"): 0}  # the lower of two middle grades
+    assert labels.annotators.tolist() == [2, 1]
+    assert journal.labels(up_to_round=0).similarity.tolist() == [0, 0]
+    journal.append("eve", "a", "b", "grade", grade=1, source=ADJUDICATION)
+    assert journal.labels().similarity.tolist() == [1, 0]
+
+
+def test_unsure_takes_the_place_of_a_grade_and_a_skip_does_not(tmp_path):
+    journal = Journal(tmp_path / "journal.csv")
+    journal.append("ann", "a", "b", "grade", grade=2)
+    journal.append("ann", "a", "b", "skip")
+    assert journal.labels().similarity.tolist() == [2]
+    journal.append("ann", "a", "b", "unsure")
+    assert journal.labels().empty
+    assert agreement(journal).queue[["image1", "image2", "unsure"]].values.tolist() == [["a", "b", 1]]
+    journal.append("ann", "a", "b", "undo")
+    assert journal.labels().similarity.tolist() == [2]
+
+
+def ordinal_alpha(first, second):
+    """Krippendorff's ordinal alpha of two raters, by the formula over the coincidence matrix."""
+    coincidence = np.zeros((4, 4))
+    for a, b in zip(first, second):
+        coincidence[a, b] += 1
+        coincidence[b, a] += 1
+    n = coincidence.sum(0)
+    between = [[n[min(c, k) : max(c, k) + 1].sum() for k in range(4)] for c in range(4)]
+    apart = (np.array(between) - (n[:, None] + n) / 2) ** 2
+    expected = sum(n[c] * n[k] * apart[c, k] for c in range(4) for k in range(4)) / (n.sum() - 1)
+    return 1 - (coincidence * apart).sum() / expected
+
+
+def test_agreement_is_that_of_the_formulas(tmp_path):
+    journal, rng = Journal(tmp_path / "journal.csv"), np.random.default_rng(0)
+    ann = rng.integers(0, 4, 60)
+    bob = np.clip(ann + rng.integers(-1, 2, 60), 0, 3)
+    for name, grades in (("ann", ann), ("bob", bob)):
+        pairs = pd.DataFrame({"image1": "a", "image2": [f"b{i:02}" for i in range(60)], "similarity": grades})
+        journal.append_many(pairs, name, "person")
+    journal.append_many(pairs.assign(similarity=0), "automatic", AUTOMATIC)
+    found = agreement(journal)
+    assert found.alpha == pytest.approx(ordinal_alpha(ann, bob))
+    assert found.kappa[["annotator1", "annotator2", "pairs"]].values.tolist() == [["ann", "bob", 60]]
+    assert found.kappa.kappa[0] == pytest.approx(cohen_kappa_score(ann, bob, weights="quadratic"))
+    assert found.kappa.same[0] == pytest.approx((ann == bob).mean())
+    assert len(found.queue) == (ann != bob).sum() and (found.queue.spread == 1).all()
+    first = found.queue.iloc[0]
+    journal.append("eve", first.image1, first.image2, "grade", grade=0, source=ADJUDICATION)
+    assert len(agreement(journal).queue) == len(found.queue) - 1
+    assert agreement(journal).alpha == pytest.approx(found.alpha)
+
+
+def test_agreement_of_nobody_is_undefined_not_an_error(tmp_path):
+    journal = Journal(tmp_path / "journal.csv")
+    assert np.isnan(agreement(journal).alpha) and agreement(journal).kappa.empty and agreement(journal).queue.empty
+    for name in ("ann", "bob"):
+        journal.append(name, "a", "b", "grade", grade=3)
+    assert np.isnan(agreement(journal).alpha) and agreement(journal).kappa.same.tolist() == [1]
+
+
+def test_repeats_measure_agreement_with_oneself(tmp_path):
+    journal = Journal(tmp_path / "journal.csv")
+    assert self_agreement(journal, "ann")[0] == 0
+    for pair, grades in (("b", (3, 3)), ("c", (0, 1)), ("d", (2, 2)), ("e", (1,))):
+        for grade in grades:
+            journal.append("ann", "a", pair, "grade", grade=grade)
+    repeats, same, kappa = self_agreement(journal, "ann")
+    assert (repeats, same) == (3, pytest.approx(2 / 3))
+    assert kappa == pytest.approx(cohen_kappa_score([3, 0, 2], [3, 1, 2], weights="quadratic", labels=[0, 1, 2, 3]))
