@@ -93,10 +93,12 @@ class Index:
         """Write the index to `path`, and what it is to ``<path>.json``."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._write(path)
+        partial = path.with_name(path.name + ".partial")
+        self._write(partial)
         about = {"index": self.name, "library": self.library_version()}
         about |= {"dim": self.dim, "count": self.count, "build": self.build_arguments}
-        about |= {"vectors_sha256": self.sha256, "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        about |= {"vectors_sha256": self.sha256, "file_sha256": _file_sha256(partial)}
+        partial.replace(path)  # whoever has the old file open or mapped keeps it
         _about(path).write_text(json.dumps(about, indent=1) + "\n")
 
     @classmethod
@@ -157,6 +159,11 @@ def find(name: str) -> type[Index]:
     return INDEXES[name]
 
 
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _about(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
@@ -182,7 +189,7 @@ def load(path: Path, vectors: np.ndarray | None = None) -> Index:
         expected = about["file_sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise IndexFileError(f"{_about(path)} does not describe an index ({error}); {again}") from None
-    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+    if _file_sha256(path) != expected:
         raise IndexFileError(f"{path} is corrupt, cut off or not the file that {path.name}.json describes; {again}")
     if vectors is not None and (np.shape(vectors), fingerprint(vectors)) != ((index.count, index.dim), index.sha256):
         made = f"{index.count} x {index.dim} vectors, not of these {np.shape(vectors)}"

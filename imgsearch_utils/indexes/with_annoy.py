@@ -1,5 +1,7 @@
 """Annoy: a forest of random projection trees."""
 
+import shutil
+
 import numpy as np
 
 from .base import Index, register
@@ -30,7 +32,10 @@ class Annoy(Index):
         return found
 
     def _write(self, path):
-        self._forest.save(str(path))
+        mapped = path.with_name(path.name + ".mapped")
+        self._forest.save(str(mapped))  # from now on the forest lives in this file: keep it away from the saved one
+        shutil.copyfile(mapped, path)
+        mapped.unlink()
 
     def _read(self, path):
         self._forest = self.library().AnnoyIndex(self.dim, self.build_arguments.get("metric", "angular"))

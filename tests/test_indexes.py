@@ -1,0 +1,158 @@
+"""indexes: one contract for every registered index, and the faults that the published study had."""
+
+import json
+
+import numpy as np
+import pytest
+
+from imgsearch_utils import indexes
+
+N, DIM, K = 1500, 32, 10
+
+
+def clustered(n=N, dim=DIM, seed=0):
+    """Unit vectors in clusters, within a narrow cone, as an encoder's are."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(n // 50, dim)) + 2
+    return indexes.normalised(centres[rng.integers(len(centres), size=n)] + 0.5 * rng.normal(size=(n, dim)))
+
+
+VECTORS = clustered()
+QUERIES = clustered(80, seed=1)
+TRUTH = np.argsort(-QUERIES @ VECTORS.T, axis=1)[:, :K]
+
+
+@pytest.fixture(scope="module", params=sorted(indexes.INDEXES))
+def built(request):
+    """Each registered index, built once; skipped, with the line that installs it, when its library is missing."""
+    try:
+        return indexes.find(request.param)().build(VECTORS)
+    except indexes.MissingPackage as error:
+        pytest.skip(str(error))
+
+
+def overlap(found, truth=TRUTH):
+    return np.mean([len(set(f) & set(t)) / len(t) for f, t in zip(found, truth)])
+
+
+def test_returns_ids_and_leaves_what_it_is_given(built):
+    vectors, queries = VECTORS.copy(), QUERIES.copy()
+    found = built.query(QUERIES, K)
+    assert found.shape == (len(QUERIES), K) and found.dtype == np.int64
+    assert found.min() >= -1 and found.max() < N
+    assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in found)
+    assert (vectors == VECTORS).all() and (queries == QUERIES).all()
+    assert built.query(QUERIES[:1], 1).shape == (1, 1)
+
+
+def test_finds_the_neighbours_at_its_defaults_and_most_at_the_end_of_its_sweep(built):
+    best = {name: values[-1] for name, values in built.default_sweep.items()}
+    assert overlap(built.query(QUERIES, K)) > 0.4
+    assert overlap(built.query(QUERIES, K, **best)) > 0.95
+    assert set(built.default_sweep) <= set(indexes.arguments_of(built.name, "query"))
+
+
+def test_a_vector_finds_itself_and_best_comes_first(built):
+    best = {name: values[-1] for name, values in built.default_sweep.items()}
+    found = built.query(VECTORS[:50], K, **best)
+    assert np.mean(found[:, 0] == np.arange(50)) > 0.95
+    scores = np.einsum("qd,qkd->qk", VECTORS[:50], VECTORS[found])
+    assert np.mean(np.diff(scores, axis=1) <= 1e-4) > 0.95
+
+
+def test_saved_and_loaded_it_answers_the_same(built, tmp_path):
+    path = tmp_path / "folder" / "some.index"
+    built.save(path)
+    loaded = indexes.load(path, VECTORS)
+    assert (loaded.query(QUERIES, K) == built.query(QUERIES, K)).all()
+    assert type(loaded) is type(built) and loaded.count == N and loaded.build_arguments == built.build_arguments
+    about = json.loads((tmp_path / "folder" / "some.index.json").read_text())
+    assert about["dim"] == DIM and about["count"] == N and about["library"]
+
+
+def test_building_again_replaces(built):
+    index = type(built)().build(VECTORS).build(VECTORS[:700])
+    found = index.query(VECTORS[:5], K)
+    assert index.count == 700 and found.max() < 700
+    assert (found[:, 0] == np.arange(5)).mean() > 0.7
+
+
+def test_a_collection_smaller_than_any_default_is_searched(built):
+    index = type(built)().build(VECTORS[:3])
+    assert sorted(index.query(VECTORS[:1], 3)[0]) == [0, 1, 2]
+    assert type(built)().build(VECTORS[:1]).query(VECTORS[:1], 1)[0, 0] == 0
+
+
+def test_refuses_bad_input_in_one_line(built):
+    kind = type(built)
+    for broken, message in [
+        (VECTORS[0], r"must be \(n, d\)"),
+        (VECTORS[:0], r"must be \(n, d\)"),
+        (VECTORS * 2, "length 1, row 0 has 2"),
+        (np.where(np.arange(DIM) == 3, np.nan, VECTORS), "row 0 has nan"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            kind().build(broken)
+    for queries, k, message in [
+        (QUERIES[0], 3, "queries must be"),
+        (QUERIES[:, :5], 3, r"queries must be \(n_queries, 32\), got \(80, 5\)"),
+        (QUERIES, N + 1, "k must be 1 to 1500"),
+        (QUERIES, 0, "k must be 1 to 1500"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            built.query(queries, k)
+    with pytest.raises(ValueError, match=f"{built.name} has no build argument nosuch"):
+        kind().build(VECTORS, nosuch=1)
+    with pytest.raises(ValueError, match=f"{built.name} has no query argument nosuch"):
+        built.query(QUERIES, 3, nosuch=1)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "foreign", "no description", "description", "other vectors"])
+def test_refuses_a_damaged_or_foreign_file_in_one_line(built, damage, tmp_path):
+    path, about, vectors = tmp_path / "some.index", tmp_path / "some.index.json", VECTORS
+    built.save(path)
+    content = path.read_bytes()
+    if damage == "flipped":
+        path.write_bytes(content[:-9] + bytes([content[-9] ^ 255]) + content[-8:])
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    if damage == "foreign":
+        path.write_bytes(b"\x89PNG\r\n")
+    if damage == "no description":
+        about.unlink()
+    if damage == "description":
+        about.write_text('{"index": ')
+    if damage == "other vectors":
+        vectors = VECTORS[::-1]
+    with pytest.raises(indexes.IndexFileError) as refusal:
+        indexes.load(path, vectors)
+    assert "\n" not in str(refusal.value) and "build the index again" in str(refusal.value)
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="no index is called faiss_hnws. Did you mean faiss_hnsw?"):
+        indexes.find("faiss_hnws")
+    with pytest.raises(ValueError, match="Did you mean ef_construction?"):
+        indexes.check_arguments("faiss_hnsw", "build", {"ef_constuction": 3})
+
+
+def test_a_name_that_is_taken_is_refused():
+    with pytest.raises(ValueError, match="exact is registered already"):
+        indexes.register("exact")(type("Other", (indexes.Index,), {}))
+
+
+def test_hnsw_is_never_searched_with_fewer_candidates_than_results():
+    index = indexes.find("faiss_hnsw")().build(VECTORS)
+    truth = indexes.find("exact")().build(VECTORS).query(QUERIES, 300)
+    assert overlap(index.query(QUERIES, 300, ef=16), truth) > 0.95  # the published study: efSearch 16 for k 300: .28
+
+
+def test_lsh_is_centred():
+    cone = indexes.normalised(VECTORS + 3 * VECTORS.mean(axis=0))  # mean cosine near 1, as the published study's
+    truth = np.argsort(-cone[:50] @ cone.T, axis=1)[:, :5]
+    found = indexes.find("faiss_lsh")().build(cone, bits=256).query(cone[:50], 5)
+    import faiss
+
+    uncentred = faiss.IndexLSH(DIM, 256)
+    uncentred.add(cone)
+    assert overlap(found, truth) > 0.5 > overlap(uncentred.search(cone[:50], 5)[1], truth) + 0.1
