@@ -112,7 +112,9 @@ def _read(path: Path, first: str = "image1", second: str = "image2") -> pd.DataF
 
 def write_pairs(pairs: pd.DataFrame, path: str | Path) -> None:
     """Write pairs so that `read_pairs` gives the same table again."""
-    pairs.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+    returns = pairs.image1.str.contains("\r") | pairs.image2.str.contains("\r")  # csv quotes them only when told to
+    quoting = csv.QUOTE_NONNUMERIC if returns.any() else csv.QUOTE_MINIMAL
+    pairs.to_csv(path, index=False, lineterminator="\n", encoding="utf-8", quoting=quoting)
 
 
 def key(image1: str, image2: str) -> tuple[str, str]:
