@@ -1,16 +1,18 @@
 """Image collections: what pictures a study has, reading them safely, and which are near-duplicates."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from imgsearch_utils.study import ImageSettings, nearest
+from imgsearch_utils.workspace import DRAWN, Run
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 MAX_PIXELS = 250_000_000  # 0.75 GB as RGB; more than any camera's picture, less than a decompression bomb
@@ -78,6 +80,23 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
+def thumbnails(collection: Collection, names: Iterable[str], side: int = 160) -> list[Image.Image]:
+    """Square thumbnails, `side` pixels; a grey tile stands for a picture that is not there."""
+    tiles = []
+    for name in names:
+        tile = Image.new("RGB", (side, side), "#e8e8e8")
+        try:
+            if collection.folder is None:
+                raise ValueError("this study has vectors only")
+            picture = open_image(collection.path(name))
+            picture.thumbnail((side, side))
+            tile.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        except ValueError:
+            ImageDraw.Draw(tile).text((side // 2, side // 2), "no picture", fill="#888888", anchor="mm")
+        tiles.append(tile)
+    return tiles
+
+
 def read_labels(path: Path) -> pd.DataFrame:
     """Read `file_label` + one column per level of class; BOM, semicolons and Windows line ends are accepted."""
     try:
@@ -125,6 +144,15 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
     if len(table) < 2:
         raise ValueError(f"{folder}: {len(table)} picture(s) found; a study needs at least two ({', '.join(SUFFIXES)})")
     return Collection(table[["image", *columns]], columns, there, vectors, set_aside)
+
+
+def open_collection(run: Run) -> Collection:
+    """The run's collection; the houses of the embedded study are drawn when they are not there yet."""
+    if run.study.images.source == DRAWN:
+        from imgsearch_utils.synthetic_houses import write_houses
+
+        write_houses(run.data, run.study.images.per_class or 150, run.study.seed)
+    return read_collection(run.data, run.study.images)
 
 
 def _scan(pictures: Path) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import Any
 
 from imgsearch_utils.study import Study, difference, nearest, parse_study, read_study
 
+DRAWN = "synthetic_houses"  # the image source that the package draws itself
 VERSIONS = ("torch", "timm", "open_clip_torch", "numpy", "pandas", "scikit-learn", "annoy", "pillow", "imgsearch-utils")
 
 
@@ -159,7 +160,10 @@ class Run:
 
     @property
     def data(self) -> Path:
-        return data_folder(self.study.images.source)
+        images = self.study.images
+        if images.source == DRAWN:
+            return home() / "datasets" / DRAWN / f"{images.per_class or 150}_of_each_seed_{self.study.seed}"
+        return data_folder(images.source)
 
     @property
     def journal(self) -> Path:

@@ -1,0 +1,94 @@
+"""From neighbours to relevance: rank images by a model's vectors and measure the lists by the grades."""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap
+
+from imgsearch_utils import oracles
+from imgsearch_utils.embeddings import Embeddings
+from imgsearch_utils.images import Collection
+from imgsearch_utils.indexes import normalised
+from imgsearch_utils.metrics import class_confusion, retrieval_metrics
+from imgsearch_utils.rounds import known_to_oracle
+from imgsearch_utils.siamese import Head
+from imgsearch_utils.workspace import Run
+
+
+def head_embeddings(encoder: Embeddings, head: Head) -> Embeddings:
+    """The head's unit embeddings of the encoder's vectors, with the configuration of both."""
+    config = {**encoder.config, "head": head.settings.model_dump()}
+    return Embeddings(encoder.names, head.embed(np.asarray(encoder.vectors)), config, encoder.digests)
+
+
+def rank(embeddings: Embeddings, queries: list[str], gallery: list[str]) -> pd.DataFrame:
+    """Rank the whole gallery for each query by cosine, exactly: `query`, `image`, `score`; never the query itself."""
+    cosine = normalised(embeddings.of(queries)) @ normalised(embeddings.of(gallery)).T
+    table = pd.DataFrame({"query": np.repeat(queries, len(gallery)), "image": np.tile(gallery, len(queries)),
+                          "score": cosine.ravel()})
+    return table[table["query"] != table["image"]].reset_index(drop=True)
+
+
+def judged(run: Run, collection: Collection, ranked: pd.DataFrame, graded: pd.DataFrame) -> pd.DataFrame:
+    """Grades of ranked results, `query`, `image`, `grade`: the oracle's where there is one, else those people gave."""
+    known = known_to_oracle(run, collection)
+    if known is not None:
+        asked = ranked.rename(columns={"query": "image1", "image": "image2"})
+        return ranked[["query", "image"]].assign(grade=oracles.answer(run.study.oracle, asked, known))
+    both = [graded.rename(columns={"image1": a, "image2": b, "similarity": "grade"})[["query", "image", "grade"]]
+            for a, b in (("query", "image"), ("image", "query"))]
+    return ranked[["query", "image"]].merge(pd.concat(both), on=["query", "image"])
+
+
+def summarise(per_query: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Mean over queries of each measure with its 95 % bootstrap interval: `measure`, `mean`, `low`, `high`, `queries`.
+
+    per_query : from ``metrics.retrieval_metrics``
+    """
+    rows = []
+    for measure in per_query.columns.drop(["query", "n_judged", "n_relevant"]):
+        values = per_query[measure].dropna().to_numpy(float)
+        low = high = mean = float(values.mean()) if len(values) else float("nan")
+        if len(values) > 1 and values.std():
+            interval = bootstrap((values,), np.mean, n_resamples=2000, method="percentile",
+                                 rng=np.random.default_rng(seed)).confidence_interval
+            low, high = map(float, interval)
+        rows.append((measure, mean, low, high, len(values)))
+    return pd.DataFrame(rows, columns=["measure", "mean", "low", "high", "queries"])
+
+
+def compare_models(run: Run, collection: Collection, models: dict[str, Embeddings], images: pd.DataFrame,
+                   graded: pd.DataFrame, ks: list[int]) -> pd.DataFrame:
+    """Retrieval measures of each model with the test images as queries and as gallery: `model` + `summarise`."""
+    test = images.image[images.side == "test"].tolist()
+    tables = []
+    for model, embeddings in models.items():
+        ranked = rank(embeddings, test, test)
+        grades = judged(run, collection, ranked, graded)
+        if grades.empty:
+            raise ValueError("no test image has a judged result; label test pairs first")
+        tables.append(summarise(retrieval_metrics(ranked, grades, ks), run.study.seed).assign(model=model))
+    return pd.concat(tables, ignore_index=True)[["model", "measure", "mean", "low", "high", "queries"]]
+
+
+def confusion_of_results(embeddings: Embeddings, images: pd.DataFrame, class_column: str, k: int) -> pd.DataFrame:
+    """Classes of the first k results (columns, shares) for test queries of each class (rows), among the test images."""
+    test = images[images.side == "test"]
+    names = test.image.tolist()
+    first = rank(embeddings, names, names).sort_values(["query", "score", "image"], ascending=[True, False, True])
+    first = first.groupby("query").head(k)
+    classes = test.set_index("image")[class_column]
+    found = classes.loc[first.image].to_numpy().reshape(-1, min(k, len(names) - 1))
+    return class_confusion(classes.loc[first["query"].drop_duplicates()].to_numpy(), found)
+
+
+def example_results(models: dict[str, Embeddings], images: pd.DataFrame, n_queries: int, k: int,
+                    seed: int) -> pd.DataFrame:
+    """The first k test images for a few random test queries: `query`, `model`, `rank`, `image`, `score`."""
+    test = images.image[images.side == "test"].tolist()
+    queries = sorted(np.random.default_rng(seed).choice(test, min(n_queries, len(test)), replace=False).tolist())
+    tables = []
+    for model, embeddings in models.items():
+        ranked = rank(embeddings, queries, test).sort_values(["query", "score", "image"], ascending=[True, False, True])
+        ranked["rank"] = ranked.groupby("query").cumcount() + 1
+        tables.append(ranked[ranked["rank"] <= k].assign(model=model))
+    return pd.concat(tables, ignore_index=True)[["query", "model", "rank", "image", "score"]]

@@ -1,0 +1,205 @@
+"""One round of active learning: its pairs, the answers, what the labels are worth, the log of all rounds."""
+
+import math
+from typing import Any
+
+import pandas as pd
+from sklearn.metrics import average_precision_score
+
+from imgsearch_utils import oracles
+from imgsearch_utils.acquisition import automatic_zeros, choose_pairs
+from imgsearch_utils.calibration import Calibration, score_pairs
+from imgsearch_utils.embeddings import Embeddings
+from imgsearch_utils.images import Collection
+from imgsearch_utils.journal import AUTOMATIC, Journal
+from imgsearch_utils.metrics import bootstrap_difference, pair_metrics, trivial_baselines
+from imgsearch_utils.pairs import read_pairs
+from imgsearch_utils.siamese import Head
+from imgsearch_utils.workspace import Run, read_json, write_atomic
+
+LOGGED = ("roc_auc", "ap", "same_class_roc_auc", "same_class_ap", "f1", "accuracy", "ece")
+
+
+def read_images(run: Run) -> pd.DataFrame:
+    """The images that take part: `image`, class columns, `group`, `side`, as notebook 01 wrote them."""
+    file = run.labels / "images.csv"
+    if not file.is_file():
+        raise ValueError(f"run {run.name} has no images.csv yet; run 01_data_tagging first")
+    return pd.read_csv(file, dtype={"group": int}, converters={"image": str, "side": str}, keep_default_na=False)
+
+
+def first_pairs(run: Run, embeddings: Embeddings, images: pd.DataFrame, class_column: str | None) -> pd.DataFrame:
+    """Round 0: random pairs to ask on each side, and automatic zeros across classes in the rounds' proportion.
+
+    Returns
+    -------
+    image1, image2, similarity (0 where automatic, else NaN), side, automatic, strategy
+    """
+    study, tables = run.study, []
+    budgets = {"train": study.asked_per_round, "dev": study.dev_asked, "test": study.test_asked}
+    for number, (side, budget) in enumerate(budgets.items()):
+        here = images[images.side == side]
+        seed = study.seed * 1000 + number
+        asked = choose_pairs("random", embeddings, None, None, pd.DataFrame(columns=["image1", "image2"], dtype=str),
+                             here.assign(side="train"), class_column, budget, len(images), seed)
+        zeros = round(budget * study.zeros_per_round / study.asked_per_round)
+        tables.append(_round_table(asked, here, class_column, zeros, seed, None).assign(side=side))
+    return pd.concat(tables, ignore_index=True)
+
+
+def next_pairs(run: Run, number: int, embeddings: Embeddings, head: Head, calibration: Calibration,
+               images: pd.DataFrame, class_column: str | None) -> pd.DataFrame:
+    """The pairs to ask in round `number`, chosen by the study's strategy; columns as in `first_pairs`."""
+    study, train = run.study, images[images.side == "train"]
+    labelled = Journal(run.journal).labels()
+    seed = study.seed * 1000 + 10 * number
+    asked = choose_pairs(study.strategy, embeddings, head, calibration, labelled, train, class_column,
+                         study.asked_per_round, study.max_per_image, seed)
+    return _round_table(asked, train, class_column, study.zeros_per_round, seed, labelled).assign(side="train")
+
+
+def _round_table(asked, images, class_column, n_zeros, seed, labelled) -> pd.DataFrame:
+    zeros = pd.DataFrame(columns=["image1", "image2", "similarity"])
+    if class_column and n_zeros:
+        zeros = automatic_zeros(images, class_column, n_zeros, seed, exclude=labelled)
+    parts = [asked[["image1", "image2", "strategy"]].assign(similarity=float("nan"), automatic=False),
+             zeros.assign(strategy=AUTOMATIC, automatic=True)]
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    return table[["image1", "image2", "similarity", "automatic", "strategy"]]
+
+
+def record_automatic(run: Run, number: int) -> int:
+    """Write a round's automatic zeros to the journal, once; return how many were new."""
+    table = read_pairs(run.round_pairs(number) / "pairs.csv")
+    zeros = table[table.strategy == AUTOMATIC]
+    return Journal(run.journal).append_many(_unanswered(run, zeros), AUTOMATIC, AUTOMATIC, number)
+
+
+def waiting(run: Run, number: int) -> pd.DataFrame:
+    """The pairs of a round that nobody has graded yet, in the round's order."""
+    table = read_pairs(run.round_pairs(number) / "pairs.csv")
+    return _unanswered(run, table[table.strategy != AUTOMATIC])
+
+
+def _unanswered(run: Run, pairs: pd.DataFrame) -> pd.DataFrame:
+    graded = Journal(run.journal).labels()
+    keys = pd.MultiIndex.from_frame(graded[["image1", "image2"]])
+    return pairs[~pd.MultiIndex.from_frame(pairs[["image1", "image2"]]).isin(keys)]
+
+
+def known_to_oracle(run: Run, collection: Collection) -> pd.DataFrame | None:
+    """What the study's oracle answers from; None where only people know."""
+    if run.study.oracle == "rubric":
+        return pd.read_csv(run.data / "attributes.csv")
+    if run.study.oracle == "hierarchy":
+        return collection.images
+    return None
+
+
+def answer(run: Run, number: int, collection: Collection, annotator: str) -> int:
+    """Get a round's missing grades: from the oracle, or see that a person gave them.
+
+    Returns
+    -------
+    how many pairs the oracle graded now
+
+    Raises
+    ------
+    ValueError
+        when pairs wait for a person.
+    """
+    record_automatic(run, number)
+    missing = waiting(run, number)
+    if annotator == "oracle" and run.study.oracle != "person":
+        known = known_to_oracle(run, collection)
+        graded = missing.assign(similarity=oracles.answer(run.study.oracle, missing, known))
+        return Journal(run.journal).append_many(graded, f"oracle:{run.study.oracle}", run.study.oracle, number)
+    if len(missing):
+        notebook = "01" if number == 0 else "02"
+        raise ValueError(f"{len(missing)} pairs of round {number} wait for a person's grade; give them in the widget "
+                         f"of notebook {notebook} and run this cell again")
+    return 0
+
+
+def labels(run: Run, number: int, images: pd.DataFrame, class_column: str | None) -> pd.DataFrame:
+    """All current grades up to a round: image1, image2, similarity, round, side, automatic, same_class, groups.
+
+    Only pairs whose images stand on one side are returned: a pair across sides would be a leak.
+    """
+    table = Journal(run.journal).labels(up_to_round=number)
+    by_image = images.set_index("image")
+    table = table[table.image1.isin(by_image.index) & table.image2.isin(by_image.index)]
+    one, two = (by_image.loc[table[column]].reset_index(drop=True) for column in ("image1", "image2"))
+    same_class = one[class_column] == two[class_column] if class_column else True
+    table = table.reset_index(drop=True).assign(
+        side=one.side, automatic=lambda t: t.source == AUTOMATIC, same_class=same_class, group1=one.group,
+        group2=two.group)
+    return table[one.side == two.side].reset_index(drop=True)
+
+
+def score_sides(embeddings: Embeddings, head: Head,
+                graded: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Calibration]]:
+    """Score the dev and test pairs by the encoder and by the head, each calibrated on the dev pairs.
+
+    Returns
+    -------
+    the pairs with the head's scored columns, `cosine` and `encoder_p_similar`; the calibrations by model
+    """
+    pairs = graded[graded.side != "train"].reset_index(drop=True)
+    dev = (pairs.side == "dev").to_numpy()
+    plain = Calibration((0, 0, 0), (0, 0, 0), 0.5)
+    calibrations, tables = {}, {}
+    for model, network in (("encoder", None), ("head", head)):
+        raw = score_pairs(embeddings, network, plain, pairs).score.to_numpy()
+        calibrations[model] = Calibration.fit(raw[dev], pairs.similarity[dev].to_numpy())
+        tables[model] = score_pairs(embeddings, network, calibrations[model], pairs)
+    return tables["head"].assign(encoder_p_similar=tables["encoder"].p_similar), calibrations
+
+
+def evaluate(scored: pd.DataFrame, calibrations: dict[str, Calibration], seed: int) -> dict[str, Any]:
+    """Measure encoder and head on dev and test, with the paired gain in AP and the trivial baselines.
+
+    The intervals are 95 % bootstrap over image groups. The head is promoted when on dev its AP beats the
+    encoder's and that of "same class", both intervals above 0; test decides nothing.
+    """
+    found: dict[str, Any] = {}
+    for side, part in scored.groupby("side"):
+        columns = {"encoder": ("cosine", "encoder_p_similar"), "head": ("score", "p_similar")}
+        measured = {model: pair_metrics(part.similarity, part[score], part[p], calibrations[model].threshold,
+                                        part.same_class) for model, (score, p) in columns.items()}
+        rivals = {"encoder": part.cosine, "same-class": part.same_class.astype(float)}
+        gains = {name: bootstrap_difference(average_precision_score, part.similarity, part.score, rival, part.group1,
+                                            part.group2, seed=seed) for name, rival in rivals.items()}
+        found[side] = {**measured, "trivial": trivial_baselines(part.similarity, part.same_class).T.to_dict(),
+                       "ap_gain_over": gains}
+    gains = found["dev"]["ap_gain_over"]
+    found["promoted"] = all(gain["low"] > 0 for gain in gains.values())
+    return _without_nan(found)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(entry) for name, entry in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def log_rounds(run: Run) -> pd.DataFrame:
+    """Write results_log.csv from the finished rounds' metrics, one row a round, and return it."""
+    rows = []
+    for number in range(run.study.rounds):
+        file = run.results / f"round_{number:02d}" / "metrics.json"
+        if not file.is_file():
+            break
+        found = read_json(file)
+        row = {"round": number, **found["labels"], "promoted": found["promoted"]}
+        for side in ("dev", "test"):
+            for model in ("encoder", "head"):
+                row |= {f"{side}_{model}_{name}": found[side][model].get(name) for name in LOGGED}
+            gain = found[side]["ap_gain_over"]["encoder"]
+            row |= {f"{side}_ap_gain": gain["difference"], f"{side}_ap_gain_low": gain["low"],
+                    f"{side}_ap_gain_high": gain["high"]}
+        rows.append(row)
+    log = pd.DataFrame(rows)
+    write_atomic(run.results / "results_log.csv", log.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    return log
+
