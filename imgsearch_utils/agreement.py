@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import cohen_kappa_score
 
-from imgsearch_utils.journal import ADJUDICATION, AUTOMATIC, Journal
-from imgsearch_utils.pairs import GRADES
+from imgsearch_utils.journal import ADJUDICATION, AUTOMATIC, REPEAT, Journal
+from imgsearch_utils.pairs import GRADES, lower_median
 
 
 class Agreement(NamedTuple):
@@ -79,15 +79,28 @@ def _queue(votes) -> pd.DataFrame:
 
 
 def self_agreement(journal: Journal, annotator: str) -> tuple[int, float, float]:
-    """How often `annotator` graded a pair again, the share of equal grades, and the weighted kappa (NaN where none)."""
-    last, twice = {}, []
+    """How many pairs `annotator` graded again when asked, the share of equal grades, and the weighted kappa."""
+    first, again = {}, {}
     for act in journal.standing():
         if act.annotator == annotator and act.act == "grade":
+            (again if act.source == REPEAT else first)[act.image1, act.image2] = act.grade
+    return _compare([(first[pair], grade) for pair, grade in again.items() if pair in first])
+
+
+def agreement_with_others(journal: Journal, annotator: str) -> tuple[int, float, float]:
+    """How many pairs `annotator` and others graded, the share of grades equal to their lower median, and the kappa."""
+    mine, others = {}, {}
+    for act in journal.standing():
+        if act.act == "grade" and act.source not in (AUTOMATIC, ADJUDICATION):
             pair = act.image1, act.image2
-            if pair in last:
-                twice.append((last[pair], act.grade))
-            last[pair] = act.grade
-    if not twice:
+            if act.annotator == annotator:
+                mine[pair] = act.grade
+            else:
+                others.setdefault(pair, {})[act.annotator] = act.grade
+    return _compare([(grade, lower_median(others[pair].values())) for pair, grade in mine.items() if pair in others])
+
+
+def _compare(grades: list[tuple[int, int]]) -> tuple[int, float, float]:
+    if not grades:
         return 0, np.nan, np.nan
-    first, second = map(list, zip(*twice))
-    return len(twice), float(np.mean(np.equal(first, second))), weighted_kappa(first, second)
+    return len(grades), sum(one == two for one, two in grades) / len(grades), weighted_kappa(*map(list, zip(*grades)))

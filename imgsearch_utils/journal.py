@@ -17,7 +17,7 @@ from imgsearch_utils.study import nearest
 
 RUBRIC_VERSION = "1"
 ACTS = ("grade", "skip", "unsure", "undo")
-AUTOMATIC, ADJUDICATION = "automatic", "adjudication"  # the two values of `source` that mean something to replay
+AUTOMATIC, ADJUDICATION, REPEAT = "automatic", "adjudication", "repeat"  # what `source` may say beside a name
 
 
 class Act(NamedTuple):
@@ -27,7 +27,8 @@ class Act(NamedTuple):
     image1, image2 : in canonical order
     grade : 0..3 for the act "grade", else None
     seconds : how long the annotator looked
-    source : "person", "automatic" (zeros across classes), "adjudication", or where the grade came from
+    source : "person", "automatic" (zeros across classes), "adjudication", "repeat" (asked a second time to measure
+        agreement with oneself), or where the grade came from
     answers : the rubric's nine questions in order, y, n or - each; may be empty
     """
 
@@ -93,8 +94,10 @@ class Journal:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._lock = FileLock(f"{self.path}.lock", timeout=60)
+        self._lines = self._read = 0  # how many lines and bytes of the file are in what follows
         self._acts: list[Act] = []
-        self._lines = self._read = 0  # how many lines and bytes of the file are in _acts
+        self._standing: dict[int, Act] = {}
+        self._latest: dict[tuple[str, str, str], list[int]] = {}
 
     def append(self, annotator: str, image1: str, image2: str, act: str, **fields) -> Act:
         """Write one act; it is on disk when this returns.
@@ -145,23 +148,25 @@ class Journal:
                 raise ValueError(
                     f"{self.path}: line {number}: expected {expected}, got {line[:80]!r}; mend the line or remove it"
                 ) from None
-        self._acts += acts
+        for act in acts:
+            self._replay(len(self._acts), act)
+            self._acts.append(act)
         self._lines += new.count(b"\n")
         self._read += len(new)
         return list(self._acts)
 
     def standing(self) -> list[Act]:
         """The acts that no undo took back, oldest first."""
-        acts, stands = self.acts(), {}
-        before: dict[tuple[str, str, str], list[int]] = {}
-        for i, act in enumerate(acts):
-            mine = before.setdefault((act.annotator, act.image1, act.image2), [])
-            if act.act != "undo":
-                mine.append(i)
-                stands[i] = act
-            elif mine:
-                del stands[mine.pop()]
-        return list(stands.values())
+        self.acts()
+        return list(self._standing.values())
+
+    def _replay(self, number: int, act: Act) -> None:
+        latest = self._latest.setdefault((act.annotator, act.image1, act.image2), [])
+        if act.act != "undo":
+            latest.append(number)
+            self._standing[number] = act
+        elif latest:
+            del self._standing[latest.pop()]
 
     def votes(self, up_to_round: int | None = None) -> dict[tuple[str, str], dict[str, Act]]:
         """By pair and annotator, the last standing act that says something of the pair (a grade, or "unsure")."""

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from imgsearch_utils.agreement import agreement, self_agreement
-from imgsearch_utils.journal import ADJUDICATION, AUTOMATIC, Journal
+from imgsearch_utils.agreement import agreement, agreement_with_others, self_agreement
+from imgsearch_utils.journal import ADJUDICATION, AUTOMATIC, REPEAT, Journal
 
 NAMES = ["a.jpg", 'b "b", b.jpg', "c\nc\\n.jpg", "dé\r\n.jpg", "é‮.jpg"]
 
@@ -205,12 +205,23 @@ def test_agreement_of_nobody_is_undefined_not_an_error(tmp_path):
     assert np.isnan(agreement(journal).alpha) and agreement(journal).kappa.same.tolist() == [1]
 
 
-def test_repeats_measure_agreement_with_oneself(tmp_path):
+def test_repeats_measure_agreement_with_oneself_and_corrections_do_not(tmp_path):
     journal = Journal(tmp_path / "journal.csv")
     assert self_agreement(journal, "ann")[0] == 0
-    for pair, grades in (("b", (3, 3)), ("c", (0, 1)), ("d", (2, 2)), ("e", (1,))):
-        for grade in grades:
+    for pair, first, corrected, again in (("b", 0, 3, 3), ("c", 0, 0, 1), ("d", 2, 2, 2), ("e", 1, 3, None)):
+        for grade in (first, corrected):
             journal.append("ann", "a", pair, "grade", grade=grade)
+        if again is not None:
+            journal.append("ann", "a", pair, "grade", grade=again, source=REPEAT)
     repeats, same, kappa = self_agreement(journal, "ann")
     assert (repeats, same) == (3, pytest.approx(2 / 3))
     assert kappa == pytest.approx(cohen_kappa_score([3, 0, 2], [3, 1, 2], weights="quadratic", labels=[0, 1, 2, 3]))
+
+
+def test_agreement_with_others_is_with_their_lower_median(tmp_path):
+    journal = Journal(tmp_path / "journal.csv")
+    for name, grades in (("ann", [3, 1, 0]), ("bob", [3, 2]), ("cat", [2, 1, 1])):
+        for pair, grade in zip("bcd", grades):
+            journal.append(name, "a", pair, "grade", grade=grade)
+    assert agreement_with_others(journal, "ann")[:2] == (3, pytest.approx(1 / 3))  # against 2, 1, 1
+    assert agreement_with_others(journal, "nobody")[0] == 0
