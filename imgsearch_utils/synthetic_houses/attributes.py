@@ -8,7 +8,9 @@ HOUSE_TYPES = ("farmhouse", "modern", "rustic")
 FEATURES = ("porch", "garage", "chimney", "pool")
 
 # Each type is a few sub-styles; a house follows one of them, with noise.
-_FIELDS = ("weight", "floors", "bays", "boldness", "palette", "material", "roof", "features", "grounds", "setting", "feel")
+_FIELDS = (
+    "weight", "floors", "bays", "boldness", "palette", "material", "roof", "features", "grounds", "setting", "feel",
+)  # fmt: skip
 _SUB_STYLES = {
     "farmhouse": (
         (0.40, 2, 3, "regular", "light", "siding", "gable", "porch chimney", "field", "rural", "open"),
@@ -109,7 +111,7 @@ def _answers(a: pd.DataFrame, b: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     yes = np.stack([same[name] for name in QUESTIONS], axis=1)
     relevant = np.ones_like(yes)
     relevant[:, QUESTIONS.index("features")] = either > 0
-    relevant[:, QUESTIONS.index("grounds")] = (a["grounds"].to_numpy() != "paved") | (b["grounds"].to_numpy() != "paved")
+    relevant[:, QUESTIONS.index("grounds")] = ~(same["grounds"] & (a["grounds"].to_numpy() == "paved"))
     return relevant, yes & relevant
 
 
@@ -147,7 +149,7 @@ def grade_pairs(houses: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
     known = houses.set_index("file_label")
     unknown = sorted(set(pairs["image1"]).union(pairs["image2"]).difference(known.index))
     if unknown:
-        raise ValueError(f"{len(unknown)} images of the pairs are not among the {len(known)} houses, first {unknown[0]}")
+        raise ValueError(f"{len(unknown)} images of the pairs are not among the {len(known)} houses: {unknown[0]}, ...")
     a, b = known.loc[pairs["image1"]], known.loc[pairs["image2"]]
     relevant, yes = _answers(a, b)
     n_relevant, n_yes = relevant.sum(1), yes.sum(1)

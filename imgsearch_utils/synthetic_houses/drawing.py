@@ -1,6 +1,6 @@
 """A drawn house in its surroundings, and a folder full of them."""
 
-import os
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,10 +11,14 @@ from tqdm.auto import tqdm
 
 from imgsearch_utils.synthetic_houses import scenery
 from imgsearch_utils.synthetic_houses.attributes import sample_houses
-from imgsearch_utils.synthetic_houses.building import Plan, draw_building
+from imgsearch_utils.synthetic_houses.building import Plan
 from imgsearch_utils.synthetic_houses.canvas import Camera, Canvas
+from imgsearch_utils.synthetic_houses.fittings import draw_building
 
-_TINTS = {"morning": (0.92, 0.97, 1.04), "noon": (1.04, 1.03, 1.0), "sunset": (1.08, 0.84, 0.68), "night": (0.34, 0.4, 0.6)}
+_DRAWN = b"drawn house"  # how the comment in a picture begins
+_HAND = 1  # to be counted up when the drawing changes, so that old pictures are drawn anew
+_TINTS = {"morning": (0.92, 0.97, 1.04), "noon": (1.04, 1.03, 1.0),
+          "sunset": (1.06, 0.86, 0.72), "night": (0.4, 0.46, 0.66)}  # fmt: skip
 _JPEG_QUALITY = {"sharp": 92, "soft": 88, "noisy": 80, "compressed": 22}
 
 
@@ -23,7 +27,7 @@ def _camera(house: Mapping, plan: Plan, rng: np.random.Generator, size: int) -> 
     yaw = np.radians(abs(house["camera_yaw"]))
     across = (plan.width + plan.wing) * np.cos(yaw) + plan.depth * np.sin(yaw)
     distance = 1.35 * max(across / 0.86, (plan.top + 1) / 0.66, 9.0) / house["camera_zoom"] + plan.depth / 2
-    shift = -0.5 * plan.wing * plan.garage_side * np.cos(yaw) * 1.35 / distance
+    shift = -0.5 * plan.wing * plan.side * np.cos(yaw) * 1.35 / distance
     centre = (0.5 + shift + rng.uniform(-0.05, 0.05), rng.uniform(0.66, 0.72))
     return Camera(house["camera_yaw"], house["camera_height"], distance, plan.depth / 2, size, centre)
 
@@ -31,22 +35,20 @@ def _camera(house: Mapping, plan: Plan, rng: np.random.Generator, size: int) -> 
 def draw_house(house: Mapping, size: int = 256) -> Image.Image:
     """Draw one house: a `size` x `size` RGB picture, decided by the row of `sample_houses` alone.
 
-    The picture is drawn at twice the size and halved, then given its lack of quality (softness or noise; what
+    It is drawn at twice the size and halved, then made soft or noisy where the house's ``image_quality`` says so (what
     compression does is left to `write_houses`).
     """
     rng = np.random.default_rng(int(house["detail_seed"]))
     plan = Plan(house, rng)
-    camera = _camera(house, plan, rng, 2 * size)
-    night, snow = house["time_of_day"] == "night", house["season"] == "winter"
-    canvas = Canvas(camera, _TINTS[house["time_of_day"]], sun_right=rng.random() < 0.5)
-    scenery.draw_sky(canvas, house, rng)
-    scenery.draw_background(canvas, house, rng)
-    scenery.draw_ground(canvas, house, plan, rng)
-    scenery.draw_planting(canvas, house, plan, rng, behind=True)
-    smoke = draw_building(canvas, plan, snow, night, rng)
-    scenery.draw_planting(canvas, house, plan, rng, behind=False)
-    scenery.draw_traffic(canvas, house, plan, rng)
-    scenery.draw_air(canvas, house, smoke, rng)
+    canvas = Canvas(_camera(house, plan, rng, 2 * size), _TINTS[house["time_of_day"]], rng.random() < 0.6)
+    scenery.draw_sky(canvas, plan, rng)
+    scenery.draw_background(canvas, plan, rng)
+    scenery.draw_ground(canvas, plan)
+    scenery.draw_planting(canvas, plan, rng, behind=True)
+    smoke = draw_building(canvas, plan, rng)
+    scenery.draw_planting(canvas, plan, rng, behind=False)
+    scenery.draw_passers(canvas, plan, rng)
+    scenery.draw_air(canvas, smoke, rng)
     picture = canvas.image.reduce(2)
     if house["image_quality"] == "soft":
         return picture.filter(ImageFilter.GaussianBlur(size / 220))
@@ -59,34 +61,47 @@ def draw_house(house: Mapping, size: int = 256) -> Image.Image:
 def write_houses(folder: Path, per_type: int, seed: int = 0) -> None:
     """Write a data set: ``all_images/*.jpg``, ``labels.csv`` (file_label, house_type) and ``attributes.csv``.
 
-    May be killed at any moment and called again: finished pictures of the same settings are kept. A picture is kept
-    when ``houses_in_progress.csv`` or ``attributes.csv`` describes it just as `sample_houses` does now.
+    May be killed at any moment and called again. Each picture carries its house's row as a comment, so those that are
+    already right are kept, those of another seed are drawn anew, and those of houses no longer wanted are removed.
     """
     folder = Path(folder)
     images = folder / "all_images"
     images.mkdir(parents=True, exist_ok=True)
     houses = sample_houses(per_type, seed)
-    wanted = dict(zip(houses["file_label"], houses.to_csv(index=False).splitlines()[1:]))
-    plans = [folder / "attributes.csv", folder / "houses_in_progress.csv"]
-    drawn = {line.split(",")[0]: line for plan in plans if plan.exists() for line in plan.read_text().splitlines()[1:]}
-    for name, line in drawn.items():
-        if wanted.get(name) != line:
-            (images / name).unlink(missing_ok=True)
-    _replace(plans[1], houses)
-    plans[0].unlink(missing_ok=True)
-    for house in tqdm(houses.to_dict("records"), desc=f"drawing {folder.name}", unit="house"):
-        path = images / house["file_label"]
-        if path.exists() and house["file_label"] in drawn:
-            continue
+    tables = {"labels.csv": houses[["file_label", "house_type"]], "attributes.csv": houses}
+    for name, table in tables.items():
+        if (folder / name).exists() and (folder / name).read_text() != table.to_csv(index=False):
+            (folder / name).unlink()
+    told = {path: _told(path) for path in images.iterdir()}
+    wanted = {images / house["file_label"]: house for house in houses.to_dict("records")}
+    for path, comment in told.items():
+        if path not in wanted and (comment.startswith(_DRAWN) or path.suffix == ".partial"):
+            path.unlink()
+    missing = {path: house for path, house in wanted.items() if told.get(path) != _comment(house)}
+    for path, house in tqdm(missing.items(), desc=f"drawing {folder.name}", unit="house", disable=not missing):
         partial = path.with_suffix(".partial")
-        draw_house(house).save(partial, format="JPEG", quality=_JPEG_QUALITY[house["image_quality"]])
-        os.replace(partial, path)
-    _replace(folder / "labels.csv", houses[["file_label", "house_type"]])
-    _replace(plans[0], houses)
-    plans[1].unlink()
+        quality = _JPEG_QUALITY[house["image_quality"]]
+        draw_house(house).save(partial, format="JPEG", quality=quality, comment=_comment(house))
+        partial.replace(path)
+    for name, table in tables.items():
+        if not (folder / name).exists():
+            _write(folder / name, table)
 
 
-def _replace(path: Path, table: pd.DataFrame) -> None:
+def _comment(house: Mapping) -> bytes:
+    return _DRAWN + f" {_HAND} {json.dumps(house)}".encode()
+
+
+def _told(path: Path) -> bytes:
+    """The comment in a picture; empty where there is none."""
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("comment", b"")
+    except OSError:
+        return b""
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
     partial = path.with_suffix(".partial")
     table.to_csv(partial, index=False)
-    os.replace(partial, path)
+    partial.replace(path)
