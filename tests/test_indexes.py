@@ -46,15 +46,13 @@ def test_returns_ids_and_leaves_what_it_is_given(built):
 
 
 def test_finds_the_neighbours_at_its_defaults_and_most_at_the_end_of_its_sweep(built):
-    best = {name: values[-1] for name, values in built.default_sweep.items()}
     assert overlap(built.query(QUERIES, K)) > 0.4
-    assert overlap(built.query(QUERIES, K, **best)) > 0.95
+    assert overlap(built.query(QUERIES, K, **widest(built))) > 0.95
     assert set(built.default_sweep) <= set(indexes.arguments_of(built.name, "query"))
 
 
 def test_a_vector_finds_itself_and_best_comes_first(built):
-    best = {name: values[-1] for name, values in built.default_sweep.items()}
-    found = built.query(VECTORS[:50], K, **best)
+    found = built.query(VECTORS[:50], K, **widest(built))
     assert np.mean(found[:, 0] == np.arange(50)) > 0.95
     scores = np.einsum("qd,qkd->qk", VECTORS[:50], VECTORS[found])
     assert np.mean(np.diff(scores, axis=1) <= 1e-4) > 0.95
@@ -105,6 +103,64 @@ def test_refuses_bad_input_in_one_line(built):
         kind().build(VECTORS, nosuch=1)
     with pytest.raises(ValueError, match=f"{built.name} has no query argument nosuch"):
         built.query(QUERIES, 3, nosuch=1)
+
+
+def able(built, *verbs):
+    if not set(verbs) <= built.can():
+        with pytest.raises(ValueError, match=f"{built.name} cannot {verbs[0]}; build it again"):
+            getattr(built, verbs[0])(VECTORS[:1]) if verbs[0] != "filter" else built.query(QUERIES, 1, allowed=[0])
+        pytest.skip(f"{built.name} cannot {verbs[0]}, and says so")
+
+
+def widest(index):
+    return {name: values[-1] for name, values in index.default_sweep.items()}
+
+
+def test_adds(built):
+    able(built, "add")
+    index = type(built)().build(VECTORS[:1000])
+    assert index.add(VECTORS[1000:]).tolist() == list(range(1000, N)) and index.count == N
+    assert overlap(index.query(QUERIES, K, **widest(index))) > 0.95
+    with pytest.raises(ValueError, match=r"vectors must be \(n, 32\)"):
+        index.add(VECTORS[:, :4])
+
+
+def test_deletes_and_stays_deleted_when_saved_and_when_more_is_added(built, tmp_path):
+    able(built, "delete")
+    gone = np.unique(TRUTH[:, :5])
+    kept = np.setdiff1d(np.arange(N), gone)
+    truth = kept[np.argsort(-QUERIES @ VECTORS[kept].T, axis=1)[:, :K]]
+    index = type(built)().build(VECTORS)
+    index.delete(gone)
+    index.save(tmp_path / "index")
+    with pytest.raises(ValueError, match=f"id {gone[0]} is deleted already"):
+        index.delete(gone[:1])
+    with pytest.raises(ValueError, match="ids must be 0 to 1499, got 1500"):
+        index.delete([N])
+    for asked in (index, indexes.load(tmp_path / "index", VECTORS)):
+        assert overlap(asked.query(QUERIES, K, **widest(asked)), truth) > 0.95
+        assert not np.isin(asked.query(QUERIES, K), gone).any()
+    if "add" in index.can():
+        index.add(QUERIES)
+        found = index.query(QUERIES, K, **widest(index))
+        assert np.mean(found[:, 0] == np.arange(N, N + len(QUERIES))) > 0.95 and not np.isin(found, gone).any()
+        index.save(tmp_path / "index")
+        loaded = indexes.load(tmp_path / "index", np.concatenate([VECTORS, QUERIES]))
+        assert not np.isin(loaded.query(QUERIES, K), gone).any()
+        with pytest.raises(indexes.IndexFileError, match="made of other vectors"):
+            indexes.load(tmp_path / "index", VECTORS)
+
+
+def test_searches_among_the_allowed(built):
+    able(built, "filter")
+    allowed = np.arange(0, N, 3)
+    truth = allowed[np.argsort(-QUERIES @ VECTORS[allowed].T, axis=1)[:, :K]]
+    found = built.query(QUERIES, K, allowed=allowed, **widest(built))
+    assert overlap(found, truth) > 0.9 and np.isin(found, [*allowed, -1]).all()
+    few = built.query(QUERIES[:3], K, allowed=[5, 7], **widest(built))
+    assert np.isin(few, [5, 7, -1]).all() and (few[:, 2:] == -1).all()
+    assert (built.query(QUERIES[:3], K, allowed=[]) == -1).all()
+    assert overlap(built.query(QUERIES, K, **widest(built))) > 0.95  # and forgets the filter
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "foreign", "no description", "description", "other vectors"])

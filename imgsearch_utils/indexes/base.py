@@ -40,6 +40,9 @@ class Index:
     added vectors get the next ones. ``_build`` and ``_search`` name their arguments with defaults, which are all the
     arguments that the index takes: anything else is refused. With cosine, inner product and Euclidean distance rank
     unit vectors alike, so each library uses what it does best.
+
+    A subclass with ``_add`` can add; one whose ``_search`` takes `allowed` (a mask over ids) can filter, and so
+    delete; one with ``_delete`` lets its library delete.
     """
 
     name: ClassVar[str]
@@ -47,10 +50,23 @@ class Index:
     extra: ClassVar[str | None] = None  # the package's extra that installs it; None: always installed
     default_sweep: ClassVar[dict[str, list]] = {}
 
-    count: int
     dim: int
     build_arguments: dict[str, Any]
-    sha256: str
+    parts: list[tuple[int, str]]  # count and fingerprint of the vectors of the build and of each addition
+    deleted: np.ndarray  # (count,) bool
+    some_deleted: bool
+
+    @property
+    def count(self) -> int:
+        """How many vectors have ids, the deleted included."""
+        return len(self.deleted)
+
+    @classmethod
+    def can(cls) -> frozenset[str]:
+        """Which of "add", "delete" and "filter" the index does beside build and query."""
+        filters = "allowed" in inspect.signature(cls._search).parameters
+        able = {"add": hasattr(cls, "_add"), "delete": filters or hasattr(cls, "_delete"), "filter": filters}
+        return frozenset(verb for verb, yes in able.items() if yes)
 
     def build(self, vectors: np.ndarray, **arguments) -> Self:
         """Index the vectors, (n, d) float32 of length 1; building again replaces what was there.
@@ -63,22 +79,17 @@ class Index:
             when the library is not installed.
         """
         check_arguments(self.name, "build", arguments)
-        vectors = np.ascontiguousarray(vectors, np.float32)
-        if vectors.ndim != 2 or not len(vectors):
-            raise ValueError(f"vectors must be (n, d) with n > 0, got {vectors.shape}; wrap one vector as x[None]")
-        lengths = np.linalg.norm(vectors, axis=1)
-        if not np.abs(lengths - 1).max() < 1e-3:  # NaN too
-            row = int(np.argmax(~(np.abs(lengths - 1) < 1e-3)))
-            raise ValueError(f"vectors must have length 1, row {row} has {lengths[row]:.4g}; use indexes.normalised")
-        self.count, self.dim = vectors.shape
-        self.build_arguments, self.sha256 = arguments, fingerprint(vectors)
+        vectors = _checked(vectors)
+        self.deleted, self.some_deleted, self.dim = np.zeros(len(vectors), bool), False, vectors.shape[1]
+        self.build_arguments, self.parts = arguments, [(len(vectors), fingerprint(vectors))]
         self._build(vectors, **arguments)
         return self
 
-    def query(self, queries: np.ndarray, k: int, **arguments) -> np.ndarray:
+    def query(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None, **arguments) -> np.ndarray:
         """The k nearest of each query, best first.
 
         queries : (n_queries, d) float32
+        allowed : ids to choose among; all when not given
         Returns (n_queries, k) int64 ids; -1 where the index found fewer than k.
         """
         if arguments:
@@ -87,7 +98,43 @@ class Index:
             raise ValueError(f"queries must be (n_queries, {self.dim}), got {queries.shape}")
         if not 0 < k <= self.count:
             raise ValueError(f"k must be 1 to {self.count}, the number of indexed vectors, got {k}")
+        if allowed is not None:
+            self._need("filter")
+            arguments["allowed"] = self._mask(allowed) & ~self.deleted
+        elif self.some_deleted and not hasattr(self, "_delete"):
+            arguments["allowed"] = ~self.deleted
         return self._search(queries, k, **arguments)
+
+    def add(self, vectors: np.ndarray) -> np.ndarray:
+        """Index further vectors, (n, d) of length 1, without building again; returns their ids."""
+        self._need("add")
+        vectors = _checked(vectors, self.dim)
+        self._add(vectors)
+        ids = np.arange(self.count, self.count + len(vectors))
+        self.deleted, self.parts = np.append(self.deleted, ids < 0), [*self.parts, (len(vectors), fingerprint(vectors))]
+        return ids
+
+    def delete(self, ids: np.ndarray) -> None:
+        """Never return these ids again; their numbers are not given to others."""
+        self._need("delete")
+        mask = self._mask(ids)
+        if (mask & self.deleted).any():
+            raise ValueError(f"id {np.argmax(mask & self.deleted)} is deleted already")
+        if hasattr(self, "_delete"):
+            self._delete(np.flatnonzero(mask))
+        self.deleted, self.some_deleted = self.deleted | mask, True
+
+    def _need(self, verb: str) -> None:
+        if verb not in self.can():
+            able = ", ".join(name for name, kind in INDEXES.items() if verb in kind.can())
+            raise ValueError(f"{self.name} cannot {verb}; build it again, or take one that can: {able}")
+
+    def _mask(self, ids: np.ndarray) -> np.ndarray:
+        ids = np.asarray(ids, np.int64)
+        if ids.min(initial=0) < 0 or ids.max(initial=0) >= self.count:
+            odd = ids[(ids < 0) | (ids >= self.count)][0]
+            raise ValueError(f"ids must be 0 to {self.count - 1}, got {odd}")
+        return np.bincount(ids, minlength=self.count).astype(bool)
 
     def save(self, path: Path) -> None:
         """Write the index to `path`, and what it is to ``<path>.json``."""
@@ -95,9 +142,9 @@ class Index:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
         self._write(partial)
-        about = {"index": self.name, "library": self.library_version()}
-        about |= {"dim": self.dim, "count": self.count, "build": self.build_arguments}
-        about |= {"vectors_sha256": self.sha256, "file_sha256": _file_sha256(partial)}
+        about = {"index": self.name, "library": self.library_version(), "dim": self.dim, "count": self.count}
+        about |= {"parts": self.parts, "deleted": np.flatnonzero(self.deleted).tolist(), "build": self.build_arguments}
+        about |= {"file_sha256": _file_sha256(partial)}
         partial.replace(path)  # whoever has the old file open or mapped keeps it
         _about(path).write_text(json.dumps(about, indent=1) + "\n")
 
@@ -115,10 +162,17 @@ class Index:
         """The library and its version, as written beside saved files."""
         return f"{cls.module} {getattr(cls.library(), '__version__', None) or version(cls.module)}"
 
-    @property
-    def vector_bytes(self) -> int:
-        """Bytes of the vectors alone, as float32: what a size is compared with."""
-        return self.count * self.dim * 4
+
+def _checked(vectors: np.ndarray, dim: int | None = None) -> np.ndarray:
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != (dim or vectors.shape[1]):
+        expected = f"(n, {dim or 'd'})"
+        raise ValueError(f"vectors must be {expected} with n > 0, got {vectors.shape}; wrap one vector as x[None]")
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not np.abs(lengths - 1).max() < 1e-3:  # NaN too
+        row = int(np.argmax(~(np.abs(lengths - 1) < 1e-3)))
+        raise ValueError(f"vectors must have length 1, row {row} has {lengths[row]:.4g}; use indexes.normalised")
+    return vectors
 
 
 INDEXES: dict[str, type[Index]] = {}
@@ -140,7 +194,8 @@ def register(name: str):
 def arguments_of(name: str, verb: str) -> dict[str, Any]:
     """Name -> default of what an index's build or query takes; unknown index names are refused."""
     method = {"build": find(name)._build, "query": find(name)._search}[verb]
-    return {p.name: p.default for p in inspect.signature(method).parameters.values() if p.default is not p.empty}
+    known = inspect.signature(method).parameters.values()
+    return {p.name: p.default for p in known if p.default is not p.empty and p.name != "allowed"}
 
 
 def check_arguments(name: str, verb: str, arguments) -> None:
@@ -169,34 +224,41 @@ def _about(path: Path) -> Path:
 
 
 def load(path: Path, vectors: np.ndarray | None = None) -> Index:
-    """Read a saved index; with `vectors` given, only if it was made of exactly these.
+    """Read a saved index; with `vectors` given, only if it was made of exactly these, added ones included.
 
     Raises
     ------
     IndexFileError
         one line: a file or its description is missing, corrupt, cut off, foreign, or of other vectors.
     """
-    path = Path(path)
-    again = "build the index again"
-    if not path.is_file() or not _about(path).is_file():
-        gone = path if not path.is_file() else _about(path)
-        raise IndexFileError(f"{gone} does not exist: an index is two files, X and X.json; {again}")
+    path, again = Path(path), "build the index again"
+    for file in (path, _about(path)):
+        if not file.is_file():
+            raise IndexFileError(f"{file} does not exist: an index is two files, X and X.json; {again}")
     try:
         about = json.loads(_about(path).read_text())
         index = find(about["index"])()
-        index.count, index.dim = about["count"], about["dim"]
-        index.build_arguments, index.sha256 = about["build"], about["vectors_sha256"]
-        expected = about["file_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        index.dim, index.parts, index.build_arguments = about["dim"], about["parts"], about["build"]
+        index.deleted = np.zeros(sum(count for count, _ in index.parts), bool)
+        index.deleted[about["deleted"]], index.some_deleted = True, bool(about["deleted"])
+        expected, wrote = about["file_sha256"], about["library"]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise IndexFileError(f"{_about(path)} does not describe an index ({error}); {again}") from None
     if _file_sha256(path) != expected:
         raise IndexFileError(f"{path} is corrupt, cut off or not the file that {path.name}.json describes; {again}")
-    if vectors is not None and (np.shape(vectors), fingerprint(vectors)) != ((index.count, index.dim), index.sha256):
+    if vectors is not None and not _made_of(index, vectors):
         made = f"{index.count} x {index.dim} vectors, not of these {np.shape(vectors)}"
         raise IndexFileError(f"{path} was made of other vectors: of {made}; {again}")
     try:
         index._read(path)
     except (RuntimeError, OSError, ValueError) as error:
-        reason = f"{about['library']} wrote it; reading it here: {' '.join(str(error).split())[:200]}"
+        reason = f"{wrote} wrote it; reading it here: {' '.join(str(error).split())[:200]}"
         raise IndexFileError(f"{path} cannot be read: {reason}; {again}") from None
     return index
+
+
+def _made_of(index: Index, vectors: np.ndarray) -> bool:
+    ends = np.cumsum([count for count, _ in index.parts])
+    pieces = np.split(vectors, ends[:-1])
+    same = [fingerprint(piece) == sha for piece, (_, sha) in zip(pieces, index.parts)]
+    return np.shape(vectors) == (index.count, index.dim) and all(same)

@@ -1,6 +1,8 @@
-"""FAISS on the CPU: exact, inverted lists, graph, and hashing of centred vectors."""
+"""FAISS: exact search, inverted lists, product quantisation, graphs, hashing; on the GPU where there is one."""
 
-from .base import Index, register
+import numpy as np
+
+from .base import Index, MissingPackage, register
 
 
 class Faiss(Index):
@@ -9,8 +11,16 @@ class Faiss(Index):
     module = "faiss"
     extra = "cpu"
 
-    def _search(self, queries, k):
-        return self._index.search(queries, k)[1]
+    def _add(self, vectors):
+        self._index.add(vectors)
+
+    def _selector(self, allowed):
+        if allowed is not None:
+            return self.library().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+
+    def _lists(self):
+        """4 sqrt(n) inverted lists, at most n / 39: FAISS wants so many vectors to train each."""
+        return max(1, min(int(4 * self.count**0.5), self.count // 39))
 
     def _write(self, path):
         self.library().write_index(self._index, str(path))
@@ -30,6 +40,12 @@ class Exact(Faiss):
         self._index = self.library().IndexFlatIP(self.dim)
         self._index.add(vectors)
 
+    def _search(self, queries, k, allowed=None):
+        if allowed is None:
+            return self._index.search(queries, k)[1]
+        parameters = self.library().SearchParameters(sel=self._selector(allowed))
+        return self._index.search(queries, k, params=parameters)[1]
+
 
 @register("faiss_hnsw")
 class Hnsw(Faiss):
@@ -38,13 +54,26 @@ class Hnsw(Faiss):
     default_sweep = {"ef": [16, 32, 64, 128, 256, 512]}
 
     def _build(self, vectors, m=32, ef_construction=200):
-        self._index = self.library().IndexHNSWFlat(self.dim, m)
-        self._index.hnsw.efConstruction = ef_construction
-        self._index.add(vectors)
+        self._fill(self.library().IndexHNSWFlat(self.dim, m), vectors, ef_construction)
 
-    def _search(self, queries, k, ef=64):
-        parameters = self.library().SearchParametersHNSW(efSearch=max(ef, k))
+    def _fill(self, index, vectors, ef_construction):
+        index.hnsw.efConstruction = ef_construction
+        index.train(vectors)
+        index.add(vectors)
+        self._index = index
+
+    def _search(self, queries, k, ef=64, allowed=None):
+        parameters = self.library().SearchParametersHNSW(efSearch=max(ef, k), sel=self._selector(allowed))
         return self._index.search(queries, k, params=parameters)[1]
+
+
+@register("faiss_hnsw_sq")
+class HnswSq(Hnsw):
+    """The same graph over vectors of 8 bits a dimension: a quarter of the memory for vectors."""
+
+    def _build(self, vectors, m=32, ef_construction=200):
+        faiss = self.library()
+        self._fill(faiss.IndexHNSWSQ(self.dim, faiss.ScalarQuantizer.QT_8bit, m), vectors, ef_construction)
 
 
 @register("faiss_ivf")
@@ -54,15 +83,43 @@ class Ivf(Faiss):
     default_sweep = {"nprobe": [1, 2, 4, 8, 16, 32, 64]}
 
     def _build(self, vectors, nlist=0, seed=1234):
-        faiss = self.library()
-        nlist = nlist or max(1, min(int(4 * self.count**0.5), self.count // 39))
+        faiss, nlist = self.library(), nlist or self._lists()
         self._index = faiss.IndexIVFFlat(faiss.IndexFlatIP(self.dim), self.dim, nlist, faiss.METRIC_INNER_PRODUCT)
         self._index.cp.seed = seed
         self._index.train(vectors)
         self._index.add(vectors)
 
-    def _search(self, queries, k, nprobe=8):
-        parameters = self.library().SearchParametersIVF(nprobe=min(nprobe, self._index.nlist))
+    def _search(self, queries, k, nprobe=8, allowed=None):
+        parameters = self.library().SearchParametersIVF(nprobe=nprobe, sel=self._selector(allowed))
+        return self._index.search(queries, k, params=parameters)[1]
+
+
+@register("faiss_ivfpq")
+class IvfPq(Faiss):
+    """Inverted lists of 4-bit product codes, read by fast scan (Andre et al., TPAMI 2021), then refined.
+
+    Each code is for `dims_per_code` dimensions. The best k_factor * k by code are ranked by their vectors, which are
+    kept beside the codes: speed is gained, not memory.
+    """
+
+    default_sweep = {"nprobe": [1, 4, 16, 64], "k_factor": [4, 32]}
+
+    def _build(self, vectors, nlist=0, dims_per_code=2, seed=1234):
+        if self.dim % dims_per_code:
+            raise ValueError(f"dims_per_code must divide the {self.dim} dimensions, got {dims_per_code}")
+        faiss, nlist = self.library(), nlist or self._lists()
+        codes, metric = self.dim // dims_per_code, faiss.METRIC_INNER_PRODUCT
+        lists = faiss.IndexIVFPQFastScan(faiss.IndexFlatIP(self.dim), self.dim, nlist, codes, 4, metric)
+        lists.cp.seed = lists.pq.cp.seed = seed
+        self._index = faiss.IndexRefineFlat(lists)
+        enough = 16 * 39  # vectors to train 16 centres: few are repeated
+        self._index.train(vectors if self.count >= enough else np.resize(vectors, (enough, self.dim)))
+        self._index.add(vectors)
+
+    def _search(self, queries, k, nprobe=8, k_factor=4, allowed=None):
+        faiss = self.library()
+        lists = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector(allowed))
+        parameters = faiss.IndexRefineSearchParameters(k_factor=k_factor, base_index_params=lists)
         return self._index.search(queries, k, params=parameters)[1]
 
 
@@ -89,3 +146,53 @@ class Lsh(Faiss):
         faiss = self.library()
         refine = faiss.IndexRefineSearchParameters(k_factor=min(k_factor, max(1, self.count // k)))
         return self._index.search(queries, k, params=faiss.SearchParametersPreTransform(index_params=refine))[1]
+
+
+class OnGpu:
+    """Moves a built index to the first GPU, and back to be written."""
+
+    extra = "gpu"
+
+    @classmethod
+    def library(cls):
+        faiss = super().library()
+        if not faiss.get_num_gpus():  # StandardGpuResources does not raise where there is none
+            install = 'pip install "imgsearch-utils[gpu]" in place of [cpu]'
+            raise MissingPackage(f"{cls.name} needs an NVIDIA GPU and faiss-gpu: {install}")
+        return faiss
+
+    def _move(self):
+        faiss = self.library()
+        self._resources = faiss.StandardGpuResources()
+        self._index = faiss.index_cpu_to_gpu(self._resources, 0, self._index)
+
+    def _build(self, vectors, **arguments):
+        super()._build(vectors, **arguments)
+        self._move()
+
+    def _write(self, path):
+        faiss = self.library()
+        faiss.write_index(faiss.index_gpu_to_cpu(self._index), str(path))
+
+    def _read(self, path):
+        super()._read(path)
+        self._move()
+
+
+@register("faiss_gpu_exact")
+class GpuExact(OnGpu, Exact):
+    """Exact search by FAISS on the GPU."""
+
+    def _search(self, queries, k):
+        return self._index.search(queries, k)[1]
+
+
+@register("faiss_gpu_ivf")
+class GpuIvf(OnGpu, Ivf):
+    """Inverted lists on the GPU: trained on the CPU, then moved."""
+
+    def _build(self, vectors, nlist=0, seed=1234):
+        super()._build(vectors, nlist=nlist, seed=seed)
+
+    def _search(self, queries, k, nprobe=8):
+        return super()._search(queries, k, nprobe)

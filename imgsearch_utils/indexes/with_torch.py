@@ -18,12 +18,20 @@ class TorchExact(Index):
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._vectors = torch.tensor(vectors, device=self._device)
 
-    def _search(self, queries, k):
+    def _add(self, vectors):
         torch = self.library()
-        rows = max(1, BLOCK // self.count)
+        self._vectors = torch.cat([self._vectors, torch.tensor(vectors, device=self._device)])
+
+    def _search(self, queries, k, allowed=None):
+        torch = self.library()
+        found = []
         with torch.inference_mode():
-            blocks = torch.as_tensor(queries).split(rows)
-            found = [torch.topk(block.to(self._device) @ self._vectors.T, k).indices.cpu() for block in blocks]
+            for block in torch.as_tensor(queries).split(max(1, BLOCK // self.count)):
+                scores = block.to(self._device) @ self._vectors.T
+                if allowed is not None:
+                    scores[:, ~torch.as_tensor(allowed, device=self._device)] = -torch.inf
+                best = torch.topk(scores, k)
+                found.append(best.indices.masked_fill(best.values == -torch.inf, -1).cpu())
         return torch.cat(found).numpy()
 
     def _write(self, path):

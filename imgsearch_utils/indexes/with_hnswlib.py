@@ -1,0 +1,48 @@
+"""hnswlib: the graph's authors' own code."""
+
+import numpy as np
+
+from .base import Index, register
+
+
+@register("hnswlib")
+class Hnswlib(Index):
+    """Graph of m neighbours a node (Malkov & Yashunin, TPAMI 2020); `ef` candidates, never fewer than k."""
+
+    module = extra = "hnswlib"
+    default_sweep = {"ef": [16, 32, 64, 128, 256, 512]}
+
+    def _build(self, vectors, m=16, ef_construction=200, seed=100):
+        self._graph = self.library().Index("ip", self.dim)
+        self._graph.init_index(len(vectors), M=m, ef_construction=ef_construction, random_seed=seed)
+        self._graph.add_items(vectors)
+
+    def _add(self, vectors):
+        self._graph.resize_index(self.count + len(vectors))
+        self._graph.add_items(vectors)
+
+    def _delete(self, ids):
+        for row in ids:
+            self._graph.mark_deleted(row)
+
+    def _search(self, queries, k, ef=64, allowed=None):
+        self._graph.set_ef(max(ef, k))
+        if allowed is None and not self.some_deleted:
+            return self._graph.knn_query(queries, k)[0].astype(np.int64)
+        kept = ~self.deleted if allowed is None else allowed
+        found = np.full((len(queries), k), -1, np.int64)
+        k = min(k, int(kept.sum()))
+        if k:
+            self._graph.set_ef(self.count if 2 * k > kept.sum() else max(ef, k))  # it raises when it finds fewer
+            filtered = None if allowed is None else lambda row: bool(allowed[row])
+            found[:, :k] = self._graph.knn_query(queries, k, filter=filtered)[0]
+        return found
+
+    def _write(self, path):
+        self._graph.save_index(str(path))
+
+    def _read(self, path):
+        self._graph = self.library().Index("ip", self.dim)
+        self._graph.load_index(str(path), self.count)
+        if self._graph.get_current_count() != self.count:
+            raise ValueError(f"it holds {self._graph.get_current_count()} vectors, expected {self.count}")
