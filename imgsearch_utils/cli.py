@@ -1,7 +1,6 @@
 """The `imgsearch` command: thin calls into the package, errors as one clear line."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,7 +29,7 @@ def _settings(assignments: list[str]) -> dict:
 
 @app.command()
 def run(
-    study: Annotated[str, typer.Argument(help="A name in configs/, or the path of a study's YAML.")] = "synthetic_houses",
+    study: Annotated[str, typer.Argument(help="A name in configs/, or a YAML file's path.")] = "synthetic_houses",
     name: Annotated[str, typer.Option("--run", help="The run's name; the study's own when not given.")] = "",
     assignments: Annotated[list[str], typer.Option("--set", help="Another setting, e.g. --set rounds=2.")] = [],  # noqa: B006
 ) -> None:
@@ -56,7 +55,7 @@ def publish(
 
 
 def entry() -> None:
-    """Run the command; an error of use is one line on stderr and exit status 2."""
+    """Run the command; an error of use is one line on stderr and exit status 1."""
     try:
         app()
     except (ValueError, RuntimeError, FileNotFoundError, PermissionError) as error:

@@ -97,6 +97,14 @@ def thumbnails(collection: Collection, names: Iterable[str], side: int = 160) ->
     return tiles
 
 
+def side_by_side(left: Image.Image, right: Image.Image, gap: int = 6) -> Image.Image:
+    """Two pictures of one height beside each other, with a white gap."""
+    pair = Image.new("RGB", (left.width + gap + right.width, left.height), "white")
+    pair.paste(left, (0, 0))
+    pair.paste(right, (left.width + gap, 0))
+    return pair
+
+
 def read_labels(path: Path) -> pd.DataFrame:
     """Read `file_label` + one column per level of class; BOM, semicolons and Windows line ends are accepted."""
     try:

@@ -30,6 +30,10 @@ def _axes(columns: int = 1, width: float = 5.0, height: float = 3.6, rows: int =
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def _legend_beside(axes) -> None:
+    axes.legend(title="", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+
+
 def index_colours(names: Sequence[str]) -> dict[str, tuple]:
     """One fixed colour an index: by its place in the registry, not in the table at hand."""
     from imgsearch_utils.indexes import INDEXES
@@ -60,6 +64,7 @@ def class_counts(images: pd.DataFrame, class_column: str | None) -> Figure:
     counts.plot.barh(stacked=True, ax=axes, color=SIDES, width=0.7)
     axes.invert_yaxis()
     axes.set(xlabel="images", ylabel="", title="Images of each class, by side")
+    _legend_beside(axes)
     return figure
 
 
@@ -73,6 +78,7 @@ def grade_counts(pairs: pd.DataFrame) -> Figure:
     counts.plot.barh(stacked=True, ax=axes, color=[colours[name] for name in counts], width=0.7)
     axes.invert_yaxis()
     axes.set(xlabel="pairs", ylabel="", title="Graded pairs, by side")
+    _legend_beside(axes)
     return figure
 
 
@@ -108,9 +114,10 @@ def training_curves(history: pd.DataFrame) -> Figure:
 def score_distributions(scored: pd.DataFrame) -> Figure:
     """Cosine of the encoder and of the head for the pairs of each grade (columns similarity, cosine, score)."""
     figure, axes = _axes(2, 4.6)
+    scored = scored.assign(grade=scored.similarity.astype(int))
     for place, column, name in zip(axes.flat, ("cosine", "score"), MODELS):
-        sns.violinplot(scored, x="similarity", y=column, hue="similarity", palette=GRADES, legend=False, ax=place,
-                       inner="quart", cut=0, density_norm="width", order=range(4), hue_order=range(4))
+        sns.violinplot(scored, x="grade", y=column, hue="grade", palette=GRADES, legend=False, ax=place,
+                       inner="quart", cut=0, density_norm="width")
         place.set(xlabel="grade", ylabel="cosine", title=f"By the {name}")
     return figure
 
@@ -123,7 +130,7 @@ def confusion(scored: pd.DataFrame, threshold: float) -> Figure:
                                             colorbar=False, display_labels=["not similar", "similar"])
     matrix.grid(False)
     matrix.set(title=f"At P(similar) ≥ {threshold:.2f}", xlabel="predicted", ylabel="graded")
-    observed, predicted = calibration_curve(similar, scored.p_similar.clip(0, 1), n_bins=8, strategy="quantile")
+    observed, predicted = calibration_curve(similar, scored.p_similar.clip(0, 1), n_bins=10)
     reliability.plot([0, 1], [0, 1], color="grey", ls=":")
     reliability.plot(predicted, observed, marker="o", color=MODELS["head"])
     reliability.set(xlabel="predicted P(similar)", ylabel="share graded 3", title="Calibration", xlim=(0, 1),
@@ -188,7 +195,8 @@ def pareto(table: pd.DataFrame, recall: str, speed: str = "single_qps") -> Figur
         for name, colour in index_colours(sorted(part["index"].unique())).items():
             points = part[part["index"] == name]
             place.plot(points[recall], points[speed], marker="o", color=colour, label=name)
-        place.set(xlabel=recall, ylabel="queries per second, one at a time", yscale="log", title=f"Vectors of the {model}")
+        place.set(xlabel=recall, ylabel="queries per second, one at a time", yscale="log",
+                  title=f"Vectors of the {model}")
         place.legend(fontsize=8)
     return figure
 

@@ -1,6 +1,7 @@
 """One round of active learning: its pairs, the answers, what the labels are worth, the log of all rounds."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -68,16 +69,9 @@ def _round_table(asked, images, class_column, n_zeros, seed, labelled) -> pd.Dat
     return table[["image1", "image2", "similarity", "automatic", "strategy"]]
 
 
-def record_automatic(run: Run, number: int) -> int:
-    """Write a round's automatic zeros to the journal, once; return how many were new."""
-    table = read_pairs(run.round_pairs(number) / "pairs.csv")
-    zeros = table[table.strategy == AUTOMATIC]
-    return Journal(run.journal).append_many(_unanswered(run, zeros), AUTOMATIC, AUTOMATIC, number)
-
-
-def waiting(run: Run, number: int) -> pd.DataFrame:
-    """The pairs of a round that nobody has graded yet, in the round's order."""
-    table = read_pairs(run.round_pairs(number) / "pairs.csv")
+def waiting(run: Run, folder: Path) -> pd.DataFrame:
+    """The pairs in a round's folder that nobody has graded yet, in their order; without the automatic zeros."""
+    table = read_pairs(folder / "pairs.csv")
     return _unanswered(run, table[table.strategy != AUTOMATIC])
 
 
@@ -96,8 +90,13 @@ def known_to_oracle(run: Run, collection: Collection) -> pd.DataFrame | None:
     return None
 
 
-def answer(run: Run, number: int, collection: Collection, annotator: str) -> int:
+def answer(run: Run, number: int, folder: Path, collection: Collection, annotator: str) -> int:
     """Get a round's missing grades: from the oracle, or see that a person gave them.
+
+    Parameters
+    ----------
+    folder : holds the round's pairs.csv; its automatic zeros go to the journal too
+    annotator : "oracle" or "person"
 
     Returns
     -------
@@ -106,14 +105,17 @@ def answer(run: Run, number: int, collection: Collection, annotator: str) -> int
     Raises
     ------
     ValueError
-        when pairs wait for a person.
+        when pairs wait for a person, or for an annotator that is neither.
     """
-    record_automatic(run, number)
-    missing = waiting(run, number)
+    if annotator not in ("oracle", "person"):
+        raise ValueError(f"ANNOTATOR must be oracle or person, got {annotator!r}")
+    journal, table = Journal(run.journal), read_pairs(folder / "pairs.csv")
+    journal.append_many(_unanswered(run, table[table.strategy == AUTOMATIC]), AUTOMATIC, AUTOMATIC, number)
+    missing = waiting(run, folder)
     if annotator == "oracle" and run.study.oracle != "person":
-        known = known_to_oracle(run, collection)
-        graded = missing.assign(similarity=oracles.answer(run.study.oracle, missing, known))
-        return Journal(run.journal).append_many(graded, f"oracle:{run.study.oracle}", run.study.oracle, number)
+        grades = oracles.answer(run.study.oracle, missing, known_to_oracle(run, collection))
+        return journal.append_many(missing.assign(similarity=grades), f"oracle:{run.study.oracle}", run.study.oracle,
+                                   number)
     if len(missing):
         notebook = "01" if number == 0 else "02"
         raise ValueError(f"{len(missing)} pairs of round {number} wait for a person's grade; give them in the widget "

@@ -124,6 +124,8 @@ def read_study(path: Path, overrides: dict[str, Any] | None = None) -> Study:
         *parents, last = name.split(".")
         for parent in parents:
             level = level.setdefault(parent, {})
+            if not isinstance(level, dict):
+                raise ValueError(f"{path}: {parent} is a single value, so {name} cannot be set")
         level[last] = value
     return parse_study(values, str(path))
 

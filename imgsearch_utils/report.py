@@ -1,0 +1,124 @@
+"""The report: one page with a run's figures, tables, example results, settings and versions."""
+
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pandas as pd
+import yaml
+from matplotlib.figure import Figure
+
+from imgsearch_utils import plots, rounds
+from imgsearch_utils.images import Collection, thumbnails
+from imgsearch_utils.workspace import VERSIONS, Run, read_json
+
+#: stage folder -> figure -> caption, in the page's order
+FIGURES = {
+    "tagging": {"class_counts": "Images of each class on the three sides; near-duplicates stand on one side together.",
+                "grade_counts": "Pairs by grade. Grey: 0 because the classes differ, without asking anybody."},
+    "last round": {"training_curves": "Training of the last round's head; the dotted line marks the kept epoch.",
+                   "score_distributions": "Cosines of the dev pairs of each grade, before and after the head.",
+                   "precision_recall": "Finding pairs of grade 3 among the test pairs.",
+                   "confusion": "The decision at the calibrated threshold, and how far its probability can be trusted "
+                                "(test pairs)."},
+    "ann_comparison": {"recall": "Share of the true neighbours found, at each index's most thorough setting.",
+                       "recall_and_speed": "Each point is a query setting; up and to the right is better.",
+                       "index_costs": "What an index costs before the first query.",
+                       "retrieval": "Ranking quality by the grades, with 95 % intervals over queries.",
+                       "class_confusion": "Classes of the first ten results."},
+}
+
+#: columns of results_log.csv in the page's table of rounds, and what they are called there
+ROUNDS = {"round": "round", "labels": "graded pairs", "asked": "asked", "similar": "of grade 3",
+          "test_encoder_ap": "AP encoder", "test_head_ap": "AP head", "test_ap_gain": "gain", "test_ap_gain_low": "low",
+          "test_ap_gain_high": "high", "test_head_same_class_roc_auc": "same-class AUC", "test_head_f1": "F1",
+          "test_head_ece": "ECE", "promoted": "promoted on dev"}
+
+
+def example_figure(collection: Collection, examples: pd.DataFrame) -> Figure:
+    """Example queries with the first results of encoder (upper row) and head (lower row).
+
+    examples : query, model, rank, image, score, from ``relevance.example_results``
+    """
+    names, titles = [], []
+    for query, rows in examples.groupby("query", sort=False):
+        for model, found in rows.groupby("model", sort=False):
+            names += [query, *found.image]
+            titles += [f"query · {model}", *found.score.map("{:.2f}".format)]
+    columns = 1 + examples["rank"].max()
+    return plots.picture_grid(thumbnails(collection, names), titles, columns=columns, side=1.5)
+
+
+def _table(table: pd.DataFrame) -> str:
+    return table.to_html(index=False, border=0, na_rep="–", float_format=lambda value: f"{value:.3f}")
+
+
+def _findings(log: pd.DataFrame, quality: pd.DataFrame, choice: dict) -> list[str]:
+    last = log.iloc[-1]
+    sure = ("which is more than chance" if last.test_ap_gain_low > 0 else
+            "which is worse than the encoder" if last.test_ap_gain_high < 0 else "which chance can explain")
+    nearest = quality.pivot(index="measure", columns="model", values="mean").loc["nDCG@10"]
+    return [
+        f"After {last.labels:.0f} graded training pairs ({last.asked:.0f} asked), average precision for grade 3 on the "
+        f"test pairs is {last.test_head_ap:.3f} with the head and {last.test_encoder_ap:.3f} with the encoder alone: "
+        f"{last.test_ap_gain:+.3f} [{last.test_ap_gain_low:+.3f}, {last.test_ap_gain_high:+.3f}], {sure}.",
+        f"F1 at the threshold chosen on dev: {last.test_head_f1:.3f} (encoder {last.test_encoder_f1:.3f}); "
+        f"calibration error {last.test_head_ece:.3f}.",
+        f"nDCG@10 over the test images: {nearest['head']:.3f} (encoder {nearest['encoder']:.3f}).",
+        f"The head is {'promoted' if last.promoted else 'not promoted'} on dev, so search uses the "
+        f"{'head' if last.promoted else 'encoder'}.",
+        f"Recommended index: {choice['index']}. {choice['reason'][0].upper()}{choice['reason'][1:]}.",
+    ]
+
+
+def write_page(run: Run, collection: Collection, folder: Path) -> Path:
+    """Write index.html, figures/ and tables/ of a run into `folder`; return the page.
+
+    Needs every round and the comparison to be finished.
+    """
+    log = rounds.log_rounds(run)
+    last = f"round_{int(log['round'].iloc[-1]):02d}"
+    tables, figures = folder / "tables", folder / "figures"
+    tables.mkdir(exist_ok=True)
+    figures.mkdir(exist_ok=True)
+    log.to_csv(tables / "results_log.csv", index=False)
+    shown = []
+    for part, captions in FIGURES.items():
+        source = run.results / (last if part == "last round" else part) / "figures"
+        for name, caption in captions.items():
+            if (source / f"{name}.png").is_file():
+                for suffix in (".png", ".svg"):
+                    shutil.copy(source / f"{name}{suffix}", figures)
+                if (source / f"{name}.csv").is_file():
+                    shutil.copy(source / f"{name}.csv", tables)
+                shown.append({"part": part, "name": name, "caption": caption,
+                              "table": (tables / f"{name}.csv").is_file()})
+    comparison = run.results / "ann_comparison"
+    quality, choice = pd.read_csv(comparison / "retrieval.csv"), read_json(comparison / "index.json")
+    aside = pd.read_csv(run.results / "tagging" / "set_aside.csv", dtype=str)
+    metrics = read_json(run.results / last / "metrics.json")
+    measures = ["roc_auc", "ap", "same_class_roc_auc", "same_class_ap", "f1", "accuracy", "ece"]
+    final = pd.DataFrame([{"side": side, "model": model, **{m: metrics[side][model].get(m) for m in measures}}
+                          for side in ("dev", "test") for model in ("encoder", "head")] +
+                         [{"side": "test", "model": name, **{m: values.get(m) for m in measures}}
+                          for name, values in metrics["test"]["trivial"].items()]).astype(
+                              dict.fromkeys(measures, float))
+    final.to_csv(tables / "last_round.csv", index=False)
+    indexes = pd.read_csv(comparison / "indexes.csv", keep_default_na=False, na_values=[""])
+    columns = ["model", "index", "query", *[c for c in indexes if c.startswith("recall@")], "build_seconds",
+               "single_qps", "batch_qps", "p95_ms", "megabytes"]
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("imgsearch_utils", "."), autoescape=True,
+                                     trim_blocks=True, lstrip_blocks=True)
+    page = folder / "index.html"
+    page.write_text(environment.get_template("report.html.j2").render(
+        run=run, n_images=len(collection.images), findings=_findings(log, quality, choice), figures=shown,
+        rounds_table=_table(log[list(ROUNDS)].rename(columns=ROUNDS)),
+        last_table=_table(final), quality_table=_table(quality), index_table=_table(indexes[columns]),
+        aside=_table(aside) if len(aside) else "", n_aside=len(aside),
+        settings=yaml.safe_dump(run.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        versions=", ".join(f"{name} {version(name)}" for name in VERSIONS),
+        pictures=collection.folder is not None, n_test=int(np.sum(rounds.read_images(run).side == "test")),
+    ), encoding="utf-8")
+    return page
