@@ -1,0 +1,148 @@
+"""Milvus: a server where the environment names one (MILVUS_URI), else Milvus Lite in a folder of its own."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from .base import Index, MissingPackage, register
+
+LITE = ("HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "FLAT", "AUTOINDEX")  # what Lite builds: it accepts more
+BATCH = 2000  # rows a message
+
+
+@register("milvus")
+class Milvus(Index):
+    """A Milvus collection with one index; metric COSINE, IP or L2 rank unit vectors alike.
+
+    HNSW kinds take m, ef_construction and, in a query, ef; IVF kinds take nlist and nprobe. Lite accepts index types
+    that it then searches by brute force without a word: those are refused here. The collection's name comes from
+    its vectors and arguments, and a build drops what was there, so that building again never doubles rows. The index
+    is built in the background: it is waited for. A saved index holds Lite's folder, or the name of the server's
+    collection.
+    """
+
+    module = "pymilvus"
+    extra = "milvus"
+    default_sweep = {"ef": [16, 64, 256]}
+
+    @classmethod
+    def library(cls):
+        library = super().library()
+        if not os.environ.get("MILVUS_URI") and not importlib.util.find_spec("milvus_lite"):
+            install = 'pip install "imgsearch-utils[milvus]", or set MILVUS_URI to a server'
+            raise MissingPackage(f"{cls.name} needs milvus-lite: {install}")
+        return library
+
+    @property
+    def remote(self):
+        return bool(os.environ.get("MILVUS_URI"))
+
+    def _connect(self, archive=None):
+        """A client of the server, or of Lite in a new folder, filled from a saved archive."""
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._database = Path(self._folder.name) / "milvus.db"
+        if archive:
+            with tarfile.open(archive) as file:
+                file.extractall(self._database, filter="data")
+        uri = os.environ.get("MILVUS_URI") or str(self._database)
+        self._client = self.library().MilvusClient(uri=uri, token=os.environ.get("MILVUS_TOKEN", ""))
+
+    def _build(self, vectors, index_type="HNSW", metric="COSINE", m=16, ef_construction=200, nlist=128):
+        if not self.remote and index_type not in LITE:
+            choices = f"choose from {', '.join(LITE)}, or a server"
+            raise ValueError(f"Milvus Lite would search {index_type} by brute force; {choices}")
+        self._index_type = index_type
+        parameters = {"HNSW": {"M": m, "efConstruction": ef_construction}, "IVF": {"nlist": nlist}}
+        if index_type == "HNSW_SQ":
+            parameters["HNSW"]["sq_type"] = "SQ8"
+        made_of = json.dumps([self.parts, self.build_arguments], sort_keys=True)
+        self._collection = "imgsearch_" + hashlib.sha256(made_of.encode()).hexdigest()[:24]
+        self._connect()
+        kind = self.library().DataType
+        self._client.drop_collection(self._collection)
+        schema = self._client.create_schema(auto_id=False)
+        schema.add_field("id", kind.INT64, is_primary=True)
+        schema.add_field("vector", kind.FLOAT_VECTOR, dim=self.dim)
+        self._client.create_collection(self._collection, schema=schema, consistency_level="Eventually")
+        self._insert(vectors, 0)
+        index = self._client.prepare_index_params()
+        wanted = parameters.get(index_type.split("_")[0], {})
+        index.add_index("vector", index_type=index_type, metric_type=metric, params=wanted)
+        self._client.create_index(self._collection, index)
+        self._settle()
+
+    def _insert(self, vectors, first):
+        for start in range(0, len(vectors), BATCH):
+            rows = enumerate(vectors[start : start + BATCH], first + start)
+            self._client.insert(self._collection, [{"id": row, "vector": vector} for row, vector in rows])
+
+    def _settle(self, patience=600):
+        """Return when every row is stored, indexed and searchable."""
+        self._client.flush(self._collection)
+        (name,) = self._client.list_indexes(self._collection)
+        give_up = time.monotonic() + patience
+        while (state := self._client.describe_index(self._collection, name)).get("pending_index_rows", 0) > 0 or (
+            state.get("state") not in (None, "Finished")
+        ):
+            if state.get("state") == "Failed" or time.monotonic() > give_up:
+                raise RuntimeError(f"Milvus did not finish its index: {state}; look at its log, or build again")
+            time.sleep(0.02)
+        self._client.load_collection(self._collection)
+        if self.remote:
+            self._client.refresh_load(self._collection)  # Lite never answers it
+        self._count()
+
+    def _count(self):
+        answer = self._client.query(self._collection, output_fields=["count(*)"], consistency_level="Strong")
+        return answer[0]["count(*)"]
+
+    def _add(self, vectors):
+        self._insert(vectors, self.count)
+        self._settle()
+
+    def _delete(self, ids):
+        for start in range(0, len(ids), BATCH):
+            self._client.delete(self._collection, ids=ids[start : start + BATCH].tolist())
+        self._settle()
+
+    def _search(self, queries, k, ef=0, nprobe=0, allowed=None):
+        parameters = {"ef": max(ef, k) if ef else 0, "nprobe": nprobe}
+        for name, kind in (("ef", "HNSW"), ("nprobe", "IVF")):
+            if parameters[name] and not self._index_type.startswith(kind):
+                raise ValueError(f"{name} is for {kind} kinds, got index_type {self._index_type}")
+        chosen = {"params": {name: value for name, value in parameters.items() if value}}
+        among = "" if allowed is None else f"id in {np.flatnonzero(allowed).tolist()}"
+        hits = self._client.search(
+            self._collection, queries, limit=k, filter=among, output_fields=["id"], search_params=chosen
+        )
+        found = np.full((len(queries), k), -1, np.int64)
+        for row, listed in enumerate(hits):
+            found[row, : len(listed)] = [hit["id"] for hit in listed]
+        return found
+
+    def _write(self, path):
+        if self.remote:
+            path.write_text(json.dumps({"collection": self._collection}))
+            return
+        with tarfile.open(path, "w") as file:
+            for part in sorted(self._database.rglob("*")):
+                if part.name != "LOCK":
+                    file.add(part, part.relative_to(self._database), recursive=False)
+
+    def _read(self, path):
+        self._index_type = self.build_arguments.get("index_type", "HNSW")
+        self._connect(None if self.remote else path)
+        names = [json.loads(path.read_text())["collection"]] if self.remote else self._client.list_collections()
+        self._collection = names[0]
+        if not self._client.has_collection(self._collection):
+            raise ValueError(f"the server has no collection {self._collection}")
+        self._client.load_collection(self._collection)
+        if self._count() != self.count - self.deleted.sum():
+            raise ValueError(f"it holds {self._count()} vectors, expected {self.count - self.deleted.sum()}")
