@@ -15,7 +15,7 @@ _SUB_STYLES = {
     "farmhouse": (
         (0.40, 2, 3, "regular", "light", "siding", "gable", "porch chimney", "field", "rural", "open"),
         (0.35, 2, 4, "bold", "dark", "boards", "gambrel", "garage", "field", "rural", "closed"),
-        (0.25, 1, 4, "bold", "light", "siding", "hip", "porch garage", "garden", "urban", "closed"),
+        (0.25, 1, 4, "bold", "dark", "brick", "hip", "porch garage", "garden", "urban", "closed"),
     ),
     "modern": (
         (0.40, 1, 5, "regular", "light", "glass", "flat", "pool", "lawn", "rural", "open"),
@@ -28,7 +28,7 @@ _SUB_STYLES = {
         (0.30, 2, 4, "bold", "light", "logs", "gable", "porch chimney garage", "lawn", "rural", "open"),
     ),
 }
-_NOISE = 0.22  # how often an attribute is taken from another house of any sub-style of the type
+_NOISE = 0.24  # how often an attribute is taken from another house of any sub-style of the type
 
 SEASONS = ("spring", "summer", "autumn", "winter")
 TIMES = ("morning", "noon", "sunset", "night")
@@ -54,18 +54,20 @@ def _attributes(house_type: str, rng: np.random.Generator) -> dict:
                 house[feature] = bool(has != (rng.random() < _NOISE / 4))
         else:
             house[name] = source[name]
+    if rng.random() < _NOISE / 3:
+        house["setting"] = "rural" if house["setting"] == "urban" else "urban"
     house["bays"] = int(np.clip(house["bays"] + rng.integers(-1, 2), 2, 5))
     return house
 
 
 def _nuisances(rng: np.random.Generator) -> dict:
     return {
-        "camera_yaw": round(float(rng.uniform(-42, 42)), 1),
+        "camera_yaw": round(float(rng.uniform(-48, 48)), 1),
         "camera_height": round(float(rng.uniform(2.0, 6.5)), 2),
-        "camera_zoom": round(float(rng.uniform(0.7, 1.0)), 3),
+        "camera_zoom": round(float(rng.uniform(0.6, 1.0)), 3),
         "season": str(rng.choice(SEASONS)),
-        "time_of_day": str(rng.choice(TIMES, p=[0.25, 0.35, 0.2, 0.2])),
-        "image_quality": str(rng.choice(QUALITIES, p=[0.4, 0.2, 0.2, 0.2])),
+        "time_of_day": str(rng.choice(TIMES, p=[0.25, 0.25, 0.25, 0.25])),
+        "image_quality": str(rng.choice(QUALITIES, p=[0.34, 0.22, 0.22, 0.22])),
         "people": int(rng.choice(4, p=[0.5, 0.25, 0.15, 0.1])),
         "cars": int(rng.choice(3, p=[0.6, 0.3, 0.1])),
         "detail_seed": int(rng.integers(2**31)),
@@ -146,7 +148,7 @@ def grade_pairs(houses: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
     ValueError
         when a pair names an image that is not among the houses.
     """
-    known = houses.set_index("file_label")
+    known = houses.set_index("file_label", verify_integrity=True)
     unknown = sorted(set(pairs["image1"]).union(pairs["image2"]).difference(known.index))
     if unknown:
         raise ValueError(f"{len(unknown)} images of the pairs are not among the {len(known)} houses: {unknown[0]}, ...")

@@ -89,8 +89,7 @@ class Canvas:
         if texture is None:
             self.draw.polygon([tuple(p) for p in outline], fill=self.lit(colour, self.light(face)))
             return
-        low, high = (np.clip(f(outline), 0, self.camera.size).astype(int)
-                     for f in (lambda o: o.min(0), lambda o: o.max(0) + 2))  # fmt: skip
+        low, high = np.clip([outline.min(0), outline.max(0) + 2], 0, self.camera.size).astype(int)
         if (high <= low).any():
             return
         mask = Image.new("L", tuple(high - low))

@@ -14,7 +14,7 @@ _SKIES = {  # zenith, horizon, clouds
     "night": ((12, 18, 44), (48, 58, 98), (54, 62, 92)),
 }
 _GRASS = {"spring": (124, 178, 78), "summer": (92, 146, 62), "autumn": (140, 146, 72), "winter": SNOW}
-_CROPS = {"spring": (222, 204, 74), "summer": (214, 182, 92), "autumn": (150, 112, 74), "winter": (214, 212, 210)}
+_CROPS = {"spring": (200, 196, 92), "summer": (214, 182, 92), "autumn": (150, 112, 74), "winter": (214, 212, 210)}
 _LEAVES = {
     "spring": [(150, 200, 90), (246, 190, 208), (130, 186, 84)],
     "summer": [(58, 116, 52), (76, 134, 58), (50, 104, 60)],
@@ -146,7 +146,7 @@ def _tree(canvas: Canvas, plan: Plan, x, z, height, rng) -> None:
         for i in range(14):
             r = s * rng.uniform(0.1, 0.18)
             at = px + s * rng.uniform(-0.22, 0.22), py - s * rng.uniform(0.45, 0.9)
-            canvas.disc(*at, r, r, canvas.lit(leaves, 0.75 + 0.035 * i))
+            canvas.disc(*at, r, r, canvas.lit(leaves, 0.7 + 0.03 * i))
 
 
 def _shrubs(canvas: Canvas, plan: Plan, rng) -> None:
