@@ -1,0 +1,262 @@
+"""The labelling widget: two pictures, a grade by one key, each act in the journal before the screen moves on."""
+
+import io
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anywidget
+import numpy as np
+import pandas as pd
+import traitlets
+from matplotlib.figure import Figure
+
+from imgsearch_utils import plots
+from imgsearch_utils.agreement import agreement_with_others, self_agreement
+from imgsearch_utils.images import Collection, open_image, side_by_side, thumbnails
+from imgsearch_utils.journal import REPEAT, Act, Journal
+from imgsearch_utils.pairs import canonical, key
+
+QUESTIONS = (
+    "Size: about as large, as many floors",
+    "Colours: both bold, or both regular",
+    "Palette: both light, or both dark",
+    "Material of the walls",
+    "Building style and roof",
+    "Features: pool, porch, garage, chimney",
+    "Garden or open space",
+    "Setting: both urban, or both rural",
+    "Feel: both open, or both closed",
+)  # the published study's; tagger.js proposes a grade by its rule
+IGNORED = "image size and quality, camera angle, season and time of day, people and objects"
+AHEAD = 3  # pairs whose pictures are loaded before they are shown
+MAX_SIDE, MAX_BYTES = 1600, 1_000_000  # larger pictures are sent smaller
+_AS_THEY_ARE = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+class Item(NamedTuple):
+    """One place in the queue; `source` is "repeat" where a pair is asked a second time."""
+
+    left: str
+    right: str
+    source: str
+    row: int
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return key(self.left, self.right)
+
+
+def make_queue(pairs: pd.DataFrame, seed: int, annotator: str, repeats: float, source: str = "person") -> list[Item]:
+    """Put pairs, and the two pictures of each, in an order that is random but the same for one seed and annotator.
+
+    Parameters
+    ----------
+    repeats : share of the pairs that come again, at least a quarter of the queue later and left-right exchanged
+    """
+    n = len(pairs)
+    rng = np.random.default_rng([seed, zlib.crc32(annotator.encode())])
+    order, turned = rng.permutation(n), rng.random(n) < 0.5
+    names = pairs[["image1", "image2"]].to_numpy(object)
+    asked = [Item(*names[row][:: -1 if turn else 1], source, int(row)) for row, turn in zip(order, turned)]
+    again = rng.permutation(n // 2)[: round(repeats * n)]
+    places = np.concatenate([np.arange(n), rng.uniform(again + max(1, n // 4), n)])
+    queue = asked + [asked[i]._replace(left=asked[i].right, right=asked[i].left, source=REPEAT) for i in again]
+    return [queue[i] for i in np.argsort(places, kind="stable")]
+
+
+def picture_bytes(path: Path) -> bytes:
+    """A picture as a browser shows it: the file itself, or a JPEG of at most 1600 pixels where that is too much.
+
+    Raises
+    ------
+    ValueError
+        one line that names the file when it cannot be read.
+    """
+    if path.suffix.lower() in _AS_THEY_ARE and path.is_file() and 0 < path.stat().st_size <= MAX_BYTES:
+        return path.read_bytes()
+    picture = open_image(path)
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+class Tagger(anywidget.AnyWidget):
+    """Show pairs of pictures and write a person's grades to a journal.
+
+    Keys: 0 1 2 3 grade, S skip, R unsure, U undo, arrows browse, Z zoom, Enter takes the proposed grade, Shift+1 to
+    Shift+9 answer a question. The next pair appears when the last act is on disk. Display a new widget on the same
+    journal at any time, also in another kernel: it goes on where the annotator was.
+
+    Parameters
+    ----------
+    pairs : image1, image2 and, with `show_scores`, further columns to show
+    collection : where the pictures are; nothing outside its folder is ever sent
+    journal : the journal or its path
+    annotator : asked on screen when empty
+    round : written to the journal; acts of other rounds do not count as done here
+    seed : of the order of pairs and sides
+    repeats : share of the pairs asked a second time, to measure agreement with oneself
+    questions : the rubric, up to nine; empty for none
+    show_scores : show the pairs' further columns; an annotator who sees scores is biased by them
+    source : "person", or "adjudication" to overrule the annotators
+
+    Raises
+    ------
+    ValueError
+        when the study has no pictures, or there is no pair to show.
+    """
+
+    _esm = Path(__file__).with_name("tagger.js")
+    _css = Path(__file__).with_name("tagger.css")
+    questions = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    ignored = traitlets.Unicode(IGNORED).tag(sync=True)
+
+    def __init__(
+        self,
+        pairs: pd.DataFrame,
+        collection: Collection,
+        journal: Journal | str | Path,
+        annotator: str = "",
+        round: int = 0,
+        seed: int = 0,
+        repeats: float = 0.05,
+        questions: Sequence[str] = QUESTIONS,
+        show_scores: bool = False,
+        source: str = "person",
+    ):
+        if collection.folder is None:
+            raise ValueError("this study has vectors only, no pictures to show; place them, or let an oracle answer")
+        self._pairs = canonical(pairs).drop_duplicates(["image1", "image2"]).reset_index(drop=True)
+        if self._pairs.empty:
+            raise ValueError("no pair to show: every pair of this queue has its grade")
+        super().__init__(questions=list(questions))
+        self._collection, self._round, self._source = collection, round, source
+        self._journal = journal if isinstance(journal, Journal) else Journal(journal)
+        self._order = lambda name: make_queue(self._pairs, seed, name, repeats, source)
+        self._show_scores = show_scores
+        self._pictures = list(dict.fromkeys(self._pairs[["image1", "image2"]].to_numpy(object).ravel()))
+        self._number = {name: number for number, name in enumerate(self._pictures)}
+        self._sit_down(annotator)
+        self.on_msg(self._receive)
+
+    def _sit_down(self, annotator: str) -> None:
+        self._annotator = annotator.strip()
+        self._queue = self._order(self._annotator)
+        self._place = {(*item.pair, item.source): i for i, item in enumerate(self._queue)}
+        self._at = self._next_open(-1)
+
+    def _mine(self) -> dict[int, list[Act]]:
+        """This annotator's standing acts on this queue, by place, in the order of the last of each."""
+        mine: dict[int, list[Act]] = {}
+        for act in self._journal.standing():
+            place = self._place.get((act.image1, act.image2, act.source))
+            if act.annotator == self._annotator and act.round == self._round and place is not None:
+                mine[place] = [*mine.pop(place, []), act]
+        return mine
+
+    def _next_open(self, place: int) -> int:
+        """The first place after `place`, else from the start, without an answer; past the end when all have one."""
+        done, n = self._mine(), len(self._queue)
+        return next((i for i in [*range(place + 1, n), *range(place + 1)] if i not in done), n)
+
+    def _receive(self, _, message: dict[str, Any], buffers) -> None:
+        answer = {"hello": self._on_hello, "name": self._on_name, "act": self._on_act, "undo": self._on_undo,
+                  "go": self._on_go, "want": self._on_want}[message["kind"]]  # fmt: skip
+        try:
+            answer(message)
+        except (OSError, ValueError) as error:  # a full disk, a broken journal: said on screen, nothing acknowledged
+            self.send({"kind": "error", "serial": message.get("serial"), "line": " ".join(str(error).split())})
+
+    def _on_hello(self, message) -> None:
+        if not self._annotator and message.get("name"):
+            self._sit_down(message["name"])
+        self._show()
+
+    def _on_name(self, message) -> None:
+        self._sit_down(message["name"])
+        self._show()
+
+    def _on_act(self, message) -> None:
+        place, act = message["place"], message["act"]
+        item = self._queue[place]
+        self._journal.append(
+            self._annotator,
+            *item.pair,
+            act,
+            grade=message.get("grade"),
+            seconds=round(float(message["seconds"]), 2),
+            round=self._round,
+            source=item.source,
+            answers=message.get("answers", ""),
+        )
+        self._at = self._next_open(place)
+        self._show(message["serial"])
+
+    def _on_undo(self, message) -> None:
+        mine = self._mine()
+        if mine:
+            self._at = next(reversed(mine))
+            item = self._queue[self._at]
+            self._journal.append(self._annotator, *item.pair, "undo", round=self._round, source=item.source)
+        self._show(message["serial"])
+
+    def _on_go(self, message) -> None:
+        self._at = min(max(int(message["place"]), 0), len(self._queue))
+        self._show()
+
+    def _on_want(self, message) -> None:
+        for number in message["pictures"]:
+            try:
+                content = picture_bytes(self._collection.path(self._pictures[number]))
+                self.send({"kind": "picture", "number": number}, [content])
+            except ValueError as error:
+                reason = str(error).rsplit(": ", 1)[-1]  # without the folder, which is not the annotator's business
+                self.send({"kind": "picture", "number": number, "error": reason})
+
+    def _show(self, serial: str | None = None) -> None:
+        mine, n = self._mine(), len(self._queue)
+        last = {place: acts[-1] for place, acts in mine.items()}
+        open_places = [i for i in range(self._at + 1, n) if i not in last][:AHEAD]
+        ahead = [name for i in open_places for name in self._queue[i].pair]
+        seconds = [act.seconds for act in list(last.values())[-20:] if act.seconds is not None]
+        counts = Counter(act.grade if act.act == "grade" else act.act for act in last.values())
+        state = {
+            "kind": "state",
+            "serial": serial,
+            "annotator": self._annotator,
+            "place": self._at,
+            "total": n,
+            "done": len(mine),
+            "pace": float(np.median(seconds)) if seconds else None,
+            "counts": {str(name): count for name, count in counts.items()},
+            "myself": _finite(self_agreement(self._journal, self._annotator)),
+            "others": _finite(agreement_with_others(self._journal, self._annotator)),
+            "ahead": [self._number[name] for name in ahead],
+        }
+        if self._at < n:
+            item, said = self._queue[self._at], last.get(self._at)
+            state["pictures"] = [
+                {"number": self._number[name], "name": name.encode("utf-8", "replace").decode()}
+                for name in (item.left, item.right)
+            ]
+            state["said"] = {"act": said.act, "grade": said.grade, "answers": said.answers} if said else None
+            if self._show_scores:
+                row = self._pairs.drop(columns=["image1", "image2"]).iloc[item.row]
+                state["scores"] = "   ".join(f"{name} {value}" for name, value in row.items() if pd.notna(value))
+        self.send(state)
+
+
+def _finite(numbers: tuple) -> list[float | None]:
+    return [None if np.isnan(number) else number for number in numbers]
+
+
+def contact_sheet(pairs: pd.DataFrame, collection: Collection, n: int = 6) -> Figure:
+    """The first pairs as one static picture, each titled by its grade: what the widget shows where there is none."""
+    first = pairs.head(n)
+    tiles = thumbnails(collection, first[["image1", "image2"]].to_numpy().ravel(), side=220)
+    grades = ["not graded yet" if np.isnan(grade) else f"grade {grade:.0f}" for grade in first.similarity]
+    return plots.picture_grid([side_by_side(*two) for two in zip(tiles[::2], tiles[1::2])], grades, 3, 3.2)
