@@ -1,6 +1,7 @@
 """The notebooks in their order, run headless by papermill; what is finished is not run again."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +61,7 @@ def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, An
                     continue
                 began = time.monotonic()
                 given = {"STUDY": study or run.study.study, "RUN": run.name, "SETTINGS": settings or {}, **own}
-                _execute(name, given, run, stage)
+                _execute(name, given, run, stage, label)
                 say(f"{label}: {time.monotonic() - began:.0f} s")
     except Timeout:
         raise RuntimeError(f"run {run.name} is being worked on by another process; wait for it, or stop it") from None
@@ -76,13 +77,16 @@ def _done(stage: Callable[[], Stage]) -> bool:
     return opened.finished and (opened[opened.last] / EXECUTED).is_file()
 
 
-def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Stage]) -> None:
+def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Stage], label: str) -> None:
     notebook = notebook_path(name)
     parameters.refuse_unknown(name, given, parameters.declared(notebook))
     partial = run.results / f"{name}.partial.ipynb"
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(str(notebook), str(partial), given, cwd=str(workspace.source()), progress_bar=True)
+        papermill.execute_notebook(
+            str(notebook), str(partial), given, cwd=str(workspace.source()),
+            progress_bar={"desc": label, "leave": False} if sys.stderr.isatty() else False,
+            extra_arguments=["--log-level=ERROR"])
     except PapermillExecutionError as error:
         raise RuntimeError(f"{name}: {error.ename}: {error.evalue} (the notebook so far: "
                            f"{workspace.shown(partial)})") from None

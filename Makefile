@@ -1,0 +1,28 @@
+# Every command sets up .venv by itself when that is needed.
+PYTHON ?= python3
+STUDY ?= synthetic_houses
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: run test lab publish clean
+
+run: $(READY)  ## pictures -> report, headless; STUDY=<name in configs/, or a path>, RUN=<name>
+	$(BIN)/imgsearch run "$(STUDY)" $(if $(RUN),--run "$(RUN)")
+
+test: $(READY)  ## lint, all tests, and the notebooks against their committed outputs
+	$(BIN)/ruff check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval tests notebooks
+
+lab: $(READY)  ## JupyterLab on this machine only
+	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks
+
+publish: $(READY)  ## the run that is kept in git, and the notebooks' committed outputs
+	$(BIN)/imgsearch publish "$(STUDY)"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,dev]"
+	touch $@
+
+clean:  ## the environment and working runs; data sets and published runs stay
+	rm -rf .venv *.egg-info
