@@ -35,6 +35,7 @@ class Plan:
         self.wing = 3.9 if house["garage"] else 0.0
         self.side = 1 if rng.random() < 0.5 else -1  # where the garage is, or would be
         self.drive = self.side * (self.half + self.wing / 2)
+        self.pool = -self.side * (self.half - 1.2)
         self.door_bay = int(rng.integers(house["bays"]))
         self.door = -self.half + (self.door_bay + 0.5) * self.width / house["bays"]
         # The ridge runs to the street ("z") or along it ("x").

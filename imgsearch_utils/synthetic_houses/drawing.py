@@ -16,7 +16,7 @@ from imgsearch_utils.synthetic_houses.canvas import Camera, Canvas
 from imgsearch_utils.synthetic_houses.fittings import draw_building
 
 _DRAWN = b"drawn house"  # how the comment in a picture begins
-_HAND = 2  # to be counted up when the drawing changes, so that old pictures are drawn anew
+_HAND = 3  # to be counted up when the drawing changes, so that old pictures are drawn anew
 _TINTS = {"morning": (0.92, 0.97, 1.04), "noon": (1.04, 1.03, 1.0),
           "sunset": (1.06, 0.86, 0.72), "night": (0.46, 0.52, 0.72)}  # fmt: skip
 _JPEG_QUALITY = {"sharp": 92, "soft": 88, "noisy": 80, "compressed": 22}

@@ -85,7 +85,6 @@ def draw_ground(canvas: Canvas, plan: Plan) -> None:
     """Lawn, crops or paving, with the shade of the house, the path, the drive, the street and the pool."""
     size, season, grounds = canvas.camera.size, plan.house["season"], plan.house["grounds"]
     stone = (206, 206, 204) if plan.snow else (188, 182, 172)
-    pool_x = -plan.side * (plan.half - 1.2)
 
     def texture(u, v):
         noise, kind = grid(u, v, 0.16, 0.16), np.zeros(u.shape, np.uint8)
@@ -114,7 +113,7 @@ def draw_ground(canvas: Canvas, plan: Plan) -> None:
             line = (np.abs(v + 8) < 0.1) & (u % 3 < 1.6)
             lay(v < -5.2, (92, 94, 100), np.where(line, 2.2, 0.94 + 0.1 * noise))
         if plan.house["pool"]:
-            du, dv = np.abs(u - pool_x), np.abs(v + 3.1)
+            du, dv = np.abs(u - plan.pool), np.abs(v + 3.1)
             lay((du < 3.0) & (dv < 1.6), (226, 220, 208), 1)
             lay((du < 2.6) & (dv < 1.25), (44, 176, 204), 0.92 + 0.14 * np.sin(u * 5 + 2 * np.sin(v * 4)))
         return np.array(colours, np.float32)[kind] * shade[:, :, None].astype(np.float32)
@@ -151,10 +150,11 @@ def _tree(canvas: Canvas, plan: Plan, x, z, height, rng) -> None:
 
 def _shrubs(canvas: Canvas, plan: Plan, rng) -> None:
     """The beds of a garden: shrubs and flowers along the front."""
-    for z in (-0.7, -2.6):
-        for x in np.arange(-plan.half, plan.half, 0.55):
-            taken = (plan.house["pool"] and z < -1) or (plan.house["porch"] and z > -2)
-            if taken or abs(x - plan.door) < 1:
+    for z in (-0.7, -2.9):
+        for x in np.arange(-plan.half - 3, plan.half + 3, 0.55):
+            swum = plan.house["pool"] and abs(x - plan.pool) < 3.3
+            driven = plan.wing and abs(x - plan.drive) < 2.1
+            if swum or driven or abs(x - plan.door) < 1 or (plan.house["porch"] and z > -2):
                 continue
             px, py, s = canvas.camera.spot(x + rng.uniform(-0.1, 0.1), z)
             r = s * rng.uniform(0.28, 0.46)
@@ -175,12 +175,12 @@ def _enclosure(canvas: Canvas, plan: Plan, rng) -> None:
         if abs(x - plan.door) < 0.9 or (plan.wing and abs(x - plan.drive) < 1.9):
             continue
         if plan.urban:
-            hedge = Face([(x, 0, z), (x + 0.42, 0, z), (x + 0.42, 1.2, z), (x, 1.2, z)])
+            hedge = Face([(x, 0, z), (x + 0.42, 0, z), (x + 0.42, 0.8, z), (x, 0.8, z)])
             canvas.paint(hedge, np.array((58, 104, 60)) * rng.uniform(0.88, 1.1))
-            canvas.beam((x, 1.2, z), (x + 0.42, 1.2, z), 0.22, SNOW if plan.snow else (78, 130, 72))
+            canvas.beam((x, 0.85, z), (x + 0.42, 0.85, z), 0.22, SNOW if plan.snow else (78, 130, 72))
         else:
-            canvas.beam((x, 0, z), (x, 1.1, z), 0.2, wood)
-            canvas.beam((x, 0.75, z), (x + 0.4, 0.75, z), 0.1, wood)
+            canvas.beam((x, 0, z), (x, 0.95, z), 0.2, wood)
+            canvas.beam((x, 0.65, z), (x + 0.4, 0.65, z), 0.1, wood)
 
 
 def draw_planting(canvas: Canvas, plan: Plan, rng, behind: bool) -> None:
