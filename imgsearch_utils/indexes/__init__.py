@@ -1,6 +1,6 @@
 """Nearest-neighbour indexes by name: build arguments apart from query arguments, one contract for all."""
 
-from . import with_annoy, with_faiss, with_hnswlib, with_milvus, with_torch, with_usearch  # noqa: F401  each registers its own
+from . import with_annoy, with_faiss, with_hnswlib, with_milvus, with_pynndescent, with_torch, with_usearch  # noqa: F401  each registers its own
 from .base import (
     INDEXES,
     Index,

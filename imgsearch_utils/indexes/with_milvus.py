@@ -30,7 +30,7 @@ class Milvus(Index):
 
     module = "pymilvus"
     extra = "milvus"
-    default_sweep = {"ef": [16, 64, 256]}
+    default_sweep = {"ef": [16, 64, 256, 1024]}
 
     @classmethod
     def library(cls):
