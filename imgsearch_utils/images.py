@@ -195,6 +195,15 @@ def near_duplicate_groups(vectors: np.ndarray, cosine: float) -> tuple[np.ndarra
     return pd.factorize(connected_components(graph, directed=False)[1])[0], pairs
 
 
+def named_sample(images: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """The images that a CSV with a column file_label names; ValueError where it names one that is not there."""
+    names = read_labels(file).image
+    unknown = names[~names.isin(images.image)]
+    if len(unknown):
+        raise ValueError(f"{file}: {len(unknown)} image(s) are not in the collection, first: {unknown.iloc[0]!r}")
+    return images[images.image.isin(names)]
+
+
 def balanced_sample(images: pd.DataFrame, class_column: str | None, per_class: int | None, seed: int) -> pd.DataFrame:
     """At most `per_class` images of each class, in the table's order; all of them when it is None."""
     if per_class is None:

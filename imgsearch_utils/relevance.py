@@ -30,8 +30,8 @@ def rank(embeddings: Embeddings, queries: list[str], gallery: list[str]) -> pd.D
 
 def judged(run: Run, collection: Collection, ranked: pd.DataFrame, graded: pd.DataFrame) -> pd.DataFrame:
     """Grades of ranked results, `query`, `image`, `grade`: the oracle's where there is one, else those people gave."""
-    known = known_to_oracle(run, collection)
-    if known is not None:
+    if run.study.oracle in ("rubric", "hierarchy"):
+        known = known_to_oracle(run, collection)
         asked = ranked.rename(columns={"query": "image1", "image": "image2"})
         return ranked[["query", "image"]].assign(grade=oracles.answer(run.study.oracle, asked, known))
     both = [graded.rename(columns={"image1": a, "image2": b, "similarity": "grade"})[["query", "image", "grade"]]

@@ -14,7 +14,7 @@ from imgsearch_utils.embeddings import Embeddings
 from imgsearch_utils.images import Collection
 from imgsearch_utils.journal import AUTOMATIC, Journal
 from imgsearch_utils.metrics import bootstrap_difference, pair_metrics, trivial_baselines
-from imgsearch_utils.pairs import read_pairs
+from imgsearch_utils.pairs import merge, read_pair_files, read_pairs, usable
 from imgsearch_utils.siamese import Head
 from imgsearch_utils.workspace import Run, read_json, write_atomic
 
@@ -37,6 +37,8 @@ def first_pairs(run: Run, embeddings: Embeddings, images: pd.DataFrame, class_co
     image1, image2, similarity (0 where automatic, else NaN), side, automatic, strategy
     """
     study, tables = run.study, []
+    if study.oracle == "replay":
+        return _replayed(run, images, class_column, lambda table: (table["round"] == 0) | (table.side != "train"))
     budgets = {"train": study.asked_per_round, "dev": study.dev_asked, "test": study.test_asked}
     for number, (side, budget) in enumerate(budgets.items()):
         here = images[images.side == side]
@@ -52,6 +54,8 @@ def next_pairs(run: Run, number: int, embeddings: Embeddings, head: Head, calibr
                images: pd.DataFrame, class_column: str | None) -> pd.DataFrame:
     """The pairs to ask in round `number`, chosen by the study's strategy; columns as in `first_pairs`."""
     study, train = run.study, images[images.side == "train"]
+    if study.oracle == "replay":
+        return _replayed(run, images, class_column, lambda table: (table["round"] == number) & (table.side == "train"))
     labelled = Journal(run.journal).labels()
     seed = study.seed * 1000 + 10 * number
     asked = choose_pairs(study.strategy, embeddings, head, calibration, labelled, train, class_column,
@@ -69,10 +73,34 @@ def _round_table(asked, images, class_column, n_zeros, seed, labelled) -> pd.Dat
     return table[["image1", "image2", "similarity", "automatic", "strategy"]]
 
 
-def waiting(run: Run, folder: Path) -> pd.DataFrame:
-    """The pairs in a round's folder that nobody has graded yet, in their order; without the automatic zeros."""
+def people_pairs(run: Run) -> pd.DataFrame:
+    """All pairs of the study's label files as they stand: `round` is the file's number, `file` and `row` its place."""
+    table = read_pair_files([run.data / name for name in run.study.labels])
+    return table.assign(round=table.file.map({Path(name).name: n for n, name in enumerate(run.study.labels)}))
+
+
+def _replayed(run, images, class_column, wanted) -> pd.DataFrame:
+    """People's pairs that stand on one side and are `wanted`; a pair comes in the round where it was first graded."""
+    by_image = images.set_index("image")
+    table = usable(merge(people_pairs(run)).pairs, images)
+    one, two = (by_image.loc[table[column]].reset_index(drop=True) for column in ("image1", "image2"))
+    table = table.assign(side=one.side)[one.side == two.side]
+    automatic = (table.similarity == 0) & (one[class_column] != two[class_column]) if class_column else False
+    table = table.assign(automatic=automatic)
+    table = table.assign(strategy=table.automatic.map({True: AUTOMATIC, False: "replay"}),
+                         similarity=table.similarity.where(table.automatic))
+    return table[wanted(table)][["image1", "image2", "similarity", "automatic", "strategy", "side"]]
+
+
+def asked(folder: Path) -> pd.DataFrame:
+    """The pairs in a round's folder that are for people, in their order: all but the automatic zeros."""
     table = read_pairs(folder / "pairs.csv")
-    return _unanswered(run, table[table.strategy != AUTOMATIC])
+    return table[table.strategy != AUTOMATIC]
+
+
+def waiting(run: Run, folder: Path) -> pd.DataFrame:
+    """Those of a round's pairs that nobody has graded yet."""
+    return _unanswered(run, asked(folder))
 
 
 def _unanswered(run: Run, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -87,7 +115,7 @@ def known_to_oracle(run: Run, collection: Collection) -> pd.DataFrame | None:
         return pd.read_csv(run.data / "attributes.csv")
     if run.study.oracle == "hierarchy":
         return collection.images
-    return None
+    return people_pairs(run) if run.study.oracle == "replay" else None
 
 
 def answer(run: Run, number: int, folder: Path, collection: Collection, annotator: str) -> int:

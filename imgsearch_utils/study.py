@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -22,6 +22,7 @@ class ImageSettings(_Settings):
     per_class: Count | None = None  # a balanced sample of each class; all when absent
     class_columns: tuple[str, ...] | None = None  # coarse to fine; all of labels.csv's when absent
     vectors: str | None = None  # a .npy in the source folder instead of pictures, in labels.csv's order
+    sample: str | None = None  # a CSV in the source folder whose file_label says which images take part
 
 
 class HeadSettings(_Settings):
@@ -58,6 +59,9 @@ class Study(_Settings):
     encoder: str = "efficientnet_lite0"
     oracle: Literal["rubric", "hierarchy", "replay", "person"] = "person"
     seed: Annotated[int, Field(ge=0)] = 0
+    labels: tuple[str, ...] = ()  # for oracle replay: the pairs people graded, one CSV in the source folder a round
+    blind_test: str | None = None  # pairs that people graded apart, reported by the study's own measures
+    judged_results: str | None = None  # query_image, retrieved_image, similarity: retrieved results people judged
     rounds: Count = 4
     asked_per_round: Count = 120
     zeros_per_round: Annotated[int, Field(ge=0)] = 360
@@ -70,6 +74,13 @@ class Study(_Settings):
     max_per_image: Count = 4  # pairs of one round that one image may be part of
     head: HeadSettings = HeadSettings()
     indexes: tuple[IndexSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _replay_has_labels(self):
+        if self.oracle == "replay" and len(self.labels) < self.rounds:
+            raise ValueError(f"oracle replay needs a file in labels for each of {self.rounds} rounds, "
+                             f"got {len(self.labels)}")
+        return self
 
     @field_validator("test_share")
     @classmethod
@@ -93,8 +104,8 @@ def _explain(error: ValidationError, path: str) -> str:
         for part in problem["loc"][:-1]:
             model = {"images": ImageSettings, "head": HeadSettings, "indexes": IndexSettings}.get(part, model)
         return f"{path}: no setting is called {where}. {nearest(problem['loc'][-1], model.model_fields)}"
-    got = f", got {problem['input']!r}" if problem["type"] != "missing" else ""
-    return f"{path}: {where}: {problem['msg']}{got}"
+    got = f", got {problem['input']!r}" if where and problem["type"] != "missing" else ""
+    return ": ".join(filter(None, [path, where, problem["msg"]])) + got
 
 
 def parse_study(values: Any, path: str = "study") -> Study:
