@@ -13,7 +13,6 @@ import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 
-from imgsearch_utils import plots
 from imgsearch_utils.agreement import agreement_with_others, self_agreement
 from imgsearch_utils.images import Collection, open_image, side_by_side, thumbnails
 from imgsearch_utils.journal import REPEAT, Act, Journal
@@ -174,6 +173,8 @@ class Tagger(anywidget.AnyWidget):
     def _on_hello(self, message) -> None:
         if not self._annotator and message.get("name"):
             self._sit_down(message["name"])
+        if self._at in self._mine():  # answered meanwhile, in another tab
+            self._at = self._next_open(self._at)
         self._show()
 
     def _on_name(self, message) -> None:
@@ -214,8 +215,8 @@ class Tagger(anywidget.AnyWidget):
                 content = picture_bytes(self._collection.path(self._pictures[number]))
                 self.send({"kind": "picture", "number": number}, [content])
             except ValueError as error:
-                reason = str(error).rsplit(": ", 1)[-1]  # without the folder, which is not the annotator's business
-                self.send({"kind": "picture", "number": number, "error": reason})
+                reason = str(error).rsplit(": ", 1)[-1].replace(str(self._collection.folder), "")
+                self.send({"kind": "picture", "number": number, "error": reason.strip()})
 
     def _show(self, serial: str | None = None) -> None:
         mine, n = self._mine(), len(self._queue)
@@ -256,6 +257,8 @@ def _finite(numbers: tuple) -> list[float | None]:
 
 def contact_sheet(pairs: pd.DataFrame, collection: Collection, n: int = 6) -> Figure:
     """The first pairs as one static picture, each titled by its grade: what the widget shows where there is none."""
+    from imgsearch_utils import plots  # a second of imports that the widget does not need
+
     first = pairs.head(n)
     tiles = thumbnails(collection, first[["image1", "image2"]].to_numpy().ravel(), side=220)
     grades = ["not graded yet" if np.isnan(grade) else f"grade {grade:.0f}" for grade in first.similarity]

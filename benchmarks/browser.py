@@ -1,0 +1,152 @@
+"""A real browser on a real JupyterLab or Voila, for tests, benchmarks and screenshots of the tagger."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw
+from playwright.sync_api import Page, sync_playwright
+
+INSTALL = "needs a Chromium: apt-get install -y --no-install-recommends chromium, or playwright install chromium"
+REPOSITORY = Path(__file__).resolve().parents[1]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+CELL = """\
+import os
+from pathlib import Path
+import pandas as pd
+from imgsearch_utils.images import read_collection
+from imgsearch_utils.study import ImageSettings
+from imgsearch_utils.tagger import Tagger
+
+folder = Path({folder!r})
+(folder / "kernel.pid").write_text(str(os.getpid()))
+collection = read_collection(folder / "pictures", ImageSettings(source="pictures"))
+Tagger(pd.read_csv(folder / "pairs.csv"), collection, folder / "journal.csv", **{options!r})
+"""
+
+
+def chromium() -> str | None:
+    """The path of an installed Chromium or Chrome, or None."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def draw_study(folder: Path, images: int, pairs: int, seed: int = 0, **options) -> None:
+    """Write small pictures, random pairs of them, and tag.ipynb, a notebook of one cell that shows the tagger.
+
+    The first picture's name is HTML, with a comma and quotes, which must never be anything but a name.
+    """
+    rng = np.random.default_rng(seed)
+    (folder / "pictures").mkdir(parents=True)
+    names = ['<img src=x onerror="document.title=1">, "é".png', *(f"{i:04}.png" for i in range(1, images))]
+    for name in names:
+        width, height = (int(side) for side in rng.integers(160, 320, 2))
+        picture = Image.new("RGB", (width, height), tuple(int(c) for c in rng.integers(90, 230, 3)))
+        pen = ImageDraw.Draw(picture)
+        for _ in range(6):
+            x, y = rng.integers(0, width), rng.integers(0, height)
+            pen.ellipse((x, y, x + 60, y + 60), fill=tuple(int(c) for c in rng.integers(0, 255, 3)))
+        picture.save(folder / "pictures" / name)
+    one, two = np.triu_indices(images, 1)
+    chosen = rng.permutation(len(one))[:pairs]
+    table = pd.DataFrame({"image1": [names[i] for i in one[chosen]], "image2": [names[i] for i in two[chosen]]})
+    write_notebook(folder, table, **options)
+
+
+def write_notebook(folder: Path, pairs: pd.DataFrame, **options) -> None:
+    """Write the pairs, and a notebook that tags them with these options of `Tagger`."""
+    pairs.to_csv(folder / "pairs.csv", index=False)
+    cell = nbformat.v4.new_code_cell(CELL.format(folder=str(folder), options=options))
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "tag.ipynb")
+
+
+@contextlib.contextmanager
+def serve(folder: Path, application: str) -> Iterator[str]:
+    """Run "lab" or "voila" on a free port of this machine alone; give the address with {path} open in it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    common = ["--no-browser", f"--port={port}"]
+    command = {
+        "lab": ["jupyterlab", *common, "--ip=127.0.0.1", "--allow-root", f"--IdentityProvider.token={token}",
+                f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"],
+        "voila": ["voila", *common, str(folder), "--Voila.ip=127.0.0.1"],
+    }[application]  # fmt: skip
+    own = {name: str(folder / "jupyter" / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
+           "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}  # fmt: skip
+    environment = os.environ | own | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    with (folder / f"{application}.log").open("wb") as log:
+        server = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, env=environment, stdout=log,
+                                  stderr=log, start_new_session=True)  # fmt: skip
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{address}/{'api' if application == 'lab' else 'voila/static/voila.js'}")
+                break
+            time.sleep(0.1)
+        else:
+            raise TimeoutError(f"{application} did not start: {(folder / f'{application}.log').read_text()[-800:]}")
+        path = "/lab/tree/{path}?token=" + token if application == "lab" else "/voila/render/{path}"
+        yield address + path
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
+
+
+@contextlib.contextmanager
+def browser_page(width: int = 1280, height: int = 900) -> Iterator[Page]:
+    """A page of headless Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield browser.new_context(viewport={"width": width, "height": height}).new_page()
+        browser.close()
+
+
+def run_cell(page: Page) -> None:
+    """Run the first code cell of the open notebook and wait for the tagger."""
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
+    page.locator(".lt-root").wait_for()
+
+
+def sit_down(page: Page, name: str) -> None:
+    """Give the annotator's name, when asked, and put the keys in the tagger's hands."""
+    page.locator(".lt-root[data-ready], .lt-root.lt-asking").wait_for()
+    if page.locator(".lt-asking").count():
+        page.locator(".lt-name input").fill(name)
+        page.keyboard.press("Enter")
+    ready(page)
+    page.locator(".lt-root").focus()
+
+
+def ready(page: Page) -> None:
+    """Wait until the pictures of the shown pair are there."""
+    page.wait_for_function(
+        "() => { const d = document.querySelector('.lt-root')?.dataset; return d && d.ready && d.ready === d.place }"
+    )
+
+
+def press(page: Page, key: str) -> None:
+    """Press a key that is an act, and wait until the screen acknowledges it."""
+    root = page.locator(".lt-root")
+    before = int(root.get_attribute("data-acknowledged") or 0)
+    page.keyboard.press(key)
+    page.locator(f".lt-root[data-acknowledged='{before + 1}']").wait_for()
+
+
