@@ -54,6 +54,11 @@ def distances_of(vectors: np.ndarray, queries: np.ndarray, ids: np.ndarray) -> n
     return np.where(found, distances, np.nan)
 
 
+def exact_distances(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """Cosine distances of the k true neighbours of each query, ascending: (n_queries, k)."""
+    return np.sort(distances_of(vectors, queries, indexes.find("exact")().build(vectors).query(queries, k)), axis=1)
+
+
 def _points(settings: IndexSettings) -> list[dict]:
     """Every combination of the query arguments that are swept; the index's own sweep when none is given."""
     sweep = settings.query or indexes.find(settings.name).default_sweep
@@ -69,7 +74,7 @@ def _time_batch(index, queries, k, point, runs) -> list[float]:
     return times
 
 
-def _time_singles(index, queries, k, point, runs) -> np.ndarray:
+def time_singles(index, queries, k, point, runs) -> np.ndarray:
     """Seconds of each query alone, one thread: (runs, n_queries)."""
     times = np.empty((runs, len(queries)))
     with threadpool_limits(1):
@@ -85,7 +90,7 @@ def _measure(index, vectors, queries, truth, k, point, runs, n_single) -> dict:
     found = distances_of(vectors, queries, index.query(queries, k, **point))
     measured = {f"recall@{cut}": recall_at_k(found, truth, cut) for cut in sorted({*[c for c in CUTS if c < k], k})}
     batch = len(queries) / np.array(_time_batch(index, queries, k, point, runs))
-    singles = _time_singles(index, queries[:n_single], k, point, runs)
+    singles = time_singles(index, queries[:n_single], k, point, runs)
     single = singles.shape[1] / singles.sum(axis=1)
     measured |= {"batch_qps": batch.max(), "batch_qps_lowest": batch.min()}
     measured |= {"single_qps": single.max(), "single_qps_lowest": single.min()}
@@ -132,7 +137,7 @@ def compare_indexes(
         indexes.check_arguments(settings.name, "query", settings.query)
     if k > len(vectors):
         raise ValueError(f"k must be at most {len(vectors)}, the number of vectors, got {k}")
-    truth = np.sort(distances_of(vectors, queries, indexes.find("exact")().build(vectors).query(queries, k)), axis=1)
+    truth = exact_distances(vectors, queries, k)
     rows = []
     for settings in index_settings:
         row = {"index": settings.name, "build": json.dumps(settings.build, sort_keys=True), "query": "{}"}

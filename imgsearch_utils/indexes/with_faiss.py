@@ -1,8 +1,15 @@
 """FAISS: exact search, inverted lists, product quantisation, graphs, hashing; on the GPU where there is one."""
 
+from functools import cache
+
 import numpy as np
 
 from .base import Index, MissingPackage, register
+
+
+@cache
+def _made_once(kind, **values):
+    return kind(**values)
 
 
 class Faiss(Index):
@@ -14,9 +21,12 @@ class Faiss(Index):
     def _add(self, vectors):
         self._index.add(vectors)
 
-    def _selector(self, allowed):
-        if allowed is not None:
-            return self.library().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+    def _parameters(self, kind, allowed, **values):
+        """FAISS's search parameters; those without a filter are kept, for making them takes microseconds."""
+        if allowed is None:
+            return _made_once(getattr(self.library(), kind), **values)
+        among = self.library().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        return getattr(self.library(), kind)(sel=among, **values)
 
     def _lists(self):
         """4 sqrt(n) inverted lists, at most n / 39: FAISS wants so many vectors to train each."""
@@ -41,9 +51,7 @@ class Exact(Faiss):
         self._index.add(vectors)
 
     def _search(self, queries, k, allowed=None):
-        if allowed is None:
-            return self._index.search(queries, k)[1]
-        parameters = self.library().SearchParameters(sel=self._selector(allowed))
+        parameters = self._parameters("SearchParameters", allowed)
         return self._index.search(queries, k, params=parameters)[1]
 
 
@@ -63,7 +71,7 @@ class Hnsw(Faiss):
         self._index = index
 
     def _search(self, queries, k, ef=64, allowed=None):
-        parameters = self.library().SearchParametersHNSW(efSearch=max(ef, k), sel=self._selector(allowed))
+        parameters = self._parameters("SearchParametersHNSW", allowed, efSearch=max(ef, k))
         return self._index.search(queries, k, params=parameters)[1]
 
 
@@ -90,7 +98,7 @@ class Ivf(Faiss):
         self._index.add(vectors)
 
     def _search(self, queries, k, nprobe=8, allowed=None):
-        parameters = self.library().SearchParametersIVF(nprobe=nprobe, sel=self._selector(allowed))
+        parameters = self._parameters("SearchParametersIVF", allowed, nprobe=nprobe)
         return self._index.search(queries, k, params=parameters)[1]
 
 
@@ -117,9 +125,8 @@ class IvfPq(Faiss):
         self._index.add(vectors)
 
     def _search(self, queries, k, nprobe=8, k_factor=4, allowed=None):
-        faiss = self.library()
-        lists = faiss.SearchParametersIVF(nprobe=nprobe, sel=self._selector(allowed))
-        parameters = faiss.IndexRefineSearchParameters(k_factor=k_factor, base_index_params=lists)
+        lists = self._parameters("SearchParametersIVF", allowed, nprobe=nprobe)
+        parameters = self.library().IndexRefineSearchParameters(k_factor=k_factor, base_index_params=lists)
         return self._index.search(queries, k, params=parameters)[1]
 
 

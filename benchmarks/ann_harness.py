@@ -1,0 +1,111 @@
+"""Does the harness cost speed? Each index through `ann`'s timing, against a bare loop of its library on the same file.
+
+    python -m benchmarks.ann_harness --json
+
+`ratio` is queries per second through the harness by those of the bare loop: the median of interleaved pairs, so that a
+busy machine slows both; ratio_low and ratio_high are the quartiles. It should lie between 0.9 and 1.1; `recall` and
+`bare_recall` should be equal.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from imgsearch_utils import ann, indexes
+from imgsearch_utils.metrics import recall_at_k
+
+K = 10
+POINTS = {"faiss_hnsw": {"ef": 64}, "hnswlib": {"ef": 64}, "annoy": {"search_k": 2000}}
+
+
+def clustered(n: int, dim: int, n_queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors and queries in n / 100 clusters, half of each vector's length noise."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(max(1, n // 100), dim))
+    noisy = centres[rng.integers(len(centres), size=n + n_queries)] + rng.normal(size=(n + n_queries, dim))
+    return np.split(indexes.normalised(noisy), [n])
+
+
+def bare_faiss_hnsw(path: Path, dim: int, n: int) -> Callable:
+    import faiss
+
+    index = faiss.read_index(str(path))
+    index.hnsw.efSearch = POINTS["faiss_hnsw"]["ef"]
+    return lambda query: index.search(query, K)[1][0]
+
+
+def bare_hnswlib(path: Path, dim: int, n: int) -> Callable:
+    import hnswlib
+
+    index = hnswlib.Index("ip", dim)
+    index.load_index(str(path), n)
+    index.set_ef(POINTS["hnswlib"]["ef"])
+    return lambda query: index.knn_query(query, K)[0][0]
+
+
+def bare_annoy(path: Path, dim: int, n: int) -> Callable:
+    from annoy import AnnoyIndex
+
+    index = AnnoyIndex(dim, "angular")
+    index.load(str(path))
+    return lambda query: index.get_nns_by_vector(query[0], K, POINTS["annoy"]["search_k"])
+
+
+def measure(name: str, vectors: np.ndarray, queries: np.ndarray, pairs: int) -> dict:
+    """One library: median and quartiles of the ratio over interleaved pairs of 100 queries, and both recalls."""
+    (n, dim), point = vectors.shape, POINTS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index"
+        indexes.find(name)().build(vectors).save(path)
+        index, ask = indexes.load(path), globals()[f"bare_{name}"](path, dim, n)
+        ratios, bare, short = [], [], np.array_split(queries, len(queries) // 100)
+        for turn, some in enumerate(short * (1 + pairs // len(short))):
+            speeds = {}
+            for side in ("harness", "bare") if turn % 2 else ("bare", "harness"):
+                if side == "harness":
+                    speeds[side] = len(some) / ann.time_singles(index, some, K, point, runs=1).sum()
+                else:
+                    with threadpool_limits(1):
+                        start = time.perf_counter()
+                        found = [ask(some[row : row + 1]) for row in range(len(some))]
+                        speeds[side] = len(some) / (time.perf_counter() - start)
+            ratios.append(speeds["harness"] / speeds["bare"])
+            bare += found
+        truth = ann.exact_distances(vectors, queries, K)
+        found = {"recall": index.query(queries, K, **point), "bare_recall": np.array(bare[: len(queries)], np.int64)}
+    recalls = {side: recall_at_k(ann.distances_of(vectors, queries, ids), truth, K) for side, ids in found.items()}
+    spread = dict(zip(("ratio_low", "ratio", "ratio_high"), np.quantile(ratios[1:], [0.25, 0.5, 0.75]).tolist()))
+    return spread | {"pairs": len(ratios) - 1, "qps": speeds["harness"]} | recalls
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--n", type=int, default=10_000, help="vectors")
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--queries", type=int, default=1000)
+    parser.add_argument("--pairs", type=int, default=41, help="interleaved pairs, at least 7")
+    chosen = parser.parse_args()
+    if chosen.pairs < 7:
+        parser.error(f"--pairs must be at least 7, got {chosen.pairs}")
+    vectors, queries = clustered(chosen.n, chosen.dim, chosen.queries)
+    found = {}
+    for name in POINTS:
+        try:
+            found[name] = measure(name, vectors, queries, chosen.pairs)
+        except indexes.MissingPackage as error:
+            found[name] = {"problem": str(error)}
+        if not chosen.json:
+            print(name, found[name])
+    if chosen.json:
+        print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
