@@ -58,13 +58,13 @@ def bare_annoy(path: Path, dim: int, n: int) -> Callable:
 
 
 def measure(name: str, vectors: np.ndarray, queries: np.ndarray, pairs: int) -> dict:
-    """One library: median and quartiles of the ratio over interleaved pairs of 100 queries, and both recalls."""
+    """One library: median and quartiles of the ratio over interleaved pairs of 50 queries, and both recalls."""
     (n, dim), point = vectors.shape, POINTS[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
         indexes.find(name)().build(vectors).save(path)
         index, ask = indexes.load(path), globals()[f"bare_{name}"](path, dim, n)
-        ratios, bare, short = [], [], np.array_split(queries, len(queries) // 100)
+        ratios, bare, short = [], [], np.array_split(queries, len(queries) // 50)
         for turn, some in enumerate(short * (1 + pairs // len(short))):
             speeds = {}
             for side in ("harness", "bare") if turn % 2 else ("bare", "harness"):
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10_000, help="vectors")
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--pairs", type=int, default=41, help="interleaved pairs, at least 7")
+    parser.add_argument("--pairs", type=int, default=99, help="interleaved pairs, at least 7")
     chosen = parser.parse_args()
     if chosen.pairs < 7:
         parser.error(f"--pairs must be at least 7, got {chosen.pairs}")
