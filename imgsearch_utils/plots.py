@@ -173,15 +173,17 @@ def rounds(log: pd.DataFrame, side: str = "test") -> Figure:
 
 
 def recall_curves(table: pd.DataFrame, ks: Sequence[int]) -> Figure:
-    """Recall@k of each index at its best query setting, one panel a model."""
+    """Recall@k of each index, one panel a model: its quickest query setting drawn, its most thorough one dotted."""
     models = list(dict.fromkeys(table.model))
     figure, axes = _axes(len(models), 4.8)
     columns = [f"recall@{k}" for k in ks]
     for place, model in zip(axes.flat, models):
-        best = table[table.model == model].sort_values(columns[-1]).groupby("index").tail(1)
-        for name, colour in index_colours(sorted(best["index"])).items():
-            place.plot(ks, best[best["index"] == name][columns].iloc[0], marker="o", color=colour, label=name)
-        place.set(xlabel="k", ylabel="recall@k", title=f"Vectors of the {model}", ylim=(0, 1.03))
+        part = table[table.model == model].sort_values(columns[-1], kind="stable")
+        for name, colour in index_colours(sorted(part["index"].unique())).items():
+            settings = part.loc[part["index"] == name, columns]
+            place.plot(ks, settings.iloc[0], marker="o", color=colour, label=name)
+            place.plot(ks, settings.iloc[-1], ls=":", color=colour)
+        place.set(xlabel="k", ylabel="recall@k", title=f"Vectors of the {model}", ylim=(None, 1.02), xticks=ks)
         place.legend(fontsize=8)
     return figure
 

@@ -23,7 +23,8 @@ FIGURES = {
                    "precision_recall": "Finding pairs of grade 3 among the test pairs.",
                    "confusion": "The decision at the calibrated threshold, and how far its probability can be trusted "
                                 "(test pairs)."},
-    "ann_comparison": {"recall": "Share of the true neighbours found, at each index's most thorough setting.",
+    "ann_comparison": {"recall": "Share of the true neighbours found: at each index's quickest setting, and dotted "
+                                 "at its most thorough one.",
                        "recall_and_speed": "Each point is a query setting; up and to the right is better.",
                        "index_costs": "What an index costs before the first query.",
                        "retrieval": "Ranking quality by the grades, with 95 % intervals over queries.",
@@ -48,7 +49,7 @@ def example_figure(collection: Collection, examples: pd.DataFrame) -> Figure:
             names += [query, *found.image]
             titles += [f"query · {model}", *found.score.map("{:.2f}".format)]
     columns = 1 + examples["rank"].max()
-    return plots.picture_grid(thumbnails(collection, names), titles, columns=columns, side=1.5)
+    return plots.picture_grid(thumbnails(collection, names, 128), titles, columns=columns, side=1.5)
 
 
 def _table(table: pd.DataFrame) -> str:
@@ -59,14 +60,15 @@ def _findings(log: pd.DataFrame, quality: pd.DataFrame, choice: dict) -> list[st
     last = log.iloc[-1]
     sure = ("which is more than chance" if last.test_ap_gain_low > 0 else
             "which is worse than the encoder" if last.test_ap_gain_high < 0 else "which chance can explain")
-    nearest = quality.pivot(index="measure", columns="model", values="mean").loc["nDCG@10"]
+    means = quality.pivot(index="measure", columns="model", values="mean")
     return [
         f"After {last.labels:.0f} graded training pairs ({last.asked:.0f} asked), average precision for grade 3 on the "
         f"test pairs is {last.test_head_ap:.3f} with the head and {last.test_encoder_ap:.3f} with the encoder alone: "
         f"{last.test_ap_gain:+.3f} [{last.test_ap_gain_low:+.3f}, {last.test_ap_gain_high:+.3f}], {sure}.",
         f"F1 at the threshold chosen on dev: {last.test_head_f1:.3f} (encoder {last.test_encoder_f1:.3f}); "
         f"calibration error {last.test_head_ece:.3f}.",
-        f"nDCG@10 over the test images: {nearest['head']:.3f} (encoder {nearest['encoder']:.3f}).",
+        f"nDCG@10 over the test images: {means['head']['nDCG@10']:.3f} (encoder {means['encoder']['nDCG@10']:.3f}), "
+        f"with {means['head']['judged@10']:.0%} of the head's first ten results judged.",
         f"The head is {'promoted' if last.promoted else 'not promoted'} on dev, so search uses the "
         f"{'head' if last.promoted else 'encoder'}.",
         f"Recommended index: {choice['index']}. {choice['reason'][0].upper()}{choice['reason'][1:]}.",
@@ -84,6 +86,7 @@ def write_page(run: Run, collection: Collection, folder: Path) -> Path:
     tables.mkdir(exist_ok=True)
     figures.mkdir(exist_ok=True)
     log.to_csv(tables / "results_log.csv", index=False)
+    shutil.copy(run.results / "ann_comparison" / "examples.csv", tables)
     shown = []
     for part, captions in FIGURES.items():
         source = run.results / (last if part == "last round" else part) / "figures"

@@ -1,0 +1,163 @@
+"""The whole pipeline on a tiny drawn study: papermill, real encoder, real indexes; killed, resumed, refused."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from playwright.sync_api import sync_playwright
+
+TINY = """\
+study: tiny
+images: {source: synthetic_houses, per_class: 18}
+oracle: rubric
+rounds: 2
+asked_per_round: 20
+zeros_per_round: 20
+dev_asked: 12
+test_asked: 12
+max_per_image: 20
+head: {epochs: 3}
+indexes: [{name: exact}, {name: faiss_lsh}, {name: annoy, build: {trees: 5}, query: {search_k: [50]}}]
+"""
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def imgsearch(home: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
+    """Run the command as a user would."""
+    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *arguments], capture_output=True, text=True,
+                          env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=280, **options)
+
+
+def last_line(process: subprocess.CompletedProcess) -> str:
+    return process.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A workspace in which the tiny study has run to its end."""
+    home = tmp_path_factory.mktemp("workspace")
+    (home / "tiny.yaml").write_text(TINY)
+    process = imgsearch(home, "run", "tiny.yaml")
+    assert process.returncode == 0, process.stderr
+    assert len(process.stdout.strip().splitlines()) == 6  # a line a notebook, and where the report is
+    return home
+
+
+def test_every_part_of_a_run_is_in_its_folder(finished):
+    for file in ("active_learning_labels/tiny/journal.csv", "active_learning_labels/tiny/round_01/pairs.csv",
+                 "active_learning_models/tiny/round_01/head.safetensors",
+                 "active_learning_models/tiny/round_01/calibration.json",
+                 "active_learning_results/tiny/tagging/notebook.ipynb",
+                 "active_learning_results/tiny/round_01/metrics.json",
+                 "active_learning_results/tiny/round_01/figures/training_curves.svg",
+                 "active_learning_results/tiny/ann_comparison/indexes.csv",
+                 "vector_dbs/tiny/encoder/vectors.npy", "vector_dbs/tiny/head/vectors.npy",
+                 "report_results/tiny/index.html", "report_results/tiny/figures/rounds_test.png"):
+        assert (finished / file).is_file(), file
+    assert not list(finished.rglob("*.partial"))
+
+
+def test_log_has_a_row_a_round_and_no_times(finished):
+    log = pd.read_csv(finished / "active_learning_results/tiny/results_log.csv")
+    assert log["round"].tolist() == [0, 1] and log.labels.is_monotonic_increasing
+    assert not [name for name in log if "time" in name or "second" in name or "host" in name]
+
+
+def test_finished_run_does_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    process = imgsearch(finished, "run", "tiny.yaml")
+    assert process.returncode == 0 and "is finished with these settings" in process.stdout
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_other_settings_are_refused_with_the_difference(finished):
+    process = imgsearch(finished, "run", "tiny.yaml", "--set", "head.epochs=4")
+    assert process.returncode == 1 and "head.epochs: 3 -> 4" in last_line(process)
+    assert process.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["run", "tinny"], "no study is called 'tinny'"),
+    (["run", "tiny.yaml", "--set", "ruonds=3"], "no setting is called ruonds. Did you mean rounds?"),
+    (["run", "tiny.yaml", "--set", "head.epocs=3"], "Did you mean epochs?"),
+    (["run", "tiny.yaml", "--set", "rounds"], "--set expects NAME=VALUE"),
+    (["run", "tiny.yaml", "--set", "rounds=many"], "rounds"),
+    (["run", "tiny.yaml", "--run", "../elsewhere"], "RUN must be letters"),
+])
+def test_bad_use_is_one_clear_line(finished, arguments, said):
+    process = imgsearch(finished, *arguments)
+    assert process.returncode == 1 and said in process.stderr and "Traceback" not in process.stderr
+
+
+def test_unknown_notebook_parameter_is_refused_by_the_notebook_itself(finished, tmp_path):
+    """Papermill alone only warns."""
+    notebook = Path(__file__).parents[1] / "notebooks" / "04_report.ipynb"
+    command = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "-p", "RUM", "tiny"]
+    process = subprocess.run(command, capture_output=True, text=True,
+                             env=os.environ | {"IMGSEARCH_HOME": str(finished)})
+    assert process.returncode and "04_report declares no parameter RUM. Did you mean RUN?" in process.stderr
+
+
+def test_report_opens_in_a_browser_with_all_its_pictures(finished):
+    if not CHROMIUM.exists():
+        pytest.skip("needs chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.goto((finished / "report_results/tiny/index.html").as_uri())
+        assert page.locator("ul.findings li").count() >= 4
+        widths = page.eval_on_selector_all("img", "pictures => pictures.map(picture => picture.naturalWidth)")
+        assert len(widths) > 10 and min(widths) > 100
+        missing = [link for link in page.eval_on_selector_all("figcaption a, p a", "links => links.map(a => a.href)")
+                   if not Path(link.removeprefix("file://")).is_file()]
+        assert not missing
+        browser.close()
+
+
+def test_killed_at_random_times_it_ends_with_the_same_log(finished, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    seed = random.randrange(10**6)
+    moments = random.Random(seed)
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-m", "imgsearch_utils.cli", "run", "tiny.yaml"], cwd=tmp_path,
+                                   env=os.environ | {"IMGSEARCH_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(moments.uniform(4, 16))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    process = imgsearch(tmp_path, "run", "tiny.yaml")
+    assert process.returncode == 0, f"seed {seed}: {process.stderr}"
+    log = "active_learning_results/tiny/results_log.csv"
+    assert (tmp_path / log).read_text() == (finished / log).read_text(), f"seed {seed}"
+    without_times = [re.sub(r"^[^,]*,", "", line) for line in
+                     (tmp_path / "active_learning_labels/tiny/journal.csv").read_text().splitlines()]
+    expected = [re.sub(r"^[^,]*,", "", line) for line in
+                (finished / "active_learning_labels/tiny/journal.csv").read_text().splitlines()]
+    assert without_times == expected, f"seed {seed}"
+
+
+def test_two_at_once_are_refused(finished, tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "active_learning_labels" / "tiny").mkdir(parents=True)
+    with FileLock(tmp_path / "active_learning_labels" / "tiny" / ".run.lock"):
+        process = imgsearch(tmp_path, "run", "tiny.yaml")
+    assert process.returncode == 1 and "another process" in last_line(process)
+
+
+def test_published_run_belongs_to_the_committed_settings():
+    """The settings of the run in git are those of configs/: else it must be published again."""
+    from imgsearch_utils import workspace
+
+    run = workspace.open_run("synthetic_houses", "published_synthetic_houses")
+    page = workspace.source() / "report_results" / run.name / "index.html"
+    assert page.is_file() and json.loads((run.results / "round_03" / "metrics.json").read_text())
