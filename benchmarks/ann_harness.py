@@ -77,7 +77,7 @@ def measure(name: str, vectors: np.ndarray, queries: np.ndarray, pairs: int) -> 
                         speeds[side] = len(some) / (time.perf_counter() - start)
             ratios.append(speeds["harness"] / speeds["bare"])
             bare += found
-        truth = ann.exact_distances(vectors, queries, K)
+        truth = ann.exact_neighbours(vectors, queries, K)[1]
         found = {"recall": index.query(queries, K, **point), "bare_recall": np.array(bare[: len(queries)], np.int64)}
     recalls = {side: recall_at_k(ann.distances_of(vectors, queries, ids), truth, K) for side, ids in found.items()}
     spread = dict(zip(("ratio_low", "ratio", "ratio_high"), np.quantile(ratios[1:], [0.25, 0.5, 0.75]).tolist()))

@@ -22,7 +22,7 @@ FEW = [
 def table():
     lines = []
     found = ann.compare_indexes(VECTORS, QUERIES, FEW, k=10, runs=2, n_single=20, progress=lines.append)
-    assert len(lines) == 3 + len(found)
+    assert len(lines) == 3 + len(found) and lines[-1].startswith("5/5 annoy")
     return found
 
 
@@ -34,7 +34,8 @@ def test_a_row_for_every_point_with_speed_latency_and_size(table):
     assert (measured > 0).all(axis=None)
     assert (table["p50_ms"] <= table["p95_ms"]).all() and (table["p95_ms"] <= table["p99_ms"]).all()
     assert (table["batch_qps_lowest"] <= table["batch_qps"]).all()
-    assert (table["bytes"] >= VECTORS.nbytes).all()
+    assert (table["bytes"] >= VECTORS.nbytes).all() and (table["memory_bytes"] > 0).all()
+    assert table.loc[0, "library"].startswith("faiss 1.")
 
 
 def test_recall_is_that_of_counting_neighbours(table):

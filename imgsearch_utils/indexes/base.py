@@ -49,6 +49,7 @@ class Index:
     module: ClassVar[str]  # the library that does the work
     extra: ClassVar[str | None] = None  # the package's extra that installs it; None: always installed
     default_sweep: ClassVar[dict[str, list]] = {}
+    remote: bool = False  # on a server: its size is not measured here
 
     dim: int
     build_arguments: dict[str, Any]

@@ -1,9 +1,10 @@
-"""Comparing nearest-neighbour indexes as ann-benchmarks and VIBE do, and choosing one.
+"""Comparing nearest-neighbour indexes as ann-benchmarks and VIBE do.
 
 Truth is computed here; indexes only name ids, whose distances are computed here again, outside the timer. Build
 arguments are apart from query arguments: one build, many query points.
 """
 
+import hashlib
 import itertools
 import json
 import tempfile
@@ -15,12 +16,12 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from . import indexes
-from .metrics import recall_at_k
-from .study import IndexSettings
+from .. import indexes
+from ..indexes.memory import resident_bytes
+from ..metrics import recall_at_k
+from ..study import IndexSettings
 
 CUTS = (1, 5, 10, 20, 50, 100)  # recall@k is given for those up to k, and for k
-EXACT = ("exact", "torch")
 
 
 def hold_out(n: int, n_queries: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -54,12 +55,15 @@ def distances_of(vectors: np.ndarray, queries: np.ndarray, ids: np.ndarray) -> n
     return np.where(found, distances, np.nan)
 
 
-def exact_distances(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
-    """Cosine distances of the k true neighbours of each query, ascending: (n_queries, k)."""
-    return np.sort(distances_of(vectors, queries, indexes.find("exact")().build(vectors).query(queries, k)), axis=1)
+def exact_neighbours(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k true neighbours of each query: ids and cosine distances, ascending, both (n_queries, k)."""
+    ids = indexes.find("exact")().build(vectors).query(queries, k)
+    distances = distances_of(vectors, queries, ids)
+    order = np.argsort(distances, axis=1, kind="stable")
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(distances, order, axis=1)
 
 
-def _points(settings: IndexSettings) -> list[dict]:
+def points_of(settings: IndexSettings) -> list[dict]:
     """Every combination of the query arguments that are swept; the index's own sweep when none is given."""
     sweep = settings.query or indexes.find(settings.name).default_sweep
     return [dict(zip(sweep, values)) for values in itertools.product(*sweep.values())]
@@ -85,6 +89,15 @@ def time_singles(index, queries, k, point, runs) -> np.ndarray:
     return times
 
 
+def recall_of(index, vectors: np.ndarray, queries: np.ndarray, k: int, **point) -> float:
+    """Recall@k of an index by the distances of `vectors`, which need not be those it was built of.
+
+    With the vectors and queries of a new head and the index of the last, it says whether that index survives.
+    """
+    found = distances_of(vectors, queries, index.query(queries, k, **point))
+    return recall_at_k(found, exact_neighbours(vectors, queries, k)[1], k)
+
+
 def _measure(index, vectors, queries, truth, k, point, runs, n_single) -> dict:
     """One query point: recall by distance, then speed; the first, untimed call warms up."""
     found = distances_of(vectors, queries, index.query(queries, k, **point))
@@ -98,6 +111,43 @@ def _measure(index, vectors, queries, truth, k, point, runs, n_single) -> dict:
     return measured | {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99}
 
 
+def _build(settings: IndexSettings, vectors: np.ndarray) -> tuple:
+    """The index, and what it takes: seconds to build, bytes on disk, bytes of memory in a process that loads it."""
+    start = time.perf_counter()
+    index = indexes.find(settings.name)().build(vectors, **settings.build)
+    took = {"build_seconds": time.perf_counter() - start, "bytes": np.nan, "memory_bytes": np.nan}
+    if not index.remote:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "index"
+            index.save(path)
+            took |= {"bytes": path.stat().st_size, "memory_bytes": resident_bytes(path)}
+    return index, took
+
+
+class _Finished:
+    """Rows of finished points, one JSON file each, so that a comparison that was stopped goes on."""
+
+    def __init__(self, folder: Path | None, **same):
+        self.folder, self.same = folder, same
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+
+    def _path(self, row: dict) -> Path:
+        key = json.dumps([row["index"], row["library"], row["build"], row["query"], self.same], sort_keys=True)
+        return Path(self.folder) / f"{row['index']}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+    def get(self, row: dict) -> dict | None:
+        if self.folder and self._path(row).is_file():
+            return json.loads(self._path(row).read_text())
+
+    def put(self, row: dict) -> dict:
+        if self.folder:
+            partial = self._path(row).with_suffix(".partial")
+            partial.write_text(json.dumps(row, indent=1, default=float))
+            partial.replace(self._path(row))
+        return row
+
+
 def compare_indexes(
     vectors: np.ndarray,
     queries: np.ndarray,
@@ -105,6 +155,7 @@ def compare_indexes(
     k: int = 10,
     runs: int = 3,
     n_single: int = 200,
+    folder: Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
     """Build each index once and measure it at each point of its sweep.
@@ -117,13 +168,15 @@ def compare_indexes(
     k : results a query
     runs : timings of each point; the best is given, and the lowest as its spread
     n_single : queries that are also asked one by one, on one thread
+    folder : finished points are kept here, and not measured again for the same vectors, settings and versions
     progress : called with a line when a build begins and when a point is measured
 
     Returns
     -------
     DataFrame
-        a row per index and query point: index, build, query (as JSON), n, dim, k, recall@..., build_seconds,
-        batch_qps, single_qps (best), ..._lowest, p50_ms, p95_ms, p99_ms (of single queries), bytes (on disk), problem.
+        a row per index and query point: index, library (with its version), build, query (as JSON), n, dim, k,
+        recall@..., build_seconds, batch_qps, single_qps (best), ..._lowest, p50_ms, p95_ms, p99_ms (of single
+        queries), bytes (on disk), memory_bytes (resident, in a fresh process that loaded and asked it), problem.
         An index whose library is missing has one row whose `problem` holds the line that installs it.
 
     Raises
@@ -137,71 +190,28 @@ def compare_indexes(
         indexes.check_arguments(settings.name, "query", settings.query)
     if k > len(vectors):
         raise ValueError(f"k must be at most {len(vectors)}, the number of vectors, got {k}")
-    truth = exact_distances(vectors, queries, k)
-    rows = []
+    same = {"vectors": indexes.fingerprint(vectors), "queries": indexes.fingerprint(queries)}
+    finished = _Finished(folder, **same, k=k, runs=runs, n_single=n_single)
+    truth, rows = exact_neighbours(vectors, queries, k)[1], []
+    total = sum(len(points_of(settings)) for settings in index_settings)
     for settings in index_settings:
-        row = {"index": settings.name, "build": json.dumps(settings.build, sort_keys=True), "query": "{}"}
-        row |= {"n": len(vectors), "dim": vectors.shape[1], "k": k}
-        progress(f"building {settings.name} {row['build']}")
-        kind = indexes.find(settings.name)
+        row = {"index": settings.name, "library": "", "build": json.dumps(settings.build, sort_keys=True)}
+        row |= {"query": "{}", "n": len(vectors), "dim": vectors.shape[1], "k": k, "problem": ""}
         try:
-            kind.library()  # imported before the timer starts
-            start = time.perf_counter()
-            index = kind().build(vectors, **settings.build)
-            row["build_seconds"] = time.perf_counter() - start
+            row["library"] = indexes.find(settings.name).library_version()  # imported before a timer starts
         except indexes.MissingPackage as error:
             progress(str(error))
             rows.append(row | {"problem": str(error)})
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            index.save(Path(folder) / "index")
-            row["bytes"] = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-        for point in _points(settings):
-            row |= {"query": json.dumps(point, sort_keys=True), "problem": ""}
-            rows.append(row | _measure(index, vectors, queries, truth, k, point, runs, n_single))
-            progress(f"{settings.name} {row['query']}: recall@{k} {rows[-1][f'recall@{k}']:.3f}")
+        index = None
+        for point in points_of(settings):
+            row["query"] = json.dumps(point, sort_keys=True)
+            if known := finished.get(row):
+                rows.append(known)
+                continue
+            if index is None:
+                progress(f"building {settings.name} {row['build']}")
+                index, took = _build(settings, vectors)
+            rows.append(finished.put(row | took | _measure(index, vectors, queries, truth, k, point, runs, n_single)))
+            progress(f"{len(rows)}/{total} {settings.name} {row['query']}: recall@{k} {rows[-1][f'recall@{k}']:.3f}")
     return pd.DataFrame(rows)
-
-
-def pareto(table: pd.DataFrame, recall: str | None = None, speed: str = "single_qps") -> pd.DataFrame:
-    """The rows that no other row beats in both recall and speed, by rising recall.
-
-    recall : a recall@... column; the one of the largest k when not given
-    """
-    recall = recall or f"recall@{table['k'].max()}"
-    table = table.dropna(subset=[recall, speed]).sort_values([speed, recall], ascending=False)
-    best_before = table[recall].cummax().shift(fill_value=-np.inf)
-    return table[table[recall] > best_before].sort_values(recall)
-
-
-def recommend(table: pd.DataFrame, recall: float, speed: str = "single_qps", unnoticed_ms: float = 1.0) -> dict:
-    """The fastest index whose recall@k is at least `recall`; exact search where that wins.
-
-    Exact search wins when nothing is faster by a tenth, and, for single queries, when 95 % of its answers take less
-    than `unnoticed_ms`: it misses nothing and needs no building. Give 0 to decide by speed alone.
-
-    Returns
-    -------
-    dict
-        index, build, query (arguments), recall, speed (the row's queries per second), exact_speed, reason
-    """
-    column = f"recall@{table['k'].max()}"
-    good = table[table[column] >= recall].sort_values([speed, "index"], ascending=[False, True])
-    if good.empty:
-        reached = f"the best has {table[column].max():.3f}"
-        raise ValueError(f"no index reached {column} of {recall}, {reached}; add exact, or sweep further")
-    best, exact = good.iloc[0], good[good["index"].isin(EXACT)]
-    exact_speed, reason = float("nan"), f"the fastest with {column} >= {recall}"
-    if len(exact):
-        exact_speed, p95 = float(exact.iloc[0][speed]), exact.iloc[0]["p95_ms"]
-        faster = best[speed] / exact_speed
-        reason += f", {faster:.1f} times as fast as exact search"
-        if faster <= 1.1:
-            best, reason = exact.iloc[0], f"exact search: no index with {column} >= {recall} is faster by a tenth"
-        elif speed == "single_qps" and p95 < unnoticed_ms:
-            best = exact.iloc[0]
-            reason = f"exact search: 95 % of its answers take under {p95:.2g} ms, and {faster:.1f} times as fast saves"
-            reason += " nothing that anyone would notice"
-    chosen = {"index": best["index"], "build": json.loads(best["build"]), "query": json.loads(best["query"])}
-    measured = {"recall": float(best[column]), "speed": float(best[speed]), "exact_speed": exact_speed}
-    return chosen | measured | {"reason": f"{reason}, among {int(best['n'])} vectors"}
