@@ -113,3 +113,116 @@ def test_held_out_queries_are_not_in_the_gallery():
     assert sorted([*gallery, *queries]) == list(range(100)) and len(queries) == 20
     with pytest.raises(ValueError, match="n_queries must be 1 to 99"):
         ann.hold_out(100, 100)
+
+
+def test_a_stopped_comparison_goes_on_where_it_was(tmp_path):
+    def compare(settings, stop_after=99, vectors=VECTORS):
+        lines = []
+
+        def stop(line):
+            lines.append(line)
+            if len(lines) > stop_after:
+                raise KeyboardInterrupt
+
+        kept = {"folder": tmp_path, "progress": stop}
+        return lines, ann.compare_indexes(vectors, QUERIES, settings, runs=1, n_single=5, **kept)
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(FEW, stop_after=3)
+    kept = {path: path.read_text() for path in tmp_path.iterdir()}
+    assert len(kept) == 2
+    lines, whole = compare(FEW)
+    assert [path.read_text() for path in kept] == list(kept.values()) and len(whole) == 5
+    lines, again = compare(FEW)
+    assert not lines
+    pd.testing.assert_frame_equal(again, whole)
+    lines, more = compare([FEW[0], FEW[1].model_copy(update={"query": {"ef": [200, 400]}})])
+    assert len(lines) == 2 and len(more) == 3  # one build, one point: ef 200 was known
+    lines, _ = compare(FEW[:1], vectors=VECTORS[:900])
+    assert lines  # other vectors are another comparison
+
+
+def test_an_index_of_old_vectors_is_judged_by_the_new():
+    index = indexes.find("exact")().build(VECTORS)
+    assert ann.recall_of(index, VECTORS, QUERIES, 10) == 1
+    turned = indexes.normalised(VECTORS @ np.linalg.qr(np.random.default_rng(0).normal(size=(32, 32)))[0])
+    assert ann.recall_of(index, turned, turned[:50], 10) < 0.3
+
+
+def test_drawn_vectors_are_as_many_as_asked_and_like_the_given():
+    drawn = ann.drawn_like(VECTORS, 3000, seed=1)
+    assert drawn.shape == (3000, 32) and drawn.dtype == np.float32
+    assert np.linalg.norm(drawn, axis=1) == pytest.approx(1, abs=1e-5)
+    assert (drawn == ann.drawn_like(VECTORS, 3000, seed=1)).all()
+    assert not (drawn == ann.drawn_like(VECTORS, 3000, seed=2)).all()
+
+    def spread(vectors):  # of all cosines, and of the nearest neighbour's
+        cosines = vectors[:500] @ vectors.T
+        np.fill_diagonal(cosines, -1)
+        return np.array([cosines.mean(), cosines.std(), np.median(cosines.max(axis=1))])
+
+    assert spread(drawn[:1200]) == pytest.approx(spread(VECTORS), abs=0.05)
+    with pytest.raises(ValueError, match="at least 40 vectors"):
+        ann.drawn_like(VECTORS[:39], 10)
+
+
+def test_ann_benchmarks_files_are_written_and_read(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "houses-32-angular.hdf5"
+    ann.write_hdf5(path, VECTORS, QUERIES, k=20)
+    with h5py.File(path) as file:
+        assert {name: values.shape for name, values in file.items()} == {
+            "train": (1200, 32), "test": (60, 32), "neighbors": (60, 20), "distances": (60, 20)
+        }
+        assert file.attrs["distance"] == "angular" and file.attrs["dimension"] == 32
+        truth = np.argsort(-QUERIES @ VECTORS.T, axis=1)[:, :20]
+        assert (file["neighbors"][:] == truth).mean() > 0.99
+        cosines = np.take_along_axis(QUERIES @ VECTORS.T, file["neighbors"][:], axis=1)
+        assert file["distances"][:] == pytest.approx(1 - cosines, abs=1e-5)
+        assert (np.diff(file["distances"][:]) >= 0).all()
+    vectors, queries = ann.read_hdf5(path)
+    assert vectors == pytest.approx(VECTORS, abs=1e-6) and queries == pytest.approx(QUERIES, abs=1e-6)
+
+
+@pytest.mark.parametrize("fault", ["other", "euclidean", "no test"])
+def test_other_files_are_refused(tmp_path, fault):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "file.hdf5"
+    if fault == "other":
+        path.write_text("train,test")
+    else:
+        with h5py.File(path, "w") as file:
+            file["train"] = VECTORS
+            file.attrs["distance"] = fault
+            if fault != "no test":
+                file["test"] = QUERIES
+    with pytest.raises(ValueError, match="euclidean distance" if fault == "euclidean" else "is not an") as refusal:
+        ann.read_hdf5(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_relevance_lost_is_nothing_for_exact_search_and_something_for_a_poor_index():
+    names = [f"image_{row:04}" for row in range(len(VECTORS))]
+    rng = np.random.default_rng(0)
+    nearest = np.argsort(-VECTORS[:40] @ VECTORS.T, axis=1)
+    grades = pd.DataFrame(
+        [(names[q], names[i], 3 - place // 3) for q in range(40) for place, i in enumerate(nearest[q, 1:13])]
+        + [(names[q], names[i], 0) for q in range(40) for i in rng.choice(nearest[q, 200:], 5, replace=False)],
+        columns=["query", "image", "grade"],
+    )
+    poor = IndexSettings(name="faiss_ivf", build={"nlist": 30}, query={"nprobe": [1, 30]})
+    settings = [IndexSettings(name="torch"), poor]
+    found = ann.relevance_lost(VECTORS, names, VECTORS[:40], names[:40], grades, settings, k=10)
+    assert found["index"].tolist() == ["torch", "faiss_ivf", "faiss_ivf"]
+    assert found.loc[0, ["nDCG", "AP", "judged"]].tolist() == pytest.approx([1, 1, 1])
+    assert found["nDCG_lost"].tolist()[::2] == pytest.approx([0, 0]) and found.loc[2, "AP_lost"] == pytest.approx(0)
+    lossy = found.loc[1]
+    assert 0 <= lossy["nDCG_low"] < lossy["nDCG_lost"] < lossy["nDCG_high"]
+    assert lossy["nDCG_lost"] == pytest.approx(1 - lossy["nDCG"]) and lossy["AP_lost"] > 0
+
+
+def test_says_up_to_which_size_exact_search_wins():
+    small = rows(("exact", 1.0, 20_000, 0.1), ("b", 0.99, 30_000, 0.05)).assign(n=1_000)
+    large = rows(("exact", 1.0, 50, 30.0), ("b", 0.99, 9_000, 0.2)).assign(n=100_000)
+    chosen = ann.recommend_by_size(pd.concat([large, small]), recall=0.95)
+    assert chosen["n"].tolist() == [1_000, 100_000] and chosen["exact"].tolist() == [True, False]

@@ -45,7 +45,7 @@ def write_hdf5(path: Path, vectors: np.ndarray, queries: np.ndarray, k: int = 10
     """
     neighbours, distances = exact_neighbours(vectors, queries, min(k, len(vectors)))
     with _h5py().File(path, "w") as file:
-        file.attrs |= {"type": "dense", "distance": "angular", "dimension": vectors.shape[1], "point_type": "float"}
+        file.attrs.update(type="dense", distance="angular", dimension=vectors.shape[1], point_type="float")
         for name, values in {"train": vectors, "test": queries, "distances": distances}.items():
             file[name] = np.asarray(values, np.float32)
         file["neighbors"] = neighbours.astype(np.int32)
