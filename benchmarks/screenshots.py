@@ -1,0 +1,81 @@
+"""Pictures of the tagger at work on drawn houses, in JupyterLab and as a page of its own.
+
+Run: python -m benchmarks.screenshots [--out docs]
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import browser
+from imgsearch_utils.journal import Journal
+from imgsearch_utils.oracles import answer
+from imgsearch_utils.synthetic_houses import write_houses
+from imgsearch_utils.tagger import make_queue
+
+ANNOTATOR, OTHER = "Ada", "Grace"
+ASKED, DONE = 120, 47
+
+
+def prepare(folder: Path) -> None:
+    """Draw houses, choose pairs of one type, and let two annotators have done a part of them."""
+    write_houses(folder / "pictures", per_type=20)
+    houses = pd.read_csv(folder / "pictures" / "attributes.csv")
+    rng = np.random.default_rng(5)
+    by_type = [group.file_label.to_numpy() for _, group in houses.groupby("house_type")]
+    pairs = pd.DataFrame(
+        [sorted(rng.choice(by_type[i % 3], 2, replace=False)) for i in range(2 * ASKED)], columns=["image1", "image2"]
+    )
+    pairs = pairs.drop_duplicates().head(ASKED).reset_index(drop=True)
+    browser.write_notebook(folder, pairs, annotator=ANNOTATOR)
+    journal = Journal(folder / "journal.csv")
+    grades = answer("rubric", pairs, houses)
+    for number, item in enumerate(make_queue(pairs, 0, ANNOTATOR, 0.05)[:DONE]):
+        slip = int(number % 9 == 4)
+        grade = int(np.clip(grades[item.row] - slip, 0, 3))
+        journal.append(ANNOTATOR, *item.pair, "grade", grade=grade, seconds=rng.uniform(3, 7), source=item.source)
+    for row in range(30):
+        grade = int(np.clip(grades[row] + (row % 6 == 0), 0, 3))
+        journal.append(OTHER, *pairs.loc[row, ["image1", "image2"]], "grade", grade=grade, seconds=4)
+
+
+def pose(page) -> None:
+    """Answer some questions, so that a grade is proposed."""
+    browser.sit_down(page, ANNOTATOR)
+    for question in (1, 3, 3, 4, 5, 6, 7, 8):
+        page.keyboard.press(f"Shift+Digit{question}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    out = parser.parse_args().out
+    if browser.chromium() is None:
+        raise SystemExit(f"the script {browser.INSTALL}")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder)
+        with browser.serve(folder, "lab") as address, browser.browser_page(1240, 960) as page:
+            page.goto(address.format(path="tag.ipynb"))
+            browser.run_cell(page)
+            page.get_by_role("button", name="No", exact=True).click()  # Jupyter's news
+            page.get_by_role("tab", name="File Browser").click()  # closes it
+            pose(page)
+            page.locator(".jp-CodeCell").first.evaluate(
+                "cell => cell.querySelector('.jp-Cell-inputWrapper').style.display = 'none'"
+            )
+            page.wait_for_timeout(1500)  # until Jupyter's notice has gone
+            page.screenshot(path=out / "tagger_notebook.png")
+        with browser.serve(folder, "voila") as address, browser.browser_page(1180, 880) as page:
+            page.goto(address.format(path="tag.ipynb"))
+            pose(page)
+            page.screenshot(path=out / "tagger_page.png")
+    print(f"written: {out / 'tagger_notebook.png'} and {out / 'tagger_page.png'}")
+
+
+if __name__ == "__main__":
+    main()
