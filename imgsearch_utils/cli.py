@@ -1,12 +1,15 @@
 """The `imgsearch` command: thin calls into the package, errors as one clear line."""
 
+import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 
 from imgsearch_utils import workspace
+from imgsearch_utils.study import parse_study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Teach an image search engine what you mean by similar.")
@@ -52,6 +55,62 @@ def publish(
     opened = workspace.open_run(study, f"published_{study}")
     pipeline.execute(opened, study=study)
     pipeline.refresh_notebooks(sorted(path.stem for path in (workspace.source() / "notebooks").glob("*.ipynb")))
+
+
+@app.command()
+def new(
+    study: Annotated[str, typer.Argument(help="The study's name: letters, digits, - and _.")],
+    images: Annotated[Path, typer.Argument(help="A folder of class folders, of pictures, or with a labels.csv.")],
+) -> None:
+    """Write configs/<study>.yaml for a folder of your own pictures, after looking at it."""
+    from imgsearch_utils.images import describe_folder
+
+    file = workspace.home() / "configs" / f"{study}.yaml"
+    if file.exists():
+        raise ValueError(f"{workspace.shown(file)} is there already; choose another name, or edit it")
+    text, found = describe_folder(study, images.resolve())
+    parse_study(yaml.safe_load(text), str(file))
+    workspace.write_atomic(file, text)
+    print(f"{found}\nwritten: {workspace.shown(file)}; next: make run STUDY={study}")
+
+
+labels = typer.Typer(no_args_is_help=True, help="Import, export and count a study's graded pairs.")
+app.add_typer(labels, name="labels")
+StudyOption = Annotated[str, typer.Option("--study", help="A name in configs/, or a YAML file's path.")]
+RunOption = Annotated[str, typer.Option("--run", help="The run's name; the study's own when not given.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@labels.command("import")
+def import_(files: list[Path], study: StudyOption, run: RunOption = "", as_json: JsonOption = False) -> None:
+    """Add graded pairs from CSV files (image1,image2,similarity) to a study, naming what is odd about them."""
+    from imgsearch_utils.label_store import import_labels
+
+    opened = workspace.open_run(study, run)
+    counts, problems = import_labels(opened, files)
+    if as_json:
+        print(json.dumps(counts))
+        return
+    print(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
+    if len(problems):
+        print(f"{len(problems):,} rows to look at: {workspace.shown(opened.labels / 'import_problems.csv')}")
+
+
+@labels.command()
+def export(file: Path, study: StudyOption, run: RunOption = "") -> None:
+    """Write a study's current grades to a CSV that can be imported again."""
+    from imgsearch_utils.label_store import export_labels
+
+    print(f"{export_labels(workspace.open_run(study, run), file):,} pairs: {file}")
+
+
+@labels.command()
+def summary(study: StudyOption, run: RunOption = "", as_json: JsonOption = False) -> None:
+    """Count a study's current grades, and how far the annotators agree."""
+    from imgsearch_utils.label_store import summarise_labels
+
+    found = summarise_labels(workspace.open_run(study, run))
+    print(json.dumps(found) if as_json else yaml.safe_dump(found, sort_keys=False).strip())
 
 
 def entry() -> None:

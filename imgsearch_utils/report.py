@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from imgsearch_utils import plots, rounds
 from imgsearch_utils.images import Collection, thumbnails
-from imgsearch_utils.workspace import VERSIONS, Run, read_json
+from imgsearch_utils.workspace import VERSIONS, Run, read_json, source
 
 #: stage folder -> figure -> caption, in the page's order
 FIGURES = {
@@ -89,13 +89,13 @@ def write_page(run: Run, collection: Collection, folder: Path) -> Path:
     shutil.copy(run.results / "ann_comparison" / "examples.csv", tables)
     shown = []
     for part, captions in FIGURES.items():
-        source = run.results / (last if part == "last round" else part) / "figures"
+        kept = run.results / (last if part == "last round" else part) / "figures"
         for name, caption in captions.items():
-            if (source / f"{name}.png").is_file():
+            if (kept / f"{name}.png").is_file():
                 for suffix in (".png", ".svg"):
-                    shutil.copy(source / f"{name}{suffix}", figures)
-                if (source / f"{name}.csv").is_file():
-                    shutil.copy(source / f"{name}.csv", tables)
+                    shutil.copy(kept / f"{name}{suffix}", figures)
+                if (kept / f"{name}.csv").is_file():
+                    shutil.copy(kept / f"{name}.csv", tables)
                 shown.append({"part": part, "name": name, "caption": caption,
                               "table": (tables / f"{name}.csv").is_file()})
     comparison = run.results / "ann_comparison"
@@ -119,6 +119,8 @@ def write_page(run: Run, collection: Collection, folder: Path) -> Path:
         run=run, n_images=len(collection.images), findings=_findings(log, quality, choice), figures=shown,
         rounds_table=_table(log[list(ROUNDS)].rename(columns=ROUNDS)),
         last_table=_table(final), quality_table=_table(quality), index_table=_table(indexes[columns]),
+        tables=[{**table.model_dump(), "html": _table(pd.read_csv(source() / table.file))}
+                for table in run.study.tables],
         aside=_table(aside) if len(aside) else "", n_aside=len(aside),
         settings=yaml.safe_dump(run.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         versions=", ".join(f"{name} {version(name)}" for name in VERSIONS),
