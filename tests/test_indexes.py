@@ -94,6 +94,7 @@ def test_refuses_bad_input_in_one_line(built):
     for queries, k, message in [
         (QUERIES[0], 3, "queries must be"),
         (QUERIES[:, :5], 3, r"queries must be \(n_queries, 32\), got \(80, 5\)"),
+        (np.where(np.arange(80)[:, None] == 4, np.nan, QUERIES), 3, "row 4 has NaN"),
         (QUERIES, N + 1, "k must be 1 to 1500"),
         (QUERIES, 0, "k must be 1 to 1500"),
     ]:
@@ -213,3 +214,29 @@ def test_lsh_is_centred():
     uncentred = faiss.IndexLSH(DIM, 256)
     uncentred.add(cone)
     assert overlap(found, truth) > 0.5 > overlap(uncentred.search(cone[:50], 5)[1], truth) + 0.1
+
+
+@pytest.fixture(scope="module")
+def milvus():
+    kind = indexes.find("milvus")
+    try:
+        kind.library()
+    except indexes.MissingPackage as error:
+        pytest.skip(str(error))
+    return kind
+
+
+def test_milvus_built_again_has_no_row_twice(milvus):
+    few = VECTORS[:300]
+    index = milvus().build(few).build(few)
+    assert sorted(index.query(few[:1], 300, ef=400)[0]) == list(range(300))
+
+
+def test_milvus_refuses_what_it_would_not_do_as_asked(milvus, monkeypatch):
+    monkeypatch.delenv("MILVUS_URI", raising=False)
+    with pytest.raises(ValueError, match="Milvus Lite would search DISKANN by brute force; choose from HNSW"):
+        milvus().build(VECTORS, index_type="DISKANN")
+    index = milvus().build(VECTORS, index_type="IVF_FLAT", metric="IP", nlist=20)
+    assert overlap(index.query(QUERIES, K, nprobe=20)) > 0.99 > overlap(index.query(QUERIES, K, nprobe=1))
+    with pytest.raises(ValueError, match="ef is for HNSW kinds, got index_type IVF_FLAT"):
+        index.query(QUERIES, K, ef=64)

@@ -193,18 +193,20 @@ def compare_indexes(
     same = {"vectors": indexes.fingerprint(vectors), "queries": indexes.fingerprint(queries)}
     finished = _Finished(folder, **same, k=k, runs=runs, n_single=n_single)
     truth, rows = exact_neighbours(vectors, queries, k)[1], []
-    total = sum(len(points_of(settings)) for settings in index_settings)
+    done, total = 0, sum(len(points_of(settings)) for settings in index_settings)
     for settings in index_settings:
         row = {"index": settings.name, "library": "", "build": json.dumps(settings.build, sort_keys=True)}
         row |= {"query": "{}", "n": len(vectors), "dim": vectors.shape[1], "k": k, "problem": ""}
         try:
             row["library"] = indexes.find(settings.name).library_version()  # imported before a timer starts
         except indexes.MissingPackage as error:
-            progress(str(error))
+            done += len(points_of(settings))
+            progress(f"{done}/{total} {error}")
             rows.append(row | {"problem": str(error)})
             continue
         index = None
         for point in points_of(settings):
+            done += 1
             row["query"] = json.dumps(point, sort_keys=True)
             if known := finished.get(row):
                 rows.append(known)
@@ -213,5 +215,5 @@ def compare_indexes(
                 progress(f"building {settings.name} {row['build']}")
                 index, took = _build(settings, vectors)
             rows.append(finished.put(row | took | _measure(index, vectors, queries, truth, k, point, runs, n_single)))
-            progress(f"{len(rows)}/{total} {settings.name} {row['query']}: recall@{k} {rows[-1][f'recall@{k}']:.3f}")
+            progress(f"{done}/{total} {settings.name} {row['query']}: recall@{k} {rows[-1][f'recall@{k}']:.3f}")
     return pd.DataFrame(rows)

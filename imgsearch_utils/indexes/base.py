@@ -95,8 +95,12 @@ class Index:
         """
         if arguments:
             check_arguments(self.name, "query", arguments)
+        queries = np.ascontiguousarray(queries, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise ValueError(f"queries must be (n_queries, {self.dim}), got {queries.shape}")
+            raise ValueError(f"queries must be (n_queries, {self.dim}), got {queries.shape}; wrap one as x[None]")
+        if not np.isfinite(np.vdot(queries, queries)):
+            row = int(np.argmax(~np.isfinite(queries).all(axis=1)))
+            raise ValueError(f"queries must be finite numbers, row {row} has NaN or infinity")
         if not 0 < k <= self.count:
             raise ValueError(f"k must be 1 to {self.count}, the number of indexed vectors, got {k}")
         if allowed is not None:
