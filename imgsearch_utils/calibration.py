@@ -97,17 +97,6 @@ def best_f1_threshold(p: np.ndarray, similar: np.ndarray) -> float:
     return float(np.clip((thresholds[best] + below) / 2, 1e-6, 1 - 1e-6))
 
 
-def expected_calibration_error(p: np.ndarray, similar: np.ndarray, bins: int = 10) -> float:
-    """ECE (Naeini et al. 2015) with bins of equal count: mean |observed share - mean p|, weighted by bin size.
-
-    p : (n,) predicted P(grade 3)
-    similar : (n,) bool
-    """
-    order = np.argsort(p, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    return float(sum(len(part) * abs(similar[part].mean() - p[part].mean()) for part in parts) / len(p))
-
-
 def score_pairs(
     embeddings: Embeddings, head: Head | None, calibration: Calibration, pairs: pd.DataFrame
 ) -> pd.DataFrame:

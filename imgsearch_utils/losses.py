@@ -35,7 +35,6 @@ class Registry(dict):
 
 #: name -> builder(settings) of a module: (unit embeddings (m, e), rows i (n,), rows j (n,), grades (n,)) -> loss ()
 LOSSES = Registry("loss")
-TARGETS = (0.0, 0.35, 0.65, 1.0)  # the cosine that graded_mse wants for each grade
 
 
 def _cosines(embeddings, i, j):
@@ -43,7 +42,7 @@ def _cosines(embeddings, i, j):
 
 
 def _weights(grades, settings):
-    return torch.where(grades == 3, settings.similar_weight, 1.0)
+    return torch.tensor(settings.weights)[grades]
 
 
 class _Loss(torch.nn.Module):
@@ -54,10 +53,10 @@ class _Loss(torch.nn.Module):
 
 @LOSSES.register("graded_mse")
 class GradedMSE(_Loss):
-    """Squared distance of the cosine to its grade's target (`TARGETS`); grade 3 counts ``similar_weight`` times."""
+    """Squared distance of the cosine to its grade's target (``targets``), weighted by grade."""
 
     def forward(self, embeddings, i, j, grades):
-        targets = torch.tensor(TARGETS, dtype=embeddings.dtype)[grades]
+        targets = torch.tensor(self.settings.targets, dtype=embeddings.dtype)[grades]
         weights = _weights(grades, self.settings)
         return (weights * (_cosines(embeddings, i, j) - targets) ** 2).sum() / weights.sum()
 

@@ -1,134 +1,19 @@
-"""The Siamese head: a small network on cached image embeddings, trained on graded pairs."""
+"""Training a Siamese head on graded pairs of images with cached vectors."""
 
-import importlib.metadata
-import json
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn.functional import normalize
 
 from imgsearch_utils.embeddings import Embeddings
-from imgsearch_utils.losses import LOSSES, Registry
+from imgsearch_utils.heads import HEADS, Head, load_head
+from imgsearch_utils.losses import LOSSES
 from imgsearch_utils.study import HeadSettings
 
-#: name -> builder(dim, settings) of a module (n, dim) -> (n, e); a module may have ``penalty() -> scalar``
-HEADS = Registry("head")
-
-
-@HEADS.register("residual")
-class Residual(torch.nn.Module):
-    """x + MLP(x) with one hidden layer; the last layer starts at zero, so the head starts as the encoder itself."""
-
-    def __init__(self, dim: int, settings: HeadSettings):
-        super().__init__()
-        last = torch.nn.Linear(settings.hidden, dim)
-        torch.nn.init.zeros_(last.weight)
-        torch.nn.init.zeros_(last.bias)
-        layers = torch.nn.Linear(dim, settings.hidden), torch.nn.ReLU(), torch.nn.Dropout(settings.dropout), last
-        self.correction = torch.nn.Sequential(*layers)
-
-    def forward(self, x):
-        return x + self.correction(x)
-
-
-@HEADS.register("linear")
-class Linear(torch.nn.Module):
-    """x + x D with D = 0 at the start; ``drift`` times the squared norm of D is added to the loss."""
-
-    def __init__(self, dim: int, settings: HeadSettings):
-        super().__init__()
-        self.change = torch.nn.Parameter(torch.zeros(dim, dim))
-        self.dropout = torch.nn.Dropout(settings.dropout)
-        self.drift = settings.drift
-
-    def forward(self, x):
-        return x + self.dropout(x) @ self.change
-
-    def penalty(self):
-        return self.drift * (self.change**2).sum()
-
-
-@HEADS.register("mlp")
-class MLP(torch.nn.Module):
-    """The published study's head: dim -> hidden -> hidden / 2 with a ReLU between, started at random."""
-
-    def __init__(self, dim: int, settings: HeadSettings):
-        super().__init__()
-        wide, narrow = settings.hidden, max(1, settings.hidden // 2)
-        self.layers = torch.nn.Sequential(torch.nn.Linear(dim, wide), torch.nn.ReLU(), torch.nn.Linear(wide, narrow))
-
-    def forward(self, x):
-        return self.layers(x)
-
-
-class Head(torch.nn.Module):
-    """Encoder vectors -> unit embeddings whose cosine follows people's grades.
-
-    Input is normalised, centred by the training images' mean and normalised again (unless ``settings.centre`` is
-    off). With ``settings.members`` > 1 the embedding is the members' unit embeddings side by side, so that its
-    cosine is the mean of the members' cosines.
-    """
-
-    def __init__(self, dim: int, settings: HeadSettings, mean: np.ndarray | None = None):
-        super().__init__()
-        self.dim, self.settings = dim, settings
-        self.register_buffer("mean", torch.as_tensor(np.zeros(dim) if mean is None else mean, dtype=torch.float32))
-        build = HEADS.find(settings.head)
-        self.members = torch.nn.ModuleList(build(dim, settings) for _ in range(settings.members))
-
-    def prepare(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Normalise, centre, normalise: (n, dim) -> (n, dim); unchanged where ``settings.centre`` is off."""
-        return normalize(normalize(vectors) - self.mean) if self.settings.centre else vectors
-
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        x = self.prepare(vectors)
-        return torch.cat([normalize(member(x)) for member in self.members], 1) / len(self.members) ** 0.5
-
-    def embed(self, vectors: np.ndarray, block: int = 8192) -> np.ndarray:
-        """Return unit embeddings (n, e) float32 of encoder vectors (n, dim), `block` rows at a time."""
-        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            raise ValueError(f"vectors must be (n_images, {self.dim}), got {vectors.shape}; use this head's encoder")
-        self.eval()
-        with torch.inference_mode():
-            rows = [self(torch.tensor(vectors[at : at + block], dtype=torch.float32)) for at in
-                    range(0, max(1, len(vectors)), block)]
-            return torch.cat(rows).numpy()
-
-    def save(self, folder: Path) -> None:
-        """Write ``head.safetensors`` and ``config.json`` into `folder` (made by the caller, renamed when complete)."""
-        config = {
-            "dim": self.dim,
-            "settings": self.settings.model_dump(),
-            "versions": {name: importlib.metadata.version(name) for name in ("numpy", "torch", "safetensors")},
-        }
-        save_file({k: tensor.contiguous() for k, tensor in self.state_dict().items()}, folder / "head.safetensors")
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-
-
-def load_head(folder: Path) -> Head:
-    """Read a head that ``Head.save`` wrote.
-
-    Raises
-    ------
-    ValueError
-        one line when a file is absent, broken, or when weights and settings do not belong together.
-    """
-    folder = Path(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        head = Head(config["dim"], HeadSettings.model_validate(config["settings"]))
-        head.load_state_dict(load_file(folder / "head.safetensors"))
-    except (OSError, ValueError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{folder} does not hold a head of this package ({reason}); train the round again") from None
-    return head
+__all__ = ["HEADS", "LOSSES", "Head", "load_head", "pair_cosines", "train_head"]
 
 
 def pair_cosines(unit: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -161,8 +46,8 @@ def _dev_measures(head, loss, dev):
         return {"dev_loss": np.nan, "dev_ap": np.nan, "dev_roc_auc": np.nan}
     head.eval()
     with torch.no_grad():
+        value = loss(head.networks(head.prepare(dev.vectors)), dev.i, dev.j, dev.grades).item()
         embeddings = head(dev.vectors)
-        value = loss(embeddings, dev.i, dev.j, dev.grades).item()
         cosines = (embeddings[dev.i] * embeddings[dev.j]).sum(1).numpy()
     similar = (dev.grades == 3).numpy()
     both = 0 < similar.sum() < len(similar)
@@ -200,6 +85,7 @@ def train_head(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
     train_images: Iterable[str] | None = None,
+    classes: pd.Series | None = None,
 ) -> tuple[Head, pd.DataFrame]:
     """Train a head from scratch; the epoch with the lowest dev loss is kept (the last one without dev pairs).
 
@@ -209,6 +95,7 @@ def train_head(
     train_pairs, dev_pairs : image1, image2, similarity; rows without a grade take no part
     progress : called with (epochs done, epochs in all)
     train_images : images whose mean centres the vectors; those of `train_pairs` when absent
+    classes : image -> class, of images that are not on the dev or test side; two or more classes add the class part
 
     Returns
     -------
@@ -227,7 +114,11 @@ def train_head(
     history, best, kept = [], np.inf, None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = Head(train.vectors.shape[1], settings, normalize(centring).mean(0).numpy())
+        n_classes = 0 if classes is None or not settings.class_share else classes.nunique()
+        mean = normalize(centring).mean(0).numpy()
+        head = Head(train.vectors.shape[1], settings, mean, n_classes if n_classes > 1 else 0)
+        if head.n_classes:
+            head.learn_classes(torch.tensor(embeddings.of(classes.index)), classes.to_numpy(str))
         loss = LOSSES.find(settings.loss)(settings)
         parameters = [*head.parameters(), *loss.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)

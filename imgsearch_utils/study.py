@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+INDEXES = ("exact", "faiss_hnsw", "faiss_ivf", "faiss_lsh", "annoy")  # compared when a study names none
+Positive = Annotated[float, Field(gt=0)]
 
 
 class _Settings(BaseModel):
@@ -22,6 +24,7 @@ class ImageSettings(_Settings):
     per_class: Count | None = None  # a balanced sample of each class; all when absent
     class_columns: tuple[str, ...] | None = None  # coarse to fine; all of labels.csv's when absent
     vectors: str | None = None  # a .npy in the source folder instead of pictures, in labels.csv's order
+    obtain: str = ""  # how to get the pictures, said when they are not there
     sample: str | None = None  # a CSV in the source folder whose file_label says which images take part
 
 
@@ -30,13 +33,15 @@ class HeadSettings(_Settings):
 
     head: str = "residual"
     loss: str = "graded_mse"
-    hidden: Count = 256
+    hidden: Count = 512
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    epochs: Count = 20
+    epochs: Count = 16
     batch_size: Count = 64
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    similar_weight: Annotated[float, Field(gt=0)] = 3.0  # the weight of a grade-3 pair in the loss
+    weights: tuple[Positive, Positive, Positive, Positive] = (0.25, 1.0, 1.0, 2.0)  # of a pair in the loss, by grade
+    targets: tuple[float, float, float, float] = (0.0, 0.1, 0.5, 1.0)  # graded_mse's cosine, by grade
+    class_share: Annotated[float, Field(ge=0, lt=1)] = 0.6  # of the cosine: whether two images are of one class
     members: Count = 1  # heads trained side by side; the cosine is the mean of theirs
     centre: bool = True  # normalise, subtract the training images' mean, normalise again
     margin: Annotated[float, Field(gt=0)] = 0.5  # of the contrastive and triplet losses
@@ -49,6 +54,14 @@ class IndexSettings(_Settings):
     name: str
     build: dict[str, Any] = {}
     query: dict[str, list[Any]] = {}
+
+
+class TableSettings(_Settings):
+    """A table that the report shows beside the run's own: a CSV of this checkout."""
+
+    title: str
+    file: str
+    note: str = ""
 
 
 class Study(_Settings):
@@ -73,7 +86,8 @@ class Study(_Settings):
     strategy: str = "uncertainty"
     max_per_image: Count = 4  # pairs of one round that one image may be part of
     head: HeadSettings = HeadSettings()
-    indexes: tuple[IndexSettings, ...] = ()
+    indexes: tuple[IndexSettings, ...] = tuple(IndexSettings(name=name) for name in INDEXES)
+    tables: tuple[TableSettings, ...] = ()
 
     @model_validator(mode="after")
     def _replay_has_labels(self):

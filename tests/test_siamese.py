@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch_utils.embeddings import Embeddings
-from imgsearch_utils.losses import LOSSES, TARGETS, Registry
+from imgsearch_utils.losses import LOSSES, Registry
 from imgsearch_utils.siamese import HEADS, Head, load_head, pair_cosines, train_head
 from imgsearch_utils.study import HeadSettings
 
-SMALL = HeadSettings(hidden=16, epochs=8, learning_rate=3e-3)
+TARGETS, WEIGHTS = (0.0, 0.3, 0.6, 1.0), (0.5, 1.0, 1.5, 3.0)
+SMALL = HeadSettings(hidden=16, epochs=8, learning_rate=3e-3, targets=TARGETS, weights=WEIGHTS)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,25 @@ def test_members_cosine_is_the_mean_of_theirs(world):
     np.testing.assert_allclose(unit @ unit.T, np.mean([part @ part.T for part in each], axis=0), atol=1e-5)
 
 
+@pytest.mark.parametrize("n_classes", [1, 2, 3])
+def test_classes_make_their_share_of_the_cosine(world, n_classes):
+    embeddings, train, dev = world
+    classes = pd.Series(np.argmax(embeddings.vectors[:, 4 : 4 + n_classes], 1).astype(str), embeddings.names)
+    chosen = SMALL.model_copy(update={"class_share": 0.4})
+    head, _ = train_head(embeddings, train, dev, chosen, 0, classes=classes[:90])
+    plain, _ = train_head(embeddings, train, dev, chosen, 0)
+    unit, without = head.embed(embeddings.vectors), plain.embed(embeddings.vectors)
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)
+    if n_classes == 1:
+        np.testing.assert_array_equal(unit, without)
+        return
+    p = (unit[:, -n_classes:] ** 2) / 0.4
+    np.testing.assert_allclose(p.sum(1), 1, atol=1e-4)
+    assert (p.argmax(1)[90:] == classes[90:].astype(int)).mean() > 0.6
+    coefficient = np.sqrt(p) @ np.sqrt(p).T
+    np.testing.assert_allclose(unit @ unit.T, 0.6 * without @ without.T + 0.4 * coefficient, atol=1e-4)
+
+
 def test_the_epoch_of_lowest_dev_loss_is_kept(world):
     embeddings, train, dev = world
     chosen = SMALL.model_copy(update={"epochs": 12, "learning_rate": 5e-2, "dropout": 0.0})
@@ -94,7 +114,7 @@ def test_the_epoch_of_lowest_dev_loss_is_kept(world):
     unit = head.embed(embeddings.vectors)
     cosines = pair_cosines(unit, embeddings.rows(dev.image1), embeddings.rows(dev.image2))
     grades = dev.similarity.to_numpy()
-    weights = np.where(grades == 3, 3, 1)
+    weights = np.take(WEIGHTS, grades.astype(int))
     loss = np.average((cosines - np.take(TARGETS, grades.astype(int))) ** 2, weights=weights)
     assert loss == pytest.approx(history.dev_loss.min(), rel=1e-4)
     assert history.dev_loss.idxmin() < 11  # the setting overfits, so the choice matters
@@ -184,11 +204,11 @@ def test_losses_equal_plain_loops(seed, name):
 
 
 def weighted(values, grades):
-    return sum(v * (3 if g == 3 else 1) for v, g in zip(values, grades)) / sum(3 if g == 3 else 1 for g in grades)
+    return sum(v * WEIGHTS[g] for v, g in zip(values, grades)) / sum(WEIGHTS[g] for g in grades)
 
 
 def plain_graded_mse(e, i, j, grades):
-    return weighted([(e[a] @ e[b] - (0, 0.35, 0.65, 1)[g]) ** 2 for a, b, g in zip(i, j, grades)], grades)
+    return weighted([(e[a] @ e[b] - TARGETS[g]) ** 2 for a, b, g in zip(i, j, grades)], grades)
 
 
 def plain_contrastive(e, i, j, grades):
