@@ -205,15 +205,19 @@ def open_collection(run: Run) -> Collection:
 
 
 def _scan(pictures: Path, with_classes: bool) -> pd.DataFrame:
+    """Pictures below a folder; their folders are their classes, coarse to fine (a missing finer one: the coarser)."""
     files = sorted(p.relative_to(pictures) for p in pictures.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
     table = pd.DataFrame({"image": [path.as_posix() for path in files]}, dtype=object)
-    loose = [path.name for path in files if len(path.parts) == 1]
-    if with_classes and len(loose) < len(files):
+    depths = [len(path.parts) - 1 for path in files]
+    if with_classes and any(depths):
+        loose = [path.name for path in files if len(path.parts) == 1]
         if loose:
             raise ValueError(f"{pictures}: {loose[0]!r} and {len(loose) - 1} more pictures lie beside class folders; "
                              "move them into one, or write class_columns: [] for a study without classes")
-        table["class"] = [path.parts[0] for path in files]
+        levels = ["class"] if max(depths) == 1 else [f"level_{n + 1}" for n in range(max(depths))]
+        for n, level in enumerate(levels):
+            table[level] = [path.parts[min(n, depth - 1)] for path, depth in zip(files, depths)]
     return table
 
 
@@ -257,7 +261,7 @@ def near_duplicate_groups(vectors: np.ndarray, cosine: float) -> tuple[np.ndarra
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     found = []
     for start in range(0, len(unit), 1024):
-        rows, columns = np.nonzero(unit[start : start + 1024] @ unit.T >= cosine)
+        rows, columns = np.nonzero(unit[start : start + 1024] @ unit.T >= cosine - 1e-6)  # rounding of float32
         rows += start
         found.append(np.stack([rows, columns], 1)[rows < columns])
     pairs = np.concatenate(found)
