@@ -205,18 +205,17 @@ def open_collection(run: Run) -> Collection:
 
 
 def _scan(pictures: Path, with_classes: bool) -> pd.DataFrame:
-    """Pictures below a folder; their folders are their classes, coarse to fine (a missing finer one: the coarser)."""
+    """Pictures below a folder; their folders are the classes, coarse to fine, a missing finer one like the coarser."""
     files = sorted(p.relative_to(pictures) for p in pictures.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
     table = pd.DataFrame({"image": [path.as_posix() for path in files]}, dtype=object)
     depths = [len(path.parts) - 1 for path in files]
     if with_classes and any(depths):
-        loose = [path.name for path in files if len(path.parts) == 1]
-        if loose:
+        if loose := [path.name for path, depth in zip(files, depths) if not depth]:
             raise ValueError(f"{pictures}: {loose[0]!r} and {len(loose) - 1} more pictures lie beside class folders; "
                              "move them into one, or write class_columns: [] for a study without classes")
-        levels = ["class"] if max(depths) == 1 else [f"level_{n + 1}" for n in range(max(depths))]
-        for n, level in enumerate(levels):
+        for n in range(max(depths)):
+            level = "class" if max(depths) == 1 else f"level_{n + 1}"
             table[level] = [path.parts[min(n, depth - 1)] for path, depth in zip(files, depths)]
     return table
 
