@@ -1,30 +1,15 @@
-"""What every index does the same way: arguments, checks, files, the registry of names."""
+"""What every index does the same way: checks, adding, deleting, filtering, saving."""
 
-import hashlib
 import importlib
 import inspect
-import json
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ..study import nearest
-
-
-class MissingPackage(ImportError):
-    """An index's optional library is not installed; the message holds the line that installs it."""
-
-
-class IndexFileError(ValueError):
-    """A saved index is corrupt, cut off, foreign, or was made of other vectors."""
-
-
-def fingerprint(vectors: np.ndarray) -> str:
-    """sha256 of the vectors' bytes, as written beside a saved index."""
-    return hashlib.sha256(np.ascontiguousarray(vectors, np.float32)).hexdigest()
+from .files import fingerprint, save
+from .registry import INDEXES, MissingPackage, check_arguments
 
 
 def normalised(vectors: np.ndarray) -> np.ndarray:
@@ -143,15 +128,7 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Write the index to `path`, and what it is to ``<path>.json``."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        self._write(partial)
-        about = {"index": self.name, "library": self.library_version(), "dim": self.dim, "count": self.count}
-        about |= {"parts": self.parts, "deleted": np.flatnonzero(self.deleted).tolist(), "build": self.build_arguments}
-        about |= {"file_sha256": _file_sha256(partial)}
-        partial.replace(path)  # whoever has the old file open or mapped keeps it
-        _about(path).write_text(json.dumps(about, indent=1) + "\n")
+        save(self, path)
 
     @classmethod
     def library(cls):
@@ -178,92 +155,3 @@ def _checked(vectors: np.ndarray, dim: int | None = None) -> np.ndarray:
         row = int(np.argmax(~(np.abs(lengths - 1) < 1e-3)))
         raise ValueError(f"vectors must have length 1, row {row} has {lengths[row]:.4g}; use indexes.normalised")
     return vectors
-
-
-INDEXES: dict[str, type[Index]] = {}
-
-
-def register(name: str):
-    """Class decorator: make the index known by this name; a name that is taken raises."""
-
-    def add(kind: type[Index]) -> type[Index]:
-        if name in INDEXES:
-            raise ValueError(f"index {name} is registered already, by {INDEXES[name].__qualname__}")
-        kind.name, INDEXES[name] = name, kind
-        return kind
-
-    return add
-
-
-@cache
-def arguments_of(name: str, verb: str) -> dict[str, Any]:
-    """Name -> default of what an index's build or query takes; unknown index names are refused."""
-    method = {"build": find(name)._build, "query": find(name)._search}[verb]
-    known = inspect.signature(method).parameters.values()
-    return {p.name: p.default for p in known if p.default is not p.empty and p.name != "allowed"}
-
-
-def check_arguments(name: str, verb: str, arguments) -> None:
-    """Refuse an argument that the index's build or query does not take, with the nearest that it does."""
-    known = arguments_of(name, verb)
-    for argument in arguments:
-        if argument not in known:
-            advice = nearest(argument, known) if known else "It takes none."
-            raise ValueError(f"{name} has no {verb} argument {argument}. {advice}")
-
-
-def find(name: str) -> type[Index]:
-    """The index class of this name, or a ValueError with the nearest name."""
-    if name not in INDEXES:
-        raise ValueError(f"no index is called {name}. {nearest(name, INDEXES)}")
-    return INDEXES[name]
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _about(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
-
-
-def load(path: Path, vectors: np.ndarray | None = None) -> Index:
-    """Read a saved index; with `vectors` given, only if it was made of exactly these, added ones included.
-
-    Raises
-    ------
-    IndexFileError
-        one line: a file or its description is missing, corrupt, cut off, foreign, or of other vectors.
-    """
-    path, again = Path(path), "build the index again"
-    for file in (path, _about(path)):
-        if not file.is_file():
-            raise IndexFileError(f"{file} does not exist: an index is two files, X and X.json; {again}")
-    try:
-        about = json.loads(_about(path).read_text())
-        index = find(about["index"])()
-        index.dim, index.parts, index.build_arguments = about["dim"], about["parts"], about["build"]
-        index.deleted = np.zeros(sum(count for count, _ in index.parts), bool)
-        index.deleted[about["deleted"]], index.some_deleted = True, bool(about["deleted"])
-        expected, wrote = about["file_sha256"], about["library"]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise IndexFileError(f"{_about(path)} does not describe an index ({error}); {again}") from None
-    if _file_sha256(path) != expected:
-        raise IndexFileError(f"{path} is corrupt, cut off or not the file that {path.name}.json describes; {again}")
-    if vectors is not None and not _made_of(index, vectors):
-        made = f"{index.count} x {index.dim} vectors, not of these {np.shape(vectors)}"
-        raise IndexFileError(f"{path} was made of other vectors: of {made}; {again}")
-    try:
-        index._read(path)
-    except (RuntimeError, OSError, ValueError) as error:
-        reason = f"{wrote} wrote it; reading it here: {' '.join(str(error).split())[:200]}"
-        raise IndexFileError(f"{path} cannot be read: {reason}; {again}") from None
-    return index
-
-
-def _made_of(index: Index, vectors: np.ndarray) -> bool:
-    ends = np.cumsum([count for count, _ in index.parts])
-    pieces = np.split(vectors, ends[:-1])
-    same = [fingerprint(piece) == sha for piece, (_, sha) in zip(pieces, index.parts)]
-    return np.shape(vectors) == (index.count, index.dim) and all(same)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from .base import find, load
+from .files import load
+from .registry import find
 
 
 def resident_bytes(path: Path) -> int:

@@ -4,7 +4,8 @@ import shutil
 
 import numpy as np
 
-from .base import Index, register
+from .base import Index
+from .registry import register
 
 
 @register("annoy")

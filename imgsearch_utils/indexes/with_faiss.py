@@ -4,7 +4,8 @@ from functools import cache
 
 import numpy as np
 
-from .base import Index, MissingPackage, register
+from .base import Index
+from .registry import MissingPackage, register
 
 
 @cache

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import Index, MissingPackage, register
+from .base import Index
+from .registry import MissingPackage, register
 
 LITE = ("HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "FLAT", "AUTOINDEX")  # what Lite builds: it accepts more
 BATCH = 2000  # rows a message

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .base import Index, normalised, register
+from .base import Index, normalised
+from .registry import register
 
 
 @register("pynndescent")

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .base import Index, register
+from .base import Index
+from .registry import register
 
 
 @register("usearch")

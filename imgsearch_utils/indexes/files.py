@@ -1,0 +1,81 @@
+"""A saved index is two files: the library's own, and a description that says what it is and how to know it whole."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from .registry import find
+
+
+class IndexFileError(ValueError):
+    """A saved index is corrupt, cut off, foreign, or was made of other vectors."""
+
+
+def fingerprint(vectors: np.ndarray) -> str:
+    """sha256 of the vectors' bytes, as written beside a saved index."""
+    return hashlib.sha256(np.ascontiguousarray(vectors, np.float32)).hexdigest()
+
+
+def save(index, path: Path) -> None:
+    """Write the index to `path`, and what it is to ``<path>.json``; a file that was there is replaced whole."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    index._write(partial)
+    about = {"index": index.name, "library": index.library_version(), "dim": index.dim, "count": index.count}
+    about |= {"parts": index.parts, "deleted": np.flatnonzero(index.deleted).tolist(), "build": index.build_arguments}
+    about |= {"file_sha256": _file_sha256(partial)}
+    partial.replace(path)  # whoever has the old file open or mapped keeps it
+    _about(path).write_text(json.dumps(about, indent=1) + "\n")
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _about(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def load(path: Path, vectors: np.ndarray | None = None):
+    """Read a saved index; with `vectors` given, only if it was made of exactly these, added ones included.
+
+    Raises
+    ------
+    IndexFileError
+        one line: a file or its description is missing, corrupt, cut off, foreign, or of other vectors.
+    """
+    path, again = Path(path), "build the index again"
+    for file in (path, _about(path)):
+        if not file.is_file():
+            raise IndexFileError(f"{file} does not exist: an index is two files, X and X.json; {again}")
+    try:
+        about = json.loads(_about(path).read_text())
+        index = find(about["index"])()
+        index.dim, index.parts, index.build_arguments = about["dim"], about["parts"], about["build"]
+        index.deleted = np.zeros(sum(count for count, _ in index.parts), bool)
+        index.deleted[about["deleted"]], index.some_deleted = True, bool(about["deleted"])
+        expected, wrote = about["file_sha256"], about["library"]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise IndexFileError(f"{_about(path)} does not describe an index ({error}); {again}") from None
+    if _file_sha256(path) != expected:
+        raise IndexFileError(f"{path} is corrupt, cut off or not the file that {path.name}.json describes; {again}")
+    if vectors is not None and not _made_of(index, vectors):
+        made = f"{index.count} x {index.dim} vectors, not of these {np.shape(vectors)}"
+        raise IndexFileError(f"{path} was made of other vectors: of {made}; {again}")
+    try:
+        index._read(path)
+    except (RuntimeError, OSError, ValueError, TypeError) as error:
+        reason = f"{wrote} wrote it; reading it here: {' '.join(str(error).split())[:200]}"
+        raise IndexFileError(f"{path} cannot be read: {reason}; {again}") from None
+    return index
+
+
+def _made_of(index, vectors: np.ndarray) -> bool:
+    ends = np.cumsum([count for count, _ in index.parts])
+    pieces = np.split(vectors, ends[:-1])
+    same = [fingerprint(piece) == sha for piece, (_, sha) in zip(pieces, index.parts)]
+    return np.shape(vectors) == (index.count, index.dim) and all(same)

@@ -1,0 +1,50 @@
+"""Indexes by name, and which arguments each one takes."""
+
+import inspect
+from functools import cache
+from typing import Any
+
+from ..study import nearest
+
+
+class MissingPackage(ImportError):
+    """An index's optional library is not installed; the message holds the line that installs it."""
+
+
+INDEXES: dict[str, type] = {}
+
+
+def register(name: str):
+    """Class decorator: make the index known by this name; a name that is taken raises."""
+
+    def add(kind: type) -> type:
+        if name in INDEXES:
+            raise ValueError(f"index {name} is registered already, by {INDEXES[name].__qualname__}")
+        kind.name, INDEXES[name] = name, kind
+        return kind
+
+    return add
+
+
+@cache
+def arguments_of(name: str, verb: str) -> dict[str, Any]:
+    """Name -> default of what an index's build or query takes; unknown index names are refused."""
+    method = {"build": find(name)._build, "query": find(name)._search}[verb]
+    known = inspect.signature(method).parameters.values()
+    return {p.name: p.default for p in known if p.default is not p.empty and p.name != "allowed"}
+
+
+def check_arguments(name: str, verb: str, arguments) -> None:
+    """Refuse an argument that the index's build or query does not take, with the nearest that it does."""
+    known = arguments_of(name, verb)
+    for argument in arguments:
+        if argument not in known:
+            advice = nearest(argument, known) if known else "It takes none."
+            raise ValueError(f"{name} has no {verb} argument {argument}. {advice}")
+
+
+def find(name: str) -> type:
+    """The index class of this name, or a ValueError with the nearest name."""
+    if name not in INDEXES:
+        raise ValueError(f"no index is called {name}. {nearest(name, INDEXES)}")
+    return INDEXES[name]
