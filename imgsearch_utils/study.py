@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Natural = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 INDEXES = ("exact", "faiss_hnsw", "faiss_ivf", "faiss_lsh", "annoy")  # compared when a study names none
 Positive = Annotated[float, Field(gt=0)]
@@ -71,13 +72,13 @@ class Study(_Settings):
     images: ImageSettings
     encoder: str = "efficientnet_lite0"
     oracle: Literal["rubric", "hierarchy", "replay", "person"] = "person"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Natural = 0
     labels: tuple[str, ...] = ()  # for oracle replay: the pairs people graded, one CSV in the source folder a round
     blind_test: str | None = None  # pairs that people graded apart, reported by the study's own measures
     judged_results: str | None = None  # query_image, retrieved_image, similarity: retrieved results people judged
     rounds: Count = 4
     asked_per_round: Count = 120
-    zeros_per_round: Annotated[int, Field(ge=0)] = 360
+    zeros_per_round: Natural = 360
     dev_share: Share = 0.2
     test_share: Share = 0.2
     dev_asked: Count = 200
@@ -144,6 +145,8 @@ def read_study(path: Path, overrides: dict[str, Any] | None = None) -> Study:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        return parse_study(values, str(path))
     for name, value in (overrides or {}).items():
         level = values
         *parents, last = name.split(".")
