@@ -60,7 +60,7 @@ def find_study(name: str) -> Path:
     for path in (home() / "configs" / f"{name}.yaml", source() / "configs" / f"{name}.yaml", Path(name)):
         if path.is_file():
             return path.resolve()
-    names = sorted(path.stem for path in (source() / "configs").glob("*.yaml"))
+    names = sorted({path.stem for place in (home(), source()) for path in (place / "configs").glob("*.yaml")})
     raise ValueError(f"no study is called {name!r} in configs/, and it is no file. {nearest(name, names)}")
 
 

@@ -1,0 +1,233 @@
+"""Folders that are written once, whenever the power goes; runs that are opened again; names that are refused."""
+
+import json
+import os
+import sys
+
+import pytest
+import yaml
+
+from imgsearch_utils import workspace
+from imgsearch_utils.workspace import Run, Stage, open_run, read_json, replace_folder, write_atomic, write_json
+
+TINY = {"study": "tiny", "images": {"source": "synthetic_houses", "per_class": 3}, "rounds": 3}
+TREES = ("model", "next_pairs", "results")
+
+
+@pytest.fixture
+def study(home):
+    path = home / "configs" / "tiny.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(TINY))
+    return "tiny"
+
+
+@pytest.fixture
+def stage(tmp_path):
+    return Stage({tree: tmp_path / tree / "round_00" for tree in TREES}, "results")
+
+
+def everything(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def fill(stage, text="work"):
+    stage.start()
+    for tree in TREES:
+        (stage[tree] / "file.txt").write_text(text)
+
+
+def test_a_stage_is_finished_only_when_every_folder_has_its_name(stage, tmp_path):
+    assert not stage.finished
+    fill(stage)
+    assert not stage.finished and stage["model"].name == "round_00.partial"
+    stage.publish(notebook="02", round=0)
+    assert stage.finished and stage["model"] == tmp_path / "model" / "round_00"
+    assert set(everything(tmp_path)) == {
+        f"{tree}/round_00/{name}" for tree in TREES for name in ("file.txt", "manifest.json")}
+    manifest = read_json(stage["results"] / "manifest.json")
+    assert manifest["notebook"] == "02" and manifest["round"] == 0 and manifest["versions"]["torch"]
+
+
+@pytest.mark.parametrize("n_renamed", range(len(TREES)))
+@pytest.mark.parametrize("order", [TREES, TREES[1::-1] + TREES[2:]])
+def test_a_kill_between_two_renames_leaves_an_unfinished_stage_that_starts_anew(stage, tmp_path, n_renamed, order):
+    fill(stage, "before the kill")
+    for tree in order[:n_renamed]:
+        stage[tree].rename(stage.folders[tree])
+    again = Stage(stage.folders, "results")
+    assert not again.finished
+    again.start()
+    assert everything(tmp_path) == {} and all(again[tree].is_dir() for tree in TREES)
+    fill(again, "after it")
+    again.publish()
+    assert again.finished and all((again[tree] / "file.txt").read_text() == "after it" for tree in TREES)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_kill_at_any_rename_of_publish_never_shows_a_half_stage(stage, tmp_path):
+    """The process really ends there: a child that leaves without a word at its n-th rename."""
+    for n in range(len(TREES) + 1):
+        fill(stage, f"try {n}")
+        if os.fork() == 0:
+            renames_left = [n]
+
+            def end_at_rename(event, arguments, left=renames_left):
+                if event == "os.rename" and str(arguments[0]).endswith("round_00.partial"):
+                    left[0] -= 1
+                    if left[0] < 0:
+                        os._exit(1)
+
+            sys.addaudithook(end_at_rename)
+            stage.publish()
+            os._exit(0)
+        os.wait()
+        assert stage.finished == (n == len(TREES))
+        assert (tmp_path / "results" / "round_00").exists() == stage.finished
+    assert (stage["model"] / "file.txt").read_text() == f"try {len(TREES)}"
+
+
+def test_a_finished_stage_is_never_written_again(stage, tmp_path):
+    fill(stage)
+    stage.publish(round=0)
+    before = everything(tmp_path)
+    stage.start()
+    stage.publish(round=1)
+    Stage(stage.folders, "results").start().publish()
+    assert everything(tmp_path) == before
+
+
+def test_leftovers_of_another_stage_stay(stage, tmp_path):
+    other = Stage({tree: tmp_path / tree / "round_01" for tree in TREES}, "results")
+    fill(other)
+    fill(stage)
+    stage.start()
+    assert all((other[tree] / "file.txt").is_file() for tree in TREES)
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "below" / "vectors"
+    with replace_folder(folder) as partial:
+        (partial / "a").write_text("old")
+    with pytest.raises(RuntimeError), replace_folder(folder) as partial:
+        (partial / "a").write_text("half")
+        raise RuntimeError
+    assert everything(folder) == {"a": b"old"}
+    with replace_folder(folder) as partial:
+        (partial / "b").write_text("new")
+    assert everything(folder) == {"b": b"new"}
+    assert [path.name for path in folder.parent.iterdir()] == ["vectors"]
+
+
+def test_a_text_file_is_the_old_or_the_new_one(tmp_path):
+    path = tmp_path / "below" / "log.csv"
+    write_atomic(path, "old\n")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(path, "new \udcff")
+    assert path.read_bytes() == b"old\n"
+    write_atomic(path, "ü\r\n")
+    assert path.read_bytes() == "ü\r\n".encode()
+    write_json(path, {"b": 1, "a": "ü"})
+    assert read_json(path) == {"a": "ü", "b": 1} and "ü" in path.read_text(encoding="utf-8")
+    for content in (b"{", b"\xff", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="log.csv: not readable as JSON"):
+            read_json(path)
+    with pytest.raises(ValueError, match="absent.json: not readable as JSON"):
+        read_json(tmp_path / "absent.json")
+
+
+def test_a_run_is_begun_once_and_opened_again(study, home):
+    run = open_run(study, settings={"head.epochs": 2})
+    assert run.name == "tiny" and run.study.head.epochs == 2
+    before = everything(home)
+    assert open_run(study, settings={"head.epochs": 2}) == run
+    assert everything(home) == before
+    assert open_run(study, "another", {"rounds": 2}).study.rounds == 2
+    assert all(tree.is_relative_to(home) for tree in (run.labels, run.models, run.results, run.vectors, run.report))
+    assert len({run.labels, run.models, run.results, run.vectors, run.report}) == 5
+
+
+def test_other_settings_under_the_same_name_are_refused_with_each_difference(study, home):
+    open_run(study, "mine")
+    before = everything(home)
+    with pytest.raises(ValueError) as caught:
+        open_run(study, "mine", {"rounds": 2, "head.epochs": 3, "images.per_class": 4})
+    for line in ("images.per_class: 3 -> 4", "rounds: 3 -> 2", "-> 3", "run mine"):
+        assert line in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1 and "seed" not in str(caught.value)
+    assert everything(home) == before
+
+
+def test_a_run_of_older_settings_file_with_fewer_names_opens(study):
+    run = open_run(study)
+    saved = read_json(run.labels / "settings.json")
+    del saved["max_per_image"], saved["head"]["drift"]  # settings that an older version did not have
+    write_json(run.labels / "settings.json", saved)
+    assert open_run(study) == run
+    (run.labels / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match="settings.json: not readable as JSON"):
+        open_run(study)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "..", ".", "/abs", "a b", "a\nb", "a.b", "-", "a\\b", "~"])
+def test_run_names_that_are_no_folder_names_are_refused(study, home, name):
+    before = everything(home)
+    with pytest.raises(ValueError, match="RUN must be letters, digits, - and _"):
+        open_run(study, name)
+    assert everything(home) == before
+
+
+def test_rounds_come_in_order_and_in_range(study):
+    run = open_run(study)
+    for number in (-1, 3, 99):
+        with pytest.raises(ValueError, match=f"ROUND must be 0 to 2 in this study, got {number}"):
+            run.round_stage(number)
+    with pytest.raises(ValueError, match="round 1 builds on round 0, which is not finished"):
+        run.round_stage(1)
+    for number in range(3):
+        run.round_stage(number).start().publish()
+        assert run.round_stage(number).finished
+    assert run.round_stage(0)["next_pairs"] == run.round_pairs(1)
+    stages = [run.tagging_stage(), *map(run.round_stage, range(3)), run.comparison_stage(), run.report_stage()]
+    folders = [folder for stage in stages for folder in stage.folders.values()]
+    assert len(folders) == len(set(folders))
+
+
+def test_studies_are_found_by_name_and_by_path(study, home, monkeypatch):
+    assert workspace.find_study("tiny") == home / "configs" / "tiny.yaml"
+    assert workspace.find_study(str(home / "configs" / "tiny.yaml")) == home / "configs" / "tiny.yaml"
+    monkeypatch.chdir(home)
+    assert workspace.find_study("configs/tiny.yaml") == home / "configs" / "tiny.yaml"
+    assert workspace.find_study("synthetic_houses").is_file()
+    for name, nearest in (("synthetic_house", "Did you mean synthetic_houses"), ("tinny", "Did you mean tiny"),
+                          ("", "Choose from"), ("configs", "no file")):
+        with pytest.raises(ValueError, match=nearest):
+            workspace.find_study(name)
+
+
+def test_data_are_found_in_datasets_first_then_where_the_environment_says(home, monkeypatch, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setenv("IMGSEARCH_DATA", str(elsewhere))
+    assert workspace.data_folder("trees") == home / "datasets" / "trees"
+    (elsewhere / "trees").mkdir()
+    assert workspace.data_folder("trees") == elsewhere / "trees"
+    (home / "datasets" / "trees").mkdir(parents=True)
+    assert workspace.data_folder("trees") == home / "datasets" / "trees"
+    assert workspace.data_folder(str(elsewhere)) == elsewhere
+    for name in ("../trees", "a/../../b"):
+        with pytest.raises(ValueError, match="leads out of the data folder"):
+            workspace.data_folder(name)
+
+
+def test_the_home_is_the_checkout_unless_the_environment_names_another(home, monkeypatch):
+    assert workspace.home() == home
+    assert workspace.shown(home / "a" / "b") == "a/b" and workspace.shown(home.parent) == str(home.parent)
+    monkeypatch.delenv("IMGSEARCH_HOME")
+    assert workspace.home() == workspace.source() and (workspace.source() / "configs").is_dir()
+
+
+def test_settings_on_disk_are_plain_json(study):
+    run = open_run(study)
+    text = (run.labels / "settings.json").read_text(encoding="utf-8")
+    assert json.loads(text)["rounds"] == 3 and Run("tiny", run.study) == run
