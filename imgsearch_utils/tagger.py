@@ -5,18 +5,20 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anywidget
 import numpy as np
 import pandas as pd
 import traitlets
-from matplotlib.figure import Figure
 
 from imgsearch_utils.agreement import agreement_with_others, self_agreement
 from imgsearch_utils.images import Collection, open_image, side_by_side, thumbnails
 from imgsearch_utils.journal import REPEAT, Act, Journal
 from imgsearch_utils.pairs import canonical, key
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # like `plots`, half a second of imports that the widget does not need
 
 QUESTIONS = (
     "Size: about as large, as many floors",
@@ -255,9 +257,9 @@ def _finite(numbers: tuple) -> list[float | None]:
     return [None if np.isnan(number) else number for number in numbers]
 
 
-def contact_sheet(pairs: pd.DataFrame, collection: Collection, n: int = 6) -> Figure:
+def contact_sheet(pairs: pd.DataFrame, collection: Collection, n: int = 6) -> "Figure":
     """The first pairs as one static picture, each titled by its grade: what the widget shows where there is none."""
-    from imgsearch_utils import plots  # a second of imports that the widget does not need
+    from imgsearch_utils import plots
 
     first = pairs.head(n)
     tiles = thumbnails(collection, first[["image1", "image2"]].to_numpy().ravel(), side=220)
