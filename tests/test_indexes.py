@@ -1,4 +1,7 @@
-"""indexes: one contract for every registered index, and the faults that the published study had."""
+"""indexes: one contract for every registered index, and the faults that the published study had.
+
+With MILVUS_URI set, `pytest tests/test_indexes.py -k milvus` holds a Milvus server to the same contract.
+"""
 
 import json
 
@@ -164,6 +167,34 @@ def test_searches_among_the_allowed(built):
     assert np.isin(few, [5, 7, -1]).all() and (few[:, 2:] == -1).all()
     assert (built.query(QUERIES[:3], K, allowed=[]) == -1).all()
     assert overlap(built.query(QUERIES, K, **widest(built))) > 0.95  # and forgets the filter
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("annoy", {"metric": "dot", "trees": 80}),
+        ("usearch", {"dtype": "f32", "m": 8}),
+        ("usearch", {"dtype": "i8"}),
+        ("hnswlib", {"m": 8, "ef_construction": 60}),
+        ("faiss_hnsw", {"m": 8}),
+        ("faiss_ivf", {"nlist": 5}),
+        ("faiss_ivfpq", {"dims_per_code": 4, "nlist": 3}),
+        ("faiss_lsh", {"bits": 64}),
+        ("milvus", {"index_type": "HNSW_SQ", "metric": "L2"}),
+        ("milvus", {"index_type": "FLAT", "metric": "IP"}),
+    ],
+)
+def test_other_build_arguments_are_heeded_and_kept(name, arguments, tmp_path):
+    try:
+        index = indexes.find(name)().build(VECTORS, **arguments)
+    except indexes.MissingPackage as error:
+        pytest.skip(str(error))
+    point = {} if arguments.get("index_type") == "FLAT" else widest(index)
+    index.save(tmp_path / "index")
+    loaded = indexes.load(tmp_path / "index", VECTORS)
+    assert loaded.build_arguments == arguments
+    assert (loaded.query(QUERIES, K, **point) == index.query(QUERIES, K, **point)).all()
+    assert overlap(loaded.query(QUERIES, K, **point)) > (0.8 if arguments.get("dtype") == "i8" else 0.95)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "foreign", "no description", "description", "other vectors"])
