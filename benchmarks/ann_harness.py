@@ -57,14 +57,17 @@ def bare_annoy(path: Path, dim: int, n: int) -> Callable:
     return lambda query: index.get_nns_by_vector(query[0], K, POINTS["annoy"]["search_k"])
 
 
+BARE = {"faiss_hnsw": bare_faiss_hnsw, "hnswlib": bare_hnswlib, "annoy": bare_annoy}
+
+
 def measure(name: str, vectors: np.ndarray, queries: np.ndarray, pairs: int) -> dict:
     """One library: median and quartiles of the ratio over interleaved pairs of 50 queries, and both recalls."""
     (n, dim), point = vectors.shape, POINTS[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
         indexes.find(name)().build(vectors).save(path)
-        index, ask = indexes.load(path), globals()[f"bare_{name}"](path, dim, n)
-        ratios, bare, short = [], [], np.array_split(queries, len(queries) // 50)
+        index, ask = indexes.load(path), BARE[name](path, dim, n)
+        ratios, bare, short = [], [], np.array_split(queries, max(1, len(queries) // 50))
         for turn, some in enumerate(short * (1 + pairs // len(short))):
             speeds = {}
             for side in ("harness", "bare") if turn % 2 else ("bare", "harness"):
