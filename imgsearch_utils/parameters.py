@@ -1,6 +1,6 @@
 """A notebook's declared parameters: read them, check what is given, refuse with the nearest name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ def declared(notebook: Path) -> dict[str, str]:
     return {name: entry["default"] for name, entry in papermill.inspect_notebook(str(notebook)).items()}
 
 
-def refuse_unknown(notebook: str, given: Mapping[str, Any], names) -> None:
+def refuse_unknown(notebook: str, given: Iterable[str], names) -> None:
     """Raise ValueError for the first given name that the notebook does not declare."""
     for name in given:
         if name not in names:
@@ -38,8 +38,8 @@ def check(notebook: str, namespace: Mapping[str, Any], **types: type) -> None:
         for an undeclared name (with the nearest declared one) or a value of another type.
     """
     given = {name: value for name, value in namespace.items() if name.isupper() and not name.startswith("_")}
-    refuse_unknown(notebook, {name: v for name, v in given.items() if isinstance(v, str | int | float | list | dict)},
-                   types)
+    plain = str | int | float | list | dict | None
+    refuse_unknown(notebook, [name for name, value in given.items() if isinstance(value, plain)], types)
     for name, kind in types.items():
         value = given.get(name)
         if type(value) is not kind:
