@@ -225,3 +225,19 @@ def test_agreement_with_others_is_with_their_lower_median(tmp_path):
             journal.append(name, "a", pair, "grade", grade=grade)
     assert agreement_with_others(journal, "ann")[:2] == (3, pytest.approx(1 / 3))  # against 2, 1, 1
     assert agreement_with_others(journal, "nobody")[0] == 0
+
+
+def test_a_full_disk_loses_nothing_and_leaves_no_half_line(tmp_path):
+    resource = pytest.importorskip("resource", reason="limits of file size are a matter of POSIX")
+    journal = Journal(tmp_path / "journal.csv")
+    journal.append("ann", "a", "b", "grade", grade=3)
+    before, limits = journal.path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="full|large"):
+            journal.append("ann", "a", "c", "grade", grade=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert journal.path.read_bytes() == before
+    journal.append("ann", "a", "c", "grade", grade=1)
+    assert Journal(journal.path).labels().similarity.tolist() == [3, 1]
