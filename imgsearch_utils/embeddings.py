@@ -1,6 +1,5 @@
 """Embeddings on disk: vectors, the images' names in the same order, and what made them."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.encoders import Encoder
+from imgsearch_utils.encoders import Encoder, digest
 from imgsearch_utils.images import Collection
 from imgsearch_utils.workspace import replace_folder
 
@@ -106,20 +105,15 @@ def check_health(vectors: np.ndarray, n_images: int) -> None:
                          "all alike, or rescaled twice before the encoder?")
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_vectors(collection: Collection) -> Embeddings:
     """Embeddings of a study that comes as vectors: its .npy, checked, in labels.csv's order."""
     try:
-        vectors = np.load(collection.vectors, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{collection.vectors}: not a .npy file: {' '.join(str(error).split())}") from None
-    check_health(vectors, len(collection.images))
-    config = {"encoder": f"vectors from {collection.vectors.name}", "sha256": _digest(collection.vectors)}
-    return Embeddings(collection.images.image.tolist(), np.asarray(vectors, np.float32), config)
+        vectors = np.lib.format.open_memmap(collection.vectors, mode="r").astype(np.float32, "C", copy=False)
+        check_health(vectors, len(collection.images))
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{collection.vectors}: no usable .npy file: {' '.join(str(error).split())}") from None
+    config = {"encoder": f"vectors from {collection.vectors.name}", "sha256": digest(collection.vectors)}
+    return Embeddings(collection.images.image.tolist(), vectors, config)
 
 
 def embed(collection: Collection, encoder: Encoder, folder: Path, progress=iter) -> tuple[Embeddings, pd.DataFrame]:
@@ -139,7 +133,7 @@ def embed(collection: Collection, encoder: Encoder, folder: Path, progress=iter)
     """
     names = collection.images.image.tolist()
     paths = [collection.path(name) for name in names]
-    digests = [_digest(path) for path in paths]
+    digests = [digest(path) for path in paths]
     known: dict[str, np.ndarray] = {}
     if (folder / "config.json").is_file():
         saved = Embeddings.load(folder)

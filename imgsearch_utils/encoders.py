@@ -4,6 +4,7 @@ Names: ``efficientnet_lite0`` and ``efficientnet_lite2`` (weights come with the 
 ``timm:<model>[/<checkpoint>]`` and ``open_clip:<model>/<weights or checkpoint>``.
 """
 
+import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,15 @@ class Encoder:
 
     def encode_images(self, pictures: Iterable[Image.Image]) -> np.ndarray:
         """Encode decoded pictures in one batch: (n, dim) float32, not normalised."""
-        return self._forward([self.preprocess(picture) for picture in pictures])
+        return self._forward([self._tensor(picture) for picture in pictures])
+
+    def _tensor(self, picture: Image.Image) -> torch.Tensor:
+        width, height = picture.size
+        side = 8 * min(width, height)  # of a longer strip the middle: scaled by its short side, it would fill memory
+        if max(width, height) > side:
+            left, top = max(0, width - side) // 2, max(0, height - side) // 2
+            picture = picture.crop((left, top, left + min(width, side), top + min(height, side)))
+        return self.preprocess(picture)
 
     def _forward(self, tensors: list[torch.Tensor]) -> np.ndarray:
         with torch.inference_mode():
@@ -81,9 +90,15 @@ class Encoder:
 
     def _load(self, path: Path) -> tuple[torch.Tensor | None, str | None]:
         try:
-            return self.preprocess(open_image(path)), None
+            return self._tensor(open_image(path)), None
         except ValueError as error:
             return None, str(error)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def register(name: str):
@@ -109,7 +124,7 @@ def get_encoder(name: str) -> Encoder:
     """
     prefix, colon, rest = name.partition(":")
     if prefix + colon not in ENCODERS:
-        raise ValueError(f"no encoder is called {name}. {nearest(name, ENCODERS)}")
+        raise ValueError(f"no encoder is called {name}. {nearest(prefix + colon, ENCODERS)}")
     return ENCODERS[prefix + colon](rest)
 
 
@@ -163,7 +178,7 @@ def timm_encoder(rest: str) -> Encoder:
         raise ValueError(_no_weights(f"timm:{model_name}", f"timm:{model_name}/<file>", error)) from None
     data = timm.data.resolve_model_data_config(model)
     transform = timm.data.create_transform(**data, is_training=False)
-    config = {"encoder": f"timm:{model_name}", "weights": Path(checkpoint).name or model.pretrained_cfg.get("tag", ""),
+    config = {"encoder": f"timm:{model_name}", "weights": _identity(checkpoint) or model.pretrained_cfg.get("tag", ""),
               "preprocessing": {key: list(v) if isinstance(v, tuple) else v for key, v in data.items()}}
     return _timm_encoder(model, transform, config)
 
@@ -185,9 +200,14 @@ def open_clip_encoder(rest: str) -> Encoder:
     except Exception as error:  # the hub and the checkpoint readers raise many kinds
         raise ValueError(_no_weights(f"open_clip:{model_name}/{weights}", f"open_clip:{model_name}/<file>",
                                      error)) from None
-    config = {"encoder": f"open_clip:{model_name}", "weights": Path(weights).name,
+    config = {"encoder": f"open_clip:{model_name}", "weights": _identity(weights),
               "preprocessing": open_clip.get_model_preprocess_cfg(model), "open_clip": version("open_clip_torch")}
     return Encoder(transform, model.eval().to(DEVICE).encode_image, config)
+
+
+def _identity(weights: str) -> str:
+    """A tag as it is; of a checkpoint file its name and content, so that a changed file is another encoder."""
+    return f"{Path(weights).name} sha256:{digest(Path(weights))}" if Path(weights).is_file() else weights
 
 
 def _no_weights(name: str, with_file: str, error: Exception) -> str:
