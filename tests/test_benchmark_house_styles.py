@@ -1,0 +1,93 @@
+"""The benchmark on people's grades: no grade or class of a test image teaches, its table is what its files say."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import house_styles
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A study of the same files, small: 3 types of 30 images, people grade what the first dimensions show."""
+    folder, rng = tmp_path_factory.mktemp("data") / "house_styles", np.random.default_rng(0)
+    folder.mkdir()
+    names, types = np.array([f"{k:03d}.jpg" for k in range(90)]), np.repeat(["barn", "cube", "hut"], 30)
+    vectors = rng.normal(size=(90, 16)).astype(np.float32)
+    vectors[np.arange(90), np.repeat([4, 5, 6], 30)] += 2
+    np.save(folder / "clip_vitb32_vectors.npy", vectors)
+    pd.DataFrame({"file_label": names, "house_type": types}).to_csv(folder / "labels.csv", index=False)
+    for number in range(4):
+        a, b = rng.integers(0, 90, (2, 500))
+        a, b = a[a != b], b[a != b]
+        grades = np.where(types[a] == types[b], np.digitize((vectors[a, :4] * vectors[b, :4]).sum(1), [-1, 1]) + 1, 0)
+        table = pd.DataFrame({"image1": names[a], "image2": names[b], "similarity": grades})
+        table.to_csv(folder / f"round_{number}.csv", index=False)
+    sides = [pd.DataFrame({"split": split, "file_label": names, "side": rng.permuted(np.repeat(["train", "test"], 45))})
+             for split in (0, 1)]
+    pd.concat(sides).to_csv(folder / "splits.csv", index=False)
+    return folder
+
+
+def test_what_is_known_of_test_images_changes_no_prediction(small):
+    data = house_styles.read(small)
+    side = data.splits[data.splits.split == 0]
+    test = set(side.file_label[side.side == "test"])
+    rng = np.random.default_rng(1)
+    touched = data.pairs.image1.isin(test) | data.pairs.image2.isin(test)
+    grades = data.pairs.similarity.mask(touched, pd.Series(rng.integers(0, 4, len(data.pairs)).astype(float)))
+    classes = data.classes.where(~data.classes.index.isin(test), "nobody knows")
+    pairs = data.pairs.assign(similarity=grades)
+    changed = house_styles.Data(data.embeddings, classes, data.groups, pairs, data.splits)
+    expected, got = house_styles.run_split(data, 0), house_styles.run_split(changed, 0)
+    for name in house_styles.MODELS:
+        columns = ["image1", "image2", "score", "p_similar", "said"]
+        pd.testing.assert_frame_equal(got[name][columns], expected[name][columns])
+
+
+def test_the_command_writes_every_test_pair_and_prints_its_measures(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IMGSEARCH_DATA", str(small.parent))
+    monkeypatch.setenv("IMGSEARCH_HOME", str(tmp_path))
+    files = [str(tmp_path / name) for name in ("predictions.csv", "table.csv")]
+    house_styles.main(["--predictions", files[0], "--table", files[1], "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    predictions, data = pd.read_csv(files[0]), house_styles.read(small)
+    assert list(predictions) == ["split", "image1", "image2", "score", "p_similar"]
+    assert predictions.p_similar.between(0, 1).all() and predictions.score.notna().all()
+    for split, side in data.splits.groupby("split"):
+        test = set(side.file_label[side.side == "test"])
+        there = predictions[predictions.split == split]
+        expected = data.pairs[data.pairs.image1.isin(test) & data.pairs.image2.isin(test)]
+        assert set(zip(there.image1, there.image2)) == set(zip(expected.image1, expected.image2))
+    result = {(row["model"], row["metric"]): row for row in printed["results"]}
+    assert set(result) == {(model, metric) for model in house_styles.MODELS for metric in house_styles.METRICS}
+    assert result["our head", "ap"]["mean"] > result["cosine of the CLIP vectors", "ap"]["mean"]
+    assert result["cosine of the CLIP vectors", "ap"]["gain"] == 0
+    assert result["published recipe, last round", "ece"]["mean"] is None
+    assert list(pd.read_csv(files[1], index_col=0).index) == list(house_styles.MODELS)
+
+
+def test_absent_data_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IMGSEARCH_DATA", str(tmp_path))
+    monkeypatch.setenv("IMGSEARCH_HOME", str(tmp_path))
+    with pytest.raises(SystemExit):
+        house_styles.main(["--predictions", str(tmp_path / "p.csv")])
+    assert "set IMGSEARCH_DATA" in capsys.readouterr().err
+
+
+def test_the_head_gains_on_people_grades(shared_data):
+    data = house_styles.read(shared_data / "house_styles")
+    assert len(data.pairs) == 2051
+    gains = []
+    for split in sorted(data.splits.split.unique())[:3]:
+        side = data.splits[data.splits.split == split]
+        test = set(side.file_label[side.side == "test"])
+        train = house_styles.inside(data.pairs, set(side.file_label[side.side == "train"]))
+        pairs = house_styles.inside(data.pairs, test)
+        classes = data.classes[~data.classes.index.isin(test)]
+        scores = [model(data, train, classes)(pairs) for model in (house_styles.cosine, house_styles.head)]
+        measured = [house_styles.measure(pairs.assign(score=score, p_similar=np.nan, said=False)) for score in scores]
+        gains.append(np.subtract(*measured[::-1])[:3])
+    assert (np.mean(gains, axis=0) > [0.06, 0.08, 0.02]).all()
