@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch_utils import acquisition
+from imgsearch_utils import pair_pool
 from imgsearch_utils.acquisition import STRATEGIES, automatic_zeros, choose_pairs
 from imgsearch_utils.calibration import Calibration
 from imgsearch_utils.embeddings import Embeddings
@@ -68,9 +68,11 @@ def test_every_strategy_keeps_the_contract(strategy, seed, class_column, budget,
     pd.testing.assert_frame_equal(labelled, before[1])
 
 
-@pytest.mark.parametrize("block", [7, 2048])
-def test_uncertainty_takes_the_pairs_nearest_to_the_threshold(monkeypatch, block):
-    monkeypatch.setattr(acquisition, "BLOCK", block)
+@pytest.mark.parametrize("sample", [30, 100_000])
+@pytest.mark.parametrize("block", [(7, 5), (512, 1024)])
+def test_uncertainty_takes_the_pairs_nearest_to_the_threshold(monkeypatch, block, sample):
+    monkeypatch.setattr(pair_pool, "BLOCK", block)
+    monkeypatch.setattr(pair_pool, "SAMPLE", sample)
     embeddings, labelled, images = make_world(1)
     chosen = choose_pairs("uncertainty", embeddings, None, CALIBRATION, labelled, images, "kind", 20, 99, 0, 0.0)
     unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
@@ -99,7 +101,7 @@ def test_an_unknown_strategy_and_one_that_is_too_early_are_refused():
     rest = (labelled, images, "kind", 5, 2, 0)
     with pytest.raises(ValueError, match="Did you mean uncertainty?"):
         choose_pairs("uncertainly", embeddings, None, CALIBRATION, *rest)
-    with pytest.raises(ValueError, match="needs a calibrated head; start with random"):
+    with pytest.raises(ValueError, match="needs a calibrated head; start with random or typical"):
         choose_pairs("uncertainty", embeddings, None, None, *rest)
 
 
