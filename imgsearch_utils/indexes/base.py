@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -83,7 +84,7 @@ class Index:
         queries = np.ascontiguousarray(queries, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"queries must be (n_queries, {self.dim}), got {queries.shape}; wrap one as x[None]")
-        if not np.isfinite(np.vdot(queries, queries)):
+        if not math.isfinite(np.vdot(queries, queries)):
             row = int(np.argmax(~np.isfinite(queries).all(axis=1)))
             raise ValueError(f"queries must be finite numbers, row {row} has NaN or infinity")
         if not 0 < k <= self.count:
