@@ -173,9 +173,14 @@ def timm_encoder(rest: str) -> Encoder:
     if checkpoint and not Path(checkpoint).is_file():
         raise ValueError(f"{checkpoint}: no such checkpoint for timm:{model_name}")
     try:
-        model = timm.create_model(model_name, pretrained=not checkpoint, checkpoint_path=checkpoint, num_classes=0)
+        model = timm.create_model(model_name, pretrained=not checkpoint, num_classes=0)
+        if checkpoint:  # its classifier, of any number of classes, is not needed
+            keys = timm.models.load_checkpoint(model, checkpoint, strict=False)
+            classifier = model.default_cfg.get("classifier") or ()
+            if odd := keys.missing_keys + [key for key in keys.unexpected_keys if not key.startswith(classifier)]:
+                raise ValueError(f"{len(odd)} layers are absent or unknown, first {odd[0]}")
     except Exception as error:  # timm and the hub raise many kinds
-        raise ValueError(_no_weights(f"timm:{model_name}", f"timm:{model_name}/<file>", error)) from None
+        raise ValueError(_no_weights(f"timm:{model_name}", checkpoint, error)) from None
     data = timm.data.resolve_model_data_config(model)
     transform = timm.data.create_transform(**data, is_training=False)
     config = {"encoder": f"timm:{model_name}", "weights": _identity(checkpoint) or model.pretrained_cfg.get("tag", ""),
@@ -198,8 +203,7 @@ def open_clip_encoder(rest: str) -> Encoder:
     try:
         model, _, transform = open_clip.create_model_and_transforms(model_name, pretrained=weights)
     except Exception as error:  # the hub and the checkpoint readers raise many kinds
-        raise ValueError(_no_weights(f"open_clip:{model_name}/{weights}", f"open_clip:{model_name}/<file>",
-                                     error)) from None
+        raise ValueError(_no_weights(f"open_clip:{model_name}", weights, error)) from None
     config = {"encoder": f"open_clip:{model_name}", "weights": _identity(weights),
               "preprocessing": open_clip.get_model_preprocess_cfg(model), "open_clip": version("open_clip_torch")}
     return Encoder(transform, model.eval().to(DEVICE).encode_image, config)
@@ -210,7 +214,9 @@ def _identity(weights: str) -> str:
     return f"{Path(weights).name} sha256:{digest(Path(weights))}" if Path(weights).is_file() else weights
 
 
-def _no_weights(name: str, with_file: str, error: Exception) -> str:
+def _no_weights(name: str, weights: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:200]
-    return (f"{name}: the weights are not at hand ({reason}). Download the checkpoint on a connected machine, "
-            f"place it anywhere here, and write its path in the study: encoder: {with_file}")
+    if Path(weights).is_file():
+        return f"{weights}: not a checkpoint of {name} ({reason}); name another: encoder: {name}/<file>"
+    return (f"{name}{weights and '/'}{weights}: the weights are not at hand ({reason}). Download the checkpoint on a "
+            f"connected machine, place it anywhere here, and write its path in the study: encoder: {name}/<file>")
