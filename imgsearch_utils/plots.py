@@ -4,6 +4,7 @@ Colours are fixed: the encoder is grey-blue and the head orange, whatever the fi
 colour by its place in the registry.
 """
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,8 +26,17 @@ GRADES = dict(zip(range(4), sns.color_palette("YlGnBu", 6)[1:5]))
 SIDES = {"train": "#7f9c6d", "dev": "#d9b44a", "test": "#a65d57"}
 
 
+class Plot(Figure):
+    """A figure that shows itself in a notebook, without pyplot and its state."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, dpi=self.dpi)
+        return buffer.getvalue()
+
+
 def _axes(columns: int = 1, width: float = 5.0, height: float = 3.6, rows: int = 1):
-    figure = Figure(figsize=(width * columns, height * rows))
+    figure = Plot(figsize=(width * columns, height * rows))
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
@@ -143,7 +153,8 @@ def precision_recall(scored: pd.DataFrame) -> Figure:
     figure, [[axes]] = _axes()
     similar = scored.similarity == 3
     for column, name in zip(("cosine", "score"), MODELS):
-        PrecisionRecallDisplay.from_predictions(similar, scored[column], name=name, ax=axes, color=MODELS[name])
+        PrecisionRecallDisplay.from_predictions(similar, scored[column], name=name, ax=axes,
+                                                curve_kwargs={"color": MODELS[name]})
     axes.axhline(similar.mean(), color="grey", ls=":", label=f"share of grade 3 ({similar.mean():.2f})")
     axes.legend(loc="upper right", fontsize=9)
     axes.set(title="Finding grade 3", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))

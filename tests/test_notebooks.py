@@ -64,9 +64,11 @@ def test_prose_comes_before_code(notebook):
 def test_carries_outputs_without_errors_paths_or_times(notebook):
     code = [cell for cell in notebook[1].cells if cell.cell_type == "code"]
     assert any(cell.outputs for cell in code)
+    figures = [cell for cell in code if "plots." in cell.source.splitlines()[-1]]
+    assert all("image/png" in output.data for cell in figures for output in cell.outputs[-1:])
     for cell in code:
         assert cell.execution_count is None and "execution" not in cell.metadata
         for output in cell.outputs:
-            assert output.output_type != "error"
+            assert output.output_type != "error" and output.get("name") != "stderr"
             text = "".join(output.get("text", "")) + "".join(output.get("data", {}).get("text/plain", ""))
             assert str(Path.home()) not in text and str(NOTEBOOKS[0].parents[1]) not in text
