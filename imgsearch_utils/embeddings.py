@@ -1,5 +1,6 @@
 """Embeddings on disk: vectors, the images' names in the same order, and what made them."""
 
+import csv
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -59,7 +60,8 @@ class Embeddings:
         with replace_folder(folder) as partial:
             np.save(partial / "vectors.npy", np.ascontiguousarray(self.vectors, np.float32))
             digests = self.digests or [""] * len(self.names)
-            pd.DataFrame({"image": self.names, "sha256": digests}).to_csv(partial / "names.csv", index=False)
+            pd.DataFrame({"image": self.names, "sha256": digests}).to_csv(
+                partial / "names.csv", index=False, quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
             (partial / "config.json").write_text(json.dumps(self.config, indent=1, sort_keys=True, default=str))
 
     @classmethod
@@ -69,8 +71,11 @@ class Embeddings:
             vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
             names = pd.read_csv(folder / "names.csv", dtype=str, keep_default_na=False)
             config = json.loads((folder / "config.json").read_text())
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{folder}: not a folder of embeddings: {' '.join(str(error).split())}") from None
+            if names.image.duplicated().any():
+                raise ValueError(f"{names.image[names.image.duplicated()].iloc[0]!r} is named more than once")
+        except (OSError, EOFError, ValueError, AttributeError) as error:
+            raise ValueError(f"{folder}: not a folder of embeddings: {' '.join(str(error).split())}; remove it, and "
+                             "what is not there is encoded again") from None
         if vectors.ndim != 2 or vectors.dtype != np.float32 or len(vectors) != len(names):
             raise ValueError(f"{folder}: vectors.npy is {vectors.dtype} {vectors.shape}, expected float32 "
                              f"({len(names)}, d) for the names in names.csv")
@@ -134,33 +139,32 @@ def embed(collection: Collection, encoder: Encoder, folder: Path, progress=iter)
     names = collection.images.image.tolist()
     paths = [collection.path(name) for name in names]
     digests = [digest(path) for path in paths]
-    known: dict[str, np.ndarray] = {}
-    if (folder / "config.json").is_file():
-        saved = Embeddings.load(folder)
-        if saved.config == json.loads(json.dumps(encoder.config, default=str)):
-            known = dict(zip(saved.digests, np.array(saved.vectors)))
+    place = dict(zip(digests, paths))
+    saved = Embeddings.load(folder) if (folder / "config.json").is_file() else None
+    if saved and saved.config != json.loads(json.dumps(encoder.config, default=str)):
+        saved = None
+    known = dict(zip(saved.digests, np.array(saved.vectors))) if saved else {}
     reasons: dict[str, str] = {}
 
     def gather() -> Embeddings:
-        there = [i for i, digest in enumerate(digests) if digest in known]
+        there = [i for i, content in enumerate(digests) if content in known]
         vectors = np.stack([known[digests[i]] for i in there]) if there else np.empty((0, 0), np.float32)
         return Embeddings([names[i] for i in there], vectors, encoder.config, [digests[i] for i in there])
 
-    todo = list(dict.fromkeys(i for i, digest in enumerate(digests) if digest not in known))
-    changed = bool(todo)
+    todo = [content for content in place if content not in known]
     while todo:
         part, todo = todo[: max(512, len(known) // 4)], todo[max(512, len(known) // 4) :]
-        vectors, failures = encoder.encode_files([paths[i] for i in part], progress=progress)
-        known |= {digests[i]: vectors[j] for j, i in enumerate(part) if j not in failures}
-        reasons |= {digests[part[j]]: reason for j, reason in failures.items()}
-        if known:
+        vectors, failures = encoder.encode_files([place[content] for content in part], progress=progress)
+        known |= {content: vectors[j] for j, content in enumerate(part) if j not in failures}
+        reasons |= {part[j]: reason.removeprefix(f"{str(place[part[j]])!r}: ") for j, reason in failures.items()}
+        if known and todo:
             gather().save(folder)
     embeddings = gather()
     if not embeddings.names:
         raise ValueError(f"{collection.folder}: none of {len(names)} pictures could be read; "
-                         f"first: {next(iter(reasons.values()))}")
-    check_health(embeddings.vectors, len(embeddings.names))
-    if not changed and (embeddings.names != saved.names):
+                         f"first: {names[0]!r}: {reasons[digests[0]]}")
+    if not saved or (saved.names, saved.digests) != (embeddings.names, embeddings.digests):
         embeddings.save(folder)
-    aside = [(name, reasons[digest]) for name, digest in zip(names, digests) if digest in reasons]
+    check_health(embeddings.vectors, len(embeddings.names))
+    aside = [(name, reasons[content]) for name, content in zip(names, digests) if content in reasons]
     return embeddings, pd.DataFrame(aside, columns=["image", "reason"], dtype=str)

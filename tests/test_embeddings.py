@@ -1,0 +1,277 @@
+"""Vectors on disk agree or are refused; a picture is encoded once, whatever happens around it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from imgsearch_utils.embeddings import Embeddings, check_health, embed, mean_cosine, read_vectors
+from imgsearch_utils.encoders import Encoder
+from imgsearch_utils.images import read_collection
+from imgsearch_utils.study import ImageSettings
+
+names_ = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+def some(n=5, dim=4, seed=0):
+    vectors = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
+    return Embeddings([f"{i}.png" for i in range(n)], vectors, {"encoder": "e"}, [f"{i:064x}" for i in range(n)])
+
+
+class Counting:
+    """An encoder of mean colours that remembers how many pictures it saw, and may be interrupted."""
+
+    def __init__(self, name="means", stop_after=None):
+        self.seen, self.stop_after = 0, stop_after
+        self.encoder = Encoder(self.pixels, lambda batch: batch.mean((2, 3)), {"encoder": name})
+
+    def pixels(self, picture):
+        self.seen += 1
+        if self.stop_after is not None and self.seen > self.stop_after:
+            raise KeyboardInterrupt
+        return torch.tensor(np.asarray(picture.resize((4, 4)), np.float32)).permute(2, 0, 1) - 100
+
+
+def paint(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colour = tuple(int(value) for value in np.random.default_rng(seed).integers(0, 256, 3))
+    Image.new("RGB", (6, 6), colour).save(path)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    for number in range(6):
+        paint(folder / f"{number}.png", number)
+    return folder
+
+
+def collection(folder):
+    return read_collection(folder, ImageSettings(source=str(folder)))
+
+
+def run(folder, counting):
+    before = counting.seen
+    embeddings, aside = embed(collection(folder), counting.encoder, folder.parent / "vectors")
+    loaded = Embeddings.load(folder.parent / "vectors")
+    assert loaded.names == embeddings.names and loaded.config == counting.encoder.config
+    np.testing.assert_array_equal(loaded.vectors, embeddings.vectors)
+    for name in embeddings.names:
+        expected = counting.encoder.preprocess(Image.open(folder / name)).mean((1, 2))
+        np.testing.assert_allclose(embeddings.of([name])[0], expected, rtol=1e-5)
+        counting.seen -= 1
+    return embeddings, aside, counting.seen - before
+
+
+@given(names=st.lists(names_, min_size=1, max_size=6, unique=True), dim=st.integers(1, 5))
+@settings(deadline=None, max_examples=50)
+def test_what_is_saved_is_loaded(tmp_path_factory, names, dim):
+    folder = tmp_path_factory.getbasetemp() / "saved"
+    vectors = np.random.default_rng(0).normal(size=(len(names), dim)).astype(np.float32)
+    for digests in ([], [f"{i:064x}" for i in range(len(names))]):
+        saved = Embeddings(names, vectors[:, ::-1], {"encoder": "e", "nested": {"a": [1, None]}}, digests)
+        saved.save(folder)
+        loaded = Embeddings.load(folder)
+        assert loaded.names == names and loaded.config == saved.config
+        assert not any(loaded.digests) if not digests else loaded.digests == digests
+        np.testing.assert_array_equal(loaded.vectors, vectors[:, ::-1])
+        assert loaded.vectors.flags.c_contiguous and loaded.vectors.dtype == np.float32
+
+
+@pytest.mark.parametrize("damage, expected", [
+    (lambda f: pd.read_csv(f / "names.csv").iloc[:-1].to_csv(f / "names.csv", index=False), r"\(5, 4\), expected.*\(4"),
+    (lambda f: np.save(f / "vectors.npy", np.ones((5, 4))), "float64"),
+    (lambda f: np.save(f / "vectors.npy", np.ones(5, np.float32)), r"\(5,\)"),
+    (lambda f: np.save(f / "vectors.npy", np.array([{}] * 5, object), allow_pickle=True), "not a folder"),
+    (lambda f: (f / "vectors.npy").write_bytes((f / "vectors.npy").read_bytes()[:-9]), "not a folder"),
+    (lambda f: (f / "vectors.npy").write_bytes(b""), "not a folder"),
+    (lambda f: (f / "vectors.npy").unlink(), "not a folder"),
+    (lambda f: (f / "names.csv").unlink(), "not a folder"),
+    (lambda f: (f / "names.csv").write_text(""), "not a folder"),
+    (lambda f: (f / "names.csv").write_text("nom,sha256\n" + "a,b\n" * 5), "not a folder"),
+    (lambda f: (f / "config.json").unlink(), "not a folder"),
+    (lambda f: (f / "config.json").write_text("{"), "not a folder"),
+    (lambda f: (f / "names.csv").write_text("image,sha256\n" + "a,b\n" * 5), "more than once"),
+    (lambda f: shutil.rmtree(f), "not a folder"),
+])
+def test_files_that_do_not_agree_are_refused(tmp_path, damage, expected):
+    folder = tmp_path / "vectors"
+    some().save(folder)
+    damage(folder)
+    with pytest.raises(ValueError, match=expected) as caught:
+        Embeddings.load(folder)
+    assert len(str(caught.value).splitlines()) == 1 and str(folder) in str(caught.value)
+
+
+def test_rows_are_found_by_name():
+    embeddings = some()
+    assert embeddings.rows(["3.png", "0.png", "3.png"]).tolist() == [3, 0, 3]
+    np.testing.assert_array_equal(embeddings.of(iter(["3.png"])), embeddings.vectors[[3]])
+    assert embeddings.of([]).shape == (0, 4)
+    with pytest.raises(ValueError, match=r"2 image\(s\) have no vector, first: 'x'"):
+        embeddings.rows(["x", "0.png", "y", "x"])
+    part = embeddings.subset(["4.png", "1.png"])
+    assert part.names == ["4.png", "1.png"] and part.digests == [f"{4:064x}", f"{1:064x}"]
+    np.testing.assert_array_equal(part.vectors, embeddings.vectors[[4, 1]])
+    assert embeddings.subset(embeddings.names).config == embeddings.config
+
+
+@given(hnp.arrays(np.float64, st.tuples(st.integers(2, 12), st.integers(1, 6)), elements=st.floats(0.01, 9)))
+@settings(deadline=None)
+def test_the_mean_cosine_is_that_of_a_plain_loop(vectors):
+    cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+               for i, a in enumerate(vectors) for j, b in enumerate(vectors) if i != j]
+    assert mean_cosine(vectors) == pytest.approx(np.mean(cosines), abs=1e-9)
+
+
+def test_healthy_vectors_pass_and_sick_ones_are_named():
+    vectors = some(50).vectors
+    before = vectors.copy()
+    check_health(vectors, 50)
+    np.testing.assert_array_equal(vectors, before)
+    check_health(vectors[:2] * 0 + 1, 2)  # two pictures may be alike
+    for value in (np.nan, np.inf, -np.inf):
+        sick = vectors.copy()
+        sick[[7, 9], 2] = value
+        with pytest.raises(ValueError, match=r"2 vector\(s\).*first in row 7"):
+            check_health(sick, 50)
+    sick = vectors.copy()
+    sick[3] = 0
+    with pytest.raises(ValueError, match=r"1 vector\(s\) are zero.*first in row 3"):
+        check_health(sick, 50)
+    with pytest.raises(ValueError, match="collapsed: mean pairwise cosine 0.99"):
+        check_health(vectors + 20, 50)
+    with pytest.raises(ValueError, match="expected 51 vectors, one an image, got 50"):
+        check_health(vectors, 51)
+    for wrong in (vectors[0], vectors[:, :0], vectors[None]):
+        with pytest.raises(ValueError, match=r"must be \(n_images, dim\)"):
+            check_health(wrong, 50)
+
+
+def vectors_study(folder, vectors, n=20, **save):
+    folder.mkdir(exist_ok=True)
+    (folder / "labels.csv").write_text("file_label\n" + "".join(f"{i}.png\n" for i in range(n)))
+    np.save(folder / "v.npy", vectors, **save)
+    return read_collection(folder, ImageSettings(source=str(folder), vectors="v.npy"))
+
+
+def test_a_study_of_vectors_is_read_in_the_order_of_its_labels(tmp_path):
+    vectors = some(20).vectors
+    for given_ in (vectors, vectors.astype(np.float64), np.asfortranarray(vectors)):
+        found = read_vectors(vectors_study(tmp_path, given_))
+        assert found.names == [f"{i}.png" for i in range(20)]
+        np.testing.assert_array_equal(found.vectors, vectors)
+        assert found.vectors.dtype == np.float32 and found.vectors.flags.c_contiguous
+    one = read_vectors(vectors_study(tmp_path, vectors)).config
+    assert one == read_vectors(vectors_study(tmp_path, vectors)).config
+    assert one != read_vectors(vectors_study(tmp_path, vectors * 2)).config
+
+
+@pytest.mark.parametrize("vectors, expected", [
+    (some(19).vectors, "expected 20 vectors.*got 19"), (some(20).vectors[:, :0], "must be"),
+    (some(20).vectors * np.nan, "20 vector"), (some(20).vectors * 0, "20 vector"), (np.ones((20, 4)), "collapsed"),
+    (some(20).vectors.astype(np.float64) * 1e300, "20 vector"), (np.ones(20), "must be"),
+    (np.array([["a"]] * 20), "could not convert"), (np.array([[{}]] * 20, object), "Python objects"),
+])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_vectors_that_cannot_be_used_are_refused_with_their_file(tmp_path, vectors, expected):
+    with pytest.raises(ValueError, match=f"v.npy: .*{expected}") as caught:
+        read_vectors(vectors_study(tmp_path, vectors, allow_pickle=True))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04"])
+def test_a_file_that_is_no_npy_is_refused(tmp_path, content):
+    found = vectors_study(tmp_path, some(20).vectors)
+    (tmp_path / "v.npy").write_bytes(content)
+    with pytest.raises(ValueError, match="v.npy: no usable .npy file"):
+        read_vectors(found)
+
+
+def test_each_picture_is_encoded_once(pictures):
+    counting = Counting()
+    assert run(pictures, counting)[2] == 6
+    assert run(pictures, counting)[2] == 0
+    paint(pictures / "new.png", 50)
+    embeddings, _, encoded = run(pictures, counting)
+    assert encoded == 1 and embeddings.names[-1] == "new.png"
+    (pictures / "3.png").rename(pictures / "a renamed one,\nü.png")
+    assert run(pictures, counting)[2] == 0
+    paint(pictures / "2.png", 60)
+    assert run(pictures, counting)[2] == 1
+    (pictures / "1.png").unlink()
+    embeddings, _, encoded = run(pictures, counting)
+    assert encoded == 0 and len(embeddings.names) == 6
+    first, second = (pictures / "0.png").read_bytes(), (pictures / "4.png").read_bytes()
+    (pictures / "0.png").write_bytes(second)
+    (pictures / "4.png").write_bytes(first)
+    assert run(pictures, counting)[2] == 0
+
+
+def test_another_encoder_encodes_anew(pictures):
+    run(pictures, Counting())
+    assert run(pictures, Counting("others"))[2] == 6
+
+
+def test_the_same_picture_twice_is_encoded_once_and_stands_twice(pictures):
+    shutil.copy(pictures / "0.png", pictures / "copy.png")
+    embeddings, _, encoded = run(pictures, Counting())
+    assert encoded == 6 and len(embeddings.names) == 7
+    np.testing.assert_array_equal(*embeddings.of(["0.png", "copy.png"]))
+
+
+def test_broken_pictures_are_set_aside_by_name_and_tried_again(pictures):
+    whole = (pictures / "2.png").read_bytes()
+    (pictures / "2.png").write_bytes(b"broken")
+    (pictures / "4.png").write_bytes(b"")
+    counting = Counting()
+    for encoded in (4, 0):
+        embeddings, aside, seen = run(pictures, counting)
+        assert seen == encoded and embeddings.names == ["0.png", "1.png", "3.png", "5.png"]
+        assert aside.to_numpy().tolist() == [["2.png", "not a readable picture"], ["4.png", "empty file"]]
+    (pictures / "2.png").write_bytes(whole)
+    embeddings, aside, seen = run(pictures, counting)
+    assert seen == 1 and aside.image.tolist() == ["4.png"]
+
+
+def test_broken_pictures_alone_give_one_line(pictures):
+    for path in pictures.iterdir():
+        path.write_bytes(b"broken")
+    expected = "none of 6 pictures could be read; first: '0.png': not a readable picture"
+    with pytest.raises(ValueError, match=expected) as caught:
+        run(pictures, Counting())
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_pictures_that_all_look_alike_are_refused(pictures):
+    for number in range(6):
+        Image.new("RGB", (6, 6 + number), "green").save(pictures / f"{number}.png")
+    with pytest.raises(ValueError, match="collapsed"):
+        run(pictures, Counting())
+
+
+def test_an_interrupted_run_goes_on_after_the_last_saved_part(tmp_path):
+    folder = tmp_path / "pictures"
+    for number in range(1200):
+        paint(folder / f"{number:04d}.png", number)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, Counting(stop_after=1100))
+    saved = Embeddings.load(tmp_path / "vectors")
+    assert len(saved.names) == 1024
+    embeddings, _, encoded = run(folder, Counting())
+    assert encoded == 1200 - 1024 and len(embeddings.names) == 1200
+
+
+def test_vectors_broken_on_disk_are_named_not_used(pictures):
+    run(pictures, Counting())
+    path = pictures.parent / "vectors" / "vectors.npy"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="vectors: not a folder of embeddings.*remove"):
+        run(pictures, Counting())
