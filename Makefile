@@ -4,7 +4,7 @@ STUDY ?= synthetic_houses
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test lab new publish clean
+.PHONY: run test lab tag new publish clean
 
 run: $(READY)  ## pictures -> report, headless; STUDY=<name in configs/, or a path>, RUN=<name>
 	$(BIN)/imgsearch run "$(STUDY)" $(if $(RUN),--run "$(RUN)")
@@ -15,6 +15,9 @@ test: $(READY)  ## lint, all tests, and the notebooks against their committed ou
 
 lab: $(READY)  ## JupyterLab on this machine only
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks
+
+tag: $(READY)  ## grade a study's pairs on a page of its own: STUDY=<name>, ROUND=<number>
+	$(BIN)/imgsearch tag "$(STUDY)" $(if $(ROUND),--round "$(ROUND)")
 
 new: $(READY)  ## a study of your own pictures: STUDY=<name> IMAGES=<folder>
 	$(BIN)/imgsearch new "$(STUDY)" "$(IMAGES)"

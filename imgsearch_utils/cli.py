@@ -74,6 +74,23 @@ def new(
     print(f"{found}\nwritten: {workspace.shown(file)}; next: make run STUDY={study}")
 
 
+@app.command()
+def tag(
+    study: Annotated[str, typer.Argument(help="A name in configs/, or a YAML file's path.")],
+    name: Annotated[str, typer.Option("--run", help="The run's name; the study's own when not given.")] = "",
+    queue: Annotated[str, typer.Option(help="round, disagreements or suspected_errors.")] = "round",
+    number: Annotated[int, typer.Option("--round", help="The round whose pairs are asked.")] = 0,
+    port: int = 8866,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Grade pairs on a page of its own, on this machine; stop it with Ctrl-C."""
+    from imgsearch_utils import pipeline
+
+    opened = workspace.open_run(study, name)
+    given = {"STUDY": str(workspace.find_study(study)), "RUN": opened.name, "QUEUE": queue, "ROUND": number}
+    pipeline.serve("10_tagging_page", given, port, browser)
+
+
 labels = typer.Typer(no_args_is_help=True, help="Import, export and count a study's graded pairs.")
 app.add_typer(labels, name="labels")
 StudyOption = Annotated[str, typer.Option("--study", help="A name in configs/, or a YAML file's path.")]

@@ -1,7 +1,9 @@
 """The notebooks in their order, run headless by papermill; what is finished is not run again."""
 
 import json
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +96,18 @@ def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Sta
     if not finished.finished:
         raise RuntimeError(f"{name} ended without finishing its stage; its last cell must publish it")
     partial.replace(finished[finished.last] / EXECUTED)
+
+
+def serve(name: str, given: dict[str, Any], port: int, open_browser: bool) -> None:
+    """Show a notebook as a page on this machine (127.0.0.1) by Voila, with these parameters, until it is stopped."""
+    notebook = notebook_path(name)
+    parameters.refuse_unknown(name, given, parameters.declared(notebook))
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / notebook.name
+        papermill.execute_notebook(str(notebook), str(copy), given, prepare_only=True, progress_bar=False)
+        browser = [] if open_browser else ["--no-browser"]
+        subprocess.run([sys.executable, "-m", "voila", str(copy), "--Voila.ip=127.0.0.1", f"--port={port}", *browser],
+                       cwd=workspace.source(), check=False)
 
 
 def refresh_notebooks(names: list[str]) -> None:

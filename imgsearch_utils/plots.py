@@ -48,9 +48,8 @@ def index_colours(names: Sequence[str]) -> dict[str, tuple]:
     """One fixed colour an index: by its place in the registry, not in the table at hand."""
     from imgsearch_utils.indexes import INDEXES
 
-    colours = sns.color_palette("tab20", max(20, len(INDEXES)))
-    order = list(INDEXES)
-    return {name: colours[order.index(name) % len(colours)] for name in names}
+    colours = dict(zip((name for name in INDEXES if name != "exact"), sns.color_palette("tab20", len(INDEXES))))
+    return {name: colours.get(name, "black") for name in names}
 
 
 def save(figure: Figure, stage: Stage, name: str, table: pd.DataFrame | None = None) -> Figure:
@@ -96,7 +95,8 @@ def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns
                  side: float = 1.7) -> Figure:
     """Pictures in rows, a title above each."""
     rows = max(1, -(-len(pictures) // columns))
-    figure, axes = _axes(columns, side, side * 1.13, rows)
+    tallest = max((picture.height / picture.width for picture in pictures), default=1.0)
+    figure, axes = _axes(columns, side, side * tallest + 0.22, rows)
     for place in axes.flat:
         place.axis("off")
     for place, picture, title in zip(axes.flat, pictures, titles):

@@ -145,9 +145,8 @@ def answer(run: Run, number: int, folder: Path, collection: Collection, annotato
         return journal.append_many(missing.assign(similarity=grades), f"oracle:{run.study.oracle}", run.study.oracle,
                                    number)
     if len(missing):
-        notebook = "01" if number == 0 else "02"
-        raise ValueError(f"{len(missing)} pairs of round {number} wait for a person's grade; give them in the widget "
-                         f"of notebook {notebook} and run this cell again")
+        raise ValueError(f"{len(missing)} pairs of round {number} wait for a person's grade; give them in the notebook's "
+                         f"widget, or by: make tag STUDY={run.study.study} ROUND={number}; then run this again")
     return 0
 
 
