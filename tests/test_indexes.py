@@ -4,6 +4,8 @@ With MILVUS_URI set, `pytest tests/test_indexes.py -k milvus` holds a Milvus ser
 """
 
 import json
+import tarfile
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -274,6 +276,15 @@ def test_milvus_built_again_has_no_row_twice(milvus):
     few = VECTORS[:300]
     index = milvus().build(few).build(few)
     assert sorted(index.query(few[:1], 300, ef=400)[0]) == list(range(300))
+
+
+def test_milvus_lite_has_indexed_everything_when_it_is_built(milvus, monkeypatch, tmp_path):
+    monkeypatch.delenv("MILVUS_URI", raising=False)
+    milvus().build(clustered(5000)).save(tmp_path / "index")
+    with tarfile.open(tmp_path / "index") as file:
+        parts, kinds = file.getnames(), (".parquet", ".idx")
+    stored, indexed = ({Path(name).name.split(".")[0] for name in parts if name.endswith(kind)} for kind in kinds)
+    assert stored and stored == indexed
 
 
 def test_milvus_refuses_what_it_would_not_do_as_asked(milvus, monkeypatch):

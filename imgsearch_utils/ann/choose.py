@@ -29,8 +29,8 @@ def pareto(table: pd.DataFrame, recall: str | None = None, speed: str = "single_
 def recommend(table: pd.DataFrame, recall: float, speed: str = "single_qps", unnoticed_ms: float = 1.0) -> dict:
     """The fastest index whose recall@k is at least `recall`; exact search where that wins.
 
-    Exact search wins when nothing is faster by a tenth, and, for single queries, when 95 % of its answers take less
-    than `unnoticed_ms`: it misses nothing and needs no building. Give 0 to decide by speed alone.
+    Exact search misses nothing and needs no building. It wins in two cases: no index is faster by a tenth; or, for
+    single queries, 95 % of its answers take less than `unnoticed_ms` (give 0 to decide by speed alone).
 
     Returns
     -------
@@ -38,6 +38,8 @@ def recommend(table: pd.DataFrame, recall: float, speed: str = "single_qps", unn
         index, build, query (arguments), recall, speed (the row's queries per second), exact_speed, reason
     """
     column = f"recall@{table['k'].max()}"
+    if column not in table:
+        raise ValueError(f"nothing was measured: {'; '.join(table['problem'].unique())}")
     good = table[table[column] >= recall].sort_values([speed, "index"], ascending=[False, True])
     if good.empty:
         reached = f"the best has {table[column].max():.3f}"

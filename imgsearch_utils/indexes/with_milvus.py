@@ -1,12 +1,14 @@
 """Milvus: a server where the environment names one (MILVUS_URI), else Milvus Lite in a folder of its own."""
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
 import tarfile
 import tempfile
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,19 @@ from .registry import MissingPackage, register
 
 LITE = ("HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "FLAT", "AUTOINDEX")  # what Lite builds: it accepts more
 BATCH = 2000  # rows a message
+DATABASE = "milvus.db"  # Lite's folder
+
+
+def _stop(client, database):
+    """Close the client, and Lite's server with it: that ends only when its background work is on disk."""
+    client.close()
+    if not os.environ.get("MILVUS_URI"):
+        importlib.import_module("milvus_lite.server_manager").server_manager_instance.release_server(str(database))
+
+
+def _leave(client, folder):
+    _stop(client, Path(folder.name) / DATABASE)
+    folder.cleanup()
 
 
 @register("milvus")
@@ -47,13 +62,28 @@ class Milvus(Index):
 
     def _connect(self, archive=None):
         """A client of the server, or of Lite in a new folder, filled from a saved archive."""
+        if hasattr(self, "_end"):
+            self._end()
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        self._database = Path(self._folder.name) / "milvus.db"
         if archive:
             with tarfile.open(archive) as file:
                 file.extractall(self._database, filter="data")
+        self._open()
+
+    @property
+    def _database(self):
+        return Path(self._folder.name) / DATABASE
+
+    def _open(self):
         uri = os.environ.get("MILVUS_URI") or str(self._database)
         self._client = self.library().MilvusClient(uri=uri, token=os.environ.get("MILVUS_TOKEN", ""))
+        self._end = weakref.finalize(self, _leave, self._client, self._folder)
+
+    def _reopen(self):
+        """Lite builds indexes and compacts in the background and says "Finished" at once: closing waits for it."""
+        self._end.detach()
+        _stop(self._client, self._database)
+        self._open()
 
     def _build(self, vectors, index_type="HNSW", metric="COSINE", m=16, ef_construction=200, nlist=128):
         if not self.remote and index_type not in LITE:
@@ -87,18 +117,24 @@ class Milvus(Index):
     def _settle(self, patience=600):
         """Return when every row is stored, indexed and searchable."""
         self._client.flush(self._collection)
-        (name,) = self._client.list_indexes(self._collection)
-        give_up = time.monotonic() + patience
-        while (state := self._client.describe_index(self._collection, name)).get("pending_index_rows", 0) > 0 or (
-            state.get("state") not in (None, "Finished")
-        ):
-            if state.get("state") == "Failed" or time.monotonic() > give_up:
-                raise RuntimeError(f"Milvus did not finish its index: {state}; look at its log, or build again")
-            time.sleep(0.02)
-        self._client.load_collection(self._collection)
+        if not self.remote:
+            self._reopen()
+        else:
+            self._wait_for_server(time.monotonic() + patience)
+        self._client.load_collection(self._collection)  # Lite reads every index before it answers
         if self.remote:
-            self._client.refresh_load(self._collection)  # Lite never answers it
+            self._client.refresh_load(self._collection)
         self._count()
+
+    def _wait_for_server(self, give_up):
+        (name,) = self._client.list_indexes(self._collection)
+        while True:
+            state = self._client.describe_index(self._collection, name)
+            if state["state"] == "Finished" and not state.get("pending_index_rows"):
+                return
+            if state["state"] == "Failed" or time.monotonic() > give_up:
+                raise RuntimeError(f"Milvus did not finish its index: {state}; look at its log, or build again")
+            time.sleep(0.05)
 
     def _count(self):
         answer = self._client.query(self._collection, output_fields=["count(*)"], consistency_level="Strong")
@@ -132,6 +168,8 @@ class Milvus(Index):
         if self.remote:
             path.write_text(json.dumps({"collection": self._collection}))
             return
+        self._reopen()
+        self._client.load_collection(self._collection)
         with tarfile.open(path, "w") as file:
             for part in sorted(self._database.rglob("*")):
                 if part.name != "LOCK":
