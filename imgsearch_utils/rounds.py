@@ -14,7 +14,7 @@ from imgsearch_utils.embeddings import Embeddings
 from imgsearch_utils.images import Collection
 from imgsearch_utils.journal import AUTOMATIC, Journal
 from imgsearch_utils.metrics import bootstrap_difference, pair_metrics, trivial_baselines
-from imgsearch_utils.pairs import merge, read_pair_files, read_pairs, usable
+from imgsearch_utils.pairs import canonical, merge, read_pair_files, read_pairs, usable
 from imgsearch_utils.siamese import Head
 from imgsearch_utils.workspace import Run, read_json, write_atomic
 
@@ -26,7 +26,7 @@ def read_images(run: Run) -> pd.DataFrame:
     file = run.labels / "images.csv"
     if not file.is_file():
         raise ValueError(f"run {run.name} has no images.csv yet; run 01_data_tagging first")
-    return pd.read_csv(file, dtype={"group": int}, converters={"image": str, "side": str}, keep_default_na=False)
+    return pd.read_csv(file, dtype=str, keep_default_na=False).astype({"group": int})
 
 
 def first_pairs(run: Run, embeddings: Embeddings, images: pd.DataFrame, class_column: str | None) -> pd.DataFrame:
@@ -69,7 +69,7 @@ def _round_table(asked, images, class_column, n_zeros, seed, labelled) -> pd.Dat
         zeros = automatic_zeros(images, class_column, n_zeros, seed, exclude=labelled)
     parts = [asked[["image1", "image2", "strategy"]].assign(similarity=float("nan"), automatic=False),
              zeros.assign(strategy=AUTOMATIC, automatic=True)]
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     return table[["image1", "image2", "similarity", "automatic", "strategy"]]
 
 
@@ -106,7 +106,7 @@ def waiting(run: Run, folder: Path) -> pd.DataFrame:
 def _unanswered(run: Run, pairs: pd.DataFrame) -> pd.DataFrame:
     graded = Journal(run.journal).labels()
     keys = pd.MultiIndex.from_frame(graded[["image1", "image2"]])
-    return pairs[~pd.MultiIndex.from_frame(pairs[["image1", "image2"]]).isin(keys)]
+    return pairs[~pd.MultiIndex.from_frame(canonical(pairs)[["image1", "image2"]]).isin(keys)]
 
 
 def known_to_oracle(run: Run, collection: Collection) -> pd.DataFrame | None:
@@ -145,8 +145,9 @@ def answer(run: Run, number: int, folder: Path, collection: Collection, annotato
         return journal.append_many(missing.assign(similarity=grades), f"oracle:{run.study.oracle}", run.study.oracle,
                                    number)
     if len(missing):
-        raise ValueError(f"{len(missing)} pairs of round {number} wait for a person's grade; give them in the notebook's "
-                         f"widget, or by: make tag STUDY={run.study.study} ROUND={number}; then run this again")
+        raise ValueError(f"{len(missing)} pairs of round {number} wait for a person's grade; give them in the "
+                         f"notebook's widget, or by: make tag STUDY={run.study.study} ROUND={number}; then run this "
+                         "again")
     return 0
 
 
@@ -228,7 +229,7 @@ def log_rounds(run: Run) -> pd.DataFrame:
             row |= {f"{side}_ap_gain": gain["difference"], f"{side}_ap_gain_low": gain["low"],
                     f"{side}_ap_gain_high": gain["high"]}
         rows.append(row)
-    log = pd.DataFrame(rows)
+    log = pd.DataFrame(rows).replace({None: float("nan")}).infer_objects()
     write_atomic(run.results / "results_log.csv", log.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
     return log
 

@@ -1,0 +1,301 @@
+"""One round: its pairs, the answers, the labels that may be used, what they are worth, the log of all rounds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imgsearch_utils import rounds
+from imgsearch_utils.calibration import Calibration
+from imgsearch_utils.embeddings import read_vectors
+from imgsearch_utils.images import open_collection
+from imgsearch_utils.journal import AUTOMATIC, Journal
+from imgsearch_utils.pairs import read_pairs, split_by_group, write_pairs
+from imgsearch_utils.siamese import Head
+from imgsearch_utils.study import HeadSettings, parse_study
+from imgsearch_utils.workspace import Run, write_json
+
+CURVES = Calibration((8.0, 8.0, 8.0), (-1.0, -3.0, -5.0), 0.5)
+
+
+class World:
+    """A run on 60 vectors of three trees and six kinds, split, with its round 0 written."""
+
+    def __init__(self, home, oracle="hierarchy", classes=True, n=60, **settings_):
+        values = {"study": "tiny", "images": {"source": "trees", "vectors": "v.npy"}, "oracle": oracle, "rounds": 3,
+                  "asked_per_round": 10, "zeros_per_round": 20, "dev_asked": 8, "test_asked": 8, **settings_}
+        self.run = Run("tiny", parse_study(values))
+        rng = np.random.default_rng(0)
+        kinds = rng.integers(0, 6, n)
+        folder = home / "datasets" / "trees"
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [f"ü {i:02d}, x.png" for i in range(n)]
+        columns = {"tree": [f"tree {k // 2}" for k in kinds], "kind": [f"0{k}" for k in kinds]} if classes else {}
+        pd.DataFrame({"file_label": names, **columns}).to_csv(folder / "labels.csv", index=False)
+        np.save(folder / "v.npy", (rng.normal(size=(6, 8))[kinds] + rng.normal(size=(n, 8))).astype(np.float32))
+        self.collection = open_collection(self.run)
+        self.embeddings = read_vectors(self.collection)
+        self.column = self.collection.class_column
+        grouped = self.collection.images.assign(group=np.arange(n) // 2)
+        self.images = split_by_group(grouped, 0.25, 0.25, 0, self.column)
+        self.run.labels.mkdir(parents=True, exist_ok=True)
+        self.images.to_csv(self.run.labels / "images.csv", index=False)
+        self.head = Head(8, HeadSettings(hidden=4))
+
+    def folder(self, number, table):
+        folder = self.run.round_pairs(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_pairs(table, folder / "pairs.csv")
+        return folder
+
+    def first(self):
+        return rounds.first_pairs(self.run, self.embeddings, self.images, self.column)
+
+    def next(self, number):
+        return rounds.next_pairs(self.run, number, self.embeddings, self.head, CURVES, self.images, self.column)
+
+    def answer(self, number, folder, annotator="oracle"):
+        return rounds.answer(self.run, number, folder, self.collection, annotator)
+
+
+@pytest.fixture
+def world(home):
+    return World(home)
+
+
+def keys(table):
+    return list(zip(table.image1, table.image2))
+
+
+def test_images_come_back_as_they_were_written(world):
+    images = rounds.read_images(world.run)
+    assert images.to_dict("list") == world.images.to_dict("list")  # "01" stays text
+    assert images.group.dtype == int
+    with pytest.raises(ValueError, match="run other has no images.csv yet; run 01_data_tagging first"):
+        rounds.read_images(Run("other", world.run.study))
+
+
+def test_first_pairs_stay_on_their_side_and_within_the_budgets(world):
+    table = world.first()
+    pd.testing.assert_frame_equal(table, world.first())
+    side, tree = (world.images.set_index("image")[name] for name in ("side", "tree"))
+    assert (table.side.to_numpy() == side[table.image1].to_numpy()).all()
+    assert (table.side.to_numpy() == side[table.image2].to_numpy()).all()
+    assert (table.image1 < table.image2).all() and len(set(keys(table))) == len(table)
+    zeros = table[table.automatic]
+    assert (tree[zeros.image1].to_numpy() != tree[zeros.image2].to_numpy()).all() and (zeros.similarity == 0).all()
+    assert table[~table.automatic].similarity.isna().all()
+    asked = table[~table.automatic].side.value_counts().to_dict()
+    assert asked == {"train": 10, "dev": 8, "test": 8}
+    assert zeros.side.value_counts().to_dict() == {"train": 20, "dev": 16, "test": 16}
+
+
+def test_answers_are_given_once(world):
+    folder = world.folder(0, world.first())
+    before = (folder / "pairs.csv").read_bytes()
+    assert len(rounds.waiting(world.run, folder)) == 26
+    assert world.answer(0, folder) == 26
+    assert rounds.waiting(world.run, folder).empty
+    journal = world.run.journal.read_bytes()
+    assert world.answer(0, folder) == world.answer(0, folder, "person") == 0
+    assert world.run.journal.read_bytes() == journal and (folder / "pairs.csv").read_bytes() == before
+    labels = rounds.labels(world.run, 0, world.images, world.column)
+    assert len(labels) == 26 + 52 and labels.automatic.sum() == 52
+    table = world.images.set_index("image")
+    same = table.kind[labels.image1].to_numpy() == table.kind[labels.image2].to_numpy()
+    assert ((labels.similarity == 3).to_numpy() == same).all()
+
+
+def test_answers_that_were_interrupted_are_completed(world):
+    table = world.first()
+    folder = world.folder(0, table)
+    some = rounds.waiting(world.run, folder).head(7)
+    Journal(world.run.journal).append_many(some.assign(similarity=2.0), "anna", "person", 0)
+    assert len(rounds.waiting(world.run, folder)) == 19
+    assert world.answer(0, folder) == 19
+    labels = rounds.labels(world.run, 0, world.images, world.column).set_index(["image1", "image2"])
+    assert (labels.loc[keys(some)].similarity == 2).all()
+
+
+def test_pairs_in_either_order_count_as_answered(world):
+    table = world.first().rename(columns={"image1": "image2", "image2": "image1"})
+    folder = world.folder(0, table[["image1", "image2", *table.columns.drop(["image1", "image2"])]])
+    assert world.answer(0, folder) == 26
+    assert rounds.waiting(world.run, folder).empty and world.answer(0, folder) == 0
+
+
+def test_people_are_waited_for_and_strangers_refused(home):
+    world = World(home, oracle="person")
+    folder = world.folder(0, world.first())
+    for annotator in ("person", "oracle"):
+        with pytest.raises(ValueError, match="26 pairs of round 0 wait for a person's grade"):
+            world.answer(0, folder, annotator)
+    assert len(rounds.labels(world.run, 0, world.images, world.column)) == 52  # the automatic zeros are in
+    with pytest.raises(ValueError, match="ANNOTATOR must be oracle or person, got 'me'"):
+        world.answer(0, folder, "me")
+    waiting = rounds.waiting(world.run, folder)
+    Journal(world.run.journal).append_many(waiting.assign(similarity=1.0), "anna", "person", 0)
+    assert world.answer(0, folder, "person") == 0
+
+
+def test_next_pairs_are_new_train_pairs(world):
+    first = world.folder(0, world.first())
+    world.answer(0, first)
+    seen = set(keys(read_pairs(first / "pairs.csv")))
+    train = set(world.images.image[world.images.side == "train"])
+    for number in (1, 2):
+        table = world.next(number)
+        pd.testing.assert_frame_equal(table, world.next(number))
+        assert not seen & set(keys(table)) and set(table.image1) | set(table.image2) <= train
+        assert (~table.automatic).sum() == 10 and table.automatic.sum() == 20 and (table.side == "train").all()
+        seen |= set(keys(table))
+        world.answer(number, world.folder(number, table))
+    labels = rounds.labels(world.run, 2, world.images, world.column)
+    assert labels["round"].value_counts().to_dict() == {0: 78, 1: 30, 2: 30}
+    assert len(rounds.labels(world.run, 0, world.images, world.column)) == 78
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_when_no_pair_is_left_the_next_round_is_empty(home, classes):
+    world = World(home, "person", classes, n=16, asked_per_round=200, zeros_per_round=200, max_per_image=100,
+                  rounds=2)
+    table = world.first()
+    Journal(world.run.journal).append_many(table.assign(similarity=1.0), "anna", "person", 0)
+    train = world.images[world.images.side == "train"].image.tolist()
+    every = pd.DataFrame([(a, b) for a in train for b in train if a < b], columns=["image1", "image2"])
+    Journal(world.run.journal).append_many(every.assign(similarity=1.0), "anna", "person", 0)
+    table = world.next(1)
+    assert table.empty and {"image1", "image2", "similarity", "automatic", "strategy", "side"} == set(table)
+    folder = world.folder(1, table)
+    assert rounds.waiting(world.run, folder).empty and world.answer(1, folder, "person") == 0
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_labels_never_cross_sides_nor_rounds_nor_know_strangers(world, data):
+    world.run.journal.unlink(missing_ok=True)
+    journal = Journal(world.run.journal)
+    names = [*world.images.image, "stranger.png"]
+    acts = data.draw(st.lists(st.tuples(st.sampled_from(names), st.sampled_from(names), st.integers(0, 3),
+                                        st.integers(0, 3), st.sampled_from(["person", AUTOMATIC])), max_size=30))
+    for one, two, grade, number, source in acts:
+        if one != two:
+            journal.append(source, one, two, "grade", grade=grade, round=number, source=source)
+    by_image = world.images.set_index("image")
+    found = rounds.labels(world.run, 1, world.images, world.column)
+    expected = {tuple(sorted((one, two))) for one, two, _, number, _ in acts
+                if one != two and number <= 1 and "stranger.png" not in (one, two)
+                and by_image.side[one] == by_image.side[two]}
+    assert set(keys(found)) == expected and len(found) == len(expected)
+    for row in found.itertuples():
+        assert row.side == by_image.side[row.image1] == by_image.side[row.image2] and row.round <= 1
+        assert row.same_class == (by_image.tree[row.image1] == by_image.tree[row.image2])
+        assert (row.group1, row.group2) == (by_image.group[row.image1], by_image.group[row.image2])
+        assert row.automatic == (row.source == AUTOMATIC)
+    assert set(found) >= {"similarity", "round", "side", "automatic", "same_class", "group1", "group2"}
+
+
+def test_labels_without_classes_are_all_of_one_class(home):
+    world = World(home, "person", classes=False)
+    table = world.first()
+    assert not table.automatic.any() and len(table) == 26
+    Journal(world.run.journal).append_many(table.assign(similarity=3.0), "anna", "person", 0)
+    assert rounds.labels(world.run, 0, world.images, None).same_class.all()
+
+
+def scored_pairs(good, n=200, n_groups=100, seed=0):
+    """Dev and test pairs of many groups; the head tells grade 3 with certainty (`good`) or is the encoder."""
+    rng = np.random.default_rng(seed)
+    grades = rng.choice(4, n, p=[0.5, 0.2, 0.1, 0.2])
+    cosine = 0.5 + 0.1 * grades / 3 + rng.normal(0, 0.2, n)
+    score = np.where(grades == 3, 0.9, 0.1) + rng.uniform(0, 0.01, n) if good else cosine
+    table = pd.DataFrame({
+        "image1": [f"{i}a" for i in range(n)], "image2": [f"{i}b" for i in range(n)],
+        "similarity": grades.astype(float), "score": score,
+        "cosine": cosine, "p_similar": score.clip(0, 1), "encoder_p_similar": cosine.clip(0, 1),
+        "same_class": (grades > 0) | (rng.random(n) < 0.5), "side": np.where(np.arange(n) % 2, "dev", "test"),
+        "group1": rng.integers(0, n_groups, n), "group2": rng.integers(0, n_groups, n)})
+    return table
+
+
+CALIBRATIONS = {"encoder": CURVES, "head": CURVES}
+
+
+@pytest.fixture(scope="module")
+def perfect():
+    table = scored_pairs(good=True)
+    before = table.copy()
+    found = rounds.evaluate(table, CALIBRATIONS, 0)
+    pd.testing.assert_frame_equal(table, before)
+    return found
+
+
+def test_a_perfect_head_is_promoted(perfect):
+    found = perfect
+    assert found["promoted"] is True
+    for side in ("dev", "test"):
+        assert found[side]["head"]["f1"] == found[side]["head"]["roc_auc"] == 1
+        assert found[side]["head"]["ap"] == pytest.approx(1)
+        assert found[side]["encoder"]["ap"] < 0.7
+        gain = found[side]["ap_gain_over"]["encoder"]
+        assert gain["difference"] == pytest.approx(1 - found[side]["encoder"]["ap"])
+        assert gain["low"] < gain["difference"] < gain["high"]
+        assert found[side]["trivial"]["always-yes"]["recall"] == 1
+
+
+def test_the_encoder_itself_is_not_promoted_nor_is_what_helps_on_test_alone():
+    table = scored_pairs(good=True)
+    dev = table.side == "dev"
+    table.loc[dev, "score"] = table.cosine[dev]
+    found = rounds.evaluate(table, CALIBRATIONS, 0)
+    assert found["promoted"] is False and found["test"]["ap_gain_over"]["encoder"]["low"] > 0
+
+
+def test_a_head_that_only_knows_the_class_is_not_promoted():
+    table = scored_pairs(good=True).assign(similarity=lambda t: np.where(t.same_class, 3.0, 0.0))
+    table["score"] = table.same_class.astype(float)
+    found = rounds.evaluate(table, CALIBRATIONS, 0)
+    assert found["dev"]["ap_gain_over"]["encoder"]["low"] > 0 and found["promoted"] is False
+
+
+@pytest.mark.parametrize("grade", [0.0, 3.0])
+def test_pairs_of_one_kind_say_nothing_and_are_no_number(tmp_path, grade):
+    found = rounds.evaluate(scored_pairs(good=True).assign(similarity=grade), CALIBRATIONS, 0)
+    assert found["promoted"] is False and found["dev"]["head"]["ap"] is None
+    write_json(tmp_path / "metrics.json", found)
+    assert "NaN" not in (tmp_path / "metrics.json").read_text()
+
+
+def test_both_models_are_scored_on_dev_and_test_alone(world):
+    world.answer(0, world.folder(0, world.first()))
+    graded = rounds.labels(world.run, 0, world.images, world.column)
+    before = graded.copy()
+    scored, calibrations = rounds.score_sides(world.embeddings, world.head, graded)
+    pd.testing.assert_frame_equal(graded, before)
+    assert set(scored.side) == {"dev", "test"} and len(scored) == (graded.side != "train").sum()
+    assert set(calibrations) == {"encoder", "head"}
+    assert scored.p_similar.between(0, 1).all() and scored.encoder_p_similar.between(0, 1).all()
+    for row in scored.itertuples():
+        one, two = world.embeddings.of([row.image1, row.image2]).astype(float)
+        assert row.cosine == pytest.approx(one @ two / np.linalg.norm(one) / np.linalg.norm(two), abs=1e-5)
+
+
+def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect):
+    labels = {"labels": {"labels": 30, "asked": 10, "similar": 3}}
+    found = labels | perfect
+    nothing = labels | rounds.evaluate(scored_pairs(True).assign(similarity=0.0), CALIBRATIONS, 0)
+    for number, metrics in ((0, found), (1, nothing)):
+        write_json(world.run.results / f"round_{number:02d}" / "metrics.json", metrics)
+    log = rounds.log_rounds(world.run)
+    path = world.run.results / "results_log.csv"
+    content = path.read_bytes()
+    assert log["round"].tolist() == [0, 1] and log.labels.tolist() == [30, 30]
+    assert log.test_head_ap[0] == pytest.approx(1) and np.isnan(log.test_head_ap[1])
+    assert log.promoted.tolist() == [True, False]
+    assert all(kind.kind in "ifb" for kind in log.dtypes)
+    pd.testing.assert_frame_equal(pd.read_csv(path), log, atol=1e-6, check_dtype=False)
+    rounds.log_rounds(world.run)
+    assert path.read_bytes() == content and b"\r" not in content
+    write_json(world.run.results / "round_00" / "metrics.json", nothing)
+    assert all(kind.kind in "ifb" for kind in rounds.log_rounds(world.run).dtypes)
