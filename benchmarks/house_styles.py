@@ -13,11 +13,13 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.pipeline import make_pipeline
@@ -72,20 +74,29 @@ def cosine(data: Data, train: pd.DataFrame, classes: pd.Series) -> Scorer:
     return lambda pairs: pair_cosines(unit, *_rows(data, pairs))
 
 
-def logistic(data: Data, train: pd.DataFrame, classes: pd.Series) -> Scorer:
-    """Logistic regression on the standardised product a * b of the two centred vectors; positive is grade 3."""
-    vectors = data.embeddings.vectors
+def whitening(data: Data, train: pd.DataFrame, classes: pd.Series) -> Scorer:
+    """Cosine after linear discriminant analysis: whitened by the covariance within classes (shrunk), two dimensions."""
     known = data.embeddings.of(classes.index)
+    model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(known, classes)
+    projected = model.transform(data.embeddings.vectors)
+    unit = projected / np.linalg.norm(projected, axis=1, keepdims=True)
+    return lambda pairs: pair_cosines(unit, *_rows(data, pairs))
+
+
+def logistic(data: Data, train: pd.DataFrame, classes: pd.Series, absolute: bool = False) -> Scorer:
+    """Logistic regression on the standardised a * b (or |a - b|) of the two centred vectors; positive is grade 3."""
+    vectors = data.embeddings.vectors
+    known = data.embeddings.of(np.unique(train[["image1", "image2"]]))
     mean = (known / np.linalg.norm(known, axis=1, keepdims=True)).mean(0)
     unit = Head(vectors.shape[1], HeadSettings(), mean).embed(vectors)  # an untrained head only centres
 
-    def product(pairs):
+    def features(pairs):
         i, j = _rows(data, pairs)
-        return unit[i] * unit[j]
+        return np.abs(unit[i] - unit[j]) if absolute else unit[i] * unit[j]
 
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=1000))
-    model.fit(product(train), train.similarity == 3)
-    return lambda pairs: model.decision_function(product(pairs))
+    model.fit(features(train), train.similarity == 3)
+    return lambda pairs: model.decision_function(features(pairs))
 
 
 def published(data: Data, train: pd.DataFrame, classes: pd.Series, epochs: int = 20) -> Scorer:
@@ -117,14 +128,16 @@ def published_last_round(data: Data, train: pd.DataFrame, classes: pd.Series) ->
 
 def head(data: Data, train: pd.DataFrame, classes: pd.Series) -> Scorer:
     """Our head with the package's settings; no pairs are held back, so the last epoch is kept."""
-    network, _ = train_head(data.embeddings, train, train[:0], HeadSettings(), 0, None, classes.index, classes)
+    network, _ = train_head(data.embeddings, train, train[:0], HeadSettings(), 0, classes=classes)
     unit = network.embed(data.embeddings.vectors)
     return lambda pairs: pair_cosines(unit, *_rows(data, pairs))
 
 
 MODELS = {
     "cosine of the CLIP vectors": cosine,
+    "linear discriminants of the types": whitening,
     "logistic regression on a*b": logistic,
+    "logistic regression on |a-b|": partial(logistic, absolute=True),
     "published recipe, last round": published_last_round,
     "published recipe, all rounds": published,
     "our head": head,

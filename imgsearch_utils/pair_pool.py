@@ -89,7 +89,7 @@ class Pool:
         right = left.clone()
         right[:, -1] = -middle
         buffer, found, n_found = torch.empty(BLOCK[0] * BLOCK[1]), [], 0
-        for a0, a1, b0, b1 in _blocks(self.starts):
+        for a0, a1, b0, b1 in blocks(self.starts):
             block = buffer[: (a1 - a0) * (b1 - b0)].view(a1 - a0, b1 - b0)
             torch.mm(left[a0:a1], right[b0:b1].T, out=block)
             rows = torch.nonzero(block.abs_().amin(1) <= half)[:, 0]
@@ -128,7 +128,8 @@ def random_pairs(starts: np.ndarray, size: int, rng: np.random.Generator) -> tup
     return starts[of] + code - high * (high - 1) // 2, starts[of] + high
 
 
-def _blocks(starts):
+def blocks(starts: np.ndarray):
+    """Yield (a0, a1, b0, b1): blocks of rows that cover every pair i < j of one class once."""
     for start, end in zip(starts[:-1], starts[1:]):
         for top in range(start, end, BLOCK[0]):
             for left in range(top, end, BLOCK[1]):
