@@ -1,0 +1,155 @@
+"""From neighbours to relevance: ranked lists, their grades, means with intervals, examples."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgsearch_utils import relevance
+from imgsearch_utils.embeddings import Embeddings
+from imgsearch_utils.images import Collection
+from imgsearch_utils.siamese import Head
+from imgsearch_utils.study import HeadSettings, parse_study
+from imgsearch_utils.workspace import Run
+
+
+def make(n=12, dim=4, seed=0):
+    rng = np.random.default_rng(seed)
+    kinds = np.arange(n) % 4
+    names = [f"{i:02d}.png" for i in rng.permutation(n)]
+    vectors = (3 * np.eye(4, dim)[kinds] + rng.normal(size=(n, dim))).astype(np.float32)
+    images = pd.DataFrame({"image": names, "tree": [f"t{k // 2}" for k in kinds], "kind": [f"k{k}" for k in kinds],
+                           "group": range(n), "side": np.where(np.arange(n) < n // 4, "train", "test")})
+    return Embeddings(names, vectors, {"encoder": "e"}, [f"{i:064x}" for i in range(n)]), images
+
+
+def study(oracle):
+    return Run("tiny", parse_study({"study": "tiny", "images": {"source": "trees"}, "oracle": oracle}))
+
+
+def collection(images):
+    return Collection(images[["image", "tree", "kind"]], ["tree", "kind"], None, None, pd.DataFrame())
+
+
+def test_every_gallery_image_but_the_query_is_ranked_by_its_cosine():
+    embeddings, images = make()
+    queries, gallery = embeddings.names[:4], embeddings.names[2:]
+    ranked = relevance.rank(embeddings, queries, gallery)
+    assert (ranked["query"] != ranked.image).all() and list(ranked) == ["query", "image", "score"]
+    assert ranked.groupby("query").size().to_dict() == dict(zip(queries, (10, 10, 9, 9)))
+    for row in ranked.itertuples():
+        one, two = embeddings.of([row.query, row.image]).astype(float)
+        assert row.score == pytest.approx(one @ two / np.linalg.norm(one) / np.linalg.norm(two), abs=1e-5)
+
+
+def test_a_twin_of_the_query_is_ranked_though_the_query_is_not():
+    embeddings = Embeddings(["a", "b", "c"], np.array([[1, 0], [1, 0], [0, 1]], np.float32), {})
+    ranked = relevance.rank(embeddings, ["a"], ["a", "b", "c"])
+    assert ranked.image.tolist() == ["b", "c"] and ranked.score.tolist() == [1, 0]
+
+
+def test_examples_break_ties_by_name_and_are_the_same_by_seed():
+    _, images = make(20)
+    tied = Embeddings(images.image.tolist(), np.ones((20, 3), np.float32), {})
+    table = relevance.example_results({"encoder": tied, "head": tied}, images, 3, 5, seed=1)
+    pd.testing.assert_frame_equal(table, relevance.example_results({"encoder": tied, "head": tied}, images, 3, 5, 1))
+    test = sorted(images.image[images.side == "test"])
+    assert list(table) == ["query", "model", "rank", "image", "score"]
+    for (query, _), part in table.groupby(["query", "model"]):
+        assert part["rank"].tolist() == [1, 2, 3, 4, 5] and query in test
+        assert part.image.tolist() == [name for name in test if name != query][:5]
+    assert table.groupby("model")["query"].nunique().to_dict() == {"encoder": 3, "head": 3}
+    few = relevance.example_results({"encoder": tied}, images, 99, 99, seed=1)
+    assert few["query"].nunique() == 15 and few["rank"].max() == 14
+
+
+def test_the_oracle_judges_every_result_by_the_hierarchy():
+    embeddings, images = make()
+    ranked = relevance.rank(embeddings, embeddings.names, embeddings.names)
+    before = ranked.copy()
+    judged = relevance.judged(study("hierarchy"), collection(images), ranked, pd.DataFrame())
+    pd.testing.assert_frame_equal(ranked, before)
+    by_image = images.set_index("image")
+    assert len(judged) == len(ranked)
+    for row in judged.itertuples():
+        same = (by_image.loc[row.query, ["tree", "kind"]] == by_image.loc[row.image, ["tree", "kind"]]).tolist()
+        assert row.grade == {(True, True): 3, (True, False): 2, (False, False): 0}[tuple(same)]
+
+
+def test_people_judge_a_pair_in_both_directions_and_nothing_else():
+    embeddings, images = make()
+    one, two, three = embeddings.names[:3]
+    graded = pd.DataFrame({"image1": [one, two], "image2": [two, three], "similarity": [3.0, 1.0]})
+    ranked = relevance.rank(embeddings, embeddings.names, embeddings.names)
+    judged = relevance.judged(study("person"), collection(images), ranked, graded)
+    assert {tuple(row) for row in judged.to_numpy()} == {(one, two, 3.0), (two, one, 3.0), (two, three, 1.0),
+                                                         (three, two, 1.0)}
+
+
+values = st.lists(st.floats(0, 1) | st.sampled_from([0.0, 1.0, 0.1, 1 / 3]), min_size=1, max_size=30)
+
+
+@given(values=values | st.lists(st.sampled_from([0.1, 0.7]), min_size=2, max_size=3), seed=st.integers(0, 9))
+@settings(deadline=None, max_examples=60)
+def test_an_interval_holds_its_mean_and_lies_among_the_values(values, seed):
+    table = pd.DataFrame({"query": range(len(values) + 1), "n_judged": 3, "n_relevant": 1,
+                          "AP": [*values, np.nan], "P@5": np.nan})
+    found = relevance.summarise(table, seed).set_index("measure")
+    row = found.loc["AP"]
+    assert min(values) - 1e-9 <= row.low <= row["mean"] <= row.high <= max(values) + 1e-9
+    assert row["mean"] == pytest.approx(np.mean(values)) and row.queries == len(values)
+    assert found.loc["P@5", ["mean", "low", "high"]].isna().all() and found.queries["P@5"] == 0
+    pd.testing.assert_frame_equal(relevance.summarise(table, seed), found.reset_index())
+
+
+def test_more_queries_give_a_narrower_interval():
+    rng = np.random.default_rng(0)
+    widths = []
+    for n in (20, 2000):
+        table = pd.DataFrame({"query": range(n), "n_judged": 3, "n_relevant": 1, "AP": rng.random(n)})
+        widths.append(relevance.summarise(table, 0).eval("high - low")[0])
+    assert widths[0] == pytest.approx(2 * 1.96 * 0.289 / 20**0.5, rel=0.3) and widths[1] < widths[0] / 5
+
+
+def test_the_better_model_has_the_better_numbers():
+    good, images = make(40)
+    bad = Embeddings(good.names, np.random.default_rng(5).normal(size=(40, 4)).astype(np.float32), {})
+    found = relevance.compare_models(study("hierarchy"), collection(images), {"encoder": bad, "head": good}, images,
+                                     pd.DataFrame(), [1, 5])
+    assert list(found) == ["model", "measure", "mean", "low", "high", "queries"]
+    means = found.set_index(["model", "measure"])["mean"]
+    for measure in ("P@1", "P@5", "nDCG@5", "AP"):
+        assert means["head", measure] > means["encoder", measure] + 0.1
+    assert means["head", "judged@5"] == 1 and (found.queries == 30).all()
+    with pytest.raises(ValueError, match="no test image has a judged result; label test pairs first"):
+        relevance.compare_models(study("person"), collection(images), {"encoder": good}, images,
+                                 pd.DataFrame(columns=["image1", "image2", "similarity"]), [1])
+
+
+def test_the_classes_of_results_are_those_of_a_plain_loop():
+    embeddings, images = make(40)
+    table = relevance.confusion_of_results(embeddings, images, "kind", 3)
+    test = images[images.side == "test"]
+    kind = dict(zip(test.image, test.kind))
+    unit = {name: v / np.linalg.norm(v) for name, v in zip(test.image, embeddings.of(test.image))}
+    expected = pd.DataFrame(0.0, index=sorted(set(kind.values())), columns=sorted(set(kind.values())))
+    for query in kind:
+        first = sorted((n for n in kind if n != query), key=lambda n: (-float(unit[query] @ unit[n]), n))[:3]
+        for name in first:
+            expected.loc[kind[query], kind[name]] += 1
+    expected = expected.div(expected.sum(1), axis=0)
+    for row, column in np.ndindex(expected.shape):
+        name = expected.index[row], expected.columns[column]
+        assert table.get(name[1], {}).get(name[0], 0) == pytest.approx(expected.loc[name])
+    assert relevance.confusion_of_results(embeddings, images, "kind", 999).sum(axis=1).to_numpy() == pytest.approx(1)
+
+
+def test_a_new_head_ranks_as_the_encoder_and_says_what_made_it():
+    embeddings, _ = make()
+    head = Head(4, HeadSettings(hidden=4, centre=False))
+    found = relevance.head_embeddings(embeddings, head)
+    assert found.names == embeddings.names and found.digests == embeddings.digests
+    assert found.config["encoder"] == "e" and found.config["head"]["hidden"] == 4
+    assert embeddings.config == {"encoder": "e"}
+    np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)
