@@ -122,3 +122,75 @@ def test_automatic_zeros_cross_classes_and_nothing_else(seed, n):
     possible = {(a, b) for a in row for b in row if a < b and fits(a, b)}
     assert set(pairs) <= possible and len(set(pairs)) == len(pairs) == min(n, len(possible))
     assert (zeros.similarity == 0).all()
+
+
+def chosen_by(strategy, budget, seed=1, n=60):
+    """A strategy's pairs without audits and caps, all allowed pairs, and each image's unit vector."""
+    embeddings, labelled, images = make_world(seed, n)
+    chosen = choose_pairs(strategy, embeddings, None, CALIBRATION, labelled, images, "kind", budget, 999, 0, 0.0)
+    unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
+    allowed = sorted(allowed_pairs(images, labelled, "kind"))
+    return list(zip(chosen.image1, chosen.image2)), allowed, dict(zip(embeddings.names, unit)), labelled, images
+
+
+@pytest.mark.parametrize("sample", [30, 100_000])
+def test_entropy_takes_the_most_uncertain_grades(monkeypatch, sample):
+    monkeypatch.setattr(pair_pool, "BLOCK", (7, 5))
+    monkeypatch.setattr(pair_pool, "SAMPLE", sample)
+    pairs, allowed, unit, *_ = chosen_by("entropy", 15)
+    entropy = {}
+    for a, b in allowed:
+        p = CALIBRATION.predict(np.array([unit[a] @ unit[b]]))[0]
+        entropy[a, b] = -sum(x * np.log(x) for x in p if x > 0)
+    assert set(pairs) == set(sorted(entropy, key=entropy.get, reverse=True)[:15])
+
+
+def test_core_set_takes_the_farthest_first():
+    pairs, allowed, unit, labelled, images = chosen_by("core_set", 12)
+    row = images.set_index("image")
+
+    def feature(a, b):
+        return np.concatenate([np.abs(unit[a] - unit[b]), unit[a] * unit[b] * 8**0.5])
+
+    centres = [
+        feature(a, b)
+        for a, b in zip(labelled.image1, labelled.image2)
+        if row.side[a] == row.side[b] == "train"
+    ]
+    assert centres
+    expected = []
+    for _ in range(12):
+        far = {p: min(np.linalg.norm(feature(*p) - c) for c in centres) for p in allowed if p not in expected}
+        expected.append(max(far, key=far.get))
+        centres.append(feature(*expected[-1]))
+    assert pairs == expected
+
+
+def test_stratified_fills_the_rare_strata():
+    pairs, allowed, unit, *_ = chosen_by("stratified", 40, n=120)
+    every = np.array([unit[a] @ unit[b] for a, b in allowed])
+    chosen = np.array([unit[a] @ unit[b] for a, b in pairs])
+    edges = np.linspace(every.min(), every.max() + 1e-6, 11)
+    there, taken = np.histogram(every, edges)[0], np.histogram(chosen, edges)[0]
+    assert taken.sum() == 40 and (taken[there >= 4] >= 4).all() and (taken[there < 4] == there[there < 4]).all()
+
+
+def test_disagreement_prefers_pairs_whose_answer_dropout_changes():
+    pairs, allowed, unit, *_ = chosen_by("disagreement", 20, n=120)
+    rng, spread = np.random.default_rng(0), {}
+    for a, b in allowed:
+        answers = []
+        for _ in range(30):
+            u, v = (unit[name] * (rng.random(8) < 0.7) for name in (a, b))
+            cosine = u @ v / max(np.linalg.norm(u) * np.linalg.norm(v), 1e-9)
+            answers.append(CALIBRATION.predict(np.array([cosine]))[0, 3])
+        spread[a, b] = np.std(answers)
+    assert np.mean([spread[pair] for pair in pairs]) > 1.1 * np.mean(list(spread.values()))
+
+
+def test_typical_pairs_stand_in_denser_places_than_random_ones():
+    pairs, allowed, unit, *_ = chosen_by("typical", 8, n=120)
+    features = {p: np.concatenate([np.abs(unit[p[0]] - unit[p[1]]), unit[p[0]] * unit[p[1]] * 8**0.5]) for p in allowed}
+    table = np.array(list(features.values()))
+    far = {p: np.sort(np.linalg.norm(table - feature, axis=1))[:21].mean() for p, feature in features.items()}
+    assert np.mean([far[p] for p in pairs]) < np.mean(list(far.values()))
