@@ -1,7 +1,9 @@
 """metrics: every number against a recomputation in plain loops, or against scikit-learn."""
 
 import math
+import shutil
 
+import ir_measures
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,6 +58,21 @@ def test_retrieval_metrics_are_their_definitions_ties_and_unjudged_included(quer
     for query in queries:
         for name, value in by_hand(run, grades, query, cut).items():
             assert table.loc[query, name] == pytest.approx(value, nan_ok=True), (query, name)
+
+
+@pytest.mark.skipif(not shutil.which("perl"), reason="ir-measures computes its own exp-log2 by a Perl script")
+def test_ndcg_is_what_ir_measures_calls_exp_log2():
+    rng = np.random.default_rng(0)
+    pairs = pd.DataFrame([(str(q), f"d{i}") for q in range(1, 30) for i in range(12)], columns=["query", "image"])
+    grades = pairs.assign(grade=rng.integers(0, 4, len(pairs)))
+    run = pairs.assign(score=rng.integers(0, 5, len(pairs)) / 4)  # few scores: many ties
+    found = metrics.retrieval_metrics(run, grades, [5]).set_index("query")["nDCG@5"]
+    ordered = run.sort_values(["query", "score", "image"], ascending=[True, False, True])
+    ordered["score"] = -ordered.groupby("query").cumcount().astype(float)  # ties by name, as ours
+    names = {"query": "query_id", "image": "doc_id", "grade": "relevance"}
+    measure = ir_measures.parse_measure("nDCG(dcg='exp-log2')@5")
+    theirs = ir_measures.iter_calc([measure], grades.rename(columns=names), ordered.rename(columns=names))
+    assert {value.query_id: value.value for value in theirs} == pytest.approx(found.to_dict(), abs=1e-5)
 
 
 def test_the_ideal_is_over_all_judged_and_not_over_the_retrieved():
