@@ -5,10 +5,12 @@ import pandas as pd
 from scipy.stats import bootstrap
 
 from imgsearch_utils import oracles
+from imgsearch_utils.calibration import Calibration
 from imgsearch_utils.embeddings import Embeddings
 from imgsearch_utils.images import Collection
 from imgsearch_utils.indexes import normalised
-from imgsearch_utils.metrics import class_confusion, retrieval_metrics
+from imgsearch_utils.metrics import class_confusion, decision_metrics, retrieval_metrics
+from imgsearch_utils.pairs import read_pairs
 from imgsearch_utils.rounds import known_to_oracle
 from imgsearch_utils.siamese import Head
 from imgsearch_utils.workspace import Run
@@ -68,6 +70,43 @@ def compare_models(run: Run, collection: Collection, models: dict[str, Embedding
             raise ValueError("no test image has a judged result; label test pairs first")
         tables.append(summarise(retrieval_metrics(ranked, grades, ks), run.study.seed).assign(model=model))
     return pd.concat(tables, ignore_index=True)[["model", "measure", "mean", "low", "high", "queries"]]
+
+
+def own_protocol(run: Run, models: dict[str, Embeddings], calibrations: dict[str, Calibration],
+                 train: pd.DataFrame) -> pd.DataFrame:
+    """The study's own blind test pairs and judged results, by its headline measures.
+
+    Parameters
+    ----------
+    models, calibrations : by model; the calibrations give the threshold
+    train : the training pairs, to say how many of the blind test's images they share
+
+    Returns
+    -------
+    model, pairs, shared_images, accuracy, f1, nDCG@5, MAP@5 (mean AP of the first five results judged); empty where
+    the study names neither
+    """
+    rows = {model: {"model": model} for model in models}
+    if run.study.blind_test:
+        pairs = read_pairs(run.data / run.study.blind_test).dropna(subset="similarity")
+        named, seen = {*pairs.image1, *pairs.image2}, {*train.image1, *train.image2}
+        for model, embeddings in models.items():
+            one, two = (normalised(embeddings.of(pairs[column])) for column in ("image1", "image2"))
+            said = calibrations[model].predict((one * two).sum(1))[:, 3] >= calibrations[model].threshold
+            found = decision_metrics((pairs.similarity == 3).to_numpy(), said)
+            rows[model] |= {"pairs": len(pairs), "shared_images": len(named & seen), "accuracy": found["accuracy"],
+                            "f1": found["f1"]}
+    if run.study.judged_results:
+        judgements = read_pairs(run.data / run.study.judged_results, "query_image", "retrieved_image")
+        grades = judgements.dropna(subset="similarity").rename(
+            columns={"image1": "query", "image2": "image", "similarity": "grade"})[["query", "image", "grade"]]
+        for model, embeddings in models.items():
+            one, two = (normalised(embeddings.of(grades[column])) for column in ("query", "image"))
+            ranked = grades[["query", "image"]].assign(score=(one * two).sum(1))
+            ranked = ranked.sort_values(["query", "score", "image"], ascending=[True, False, True])
+            per_query = retrieval_metrics(ranked.groupby("query").head(5), grades, [5])
+            rows[model] |= {"nDCG@5": per_query["nDCG@5"].mean(), "MAP@5": per_query["AP"].mean()}
+    return pd.DataFrame([row for row in rows.values() if len(row) > 1])
 
 
 def confusion_of_results(embeddings: Embeddings, images: pd.DataFrame, class_column: str, k: int) -> pd.DataFrame:

@@ -100,6 +100,7 @@ def write_page(run: Run, collection: Collection, folder: Path) -> Path:
                               "table": (tables / f"{name}.csv").is_file()})
     comparison = run.results / "ann_comparison"
     quality, choice = pd.read_csv(comparison / "retrieval.csv"), read_json(comparison / "index.json")
+    own = pd.DataFrame(read_json(comparison / "own_protocol.json"))
     aside = pd.read_csv(run.results / "tagging" / "set_aside.csv", dtype=str)
     metrics = read_json(run.results / last / "metrics.json")
     measures = ["roc_auc", "ap", "same_class_roc_auc", "same_class_ap", "f1", "accuracy", "ece"]
@@ -121,6 +122,7 @@ def write_page(run: Run, collection: Collection, folder: Path) -> Path:
         last_table=_table(final), quality_table=_table(quality), index_table=_table(indexes[columns]),
         tables=[{**table.model_dump(), "html": _table(pd.read_csv(source() / table.file))}
                 for table in run.study.tables],
+        own=_table(own) if len(own) else "",
         aside=_table(aside) if len(aside) else "", n_aside=len(aside),
         settings=yaml.safe_dump(run.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         versions=", ".join(f"{name} {version(name)}" for name in VERSIONS),
