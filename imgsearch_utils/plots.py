@@ -4,6 +4,7 @@ Colours are fixed: the encoder is grey-blue and the head orange, whatever the fi
 colour by its place in the registry.
 """
 
+import functools
 import io
 from collections.abc import Sequence
 
@@ -40,6 +41,21 @@ def _axes(columns: int = 1, width: float = 5.0, height: float = 3.6, rows: int =
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def _of_rows(draw):
+    """Draw a frame that says so where the table has no row."""
+
+    @functools.wraps(draw)
+    def drawn(table: pd.DataFrame, *rest):
+        if len(table):
+            return draw(table, *rest)
+        figure, [[axes]] = _axes()
+        axes.text(0.5, 0.5, "nothing to show", ha="center")
+        axes.axis("off")
+        return figure
+
+    return drawn
+
+
 def _legend_beside(axes) -> None:
     axes.legend(title="", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
 
@@ -64,6 +80,7 @@ def save(figure: Figure, stage: Stage, name: str, table: pd.DataFrame | None = N
     return figure
 
 
+@_of_rows
 def class_counts(images: pd.DataFrame, class_column: str | None) -> Figure:
     """Images of each class on each side; the 15 largest classes."""
     figure, [[axes]] = _axes(width=6.5)
@@ -77,6 +94,7 @@ def class_counts(images: pd.DataFrame, class_column: str | None) -> Figure:
     return figure
 
 
+@_of_rows
 def grade_counts(pairs: pd.DataFrame) -> Figure:
     """Pairs of each grade on each side, people's and automatic ones apart."""
     figure, [[axes]] = _axes(width=6.5)
@@ -121,6 +139,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
+@_of_rows
 def score_distributions(scored: pd.DataFrame) -> Figure:
     """Cosine of the encoder and of the head for the pairs of each grade (columns similarity, cosine, score)."""
     figure, axes = _axes(2, 4.6)
@@ -132,12 +151,14 @@ def score_distributions(scored: pd.DataFrame) -> Figure:
     return figure
 
 
+@_of_rows
 def confusion(scored: pd.DataFrame, threshold: float) -> Figure:
     """Confusion matrix of "similar" at the calibrated threshold, and the reliability of P(similar)."""
     figure, [[matrix, reliability]] = _axes(2, 4.2)
     similar = scored.similarity == 3
-    ConfusionMatrixDisplay.from_predictions(similar, scored.p_similar >= threshold, ax=matrix, cmap="Blues",
-                                            colorbar=False, display_labels=["not similar", "similar"])
+    ConfusionMatrixDisplay.from_predictions(similar, scored.p_similar >= threshold, labels=[False, True],
+                                            ax=matrix, cmap="Blues", colorbar=False,
+                                            display_labels=["not similar", "similar"])
     matrix.grid(False)
     matrix.set(title=f"At P(similar) ≥ {threshold:.2f}", xlabel="predicted", ylabel="graded")
     observed, predicted = calibration_curve(similar, scored.p_similar.clip(0, 1), n_bins=10)
@@ -148,6 +169,7 @@ def confusion(scored: pd.DataFrame, threshold: float) -> Figure:
     return figure
 
 
+@_of_rows
 def precision_recall(scored: pd.DataFrame) -> Figure:
     """Precision against recall of grade 3, encoder and head, with the share of grade 3 as the baseline."""
     figure, [[axes]] = _axes()

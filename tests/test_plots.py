@@ -1,0 +1,144 @@
+"""Figures from tables, tiny and degenerate ones too; nothing that is given is changed."""
+
+import inspect
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from PIL import Image
+
+from imgsearch_utils import plots
+from imgsearch_utils.indexes import INDEXES
+from imgsearch_utils.workspace import Stage
+
+SIDES = ["train", "dev", "test"]
+
+
+def images(n=12, classes=3):
+    return pd.DataFrame({"image": [f"{i}.png" for i in range(n)], "tree": [f"t{i % max(classes, 1)}" for i in range(n)],
+                         "group": range(n), "side": [SIDES[i % 3] for i in range(n)]})
+
+
+def scored(grades=(0, 0, 1, 2, 3, 3, 0, 1), seed=0):
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame({"similarity": np.array(grades, float), "cosine": rng.random(len(grades)),
+                         "score": rng.random(len(grades)), "p_similar": rng.random(len(grades)),
+                         "automatic": [grade == 0 for grade in grades],
+                         "side": [SIDES[i % 3] for i in range(len(grades))]})
+
+
+def log(n=4, value=0.5):
+    names = [f"{side}_{model}_{name}" for side in ("dev", "test") for model in ("encoder", "head")
+             for name in ("ap", "same_class_roc_auc", "f1")]
+    gains = [f"{side}_ap_gain{part}" for side in ("dev", "test") for part in ("", "_low", "_high")]
+    return pd.DataFrame({"round": range(n), "labels": [120 * (i + 1) for i in range(n)],
+                         **{name: [value] * n for name in [*names, *gains]}})
+
+
+def ann(names=("exact", "faiss_hnsw"), models=("encoder", "head"), settings=2):
+    return pd.DataFrame([{"model": model, "index": name, "recall@1": 0.9, "recall@10": 0.5 + 0.1 * n,
+                          "single_qps": 100.0 * n, "build_seconds": 0.1, "megabytes": 2.0}
+                         for model in models for name in names for n in range(1, settings + 1)])
+
+
+def history(n=3, dev=0.5):
+    return pd.DataFrame({"epoch": range(1, n + 1), "train_loss": np.linspace(1, 0.5, n), "dev_loss": [dev] * n,
+                         "dev_ap": [dev] * n, "dev_roc_auc": [dev] * n})
+
+
+def retrieval(models=("encoder", "head"), mean=0.5):
+    return pd.DataFrame([{"model": model, "measure": measure, "mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+                         for model in models for measure in ("P@5", "AP")])
+
+
+ONE = Image.new("RGB", (20, 10), "red")
+CASES = {
+    "class_counts": [(images(), "tree"), (images(), None), (images(1, 1), "tree"), (images(60, 40), "tree"),
+                     (images()[:0], "tree"), (images()[:0], None), (images().query("side == 'test'"), "tree")],
+    "grade_counts": [(scored(),), (scored([0, 0]),), (scored([3]),), (scored()[:0],),
+                     (scored().assign(side="test"),)],
+    "picture_grid": [([ONE] * 7, list("abcdefg")), ([ONE], ["line\nend, $5, ü"]), ([], []), ([ONE] * 3, "abc", 3, 3.2)],
+    "training_curves": [(history(),), (history(1),), (history(dev=np.nan),)],
+    "score_distributions": [(scored(),), (scored([3]),), (scored([0, 0, 1]),), (scored()[:0],), (scored([2] * 9),),
+                            (scored().assign(score=0.5, cosine=1.0),)],
+    "confusion": [(scored(), 0.5), (scored([0, 1, 2]), 0.5), (scored([3, 3]), 0.5), (scored(), 2.0), (scored(), 0.0),
+                  (scored([0, 0]), 1.0), (scored([3]), 0.0), (scored()[:0], 0.5)],
+    "precision_recall": [(scored(),), (scored([0, 1, 2]),), (scored([3, 3]),), (scored([0]),), (scored()[:0],)],
+    "rounds": [(log(),), (log(1), "dev"), (log(2, np.nan),)],
+    "recall_curves": [(ann(), [1, 10]), (ann(["exact"], ["head"], 1), [10]), (ann(list(INDEXES)), [1, 10])],
+    "pareto": [(ann(), "recall@10"), (ann(["exact"], ["head"], 1), "recall@1"), (ann(list(INDEXES)), "recall@1")],
+    "index_costs": [(ann(),), (ann(["exact"], ["head"], 1),), (ann(["exact"], ["encoder"], 1),)],
+    "retrieval": [(retrieval(),), (retrieval(["encoder"]),), (retrieval(mean=np.nan),)],
+    "class_confusion": [(pd.DataFrame(np.eye(n), [f"t{i}" for i in range(n)], [f"t{i}" for i in range(n)]), "title")
+                        for n in (1, 3, 30)],
+}
+
+
+def same(one, other):
+    if isinstance(one, pd.DataFrame):
+        pd.testing.assert_frame_equal(one, other)
+    else:
+        assert one == other
+
+
+def test_every_figure_of_the_room_is_tested():
+    public = {name for name, thing in vars(plots).items() if inspect.isfunction(thing)
+              and thing.__module__ == plots.__name__ and not name.startswith("_")}
+    assert public - {"save", "index_colours"} == set(CASES)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+@pytest.mark.parametrize("name, number", [(name, n) for name, cases in CASES.items() for n in range(len(cases))])
+def test_a_figure_is_drawn_and_its_data_stay_as_they_were(name, number):
+    given = CASES[name][number]
+    before = [thing.copy() if isinstance(thing, pd.DataFrame | list) else thing for thing in given]
+    figure = getattr(plots, name)(*given)
+    assert isinstance(figure, Figure) and figure.axes
+    figure.savefig("/dev/null", format="png", dpi=20)
+    for one, other in zip(given, before):
+        same(one, other)
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def test_the_confusion_matrix_counts_what_was_said_and_graded():
+    table = scored([3, 3, 0, 1, 2]).assign(p_similar=[0.9, 0.1, 0.9, 0.9, 0.1])
+    figure = plots.confusion(table, 0.5)
+    assert texts(figure)[:4] == ["1", "2", "1", "1"]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["not similar", "similar"]
+
+
+def test_axes_carry_names_and_models_their_colours():
+    bars = plots.retrieval(retrieval()).axes[0].patches
+    assert {to_hex(bar.get_facecolor()) for bar in bars} == set(plots.MODELS.values())
+    for name in ("rounds", "recall_curves", "pareto", "precision_recall", "training_curves"):
+        for axes in getattr(plots, name)(*CASES[name][0]).axes:
+            assert axes.get_xlabel() and (axes.get_ylabel() or axes.get_title())
+
+
+def test_an_index_keeps_its_colour_whatever_else_is_drawn():
+    alone, together = plots.index_colours(["faiss_hnsw"]), plots.index_colours(list(INDEXES))
+    assert alone["faiss_hnsw"] == together["faiss_hnsw"] and len(set(together.values())) == min(len(INDEXES), 20)
+
+
+def test_figures_are_saved_with_an_unfinished_stage_only(tmp_path):
+    stage = Stage({"model": tmp_path / "model", "results": tmp_path / "results"}, "results").start()
+    table = pd.DataFrame({"image": ["ü\n,.png"], "score": [0.5]})
+    figure = plots.training_curves(history())
+    assert plots.save(figure, stage, "curves", table) is figure
+    plots.save(figure, stage, "alone")
+    folder = stage["results"] / "figures"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"curves.png", "curves.svg", "curves.csv", "alone.png", "alone.svg"}
+    assert Image.open(folder / "curves.png").width > 300
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "curves.csv"), table)
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    plots.save(plots.training_curves(history()), stage, "curves", table)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first  # the same data, the same bytes
+    stage.publish()
+    assert plots.save(figure, stage, "late", table) is figure
+    assert {path.name: path.read_bytes() for path in (tmp_path / "results" / "figures").iterdir()} == first
