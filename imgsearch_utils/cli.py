@@ -86,8 +86,8 @@ def tag(
     """Grade pairs on a page of its own, on this machine; stop it with Ctrl-C."""
     from imgsearch_utils import pipeline
 
-    opened = workspace.open_run(study, name)
-    given = {"STUDY": str(workspace.find_study(study)), "RUN": opened.name, "QUEUE": queue, "ROUND": number}
+    run = workspace.find_run(study, name).name
+    given = {"STUDY": str(workspace.find_study(study)), "RUN": run, "QUEUE": queue, "ROUND": number}
     pipeline.serve("10_tagging_page", given, port, browser)
 
 
@@ -103,7 +103,7 @@ def import_(files: list[Path], study: StudyOption, run: RunOption = "", as_json:
     """Add graded pairs from CSV files (image1,image2,similarity) to a study, naming what is odd about them."""
     from imgsearch_utils.label_store import import_labels
 
-    opened = workspace.open_run(study, run)
+    opened = workspace.find_run(study, run)
     counts, problems = import_labels(opened, files)
     if as_json:
         print(json.dumps(counts))
@@ -118,7 +118,7 @@ def export(file: Path, study: StudyOption, run: RunOption = "") -> None:
     """Write a study's current grades to a CSV that can be imported again."""
     from imgsearch_utils.label_store import export_labels
 
-    print(f"{export_labels(workspace.open_run(study, run), file):,} pairs: {file}")
+    print(f"{export_labels(workspace.find_run(study, run), file):,} pairs: {file}")
 
 
 @labels.command()
@@ -126,7 +126,7 @@ def summary(study: StudyOption, run: RunOption = "", as_json: JsonOption = False
     """Count a study's current grades, and how far the annotators agree."""
     from imgsearch_utils.label_store import summarise_labels
 
-    found = summarise_labels(workspace.open_run(study, run))
+    found = summarise_labels(workspace.find_run(study, run))
     print(json.dumps(found) if as_json else yaml.safe_dump(found, sort_keys=False).strip())
 
 

@@ -120,10 +120,4 @@ def refresh_notebooks(names: list[str]) -> None:
                              "language_info": {"name": "python"}}
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{number:02d}"
-            if cell.cell_type == "code":
-                cell.execution_count = None
-                for output in cell.outputs:
-                    output.pop("execution_count", None)
-                    if output.output_type == "execute_result":
-                        output["execution_count"] = None
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
@@ -14,7 +15,7 @@ from imgsearch_utils.embeddings import Embeddings
 from imgsearch_utils.images import Collection
 from imgsearch_utils.journal import AUTOMATIC, Journal
 from imgsearch_utils.metrics import bootstrap_difference, pair_metrics, trivial_baselines
-from imgsearch_utils.pairs import canonical, merge, read_pair_files, read_pairs, usable
+from imgsearch_utils.pairs import canonical, key, merge, read_pair_files, read_pairs, usable
 from imgsearch_utils.siamese import Head
 from imgsearch_utils.workspace import Run, read_json, write_atomic
 
@@ -99,8 +100,11 @@ def asked(folder: Path) -> pd.DataFrame:
 
 
 def waiting(run: Run, folder: Path) -> pd.DataFrame:
-    """Those of a round's pairs that nobody has graded yet."""
-    return _unanswered(run, asked(folder))
+    """Those of a round's pairs that nobody has answered yet; "skip" and "unsure" are answers too, without a grade."""
+    answered = {(act.image1, act.image2) for act in Journal(run.journal).standing()}
+    left = _unanswered(run, asked(folder))
+    open_ = [key(one, two) not in answered for one, two in zip(left.image1, left.image2)]
+    return left[np.array(open_, bool)]
 
 
 def _unanswered(run: Run, pairs: pd.DataFrame) -> pd.DataFrame:

@@ -223,6 +223,13 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
     return opened
 
 
+def find_run(study: str, run: str = "") -> Run:
+    """A run as it stands, whatever settings it was made with; begun with the study's own where there is none."""
+    checked = read_study(find_study(study))
+    file = Run(run or checked.study, checked).labels / "settings.json"
+    return Run(file.parent.name, parse_study(read_json(file), str(file))) if file.is_file() else open_run(study, run)
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write JSON with sorted keys, in one step."""
     write_atomic(path, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n")

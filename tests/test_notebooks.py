@@ -66,8 +66,9 @@ def test_carries_outputs_without_errors_paths_or_times(notebook):
     assert any(cell.outputs for cell in code)
     figures = [cell for cell in code if "plots." in cell.source.splitlines()[-1]]
     assert all("image/png" in output.data for cell in figures for output in cell.outputs[-1:])
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run it from top to bottom"
     for cell in code:
-        assert cell.execution_count is None and "execution" not in cell.metadata
+        assert "execution" not in cell.metadata
         for output in cell.outputs:
             assert output.output_type != "error" and output.get("name") != "stderr"
             text = "".join(output.get("text", "")) + "".join(output.get("data", {}).get("text/plain", ""))

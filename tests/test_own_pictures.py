@@ -1,0 +1,96 @@
+"""Anyone's folder through the whole pipeline: duplicates, broken files and odd formats without hand work."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from imgsearch_utils.synthetic_houses import draw_house, sample_houses
+
+SMALL = [argument for setting in ("rounds=1", "asked_per_round=20", "zeros_per_round=20", "dev_asked=12",
+                                  "test_asked=12", "max_per_image=20", "head.epochs=2",
+                                  "indexes=[{name: exact}]") for argument in ("--set", setting)]
+
+
+def imgsearch(home: Path, *arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
+                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=280)
+
+
+def messy_folder(folder: Path) -> list[str]:
+    """Class folders with twins, two odd formats, odd names; return the names of the three broken files."""
+    houses = sample_houses(16, seed=5)
+    for house in houses.to_dict("records"):
+        place = folder / house["house_type"]
+        place.mkdir(parents=True, exist_ok=True)
+        draw_house(house).save(place / house["file_label"], quality=92)
+    farm, modern, rustic = (folder / name for name in ("farmhouse", "modern", "rustic"))
+    (farm / "an exact \"twin\", é.jpg").write_bytes((farm / "farmhouse_0001.jpg").read_bytes())
+    with Image.open(modern / "modern_0001.jpg") as picture:
+        picture.resize((200, 200)).save(modern / "modern_0001 smaller.webp", quality=70)
+        picture.convert("CMYK").save(modern / "print.jpg", quality=92)
+        grey = np.asarray(picture.convert("L"), np.uint16) * 257
+    Image.fromarray(grey).save(rustic / "deep.png")
+    (farm / "empty.jpg").write_bytes(b"")
+    (modern / "torn.jpg").write_bytes((modern / "modern_0002.jpg").read_bytes()[:2000])
+    (rustic / "text.png").write_text("not a picture")
+    return ["farmhouse/empty.jpg", "modern/torn.jpg", "rustic/text.png"]
+
+
+def test_messy_class_folders_run_to_a_report_that_names_what_was_set_aside(tmp_path):
+    broken = messy_folder(tmp_path / "pictures")
+    assert imgsearch(tmp_path, "new", "mine", tmp_path / "pictures").returncode == 0
+    process = imgsearch(tmp_path, "run", "mine", *SMALL)
+    assert process.returncode == 0, process.stderr
+    results = tmp_path / "active_learning_results/mine/tagging"
+    assert sorted(pd.read_csv(results / "set_aside.csv").image) == broken
+    twins = pd.read_csv(results / "duplicates.csv")
+    together = {frozenset(pair) for pair in zip(twins.image1, twins.image2)}
+    assert frozenset(["farmhouse/farmhouse_0001.jpg", "farmhouse/an exact \"twin\", é.jpg"]) in together
+    images = pd.read_csv(tmp_path / "active_learning_labels/mine/images.csv").set_index("image")
+    for pair in together:
+        assert images.side[list(pair)].nunique() == 1, "twins stand on one side"
+    page = (tmp_path / "report_results/mine/index.html").read_text()
+    assert "3 pictures were set aside" in page and all(name in page for name in broken)
+    assert "&#34;twin&#34;" not in page or "<script" not in page
+
+
+@pytest.mark.parametrize(("make", "said"), [
+    (lambda folder: None, "at least two"),
+    (lambda folder: [(folder / f"{n}.jpg").write_text("no picture") for n in range(3)], "none of 3 pictures"),
+    (lambda folder: [Image.new("RGB", (40, 40), colour).save(folder / f"{colour}.png") for colour in ("red", "blue")],
+     "at least 2 images on each of train, dev and test"),
+    (lambda folder: (folder / "labels.csv").write_text("file_label,kind\n../../secret.jpg,a\n/etc/passwd,b\n"),
+     "leads out of the data folder"),
+], ids=["empty", "all broken", "two images", "leaves the folder"])
+def test_hopeless_folders_end_with_one_clear_line(tmp_path, make, said):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    make(folder)
+    (tmp_path / "mine.yaml").write_text(f"study: mine\nimages: {{source: {folder}}}\noracle: hierarchy\n")
+    process = imgsearch(tmp_path, "run", "mine.yaml")
+    assert process.returncode == 1 and "Traceback" not in process.stderr
+    assert said in process.stderr.strip().splitlines()[-1]
+
+
+def test_without_classes_the_pairs_wait_for_a_person_and_grades_given_before_count(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for house in sample_houses(6, seed=1).to_dict("records"):
+        draw_house(house, 128).save(folder / house["file_label"])
+    assert imgsearch(tmp_path, "new", "mine", folder).returncode == 0
+    process = imgsearch(tmp_path, "run", "mine", *SMALL)
+    assert process.returncode == 1
+    assert "wait for a person's grade" in process.stderr and "make tag STUDY=mine" in process.stderr
+    pairs = pd.read_csv(tmp_path / "active_learning_labels/mine/round_00.partial/pairs.csv")
+    assert not pairs.automatic.any()
+    pairs.assign(similarity=np.arange(len(pairs)) % 4).to_csv(tmp_path / "grades.csv", index=False)
+    process = imgsearch(tmp_path, "labels", "import", "grades.csv", "--study", "mine")
+    assert process.returncode == 0, process.stderr
+    process = imgsearch(tmp_path, "run", "mine", *SMALL)
+    assert process.returncode == 0, process.stderr
