@@ -42,7 +42,7 @@ class HeadSettings(_Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     weights: tuple[Positive, Positive, Positive, Positive] = (0.25, 1.0, 1.0, 2.0)  # of a pair in the loss, by grade
     targets: tuple[float, float, float, float] = (0.0, 0.1, 0.5, 1.0)  # graded_mse's cosine, by grade
-    class_share: Annotated[float, Field(ge=0, lt=1)] = 0.6  # of the cosine: whether two images are of one class
+    class_share: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of the cosine: whether two images are of one class
     members: Count = 1  # heads trained side by side; the cosine is the mean of theirs
     centre: bool = True  # normalise, subtract the training images' mean, normalise again
     margin: Annotated[float, Field(gt=0)] = 0.5  # of the contrastive and triplet losses
