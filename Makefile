@@ -16,8 +16,8 @@ test: $(READY)  ## lint, all tests, and the notebooks against their committed ou
 lab: $(READY)  ## JupyterLab on this machine only
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks
 
-tag: $(READY)  ## grade a study's pairs on a page of its own: STUDY=<name>, ROUND=<number>
-	$(BIN)/imgsearch tag "$(STUDY)" $(if $(ROUND),--round "$(ROUND)")
+tag: $(READY)  ## grade a study's pairs on a page of its own: STUDY=<name>, ROUND=<number>, QUEUE=<name>
+	$(BIN)/imgsearch tag "$(STUDY)" $(if $(ROUND),--round "$(ROUND)") $(if $(QUEUE),--queue "$(QUEUE)")
 
 new: $(READY)  ## a study of your own pictures: STUDY=<name> IMAGES=<folder>
 	$(BIN)/imgsearch new "$(STUDY)" "$(IMAGES)"

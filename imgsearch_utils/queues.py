@@ -3,14 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils import rounds
+from imgsearch_utils import relevance, rounds
 from imgsearch_utils.agreement import agreement
 from imgsearch_utils.journal import Journal
 from imgsearch_utils.pairs import GRADES, canonical
 from imgsearch_utils.study import nearest
 from imgsearch_utils.workspace import Run
 
-QUEUES = ("round", "disagreements", "suspected_errors")
+QUEUES = ("round", "disagreements", "suspected_errors", "pooled")
 
 
 def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
@@ -19,7 +19,8 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
     Parameters
     ----------
     name : "round" (the round's pairs), "disagreements" (of annotators, for an adjudicator), or "suspected_errors"
-        (grades that the round's model finds least likely)
+        (grades that the round's model finds least likely), or "pooled" (the first ten results of every model and index
+        that nobody judged)
     number : the round
 
     Raises
@@ -31,6 +32,8 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
         raise ValueError(f"no queue is called {name!r}. {nearest(name, QUEUES)}")
     if name == "disagreements":
         return agreement(Journal(run.journal)).queue
+    if name == "pooled":
+        return pooled(relevance.pooled_rankings(run, rounds.read_images(run), 10), Journal(run.journal).labels(), 10)
     if name == "round":
         folder = run.tagging_stage()["pairs"] if number == 0 else run.round_pairs(number)
         if not (folder / "pairs.csv").is_file():

@@ -8,7 +8,7 @@ from imgsearch_utils import oracles
 from imgsearch_utils.calibration import Calibration
 from imgsearch_utils.embeddings import Embeddings
 from imgsearch_utils.images import Collection
-from imgsearch_utils.indexes import normalised
+from imgsearch_utils.indexes import find, normalised
 from imgsearch_utils.metrics import class_confusion, decision_metrics, retrieval_metrics
 from imgsearch_utils.pairs import read_pairs
 from imgsearch_utils.rounds import known_to_oracle
@@ -107,6 +107,32 @@ def own_protocol(run: Run, models: dict[str, Embeddings], calibrations: dict[str
             per_query = retrieval_metrics(ranked.groupby("query").head(5), grades, [5])
             rows[model] |= {"nDCG@5": per_query["nDCG@5"].mean(), "MAP@5": per_query["AP"].mean()}
     return pd.DataFrame([row for row in rows.values() if len(row) > 1])
+
+
+def pooled_rankings(run: Run, images: pd.DataFrame, k: int) -> pd.DataFrame:
+    """The first `k` test images for each test image, by the vectors of every model in every index of the study.
+
+    Returns
+    -------
+    query_image, retrieved_image, system ("head, faiss_lsh"), rank (1 is best)
+
+    Raises
+    ------
+    ValueError
+        where the run has no vectors yet.
+    """
+    test, tables = images.image[images.side == "test"].to_numpy(), []
+    for model in ("encoder", "head"):
+        if not (run.vectors / model).is_dir():
+            raise ValueError(f"run {run.name} has no vectors of the {model} yet; run it to its end first")
+        unit = normalised(Embeddings.load(run.vectors / model).of(test))
+        for settings in run.study.indexes:
+            found = find(settings.name)().build(unit, **settings.build).query(unit, min(k + 1, len(test)))
+            query, place = np.nonzero((found >= 0) & (found != np.arange(len(test))[:, None]))
+            table = pd.DataFrame({"query_image": test[query], "retrieved_image": test[found[query, place]]})
+            rank_ = table.groupby("query_image").cumcount() + 1
+            tables.append(table.assign(system=f"{model}, {settings.name}", rank=rank_)[rank_ <= k])
+    return pd.concat(tables, ignore_index=True)
 
 
 def confusion_of_results(embeddings: Embeddings, images: pd.DataFrame, class_column: str, k: int) -> pd.DataFrame:

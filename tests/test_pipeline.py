@@ -161,3 +161,17 @@ def test_published_run_belongs_to_the_committed_settings():
     run = workspace.open_run("synthetic_houses", "published_synthetic_houses")
     page = workspace.source() / "report_results" / run.name / "index.html"
     assert page.is_file() and json.loads((run.results / "round_03" / "metrics.json").read_text())
+
+
+def test_pooled_queue_asks_for_results_that_nobody_judged(finished, monkeypatch):
+    from imgsearch_utils import queues, rounds, workspace
+    from imgsearch_utils.journal import Journal
+
+    monkeypatch.setenv("IMGSEARCH_HOME", str(finished))
+    run = workspace.find_run(str(finished / "tiny.yaml"))
+    queue = queues.open_queue(run, "pooled", 0)
+    test = rounds.read_images(run).query("side == 'test'").image
+    assert len(queue) and queue.image1.isin(test).all() and queue.image2.isin(test).all()
+    assert queue.systems.between(1, 6).all() and queue["rank"].between(1, 10).all()
+    judged = set(zip(*Journal(run.journal).labels()[["image1", "image2"]].to_numpy().T))
+    assert not judged & set(zip(queue.image1, queue.image2))
