@@ -21,7 +21,7 @@ from imgsearch_utils import ann, indexes
 from imgsearch_utils.metrics import recall_at_k
 
 K = 10
-POINTS = {"faiss_hnsw": {"ef": 64}, "hnswlib": {"ef": 64}, "annoy": {"search_k": 2000}}
+POINTS = {"faiss_hnsw": {"ef": 128}, "hnswlib": {"ef": 128}, "annoy": {"search_k": 4000}}
 
 
 def clustered(n: int, dim: int, n_queries: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +81,11 @@ def measure(name: str, vectors: np.ndarray, queries: np.ndarray, pairs: int) -> 
         indexes.find(name)().build(vectors).save(path)
         for turn in range(pairs):
             if turn % 5 == 0:
-                index, ask = indexes.load(path), BARE[name](path, dim, n)
+                index = ask = None  # both copies are given up, and the other side loads first
+                if turn % 2:
+                    ask = BARE[name](path, dim, n)
+                index = indexes.load(path)
+                ask = ask or BARE[name](path, dim, n)
                 index.query(queries, K, **point)
                 bare_speed(ask, queries)
             some, speeds = queries[turn * 50 % len(queries) :][:50], {}

@@ -29,7 +29,7 @@ class Hnswlib(Index):
     def _search(self, queries, k, ef=64, allowed=None):
         self._graph.set_ef(max(ef, k))
         if allowed is None and not self.some_deleted:
-            return self._graph.knn_query(queries, k)[0].astype(np.int64)
+            return self._graph.knn_query(queries, k)[0].view(np.int64)
         kept = ~self.deleted if allowed is None else allowed
         found = np.full((len(queries), k), -1, np.int64)
         k = min(k, int(kept.sum()))
