@@ -27,7 +27,7 @@ publish: $(READY)  ## the run that is kept in git, and the notebooks' committed 
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,ann,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cpu,dev]"
 	touch $@
 
 clean:  ## the environment and working runs; data sets and published runs stay

@@ -220,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
     pd.concat([run["our head"] for run in runs])[columns].to_csv(chosen.predictions, index=False)
     found = table({name: np.array([measure(run[name]) for run in runs]) for name in MODELS})
     if chosen.table:
-        shown(found).to_csv(chosen.table)
+        shown(found).to_csv(chosen.table, index_label="model")
     if chosen.json:
         records = found.astype(object).where(found.notna(), None).to_dict("records")
         print(json.dumps({"splits": len(splits), "results": records}))

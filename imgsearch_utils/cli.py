@@ -91,6 +91,26 @@ def tag(
     pipeline.serve("10_tagging_page", given, port, browser)
 
 
+@app.command()
+def score(
+    pairs: Annotated[Path, typer.Argument(help="A CSV with image1 and image2.")],
+    study: Annotated[str, typer.Option(help="A name in configs/, or a YAML file's path.")] = "synthetic_houses",
+    name: Annotated[str, typer.Option("--run", help="The run's name; the study's own when not given.")] = "",
+    out: Annotated[Path | None, typer.Option(help="The CSV to write; standard output when not given.")] = None,
+) -> None:
+    """Score any pairs by a run's latest head: score, P(similar), P(each grade), the encoder's cosine."""
+    from imgsearch_utils.rounds import score_file
+
+    scored, unknown, about = score_file(workspace.find_run(study, name), pairs)
+    scored.to_csv(out or sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
+    role = "promoted" if about["promoted"] else "not promoted: search keeps the encoder"
+    print(f"{len(scored):,} pairs scored by the head of round {about['round']} ({role}); similar is p_similar >= "
+          f"{about['threshold']:.3f}", file=sys.stderr)
+    if unknown:
+        named = ", ".join(map(repr, unknown[:10]))
+        print(f"{len(unknown)} image(s) are unknown to the run, their pairs have no score: {named}", file=sys.stderr)
+
+
 labels = typer.Typer(no_args_is_help=True, help="Import, export and count a study's graded pairs.")
 app.add_typer(labels, name="labels")
 StudyOption = Annotated[str, typer.Option("--study", help="A name in configs/, or a YAML file's path.")]

@@ -48,7 +48,9 @@ def _bare(path: str) -> str:
     return path[1:-1] if path.startswith("(") and path.endswith(")") else path
 
 
-def read_pairs(path: str | Path, first: str = "image1", second: str = "image2") -> pd.DataFrame:
+def read_pairs(
+    path: str | Path, first: str = "image1", second: str = "image2", need_grades: bool = True
+) -> pd.DataFrame:
     """Read a CSV of graded pairs; commas, semicolons or tabs, any line ends, with or without a BOM.
 
     Paths in `image1_path` and `image2_path` lose their parentheses, and name the image where `image1`,
@@ -57,6 +59,7 @@ def read_pairs(path: str | Path, first: str = "image1", second: str = "image2") 
     Parameters
     ----------
     first, second : the columns that name the images, e.g. ``query_image`` and ``retrieved_image``
+    need_grades : without it, a file may lack the column similarity; its pairs are then not graded
 
     Returns
     -------
@@ -67,7 +70,7 @@ def read_pairs(path: str | Path, first: str = "image1", second: str = "image2") 
     ValueError
         one line with file, row (the header is row 1), what was expected and what was got.
     """
-    return _read(Path(path), first, second).reset_index(drop=True)
+    return _read(Path(path), first, second, need_grades).reset_index(drop=True)
 
 
 def read_pair_files(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -76,7 +79,7 @@ def read_pair_files(paths: Iterable[str | Path]) -> pd.DataFrame:
     return pd.concat([table.assign(row=table.index) for table in tables], ignore_index=True)
 
 
-def _read(path: Path, first: str = "image1", second: str = "image2") -> pd.DataFrame:
+def _read(path: Path, first: str = "image1", second: str = "image2", need_grades: bool = True) -> pd.DataFrame:
     header, *rows = _records(path) or [[]]
     header = [name.strip() for name in header]
     rows = {number: row for number, row in enumerate(rows, start=2) if any(row)}
@@ -94,6 +97,8 @@ def _read(path: Path, first: str = "image1", second: str = "image2") -> pd.DataF
             table = table.rename(columns={source: name})
         elif where in table:
             table[name] = table[where].map(lambda value: value.replace("\\", "/").rsplit("/", 1)[-1])
+    if not need_grades and "similarity" not in table:
+        table["similarity"] = ""
     for name in COLUMNS:
         if name not in table:
             raise ValueError(f"{path}: expected a column {name}, got {', '.join(header)}. {nearest(name, header)}")

@@ -16,7 +16,7 @@ from imgsearch_utils.images import Collection
 from imgsearch_utils.journal import AUTOMATIC, Journal
 from imgsearch_utils.metrics import bootstrap_difference, pair_metrics, trivial_baselines
 from imgsearch_utils.pairs import canonical, key, merge, read_pair_files, read_pairs, usable
-from imgsearch_utils.siamese import Head
+from imgsearch_utils.siamese import Head, load_head
 from imgsearch_utils.workspace import Run, read_json, write_atomic
 
 LOGGED = ("roc_auc", "ap", "same_class_roc_auc", "same_class_ap", "f1", "accuracy", "ece")
@@ -215,6 +215,35 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nan(entry) for name, entry in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def latest_round(run: Run) -> int:
+    """The last finished round's number; ValueError where none is finished."""
+    finished = [number for number in range(run.study.rounds) if (run.results / f"round_{number:02d}").is_dir()]
+    if not finished:
+        raise ValueError(f"run {run.name} has no finished round yet; run the study first")
+    return finished[-1]
+
+
+def score_file(run: Run, file: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
+    """Score any CSV of pairs by the run's latest head.
+
+    Returns
+    -------
+    the scored pairs (see ``calibration.score_pairs``), empty cells where an image is unknown; the unknown images; and
+    `round`, `promoted`, `threshold` of the head
+    """
+    number = latest_round(run)
+    folder = run.models / f"round_{number:02d}"
+    head, embeddings = load_head(folder), Embeddings.load(run.vectors / "encoder")
+    calibration = Calibration.from_dict(read_json(folder / "calibration.json")["head"])
+    pairs = read_pairs(file, need_grades=False)
+    known = pairs.image1.isin(embeddings.names) & pairs.image2.isin(embeddings.names)
+    scored = score_pairs(embeddings, head, calibration, pairs[known]).reindex(pairs.index)
+    scored[list(pairs)] = pairs
+    unknown = sorted({*pairs.image1, *pairs.image2} - set(embeddings.names))
+    metrics = read_json(run.results / f"round_{number:02d}" / "metrics.json")
+    return scored, unknown, {"round": number, "promoted": metrics["promoted"], "threshold": calibration.threshold}
 
 
 def log_rounds(run: Run) -> pd.DataFrame:

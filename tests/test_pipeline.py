@@ -175,3 +175,18 @@ def test_pooled_queue_asks_for_results_that_nobody_judged(finished, monkeypatch)
     assert queue.systems.between(1, 6).all() and queue["rank"].between(1, 10).all()
     judged = set(zip(*Journal(run.journal).labels()[["image1", "image2"]].to_numpy().T))
     assert not judged & set(zip(queue.image1, queue.image2))
+
+
+def test_score_gives_every_pair_its_probabilities_and_names_unknown_images(finished):
+    images = pd.read_csv(finished / "active_learning_labels/tiny/images.csv").image
+    pairs = finished / "pairs.csv"
+    pairs.write_text(f"image1,image2\n{images[0]},{images[1]}\n{images[2]},ghost.jpg\n{images[30]},{images[3]}\n")
+    process = imgsearch(finished, "score", "pairs.csv", "--study", "tiny.yaml", "--out", "scored.csv")
+    assert process.returncode == 0 and "'ghost.jpg'" in process.stderr and "promoted" in process.stderr
+    scored = pd.read_csv(finished / "scored.csv")
+    assert scored.image2.tolist() == [images[1], "ghost.jpg", images[3]]
+    assert scored.p_similar.notna().tolist() == [True, False, True]
+    sums = scored[[f"p_grade_{grade}" for grade in range(4)]].sum(axis=1, min_count=4)
+    assert sums.dropna().round(4).eq(1).all() and scored.p_grade_3.dropna().equals(scored.p_similar.dropna())
+    none_yet = imgsearch(finished, "score", "pairs.csv", "--study", "tiny.yaml", "--run", "begun_only")
+    assert none_yet.returncode == 1 and "no finished round" in none_yet.stderr
