@@ -1,10 +1,13 @@
 """From neighbours to relevance: rank images by a model's vectors and measure the lists by the grades."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
 from imgsearch_utils import oracles
+from imgsearch_utils.ann import relevance_lost
 from imgsearch_utils.calibration import Calibration
 from imgsearch_utils.embeddings import Embeddings
 from imgsearch_utils.images import Collection
@@ -13,6 +16,7 @@ from imgsearch_utils.metrics import class_confusion, decision_metrics, retrieval
 from imgsearch_utils.pairs import read_pairs
 from imgsearch_utils.rounds import known_to_oracle
 from imgsearch_utils.siamese import Head
+from imgsearch_utils.study import IndexSettings
 from imgsearch_utils.workspace import Run
 
 
@@ -70,6 +74,18 @@ def compare_models(run: Run, collection: Collection, models: dict[str, Embedding
             raise ValueError("no test image has a judged result; label test pairs first")
         tables.append(summarise(retrieval_metrics(ranked, grades, ks), run.study.seed).assign(model=model))
     return pd.concat(tables, ignore_index=True)[["model", "measure", "mean", "low", "high", "queries"]]
+
+
+def lost_by_indexes(run: Run, collection: Collection, models: dict[str, Embeddings], images: pd.DataFrame,
+                    graded: pd.DataFrame, index_settings: Sequence[IndexSettings], k: int) -> pd.DataFrame:
+    """nDCG@k and AP lost against exact search, test images (200 at most) asking for all: `model` + `relevance_lost`."""
+    test, names = images.image[images.side == "test"].sort_values(), images.image.tolist()
+    asked = test.sample(min(200, len(test)), random_state=run.study.seed).tolist()
+    grades = judged(run, collection, rank(models["encoder"], asked, names), graded)
+    tables = [relevance_lost(normalised(embeddings.of(names)), names, normalised(embeddings.of(asked)), asked, grades,
+                             index_settings, min(k, len(names) - 1), run.study.seed).assign(model=model)
+              for model, embeddings in models.items()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def own_protocol(run: Run, models: dict[str, Embeddings], calibrations: dict[str, Calibration],

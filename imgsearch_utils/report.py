@@ -25,8 +25,16 @@ FIGURES = {
                                 "(test pairs)."},
     "ann_comparison": {"recall": "Share of the true neighbours found: at each index's quickest setting, and dotted "
                                  "at its most thorough one.",
-                       "recall_and_speed": "Each point is a query setting; up and to the right is better.",
-                       "index_costs": "What an index costs before the first query.",
+                       "recall_and_speed": "Each point is a query setting; up and to the right is better. Grey: the "
+                                           "front of settings that no other beats in both.",
+                       "latency": "Single queries on one thread, each index at its fastest setting with the wanted "
+                                  "recall.",
+                       "build_time": "What an index costs before the first query.",
+                       "memory": "Bytes on disk, and of memory in a fresh process that has loaded and asked the index.",
+                       "index_sizes": "Up to which size exact search is quick enough. All sizes but the study's own "
+                                      "are synthetic: drawn from a mixture fitted to its vectors.",
+                       "relevance_lost": "What people would miss, by the grades, with an index in place of exact "
+                                         "search; 95 % intervals over queries.",
                        "retrieval": "Ranking quality by the grades, with 95 % intervals over queries.",
                        "class_confusion": "Classes of the first ten results."},
 }

@@ -39,7 +39,9 @@ def log(n=4, value=0.5):
 
 def ann(names=("exact", "faiss_hnsw"), models=("encoder", "head"), settings=2):
     return pd.DataFrame([{"model": model, "index": name, "recall@1": 0.9, "recall@10": 0.5 + 0.1 * n,
-                          "single_qps": 100.0 * n, "build_seconds": 0.1, "megabytes": 2.0}
+                          "single_qps": 100.0 * n, "build_seconds": 0.1, "megabytes": 2.0, "n": 50 * n, "p50_ms": 0.1,
+                          "p95_ms": 0.2, "p99_ms": 0.9, "nDCG_lost": 0.1, "nDCG_low": 0.0, "nDCG_high": 0.2,
+                          "AP_lost": 0.0, "AP_low": np.nan, "AP_high": np.nan}
                          for model in models for name in names for n in range(1, settings + 1)])
 
 
@@ -69,7 +71,12 @@ CASES = {
     "rounds": [(log(),), (log(1), "dev"), (log(2, np.nan),)],
     "recall_curves": [(ann(), [1, 10]), (ann(["exact"], ["head"], 1), [10]), (ann(list(INDEXES)), [1, 10])],
     "pareto": [(ann(), "recall@10"), (ann(["exact"], ["head"], 1), "recall@1"), (ann(list(INDEXES)), "recall@1")],
-    "index_costs": [(ann(),), (ann(["exact"], ["head"], 1),), (ann(["exact"], ["encoder"], 1),)],
+    "latency": [(ann(settings=1),), (ann(["exact"], ["head"], 1),), (ann(list(INDEXES), settings=1),), (ann()[:0],)],
+    "index_costs": [(ann(), {"megabytes": "on disk (MB)", "build_seconds": "s"}),
+                    (ann(["exact"], ["head"], 1), {"build_seconds": "s"}),
+                    (ann(list(INDEXES)).assign(megabytes=np.nan), {"megabytes": "on disk (MB)"})],
+    "relevance_lost": [(ann(), "recall@10"), (ann(["exact"], ["head"], 1), "recall@1"), (ann()[:0], "recall@1")],
+    "index_sizes": [(ann(),), (ann(["exact"], ["head"], 1),), (ann(list(INDEXES)),)],
     "retrieval": [(retrieval(),), (retrieval(["encoder"]),), (retrieval(mean=np.nan),)],
     "class_confusion": [(pd.DataFrame(np.eye(n), [f"t{i}" for i in range(n)], [f"t{i}" for i in range(n)]), "title")
                         for n in (1, 3, 30)],

@@ -9,12 +9,14 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from .. import indexes
 from ..indexes.memory import resident_bytes
@@ -22,6 +24,7 @@ from ..metrics import recall_at_k
 from ..study import IndexSettings
 
 CUTS = (1, 5, 10, 20, 50, 100)  # recall@k is given for those up to k, and for k
+QUIET = partial(tqdm, disable=True)
 
 
 def hold_out(n: int, n_queries: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +159,7 @@ def compare_indexes(
     runs: int = 3,
     n_single: int = 200,
     folder: Path | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    progress=QUIET,
 ) -> pd.DataFrame:
     """Build each index once and measure it at each point of its sweep.
 
@@ -169,7 +172,7 @@ def compare_indexes(
     runs : timings of each point; the best is given, and the lowest as its spread
     n_single : queries that are also asked one by one, on one thread
     folder : finished points are kept here, and not measured again for the same vectors, settings and versions
-    progress : called with a line when a build begins and when a point is measured
+    progress : makes the bar that counts the points, e.g. ``tqdm``
 
     Returns
     -------
@@ -193,27 +196,28 @@ def compare_indexes(
     same = {"vectors": indexes.fingerprint(vectors), "queries": indexes.fingerprint(queries)}
     finished = _Finished(folder, **same, k=k, runs=runs, n_single=n_single)
     truth, rows = exact_neighbours(vectors, queries, k)[1], []
-    done, total = 0, sum(len(points_of(settings)) for settings in index_settings)
+    bar = progress(total=sum(len(points_of(settings)) for settings in index_settings), unit="point")
     for settings in index_settings:
         row = {"index": settings.name, "library": "", "build": json.dumps(settings.build, sort_keys=True)}
         row |= {"query": "{}", "n": len(vectors), "dim": vectors.shape[1], "k": k, "problem": ""}
         try:
             row["library"] = indexes.find(settings.name).library_version()  # imported before a timer starts
         except indexes.MissingPackage as error:
-            done += len(points_of(settings))
-            progress(f"{done}/{total} {error}")
+            bar.update(len(points_of(settings)))
             rows.append(row | {"problem": str(error)})
             continue
         index = None
         for point in points_of(settings):
-            done += 1
             row["query"] = json.dumps(point, sort_keys=True)
             if known := finished.get(row):
                 rows.append(known)
+                bar.update()
                 continue
             if index is None:
-                progress(f"building {settings.name} {row['build']}")
+                bar.set_postfix_str(f"building {settings.name} {row['build']}")
                 index, took = _build(settings, vectors)
             rows.append(finished.put(row | took | _measure(index, vectors, queries, truth, k, point, runs, n_single)))
-            progress(f"{done}/{total} {settings.name} {row['query']}: recall@{k} {rows[-1][f'recall@{k}']:.3f}")
+            bar.set_postfix_str(f"{settings.name} {row['query']}: recall@{k} {rows[-1][f'recall@{k}']:.3f}")
+            bar.update()
+    bar.close()
     return pd.DataFrame(rows)
