@@ -233,7 +233,8 @@ def pareto(table: pd.DataFrame, recall: str, speed: str = "single_qps") -> Figur
             points = part[part["index"] == name]
             place.plot(points[recall], points[speed], marker="o", ms=5, lw=1, color=colour, label=name)
         front = ann.pareto(part, recall, speed)
-        place.plot(front[recall], front[speed], color="grey", lw=7, alpha=0.25, zorder=0, label="front")
+        place.plot(front[recall], front[speed], color="grey", lw=7, alpha=0.25, zorder=0, marker="o", ms=12, mew=0,
+                   label="front")
         place.set(xlabel=recall, ylabel="queries per second, one at a time", yscale="log",
                   title=f"Vectors of the {model}")
         place.legend(fontsize=8)
@@ -243,7 +244,8 @@ def pareto(table: pd.DataFrame, recall: str, speed: str = "single_qps") -> Figur
 @_of_rows
 def latency(table: pd.DataFrame) -> Figure:
     """Milliseconds of single queries, p50 to p99: a row an index and model (columns p50_ms, p95_ms, p99_ms)."""
-    models = list(dict.fromkeys(table.model))
+    models = [model for model in MODELS if model in set(table.model)]
+    decades = 10.0 ** np.floor(np.log10(table.p50_ms.min())), 10.0 ** np.ceil(np.log10(table.p99_ms.max()))
     figure, axes = _axes(len(models), 4.8, 1.3 + 0.36 * table["index"].nunique())
     for place, model in zip(axes.flat, models):
         part = table[table.model == model].sort_values("p95_ms", ascending=False)
@@ -252,7 +254,7 @@ def latency(table: pd.DataFrame) -> Figure:
         for column, marker in (("p50_ms", "o"), ("p95_ms", "D"), ("p99_ms", ">")):
             place.scatter(part[column], part["index"], color=colours, marker=marker, zorder=3)
             place.scatter([], [], color="grey", marker=marker, label=column[:3])
-        place.set(xlabel="ms a query, one at a time", xscale="log", title=f"Vectors of the {model}")
+        place.set(xlabel="ms a query, one at a time", xscale="log", xlim=decades, title=f"Vectors of the {model}")
         place.margins(y=0.15)
         place.legend(fontsize=8)
     return figure

@@ -59,6 +59,7 @@ def test_every_part_of_a_run_is_in_its_folder(finished):
                  "active_learning_results/tiny/round_01/metrics.json",
                  "active_learning_results/tiny/round_01/figures/training_curves.svg",
                  "active_learning_results/tiny/ann_comparison/indexes.csv",
+                 "vector_dbs/tiny/indexes/index.json", "vector_dbs/tiny/indexes/chosen.index.json",
                  "vector_dbs/tiny/encoder/vectors.npy", "vector_dbs/tiny/head/vectors.npy",
                  "report_results/tiny/index.html", "report_results/tiny/figures/rounds_test.png"):
         assert (finished / file).is_file(), file
