@@ -205,6 +205,23 @@ def rounds(log: pd.DataFrame, side: str = "test") -> Figure:
     return figure
 
 
+def curves_with_bands(table: pd.DataFrame, kind: str, measures: dict[str, str]) -> Figure:
+    """Means over seeds against `labels`, one line each `kind`, with the 95 % bootstrap band; a row a study.
+
+    table : study, `kind`, seed, labels and the columns of `measures` (column -> name on the axis)
+    """
+    studies, kinds = sorted(table.study.unique()), list(dict.fromkeys(table[kind]))
+    colours = dict(zip(kinds, sns.color_palette("colorblind", len(kinds))))
+    figure, axes = _axes(len(measures), 4.8, 3.4, len(studies))
+    for row, study in zip(axes, studies):
+        for place, (measure, title) in zip(row, measures.items()):
+            sns.lineplot(table[table.study == study], x="labels", y=measure, hue=kind, palette=colours, marker="o",
+                         hue_order=kinds, errorbar=("ci", 95), seed=0, legend=place is row[-1], ax=place)
+            place.set(xlabel="pairs asked", ylabel=title, title=study)
+        _legend_beside(row[-1])
+    return figure
+
+
 def recall_curves(table: pd.DataFrame, ks: Sequence[int]) -> Figure:
     """Recall@k of each index, one panel a model: its quickest query setting drawn, its most thorough one dotted."""
     models = list(dict.fromkeys(table.model))

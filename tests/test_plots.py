@@ -55,6 +55,12 @@ def retrieval(models=("encoder", "head"), mean=0.5):
                          for model in models for measure in ("P@5", "AP")])
 
 
+def learning(studies=2, seeds=3, budgets=2, ap=0.5):
+    return pd.DataFrame([{"study": f"s{s}", "loss": loss, "seed": seed, "labels": 100 * n, "ap": ap, "auc": 0.1 * n}
+                         for s in range(studies) for loss in ("b", "a") for seed in range(seeds)
+                         for n in range(1, budgets + 1)])
+
+
 ONE = Image.new("RGB", (20, 10), "red")
 CASES = {
     "class_counts": [(images(), "tree"), (images(), None), (images(1, 1), "tree"), (images(60, 40), "tree"),
@@ -69,6 +75,8 @@ CASES = {
                   (scored([0, 0]), 1.0), (scored([3]), 0.0), (scored()[:0], 0.5)],
     "precision_recall": [(scored(),), (scored([0, 1, 2]),), (scored([3, 3]),), (scored([0]),), (scored()[:0],)],
     "rounds": [(log(),), (log(1), "dev"), (log(2, np.nan),)],
+    "curves_with_bands": [(learning(), "loss", {"ap": "AP"}), (learning(1, 1, 1), "loss", {"ap": "AP", "auc": "AUC"}),
+                          (learning(ap=np.nan), "loss", {"ap": "AP"})],
     "recall_curves": [(ann(), [1, 10]), (ann(["exact"], ["head"], 1), [10]), (ann(list(INDEXES)), [1, 10])],
     "pareto": [(ann(), "recall@10"), (ann(["exact"], ["head"], 1), "recall@1"), (ann(list(INDEXES)), "recall@1")],
     "latency": [(ann(settings=1),), (ann(["exact"], ["head"], 1),), (ann(list(INDEXES), settings=1),), (ann()[:0],)],
