@@ -3,7 +3,7 @@
 import io
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -195,12 +195,15 @@ def _without_unusable(collection: Collection) -> Collection:
     return replace(collection, images=images, set_aside=aside)
 
 
-def open_collection(run: Run) -> Collection:
-    """The run's collection; the houses of the embedded study are drawn when they are not there yet."""
+def open_collection(run: Run, progress: Callable = iter) -> Collection:
+    """The run's collection; the houses of the embedded study are drawn when they are not there yet.
+
+    progress : wraps the houses that are drawn, e.g. ``tqdm``
+    """
     if run.study.images.source == DRAWN:
         from imgsearch_utils.synthetic_houses import write_houses
 
-        write_houses(run.data, run.study.images.per_class or 150, run.study.seed)
+        write_houses(run.data, run.study.images.per_class or 150, run.study.seed, progress)
     return read_collection(run.data, run.study.images)
 
 

@@ -64,7 +64,8 @@ def index_colours(names: Sequence[str]) -> dict[str, tuple]:
     """One fixed colour an index: by its place in the registry, not in the table at hand."""
     from imgsearch_utils.indexes import INDEXES
 
-    colours = dict(zip((name for name in INDEXES if name != "exact"), sns.color_palette("tab20", len(INDEXES))))
+    palette = [*sns.color_palette("Dark2"), *sns.color_palette("tab10")]
+    colours = dict(zip((name for name in INDEXES if name != "exact"), palette))
     return {name: colours.get(name, "black") for name in names}
 
 

@@ -88,6 +88,7 @@ class Study(_Settings):
     max_per_image: Count = 4  # pairs of one round that one image may be part of
     head: HeadSettings = HeadSettings()
     indexes: tuple[IndexSettings, ...] = tuple(IndexSettings(name=name) for name in INDEXES)
+    sizes: tuple[Count, ...] = (2_000, 10_000)  # larger sets, drawn like the study's vectors, to compare indexes on
     tables: tuple[TableSettings, ...] = ()
 
     @model_validator(mode="after")

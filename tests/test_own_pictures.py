@@ -13,7 +13,7 @@ from PIL import Image
 from imgsearch_utils.synthetic_houses import draw_house, sample_houses
 
 SMALL = [argument for setting in ("rounds=1", "asked_per_round=20", "zeros_per_round=20", "dev_asked=12",
-                                  "test_asked=12", "max_per_image=20", "head.epochs=2",
+                                  "test_asked=12", "max_per_image=20", "head.epochs=2", "sizes=[]",
                                   "indexes=[{name: exact}]") for argument in ("--set", setting)]
 
 

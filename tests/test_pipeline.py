@@ -25,6 +25,7 @@ dev_asked: 12
 test_asked: 12
 max_per_image: 20
 head: {epochs: 3}
+sizes: [300]
 indexes: [{name: exact}, {name: faiss_lsh}, {name: annoy, build: {trees: 5}, query: {search_k: [50]}}]
 """
 CHROMIUM = Path("/usr/bin/chromium")

@@ -1,13 +1,13 @@
 """A drawn house in its surroundings, and a folder full of them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from PIL import Image, ImageFilter
-from tqdm.auto import tqdm
 
 from imgsearch_utils.synthetic_houses import scenery
 from imgsearch_utils.synthetic_houses.attributes import sample_houses
@@ -58,15 +58,22 @@ def draw_house(house: Mapping, size: int = 256) -> Image.Image:
     return picture
 
 
-def write_houses(folder: Path, per_type: int, seed: int = 0) -> None:
+def write_houses(folder: Path, per_type: int, seed: int = 0, progress: Callable = iter) -> None:
     """Write a data set: ``all_images/*.jpg``, ``labels.csv`` (file_label, house_type) and ``attributes.csv``.
 
     May be killed at any moment and called again. Each picture carries its house's row as a comment, so those that are
     already right are kept, those of another seed are drawn anew, and those of houses no longer wanted are removed.
+    Several processes may call it at once: one draws, the others wait.
+
+    progress : wraps the houses that are drawn, e.g. ``tqdm``
     """
     folder = Path(folder)
-    images = folder / "all_images"
-    images.mkdir(parents=True, exist_ok=True)
+    (folder / "all_images").mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        _write_houses(folder, folder / "all_images", per_type, seed, progress)
+
+
+def _write_houses(folder, images, per_type, seed, progress) -> None:
     houses = sample_houses(per_type, seed)
     tables = {"labels.csv": houses[["file_label", "house_type"]], "attributes.csv": houses}
     for name, table in tables.items():
@@ -78,7 +85,7 @@ def write_houses(folder: Path, per_type: int, seed: int = 0) -> None:
         if path not in wanted and (comment.startswith(_DRAWN) or path.suffix == ".partial"):
             path.unlink()
     missing = {path: house for path, house in wanted.items() if told.get(path) != _comment(house)}
-    for path, house in tqdm(missing.items(), desc=f"drawing {folder.name}", unit="house", disable=not missing):
+    for path, house in progress(missing.items()) if missing else ():
         partial = path.with_suffix(".partial")
         quality = _JPEG_QUALITY[house["image_quality"]]
         draw_house(house).save(partial, format="JPEG", quality=quality, comment=_comment(house))
