@@ -11,7 +11,7 @@ run: $(READY)  ## pictures -> report, headless; STUDY=<name in configs/, or a pa
 
 test: $(READY)  ## lint, all tests, and the notebooks against their committed outputs
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval tests notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --nbval tests notebooks
 
 lab: $(READY)  ## JupyterLab on this machine only
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks

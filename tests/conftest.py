@@ -26,3 +26,10 @@ def home(tmp_path, monkeypatch) -> Path:
     """An empty workspace: data sets and results of this test alone."""
     monkeypatch.setenv("IMGSEARCH_HOME", str(tmp_path))
     return tmp_path
+
+
+def pytest_collection_modifyitems(items):
+    """Start the longest files first, so that the workers end together."""
+    longest = ("test_pipeline", "test_tagger", "test_own_pictures", "test_label_commands", "test_encoders")
+    place = {f"{name}.py": number for number, name in enumerate(longest)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
