@@ -78,9 +78,14 @@ def compare_models(run: Run, collection: Collection, models: dict[str, Embedding
 
 def lost_by_indexes(run: Run, collection: Collection, models: dict[str, Embeddings], images: pd.DataFrame,
                     graded: pd.DataFrame, index_settings: Sequence[IndexSettings], k: int) -> pd.DataFrame:
-    """nDCG@k and AP lost against exact search, test images (200 at most) asking for all: `model` + `relevance_lost`."""
+    """nDCG@k and AP lost against exact search, test images asking for all images: `model` + `relevance_lost`.
+
+    So many test images ask that about 60,000 results are judged (20 at least, 200 at most), since every setting of
+    every index is measured on them.
+    """
     test, names = images.image[images.side == "test"].sort_values(), images.image.tolist()
-    asked = test.sample(min(200, len(test)), random_state=run.study.seed).tolist()
+    enough = min(max(20, 60_000 // len(names)), 200, len(test))
+    asked = test.sample(enough, random_state=run.study.seed).tolist()
     grades = judged(run, collection, rank(models["encoder"], asked, names), graded)
     tables = [relevance_lost(normalised(embeddings.of(names)), names, normalised(embeddings.of(asked)), asked, grades,
                              index_settings, min(k, len(names) - 1), run.study.seed).assign(model=model)
