@@ -15,7 +15,7 @@ from imgsearch_utils.embeddings import Embeddings
 from imgsearch_utils.images import Collection
 from imgsearch_utils.journal import AUTOMATIC, Journal
 from imgsearch_utils.metrics import bootstrap_difference, pair_metrics, trivial_baselines
-from imgsearch_utils.pairs import canonical, key, merge, read_pair_files, read_pairs, usable
+from imgsearch_utils.pairs import canonical, check_no_leak, key, merge, read_pair_files, read_pairs, usable
 from imgsearch_utils.siamese import Head, load_head
 from imgsearch_utils.workspace import Run, read_json, write_atomic
 
@@ -158,7 +158,8 @@ def answer(run: Run, number: int, folder: Path, collection: Collection, annotato
 def labels(run: Run, number: int, images: pd.DataFrame, class_column: str | None) -> pd.DataFrame:
     """All current grades up to a round: image1, image2, similarity, round, side, automatic, same_class, groups.
 
-    Only pairs whose images stand on one side are returned: a pair across sides would be a leak.
+    Only pairs whose images stand on one side are returned; near-duplicates on train and another side are refused by
+    name (ValueError): both would be a leak.
     """
     table = Journal(run.journal).labels(up_to_round=number)
     by_image = images.set_index("image")
@@ -168,7 +169,10 @@ def labels(run: Run, number: int, images: pd.DataFrame, class_column: str | None
     table = table.reset_index(drop=True).assign(
         side=one.side, automatic=lambda t: t.source == AUTOMATIC, same_class=same_class, group1=one.group,
         group2=two.group)
-    return table[one.side == two.side].reset_index(drop=True)
+    table = table[one.side == two.side].reset_index(drop=True)
+    for side in ("dev", "test"):
+        check_no_leak(table[table.side == "train"], table[table.side == side], images)
+    return table
 
 
 def score_sides(embeddings: Embeddings, head: Head,

@@ -299,3 +299,14 @@ def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect
     assert path.read_bytes() == content and b"\r" not in content
     write_json(world.run.results / "round_00" / "metrics.json", nothing)
     assert all(kind.kind in "ifb" for kind in rounds.log_rounds(world.run).dtypes)
+
+
+def test_near_duplicates_on_train_and_test_are_refused_by_name(world):
+    folder = world.folder(0, world.first())
+    world.answer(0, folder)
+    labels = rounds.labels(world.run, 0, world.images, world.column)
+    seen, kept = (labels[labels.side == side].image1.iloc[0] for side in ("train", "test"))
+    group = world.images.set_index("image").group[seen]
+    leaking = world.images.assign(group=world.images.group.where(world.images.image != kept, group))
+    with pytest.raises(ValueError, match="leak.*" + kept):
+        rounds.labels(world.run, 0, leaking, world.column)
