@@ -4,6 +4,7 @@ Names: ``efficientnet_lite0`` and ``efficientnet_lite2`` (weights come with the 
 ``timm:<model>[/<checkpoint>]`` and ``open_clip:<model>/<weights or checkpoint>``.
 """
 
+import functools
 import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Sequence
@@ -30,11 +31,13 @@ class Encoder:
     preprocess : picture -> (3, height, width) float tensor
     forward : (n, 3, height, width) -> (n, dim)
     config : what made the vectors; two encoders agree exactly when their configurations are equal
+    encode_texts : n texts -> (n, dim) float32 in the space of the pictures, not normalised; None without a text tower
     """
 
     preprocess: Callable[[Image.Image], torch.Tensor]
     forward: Callable[[torch.Tensor], torch.Tensor]
     config: dict
+    encode_texts: Callable[[list[str]], np.ndarray] | None = None
 
     def encode_images(self, pictures: Iterable[Image.Image]) -> np.ndarray:
         """Encode decoded pictures in one batch: (n, dim) float32, not normalised."""
@@ -206,7 +209,21 @@ def open_clip_encoder(rest: str) -> Encoder:
         raise ValueError(_no_weights(f"open_clip:{model_name}", weights, error)) from None
     config = {"encoder": f"open_clip:{model_name}", "weights": _identity(weights),
               "preprocessing": open_clip.get_model_preprocess_cfg(model), "open_clip": version("open_clip_torch")}
-    return Encoder(transform, model.eval().to(DEVICE).encode_image, config)
+    model.eval().to(DEVICE)
+
+    tokenizer = functools.cache(functools.partial(open_clip.get_tokenizer, model_name))  # reads its vocabulary: 0.2 s
+
+    def encode_texts(texts: list[str]) -> np.ndarray:
+        try:
+            tokens = tokenizer()(list(texts))
+        except Exception as error:  # a tokenizer of the hub that is not at hand
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"open_clip:{model_name}: its tokenizer is not at hand ({reason}); search by picture, or "
+                             "take a model whose tokenizer needs no download, e.g. ViT-B-32") from None
+        with torch.inference_mode():
+            return model.encode_text(tokens.to(DEVICE)).float().cpu().numpy()
+
+    return Encoder(transform, model.encode_image, config, encode_texts)
 
 
 def _identity(weights: str) -> str:

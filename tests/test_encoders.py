@@ -158,6 +158,30 @@ def test_open_clip_loads_a_checkpoint_and_gives_the_models_own_vectors(tiny_clip
     assert encoder.config["encoder"] == "open_clip:tiny-clip" and file in encoder.config["weights"]
 
 
+def test_open_clip_encodes_texts_beside_pictures(tiny_clip):
+    model, folder = tiny_clip
+    encoder = get_encoder(f"open_clip:tiny-clip/{folder / 'plain.pt'}")
+    texts = ["a red house", "a blue barn, seen from the road"]
+    with torch.inference_mode():
+        expected = model.encode_text(open_clip.tokenize(texts)).numpy()
+    vectors = encoder.encode_texts(texts)
+    np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-5)
+    assert vectors.dtype == np.float32 and vectors.shape[1] == encoder.encode_images(pictures(1)).shape[1]
+    assert get_encoder("efficientnet_lite0").encode_texts is None
+
+
+def test_a_tokenizer_that_would_need_the_network_gives_one_line(tiny_clip):
+    _, folder = tiny_clip
+    config = json.loads((folder / "tiny-clip.json").read_text())
+    config["text_cfg"]["hf_tokenizer_name"] = str(folder / "absent")
+    (folder / "hub-clip.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / "hub-clip.json")
+    encoder = get_encoder(f"open_clip:hub-clip/{folder / 'plain.pt'}")
+    with pytest.raises(ValueError, match="open_clip:hub-clip: its tokenizer is not at hand") as caught:
+        encoder.encode_texts(["a house"])
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_clip_pixels_are_scaled_once(tiny_clip):
     """The published study rescaled them twice: white must be (1 - mean) / std."""
     encoder = get_encoder(f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}")
