@@ -16,7 +16,8 @@ from imgsearch_utils.pairs import GRADES, key, lower_median
 from imgsearch_utils.study import nearest
 
 RUBRIC_VERSION = "1"
-ACTS = ("grade", "skip", "unsure", "undo")
+VOTES = ("vote_up", "vote_down", "unvote")  # of the search page: a wish that the pair be graded, never a grade
+ACTS = ("grade", "skip", "unsure", "undo", *VOTES)
 AUTOMATIC, ADJUDICATION, REPEAT = "automatic", "adjudication", "repeat"  # what `source` may say beside a name
 
 
@@ -87,8 +88,9 @@ _HEADER = _line(Act._fields)
 class Journal:
     """An append-only CSV of acts; several processes may write and read it at once.
 
-    An undo takes back its annotator's last standing act on the pair that it names. A last line without its line
-    end (a power cut) never was acknowledged: the next reader or writer moves it to ``<journal>.torn`` and warns.
+    An undo takes back its annotator's last standing act on the pair that it names. Votes are not acts of labelling:
+    they never stand, are not undone, and answer nothing; ``search_votes`` alone reads them. A last line without its
+    line end (a power cut) never was acknowledged: the next reader or writer moves it to ``<journal>.torn`` and warns.
     """
 
     def __init__(self, path: str | Path):
@@ -104,7 +106,7 @@ class Journal:
 
         Parameters
         ----------
-        act : "grade" (with `grade`), "skip", "unsure", or "undo" of the last standing act on this pair
+        act : "grade" (with `grade`), "skip", "unsure", "undo" of the last standing act on this pair, or one of `VOTES`
         fields : grade, seconds, round, rubric, source, answers, as in `Act`
 
         Raises
@@ -156,11 +158,22 @@ class Journal:
         return list(self._acts)
 
     def standing(self) -> list[Act]:
-        """The acts that no undo took back, oldest first."""
+        """The acts of labelling that no undo took back, oldest first."""
         self.acts()
         return list(self._standing.values())
 
+    def search_votes(self) -> dict[tuple[str, str], dict[str, Act]]:
+        """By pair and annotator, the last "vote_up" or "vote_down" that was not taken back by "unvote"."""
+        votes: dict[tuple[str, str], dict[str, Act]] = {}
+        for act in self.acts():
+            if act.act in VOTES:
+                votes.setdefault((act.image1, act.image2), {})[act.annotator] = act
+        kept = {pair: {who: act for who, act in by.items() if act.act != "unvote"} for pair, by in votes.items()}
+        return {pair: by for pair, by in kept.items() if by}
+
     def _replay(self, number: int, act: Act) -> None:
+        if act.act in VOTES:
+            return
         latest = self._latest.setdefault((act.annotator, act.image1, act.image2), [])
         if act.act != "undo":
             latest.append(number)

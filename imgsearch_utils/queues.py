@@ -1,16 +1,16 @@
-"""What to show an annotator: a round's pairs, disagreements, suspected errors, results that nobody judged."""
+"""What to show an annotator: a round's pairs, disagreements, suspected errors, unjudged results, voted pairs."""
 
 import numpy as np
 import pandas as pd
 
 from imgsearch_utils import relevance, rounds
 from imgsearch_utils.agreement import agreement
-from imgsearch_utils.journal import Journal
+from imgsearch_utils.journal import AUTOMATIC, Journal
 from imgsearch_utils.pairs import GRADES, canonical
 from imgsearch_utils.study import nearest
 from imgsearch_utils.workspace import Run
 
-QUEUES = ("round", "disagreements", "suspected_errors", "pooled")
+QUEUES = ("round", "disagreements", "suspected_errors", "pooled", "votes")
 
 
 def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
     ----------
     name : "round" (the round's pairs), "disagreements" (of annotators, for an adjudicator), or "suspected_errors"
         (grades that the round's model finds least likely), or "pooled" (the first ten results of every model and index
-        that nobody judged)
+        that nobody judged), or "votes" (pairs voted up or down on the search page)
     number : the round
 
     Raises
@@ -32,6 +32,8 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
         raise ValueError(f"no queue is called {name!r}. {nearest(name, QUEUES)}")
     if name == "disagreements":
         return agreement(Journal(run.journal)).queue
+    if name == "votes":
+        return voted(Journal(run.journal))
     if name == "pooled":
         return pooled(relevance.pooled_rankings(run, rounds.read_images(run), 10), Journal(run.journal).labels(), 10)
     if name == "round":
@@ -82,3 +84,21 @@ def pooled(rankings: pd.DataFrame, labels: pd.DataFrame, k: int) -> pd.DataFrame
     open_pairs = found[~pd.MultiIndex.from_frame(found[["image1", "image2"]]).isin(judged)]
     order = {"systems": False, "rank": True, "image1": True, "image2": True}
     return open_pairs.sort_values(list(order), ascending=list(order.values()), ignore_index=True)
+
+
+def voted(journal: Journal) -> pd.DataFrame:
+    """The pairs that people voted on in the search page and that nobody graded.
+
+    Returns
+    -------
+    image1, image2, up, down (how many votes), last (UTC): those with votes on both sides first, then the latest vote
+    """
+    labels = journal.labels()
+    graded = set(labels[labels.source != AUTOMATIC][["image1", "image2"]].itertuples(index=False, name=None))
+    rows = []
+    for pair, by_annotator in journal.search_votes().items():
+        up = sum(act.act == "vote_up" for act in by_annotator.values())
+        if pair not in graded:
+            rows.append((*pair, up, len(by_annotator) - up, max(act.time for act in by_annotator.values())))
+    rows.sort(key=lambda row: (min(row[2:4]), row[4]), reverse=True)
+    return pd.DataFrame(rows, columns=["image1", "image2", "up", "down", "last"])

@@ -22,7 +22,7 @@ NAMES = ["a.jpg", 'b "b", b.jpg', "c\nc\\n.jpg", "dé\r\n.jpg", "é‮.jpg"]
 @st.composite
 def an_act(draw):
     one, two = draw(st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True))
-    kind = draw(st.sampled_from(["grade", "grade", "grade", "skip", "unsure", "undo", "undo"]))
+    kind = draw(st.sampled_from(["grade", "grade", "grade", "skip", "unsure", "undo", "undo", "vote_up", "unvote"]))
     grade = draw(st.integers(0, 3)) if kind == "grade" else None
     return draw(st.sampled_from(["ann", "bob, jr.", "cé"])), one, two, kind, grade
 
@@ -30,7 +30,7 @@ def an_act(draw):
 def replayed(acts):
     """Standing acts by a plain rule: walk back from an undo to the nearest standing act of the same hand and pair."""
     standing = []
-    for name, one, two, kind, grade in acts:
+    for name, one, two, kind, grade in [act for act in acts if "vote" not in act[3]]:
         if kind != "undo":
             standing.append((name, *sorted([one, two]), kind, grade))
             continue
@@ -162,6 +162,23 @@ def test_unsure_takes_the_place_of_a_grade_and_a_skip_does_not(tmp_path):
     assert agreement(journal).queue[["image1", "image2", "unsure"]].values.tolist() == [["a", "b", 1]]
     journal.append("ann", "a", "b", "undo")
     assert journal.labels().similarity.tolist() == [2]
+
+
+def test_votes_of_the_search_page_are_never_grades_nor_answers(tmp_path):
+    journal = Journal(tmp_path / "journal.csv")
+    for name, pair, act in (("ann", "b", "vote_up"), ("bob", "b", "vote_down"), ("ann", "c", "vote_up"),
+                            ("ann", "c", "unvote"), ("bob", "d", "vote_up"), ("bob", "d", "vote_down")):  # fmt: skip
+        journal.append(name, pair, "a", act)
+    assert journal.labels().empty and journal.standing() == [] and journal.votes() == {}
+    assert np.isnan(agreement(journal).alpha) and agreement(journal).queue.empty
+    said = {pair: {name: act.act for name, act in by.items()} for pair, by in journal.search_votes().items()}
+    assert said == {("a", "b"): {"ann": "vote_up", "bob": "vote_down"}, ("a", "d"): {"bob": "vote_down"}}
+    journal.append("ann", "a", "b", "grade", grade=2)
+    journal.append("ann", "a", "b", "vote_down")
+    journal.append("ann", "a", "b", "undo")  # takes back the grade, not the vote after it
+    assert journal.labels().empty and journal.search_votes()["a", "b"]["ann"].act == "vote_down"
+    with pytest.raises(ValueError, match="vote_up: expected no grade, got 3"):
+        journal.append("ann", "a", "b", "vote_up", grade=3)
 
 
 def ordinal_alpha(first, second):

@@ -1,9 +1,12 @@
 """Queues put first what needs an annotator most, and refuse what is not there."""
 
+import time
+
 import pandas as pd
 import pytest
 
-from imgsearch_utils.queues import open_queue, pooled, suspected_errors
+from imgsearch_utils.journal import AUTOMATIC, Journal
+from imgsearch_utils.queues import open_queue, pooled, suspected_errors, voted
 
 
 def test_results_that_nobody_judged_are_pooled_over_systems():
@@ -26,6 +29,22 @@ def test_grades_that_the_model_finds_unlikely_come_first():
     found = suspected_errors(scored, labels)
     assert found[["image1", "image2", "likelihood"]].values.tolist() == [["c", "d", 0.1], ["a", "b", 0.4]]
     assert len(suspected_errors(scored, labels, n=1)) == 1
+
+
+def test_voted_pairs_wait_until_somebody_grades_them(tmp_path):
+    journal = Journal(tmp_path / "journal.csv")
+    assert voted(journal).empty
+    journal.append(AUTOMATIC, "a", "b", "grade", grade=0, source=AUTOMATIC)
+    for name, pair, act in (("ann", "b", "vote_up"), ("ann", "c", "vote_up"), ("bob", "b", "vote_down"),
+                            ("ann", "d", "vote_down"), ("ann", "e", "vote_up"), ("ann", "e", "unvote")):  # fmt: skip
+        journal.append(name, "a", pair, act)
+        time.sleep(0.002)  # the journal's clock counts milliseconds
+    assert voted(journal)[["image2", "up", "down"]].values.tolist() == [["b", 1, 1], ["d", 0, 1], ["c", 1, 0]]
+    journal.append("cat", "a", "d", "skip")
+    journal.append("cat", "a", "b", "grade", grade=2)
+    assert voted(journal).image2.tolist() == ["d", "c"]
+    journal.append("cat", "a", "b", "undo")
+    assert voted(journal).image2.tolist() == ["b", "d", "c"]
 
 
 def test_an_unknown_queue_is_refused():
