@@ -1,0 +1,191 @@
+"""Search: from a picture, words or known images to ranked answers with a calibrated P(similar)."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from imgsearch_utils import indexes, workspace
+from imgsearch_utils.calibration import Calibration
+from imgsearch_utils.database import (
+    find_database,
+    latest_model,
+    load_database,
+    model_vectors,
+    open_index,
+    query_encoder,
+)
+from imgsearch_utils.embeddings import Embeddings
+from imgsearch_utils.encoders import Encoder
+from imgsearch_utils.heads import Head
+from imgsearch_utils.images import Collection, open_collection, open_image, read_labels
+from imgsearch_utils.workspace import Run
+
+CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]  # where the crops of 80 % lie: the middle, the corners
+MAX_CROPS = 2 * len(CORNERS)
+
+
+def crops_of(picture: Image.Image, n: int) -> list[Image.Image]:
+    """The picture, then crops of 80 % of its sides: the middle, four corners, and these mirrored; `n` in all."""
+    if not 1 <= n <= MAX_CROPS:
+        raise ValueError(f"crops must be 1 to {MAX_CROPS}, got {n}")
+    width, height = picture.size
+    wide, high = max(1, round(0.8 * width)), max(1, round(0.8 * height))
+    corners = [(round(x * (width - wide)), round(y * (height - high))) for x, y in CORNERS]
+    crops = [picture.crop((left, top, left + wide, top + high)) for left, top in corners[: n - 1]]
+    return [picture, *crops, *(ImageOps.mirror(crop) for crop in crops[: n - 1 - len(crops)])]
+
+
+def expanded(queries: np.ndarray, neighbours: np.ndarray, alpha: float) -> np.ndarray:
+    """Alpha query expansion: each query and its neighbours, a neighbour weighing its cosine to the power of alpha.
+
+    Radenovic, Tolias & Chum, Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 41, 2019.
+
+    queries : (n, d) of length 1
+    neighbours : (n, m, d) of length 1; zeros where there are fewer
+    Returns (n, d) of length 1.
+    """
+    weights = np.einsum("nmd,nd->nm", neighbours, queries).clip(0) ** alpha
+    return indexes.normalised(queries + np.einsum("nm,nmd->nd", weights, neighbours))
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """A run's database, opened once and asked many times.
+
+    model : "encoder" or "head"
+    database : the encoder's vectors of the images
+    vectors : (n, e) the model's vectors of the same images
+    labels : labels.csv's columns, one row an image, in the same order
+    index, point : what is asked, and with which query arguments
+    calibration : of the model's cosine; None before the first finished round
+    """
+
+    run: Run
+    model: str
+    database: Embeddings
+    vectors: np.ndarray
+    labels: pd.DataFrame
+    collection: Collection
+    index: indexes.Index
+    point: dict
+    head: Head | None
+    calibration: Calibration | None
+
+    @property
+    def names(self) -> list[str]:
+        """The images of the database, in the index's row order."""
+        return self.database.names
+
+    @property
+    def threshold(self) -> float:
+        """The P(similar) from which on a result counts as a close match; NaN without a calibration."""
+        return self.calibration.threshold if self.calibration else float("nan")
+
+    @classmethod
+    def open(cls, run: Run, model: str = "", index: str = "") -> "Searcher":
+        """Open a run's database.
+
+        Parameters
+        ----------
+        model : "encoder" or "head"; the head where the latest round promoted it, else the encoder, when empty
+        index : a registered name; when empty, what notebook 03 recommends for the model, else exact search
+
+        Raises
+        ------
+        ValueError
+            where the run has no vectors, for unknown names, or for a saved index that is broken.
+        """
+        database, (model, head, folder) = load_database(run), latest_model(run, model)
+        collection, vectors = open_collection(run), model_vectors(run, database, head)
+        table = run.data / "labels.csv"
+        labels = (read_labels(table) if table.is_file() else collection.images).set_index("image")
+        curves = workspace.read_json(folder / "calibration.json")[model] if folder else None
+        calibration = Calibration.from_dict(curves) if curves else None
+        return cls(run, model, database, vectors, labels.reindex(database.names).fillna("").reset_index(drop=True),
+                   collection, *open_index(run, model, index, vectors), head, calibration)
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """The study's encoder; ValueError where the database was made by another."""
+        return query_encoder(self.run, self.database)
+
+    def encode(self, pictures: Sequence[Image.Image], crops: int = 1) -> np.ndarray:
+        """Encoder vectors (n, d) of decoded pictures; with `crops`, the mean of as many normalised vectors of each."""
+        vectors = self.encoder.encode_images([crop for picture in pictures for crop in crops_of(picture, crops)])
+        return vectors if crops == 1 else indexes.normalised(vectors).reshape(len(pictures), crops, -1).mean(1)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Encoder vectors (n, d) of words; ValueError where the encoder has no tower for text."""
+        encode = getattr(self.encoder, "encode_texts", None)
+        if encode is None:
+            raise ValueError(f"words need an open_clip encoder, and run {self.run.name} has {self.run.study.encoder}: "
+                             "place a checkpoint here, write encoder: open_clip:<model>/<its path> in a study, run it")
+        return encode(list(texts))
+
+    def vectors_of(self, images: Sequence[str]) -> np.ndarray:
+        """Encoder vectors (n, d) of the database's images; ValueError names an unknown one."""
+        return np.asarray(self.database.of(images), np.float32)
+
+    def search(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0,
+               calibrated: bool = True) -> pd.DataFrame:
+        """Rank the database for each query; all of it where k is larger.
+
+        Parameters
+        ----------
+        vectors : (n, d) encoder vectors
+        expand, alpha : so many first results are added to the query (see ``expanded``); 0 for none
+        calibrated : off for queries that are not pictures, whose cosine says nothing of P(similar)
+
+        Returns
+        -------
+        query (0 .. n-1), rank (1 is best), image, the columns of `labels`, score (the model's cosine with the
+        query, after expansion), p_similar (of the cosine before it; NaN where not calibrated), close (p_similar
+        reaches the threshold); equal scores by name
+        """
+        if k < 1 or expand < 0 or alpha < 0:
+            raise ValueError(f"k must be at least 1, expand and alpha at least 0, got {k}, {expand} and {alpha}")
+        queries = indexes.normalised(self.head.embed(np.asarray(vectors)) if self.head else vectors)
+        asked = expanded(queries, self._rows(self._ids(queries, expand)), alpha) if expand else queries
+        ids = self._ids(asked, k)
+        query, place = np.nonzero(ids >= 0)
+        ids = ids[query, place]
+        score, cosine = (np.einsum("nd,nd->n", self._rows(ids), side[query]) for side in (asked, queries))
+        usable = self.calibration if calibrated else None
+        p_similar = usable.predict(cosine)[:, 3] if usable else np.full(len(ids), np.nan)
+        table = pd.DataFrame({"query": query, "rank": 0, "image": np.array(self.names, object)[ids]})
+        labels = self.labels.iloc[ids].reset_index(drop=True)
+        table = pd.concat([table, labels], axis=1).assign(score=score, p_similar=p_similar,
+                                                          close=p_similar >= self.threshold)
+        order = np.lexsort([table.image, -score.round(6), query])
+        return table.iloc[order].assign(rank=lambda t: t.groupby("query").cumcount() + 1).reset_index(drop=True)
+
+    def _ids(self, unit: np.ndarray, k: int) -> np.ndarray:
+        return self.index.query(unit, min(k, len(self.names)), **self.point)
+
+    def _rows(self, ids: np.ndarray) -> np.ndarray:
+        """Unit vectors of images by row number, of any shape of ids; zeros for -1."""
+        flat = indexes.normalised(self.vectors[ids.ravel()]) * (ids.ravel() >= 0)[:, None]
+        return flat.reshape(*ids.shape, -1)
+
+
+def search(picture: Path | str | Image.Image, k: int = 10, study: str = "synthetic_houses", run: str = "",
+           model: str = "", index: str = "") -> pd.DataFrame:
+    """Rank a run's images for one picture, a file or decoded; columns as of ``Searcher.search`` without `query`.
+
+    The database stays open for the next call, until its vectors or its rounds change.
+    """
+    found = find_database(study, run)
+    stamps = [file.stat().st_mtime_ns for file in (found.vectors / "encoder", found.models) if file.is_dir()]
+    searcher = _opened(study, run, model, index, workspace.home(), *stamps)
+    picture = picture if isinstance(picture, Image.Image) else open_image(Path(picture))
+    return searcher.search(searcher.encode([picture]), k).drop(columns="query")
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(study, run, model, index, *_) -> Searcher:
+    return Searcher.open(find_database(study, run), model, index)
