@@ -154,15 +154,20 @@ class Searcher:
         ids = self._ids(asked, k)
         query, place = np.nonzero(ids >= 0)
         ids = ids[query, place]
-        score, cosine = (np.einsum("nd,nd->n", self._rows(ids), side[query]) for side in (asked, queries))
+        score = np.einsum("nd,nd->n", self._rows(ids), asked[query])
+        order = np.lexsort([self._columns["image"][ids], -score.round(6), query])
+        ids, query, score = ids[order], query[order], score[order]
+        cosine = np.einsum("nd,nd->n", self._rows(ids), queries[query]) if expand else score
         usable = self.calibration if calibrated else None
         p_similar = usable.predict(cosine)[:, 3] if usable else np.full(len(ids), np.nan)
-        table = pd.DataFrame({"query": query, "rank": 0, "image": np.array(self.names, object)[ids]})
-        labels = self.labels.iloc[ids].reset_index(drop=True)
-        table = pd.concat([table, labels], axis=1).assign(score=score, p_similar=p_similar,
-                                                          close=p_similar >= self.threshold)
-        order = np.lexsort([table.image, -score.round(6), query])
-        return table.iloc[order].assign(rank=lambda t: t.groupby("query").cumcount() + 1).reset_index(drop=True)
+        rank = np.arange(len(ids)) - np.searchsorted(query, query) + 1
+        found = {name: column[ids] for name, column in self._columns.items()}
+        return pd.DataFrame({"query": query, "rank": rank, **found, "score": score, "p_similar": p_similar,
+                             "close": p_similar >= self.threshold})
+
+    @functools.cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        return {"image": np.array(self.names, object), **{name: self.labels[name].to_numpy() for name in self.labels}}
 
     def _ids(self, unit: np.ndarray, k: int) -> np.ndarray:
         return self.index.query(unit, min(k, len(self.names)), **self.point)
