@@ -61,6 +61,11 @@ class Calibration:
         nested = np.maximum.accumulate(reached[:, ::-1], axis=1)[:, ::-1]
         return -np.diff(nested, axis=1, prepend=1.0, append=0.0) + 0.0  # no minus zero
 
+    def columns(self, cosine: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of scored pairs that follow from their `cosine` (n,): p_similar and p_grade_0 .. p_grade_3."""
+        grades = self.predict(cosine)
+        return {"p_similar": grades[:, 3], **{f"p_grade_{grade}": grades[:, grade] for grade in GRADES}}
+
     def cosine_at_threshold(self) -> float:
         """The cosine whose P(grade 3) is the threshold (+-inf where no cosine reaches it)."""
         logit = np.log(self.threshold / (1 - self.threshold)) - self.intercepts[2]
@@ -122,6 +127,4 @@ def score_pairs(
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     cosine = pair_cosines(unit, i, j)
     score = cosine if head is None else pair_cosines(head.embed(vectors), i, j)
-    grades = calibration.predict(score)
-    columns = {f"p_grade_{grade}": grades[:, grade] for grade in GRADES}
-    return pairs.assign(score=score, p_similar=grades[:, 3], **columns, cosine=cosine)
+    return pairs.assign(score=score, **calibration.columns(score), cosine=cosine)

@@ -255,7 +255,7 @@ def split_by_group(
     Parameters
     ----------
     images : `image`, `group` and, for stratifying, `class_column`
-    dev_share, test_share : of the images; the rest is train
+    dev_share, test_share : of the images; the rest is train; a side whose share is 0 stays empty
 
     Returns
     -------
@@ -283,7 +283,7 @@ def split_by_group(
             lacking[side] -= size
             sides[group] = SIDES[side]
     split = images.assign(side=images.group.map(sides))
-    for side in SIDES:
+    for side in np.take(SIDES, np.flatnonzero(share)):
         if (count := int((split.side == side).sum())) < 2:
             raise ValueError(
                 f"expected at least 2 images on each of train, dev and test, got {count} on {side}: "

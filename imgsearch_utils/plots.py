@@ -125,18 +125,20 @@ def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns
 
 
 def training_curves(history: pd.DataFrame) -> Figure:
-    """Loss on train and dev, and AP on dev, by epoch; the kept epoch is marked."""
-    figure, [[loss, quality]] = _axes(2, 4.6)
-    kept = history.epoch[history.dev_loss.idxmin()] if history.dev_loss.notna().any() else history.epoch.max()
-    for column, side in (("train_loss", "train"), ("dev_loss", "dev")):
+    """Loss on train and dev, and AP on dev, by epoch; the kept epoch is marked. Without dev pairs the train loss alone."""
+    has_dev = history.dev_loss.notna().any()
+    figure, [[loss, *quality]] = _axes(1 + has_dev, 4.6)
+    kept = history.epoch[history.dev_loss.idxmin()] if has_dev else history.epoch.max()
+    for column, side in (("train_loss", "train"), ("dev_loss", "dev"))[: 1 + has_dev]:
         loss.plot(history.epoch, history[column], color=SIDES[side], label=side)
-    quality.plot(history.epoch, history.dev_ap, color=SIDES["dev"], label="dev AP, grade 3")
-    for axes in (loss, quality):
+    for axes in quality:
+        axes.plot(history.epoch, history.dev_ap, color=SIDES["dev"], label="dev AP, grade 3")
+        axes.set(ylabel="average precision", title="Quality on dev")
+    for axes in (loss, *quality):
         axes.axvline(kept, color="grey", ls=":", label=f"kept: epoch {kept}")
         axes.set_xlabel("epoch")
         axes.legend()
-    loss.set(ylabel="loss", title="Training and validation loss")
-    quality.set(ylabel="average precision", title="Quality on dev")
+    loss.set(ylabel="loss", title="Training and validation loss" if has_dev else "Training loss")
     return figure
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from imgsearch_utils import plots, rounds
 from imgsearch_utils.images import Collection, thumbnails
+from imgsearch_utils.study import Study
 from imgsearch_utils.workspace import VERSIONS, Run, read_json, source
 
 #: stage folder -> figure -> caption, in the page's order
@@ -64,7 +65,7 @@ def _table(table: pd.DataFrame) -> str:
     return table.to_html(index=False, border=0, na_rep="–", float_format=lambda value: f"{value:.3f}")
 
 
-def _findings(log: pd.DataFrame, quality: pd.DataFrame, choice: dict) -> list[str]:
+def _findings(study: Study, log: pd.DataFrame, quality: pd.DataFrame, choice: dict) -> list[str]:
     last = log.iloc[-1]
     sure = ("which is more than chance" if last.test_ap_gain_low > 0 else
             "which is worse than the encoder" if last.test_ap_gain_high < 0 else "which chance can explain")
@@ -78,7 +79,10 @@ def _findings(log: pd.DataFrame, quality: pd.DataFrame, choice: dict) -> list[st
         f"nDCG@10 over the test images: {means['head']['nDCG@10']:.3f} (encoder {means['encoder']['nDCG@10']:.3f}), "
         f"with {means['head']['judged@10']:.0%} of the head's first ten results judged.",
         f"The head is {'promoted' if last.promoted else 'not promoted'} on dev, so search uses the "
-        f"{'head' if last.promoted else 'encoder'}.",
+        f"{'head' if last.promoted else 'encoder'}." + (
+            f" There is no dev side: dev means the train pairs, each scored by heads that were not shown its images "
+            f"(the mean of those of {study.cross_fits} that a third of the images was held out from)."
+            if study.cross_fits else ""),
         f"Recommended index: {choice['index']}. {choice['reason'][0].upper()}{choice['reason'][1:]}.",
     ]
 
@@ -125,7 +129,7 @@ def write_page(run: Run, collection: Collection, folder: Path) -> Path:
                                      trim_blocks=True, lstrip_blocks=True)
     page = folder / "index.html"
     page.write_text(environment.get_template("report.html.j2").render(
-        run=run, n_images=len(collection.images), findings=_findings(log, quality, choice), figures=shown,
+        run=run, n_images=len(collection.images), findings=_findings(run.study, log, quality, choice), figures=shown,
         rounds_table=_table(log[list(ROUNDS)].rename(columns=ROUNDS)),
         last_table=_table(final), quality_table=_table(quality), index_table=_table(indexes[columns]),
         tables=[{**table.model_dump(), "html": _table(pd.read_csv(source() / table.file))}

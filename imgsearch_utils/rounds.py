@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
+from sklearn.model_selection import GroupShuffleSplit
 
 from imgsearch_utils import oracles
 from imgsearch_utils.acquisition import automatic_zeros, choose_pairs
@@ -16,7 +17,7 @@ from imgsearch_utils.images import Collection
 from imgsearch_utils.journal import AUTOMATIC, Journal
 from imgsearch_utils.metrics import bootstrap_difference, pair_metrics, trivial_baselines
 from imgsearch_utils.pairs import canonical, check_no_leak, key, merge, read_pair_files, read_pairs, usable
-from imgsearch_utils.siamese import Head, load_head
+from imgsearch_utils.siamese import Head, load_head, train_head
 from imgsearch_utils.workspace import Run, read_json, write_atomic
 
 LOGGED = ("roc_auc", "ap", "same_class_roc_auc", "same_class_ap", "f1", "accuracy", "ece")
@@ -43,6 +44,8 @@ def first_pairs(run: Run, embeddings: Embeddings, images: pd.DataFrame, class_co
     budgets = {"train": study.asked_per_round, "dev": study.dev_asked, "test": study.test_asked}
     for number, (side, budget) in enumerate(budgets.items()):
         here = images[images.side == side]
+        if here.empty:  # a study without a dev side
+            continue
         seed = study.seed * 1000 + number
         asked = choose_pairs("random", embeddings, None, None, pd.DataFrame(columns=["image1", "image2"], dtype=str),
                              here.assign(side="train"), class_column, budget, len(images), seed)
@@ -175,22 +178,56 @@ def labels(run: Run, number: int, images: pd.DataFrame, class_column: str | None
     return table
 
 
-def score_sides(embeddings: Embeddings, head: Head,
-                graded: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Calibration]]:
+def cross_fitted(run: Run, number: int, embeddings: Embeddings, graded: pd.DataFrame, images: pd.DataFrame,
+                 class_column: str | None) -> pd.Series | None:
+    """What heads that saw neither image say of the train pairs, for a study without a dev side.
+
+    ``study.cross_fits`` times a third of the train images, whole groups, is held out, a head learns from the pairs
+    among the others, and scores the pairs among the held out (repeated cross-fitting: Chernozhukov et al. 2018).
+
+    Returns
+    -------
+    the mean score by the index of `graded`, without the pairs that were never held out; None where there is a dev side
+    """
+    study, train = run.study, images[images.side == "train"].set_index("image")
+    if not study.cross_fits:
+        return None
+    pairs, scores = graded[graded.side == "train"], []
+    for learn, _ in GroupShuffleSplit(study.cross_fits, test_size=1 / 3, random_state=study.seed).split(
+            train, groups=train.group):
+        seen = train.iloc[learn]
+        inside = pairs.image1.isin(seen.index).astype(int) + pairs.image2.isin(seen.index)
+        if (inside == 2).any() and (inside == 0).any():
+            head, _ = train_head(embeddings, pairs[inside == 2], pairs[:0], study.head, study.seed + number,
+                                 train_images=seen.index, classes=seen[class_column] if class_column else None)
+            plain = Calibration((0, 0, 0), (0, 0, 0), 0.5)
+            scores.append(score_pairs(embeddings, head, plain, pairs[inside == 0]).score)
+    if not scores:
+        raise ValueError(f"{len(pairs)} graded train pairs are too few to hold any out; grade more")
+    return pd.concat(scores).groupby(level=0).mean()
+
+
+def score_sides(embeddings: Embeddings, head: Head, graded: pd.DataFrame,
+                crossed: pd.Series | None = None) -> tuple[pd.DataFrame, dict[str, Calibration]]:
     """Score the dev and test pairs by the encoder and by the head, each calibrated on the dev pairs.
+
+    crossed : of ``cross_fitted``; where it is not None, its pairs with its scores are the dev pairs
 
     Returns
     -------
     the pairs with the head's scored columns, `cosine` and `encoder_p_similar`; the calibrations by model
     """
-    pairs = graded[graded.side != "train"].reset_index(drop=True)
-    dev = (pairs.side == "dev").to_numpy()
-    plain = Calibration((0, 0, 0), (0, 0, 0), 0.5)
+    if crossed is not None:
+        graded = graded.assign(side=graded.side.mask(graded.index.isin(crossed.index), "dev"))
+    pairs = graded[graded.side != "train"]
+    dev = pairs.side == "dev"
     calibrations, tables = {}, {}
     for model, network in (("encoder", None), ("head", head)):
-        raw = score_pairs(embeddings, network, plain, pairs).score.to_numpy()
-        calibrations[model] = Calibration.fit(raw[dev], pairs.similarity[dev].to_numpy())
-        tables[model] = score_pairs(embeddings, network, calibrations[model], pairs)
+        raw = score_pairs(embeddings, network, Calibration((0, 0, 0), (0, 0, 0), 0.5), pairs)
+        if network and crossed is not None:
+            raw = raw.assign(score=crossed.reindex(raw.index).fillna(raw.score))
+        calibrations[model] = Calibration.fit(raw.score[dev], raw.similarity[dev])
+        tables[model] = raw.assign(**calibrations[model].columns(raw.score)).reset_index(drop=True)
     return tables["head"].assign(encoder_p_similar=tables["encoder"].p_similar), calibrations
 
 

@@ -79,8 +79,9 @@ class Study(_Settings):
     rounds: Count = 4
     asked_per_round: Count = 120
     zeros_per_round: Natural = 360
-    dev_share: Share = 0.2
+    dev_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     test_share: Share = 0.2
+    cross_fits: Natural = 0  # without a dev side: heads that each judge the train images they were not shown
     dev_asked: Count = 200
     test_asked: Count = 300
     duplicate_cosine: Annotated[float, Field(gt=0, le=1)] = 0.98
@@ -96,6 +97,13 @@ class Study(_Settings):
         if self.oracle == "replay" and len(self.labels) < self.rounds:
             raise ValueError(f"oracle replay needs a file in labels for each of {self.rounds} rounds, "
                              f"got {len(self.labels)}")
+        return self
+
+    @model_validator(mode="after")
+    def _some_pairs_decide(self):
+        if bool(self.dev_share) == bool(self.cross_fits):
+            raise ValueError("pairs that the head did not learn from must decide: give a dev_share, or dev_share 0 and "
+                             f"cross_fits (say 30); got dev_share {self.dev_share}, cross_fits {self.cross_fits}")
         return self
 
     @field_validator("test_share")

@@ -38,7 +38,7 @@ class World:
         self.embeddings = read_vectors(self.collection)
         self.column = self.collection.class_column
         grouped = self.collection.images.assign(group=np.arange(n) // 2)
-        self.images = split_by_group(grouped, 0.25, 0.25, 0, self.column)
+        self.images = split_by_group(grouped, 0.25 if self.run.study.dev_share else 0, 0.25, 0, self.column)
         self.run.labels.mkdir(parents=True, exist_ok=True)
         self.images.to_csv(self.run.labels / "images.csv", index=False)
         self.head = Head(8, HeadSettings(hidden=4))
@@ -279,6 +279,28 @@ def test_both_models_are_scored_on_dev_and_test_alone(world):
     for row in scored.itertuples():
         one, two = world.embeddings.of([row.image1, row.image2]).astype(float)
         assert row.cosine == pytest.approx(one @ two / np.linalg.norm(one) / np.linalg.norm(two), abs=1e-5)
+
+
+def test_without_a_dev_side_heads_judge_the_train_pairs_they_were_not_shown(home):
+    world = World(home, dev_share=0, cross_fits=6, asked_per_round=60, max_per_image=20,
+                  head={"hidden": 4, "epochs": 1})
+    assert set(world.images.side) == {"train", "test"}
+    world.answer(0, world.folder(0, world.first()))
+    graded = rounds.labels(world.run, 0, world.images, world.column)
+    crossed = rounds.cross_fitted(world.run, 0, world.embeddings, graded, world.images, world.column)
+    assert 20 < len(crossed) <= (graded.side == "train").sum() and crossed.between(-1.001, 1.001).all()
+    scored, _ = rounds.score_sides(world.embeddings, world.head, graded, crossed)
+    dev = scored[scored.side == "dev"]
+    assert len(dev) == len(crossed) and (scored.side == "test").sum() == (graded.side == "test").sum()
+    np.testing.assert_allclose(np.sort(dev.score), np.sort(crossed))
+    # what a pair is graded decides nothing about its own score, for no head learns from a pair that it judges
+    one = crossed.index[0]
+    image1, image2 = graded.loc[one, ["image1", "image2"]]
+    touching = graded.image1.isin([image1, image2]) | graded.image2.isin([image1, image2])
+    other = graded.assign(similarity=graded.similarity.where(~touching, 3.0 - graded.similarity))
+    again = rounds.cross_fitted(world.run, 0, world.embeddings, other, world.images, world.column)
+    assert again[one] == crossed[one] and not again.equals(crossed)
+    assert rounds.evaluate(scored.assign(automatic=False), CALIBRATIONS, 0)["dev"]["head"]["ap"] is not None
 
 
 def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect):

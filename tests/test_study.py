@@ -150,3 +150,10 @@ def test_defaults_are_not_shared_between_studies():
     one, other = parse_study(TINY), parse_study(TINY)
     one.indexes[0].build["trees"] = 5
     assert other.indexes[0].build == {} == Study.model_validate(TINY).indexes[0].build
+
+
+@pytest.mark.parametrize("shares", [{"dev_share": 0}, {"cross_fits": 30}])
+def test_either_a_dev_side_or_cross_fitting_decides(shares):
+    with pytest.raises(ValueError, match="give a dev_share, or dev_share 0 and cross_fits"):
+        parse_study({**TINY, **shares})
+    assert parse_study({**TINY, "dev_share": 0, "cross_fits": 30}).cross_fits == 30
