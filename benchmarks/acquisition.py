@@ -21,6 +21,15 @@ from imgsearch_utils.acquisition import automatic_zeros, choose_pairs
 from imgsearch_utils.strategies import COLD, STRATEGIES
 
 RIVALS = ("random", "stratified")
+DOUBLED_AFTER = 480  # labels: from here on, a round asks twice as many
+
+
+def rounds_of(size: int, most: int) -> list[int]:
+    """Numbers of labels after each round: `size` pairs a round, twice as many once ``DOUBLED_AFTER`` are asked."""
+    numbers = [size]
+    while (following := numbers[-1] + (size if numbers[-1] < DOUBLED_AFTER else 2 * size)) <= most:
+        numbers.append(following)
+    return numbers
 
 
 def run_strategy(trial: Trial, strategy: str, budgets: list[int], log: Log) -> None:
@@ -29,15 +38,16 @@ def run_strategy(trial: Trial, strategy: str, budgets: list[int], log: Log) -> N
     names = {"images", "encoder", "oracle", "head", "zeros_per_round", "dev_asked", "dev_share", "test_share",
              "max_per_image"}
     settings = study.model_dump_json(include=names)
-    settings = sha256(f"{settings} {budgets[0]}".encode()).hexdigest()[:8]
+    settings = sha256(f"{settings} {budgets[0]} {DOUBLED_AFTER}".encode()).hexdigest()[:8]
     todo = [n for n in budgets if log.lacks(settings, study.study, strategy, trial.seed, n)]
-    step, n_zeros = budgets[0], round(budgets[0] * study.zeros_per_round / study.asked_per_round)
     graded, head, calibration = pd.DataFrame(columns=["image1", "image2"], dtype=str), None, None
     for number, labels in enumerate([n for n in budgets if todo and n <= todo[-1]]):
+        step = labels - (budgets[number - 1] if number else 0)
         seed = trial.seed * 1000 + 10 * number
         name = strategy if number or strategy in COLD else "random"
         asked = choose_pairs(name, trial.embeddings, head, calibration, graded, train, trial.class_column, step,
                              study.max_per_image, seed)
+        n_zeros = round(step * study.zeros_per_round / study.asked_per_round)
         zeros = automatic_zeros(train, trial.class_column, n_zeros, seed, exclude=graded)
         new = pd.concat([trial.grade(asked).assign(asked=True), zeros.assign(asked=False)])
         graded = pd.concat([graded, new], ignore_index=True) if len(graded) else new
@@ -65,13 +75,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--full", action="store_true", help="10 seeds and 1,200 labels instead of 2 and 480")
     parser.add_argument("--seeds", type=int, help="instead of 2 or 10")
     parser.add_argument("--labels", type=int, help="instead of 480 or 1,200")
-    parser.add_argument("--round", type=int, default=120, help="pairs asked in a round")
+    parser.add_argument("--round", type=int, default=120, help="pairs asked in a round, twice as many after 480")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSVs")
     chosen = parser.parse_args(arguments)
     seeds = chosen.seeds or (10 if chosen.full else 2)
     most = chosen.labels or (1200 if chosen.full else 480)
     one_thread()
-    log, budgets = Log(chosen.out / "acquisition.csv", "strategy"), list(range(chosen.round, most + 1, chosen.round))
+    log, budgets = Log(chosen.out / "acquisition.csv", "strategy"), rounds_of(chosen.round, most)
     studies = [open_trials(name, seeds) for name in chosen.studies]
     steps = [(trials[seed], name) for seed in range(seeds) for name in chosen.strategies for trials in studies]
     for trial, strategy in tqdm(steps, desc="curves", disable=None):

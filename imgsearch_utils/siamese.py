@@ -121,7 +121,8 @@ def train_head(
             head.learn_classes(torch.tensor(embeddings.of(classes.index)), classes.to_numpy(str))
         loss = LOSSES.find(settings.loss)(settings)
         parameters = [*head.parameters(), *loss.parameters()]
-        optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+        optimizer = torch.optim.AdamW(parameters, **rates, fused=True)
         generator = torch.Generator().manual_seed(seed)
         for epoch in range(1, settings.epochs + 1):
             train_loss = _train_epoch(head, loss, optimizer, train, settings.batch_size, generator)
