@@ -73,6 +73,8 @@ class Classifier:
 
         level : a class column; the finest when empty
 
+        A study without a dev side keeps its probabilities uncalibrated.
+
         Raises
         ------
         ValueError
@@ -106,7 +108,8 @@ class Classifier:
     def classify(self, vectors: np.ndarray, top: int = 5) -> pd.DataFrame:
         """The likeliest classes of encoder vectors (n, d): query, method, rank, class, p, calibrated."""
         x = self.prepare(vectors)
-        return pd.concat([_table(name, softmax(_logits(model, x) / temperature, axis=1), model.classes_, top, True)
+        known = (self.images.side == "dev").any()
+        return pd.concat([_table(name, softmax(_logits(model, x) / temperature, axis=1), model.classes_, top, known)
                           for name, (model, temperature) in self.methods.items()], ignore_index=True)
 
     def evaluate(self, side: str = "test") -> pd.DataFrame:
@@ -193,4 +196,5 @@ def figure(picture: Image.Image, table: pd.DataFrame):
         axes.invert_yaxis()
         axes.set(xlim=(0, 1.15), xlabel="P(class)", title=method + ("" if rows.calibrated.all() else ", uncalibrated"))
         axes.tick_params(labelsize=8)
+        axes.grid(visible=False)
     return drawn

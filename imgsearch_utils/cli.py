@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 import yaml
 
-from imgsearch_utils import workspace
+from imgsearch_utils import search_commands, workspace
+from imgsearch_utils.search_commands import JsonOption, RunOption
 from imgsearch_utils.study import parse_study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -111,11 +112,10 @@ def score(
         print(f"{len(unknown)} image(s) are unknown to the run, their pairs have no score: {named}", file=sys.stderr)
 
 
+app.add_typer(search_commands.app)
 labels = typer.Typer(no_args_is_help=True, help="Import, export and count a study's graded pairs.")
 app.add_typer(labels, name="labels")
 StudyOption = Annotated[str, typer.Option("--study", help="A name in configs/, or a YAML file's path.")]
-RunOption = Annotated[str, typer.Option("--run", help="The run's name; the study's own when not given.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @labels.command("import")

@@ -130,8 +130,8 @@ def _index_file(run, model, name):
     return run.vectors / "search" / f"{model}.{name}.index"
 
 
-def keep_index(run: Run, model: str = "", name: str = "") -> tuple[str, indexes.Index]:
-    """Keep a run's index, and the head's vectors, for search to load; returns the model and the index.
+def keep_index(run: Run, model: str = "", name: str = "") -> tuple[str, indexes.Index, Path]:
+    """Keep a run's index, and the head's vectors, for search to load; returns the model, the index and its file.
 
     model, name : as for ``latest_model`` and ``open_index``
     """
@@ -139,5 +139,6 @@ def keep_index(run: Run, model: str = "", name: str = "") -> tuple[str, indexes.
     if head:
         head_embeddings(database, head).save(run.vectors / "head")
     index, _ = open_index(run, model, name, model_vectors(run, database, head))
-    index.save(_index_file(run, model, index.name))
-    return model, index
+    file = _index_file(run, model, index.name)
+    index.save(file)
+    return model, index, file
