@@ -6,7 +6,7 @@ from typing import NamedTuple
 import krippendorff
 import numpy as np
 import pandas as pd
-from sklearn.metrics import cohen_kappa_score
+from sklearn.metrics import cohen_kappa_score, f1_score
 
 from imgsearch_utils.journal import ADJUDICATION, AUTOMATIC, REPEAT, Journal
 from imgsearch_utils.pairs import GRADES, lower_median
@@ -29,6 +29,33 @@ def weighted_kappa(first: list[int], second: list[int]) -> float:
     if len({*first, *second}) < 2:
         return np.nan
     return float(cohen_kappa_score(first, second, labels=list(GRADES), weights="quadratic"))
+
+
+class Ceiling(NamedTuple):
+    """How well a person's grade predicts a grade: the best that can be asked of a model.
+
+    f1 : of "similar" by one grading against the other, the same both ways; NaN without a similar pair
+    pairs : how many were graded twice
+    """
+
+    f1: float
+    pairs: int
+
+
+def human_ceiling(first: list[float], second: list[float]) -> Ceiling:
+    """From two gradings of the same pairs, (n,) grades each."""
+    similar = [[grade == 3 for grade in grades] for grades in (first, second)]
+    return Ceiling(float(f1_score(*similar, zero_division=np.nan)) if first else np.nan, len(first))
+
+
+def graded_twice(journal: Journal) -> tuple[list[int], list[int]]:
+    """The first two gradings by people, of each pair that has two: by two annotators, or by one who was asked again."""
+    grades = {}
+    for act in journal.standing():
+        if act.act == "grade" and act.source not in (AUTOMATIC, ADJUDICATION):
+            grades.setdefault((act.image1, act.image2), []).append(act.grade)
+    twice = [given[:2] for given in grades.values() if len(given) > 1]
+    return [one for one, _ in twice], [two for _, two in twice]
 
 
 def agreement(journal: Journal) -> Agreement:

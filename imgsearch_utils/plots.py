@@ -16,6 +16,7 @@ from PIL import Image
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay
 
+from imgsearch_utils.agreement import Ceiling
 from imgsearch_utils.workspace import Stage
 
 sns.set_theme(style="whitegrid", context="notebook", rc={
@@ -125,7 +126,7 @@ def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns
 
 
 def training_curves(history: pd.DataFrame) -> Figure:
-    """Loss on train and dev, and AP on dev, by epoch; the kept epoch is marked. Without dev pairs the train loss alone."""
+    """Loss on train and dev, and AP on dev, by epoch, the kept one marked; the train loss alone without dev pairs."""
     has_dev = history.dev_loss.notna().any()
     figure, [[loss, *quality]] = _axes(1 + has_dev, 4.6)
     kept = history.epoch[history.dev_loss.idxmin()] if has_dev else history.epoch.max()
@@ -186,16 +187,19 @@ def precision_recall(scored: pd.DataFrame) -> Figure:
     return figure
 
 
-def rounds(log: pd.DataFrame, side: str = "test") -> Figure:
+def rounds(log: pd.DataFrame, side: str = "test", ceiling: Ceiling | None = None) -> Figure:
     """Quality by number of labels on one side: AP, same-class ROC-AUC, F1, and the head's gain in AP with its band.
 
     log : results_log.csv, one row a round
+    ceiling : how well people's grades predict people's; its F1 is drawn where it is known
     """
     measures = {"ap": "average precision", "same_class_roc_auc": "same-class ROC-AUC", "f1": "F1 at the threshold"}
     figure, axes = _axes(len(measures) + 1, 3.6, 3.4)
     for place, (measure, title) in zip(axes.flat, measures.items()):
         for name, colour in MODELS.items():
             place.plot(log.labels, log[f"{side}_{name}_{measure}"], marker="o", color=colour, label=name)
+        if measure == "f1" and ceiling is not None and np.isfinite(ceiling.f1):
+            place.axhline(ceiling.f1, color="grey", ls="--", label=f"people ({ceiling.pairs} pairs graded twice)")
         place.set(xlabel="graded training pairs", ylabel=title, title=f"{title}, {side}")
         place.legend(fontsize=9)
     gain = axes.flat[-1]

@@ -1,16 +1,18 @@
 """What to show an annotator: a round's pairs, disagreements, suspected errors, unjudged results, voted pairs."""
 
-import numpy as np
 import pandas as pd
 
 from imgsearch_utils import relevance, rounds
 from imgsearch_utils.agreement import agreement
+from imgsearch_utils.embeddings import Embeddings
 from imgsearch_utils.journal import AUTOMATIC, Journal
-from imgsearch_utils.pairs import GRADES, canonical
+from imgsearch_utils.label_noise import suspected_errors
+from imgsearch_utils.pairs import canonical
 from imgsearch_utils.study import nearest
 from imgsearch_utils.workspace import Run
 
 QUEUES = ("round", "disagreements", "suspected_errors", "pooled", "votes")
+SUSPECTED = 50  # grades that a queue of suspected errors lists
 
 
 def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
@@ -18,9 +20,9 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
 
     Parameters
     ----------
-    name : "round" (the round's pairs), "disagreements" (of annotators, for an adjudicator), or "suspected_errors"
-        (grades that the round's model finds least likely), or "pooled" (the first ten results of every model and index
-        that nobody judged), or "votes" (pairs voted up or down on the search page)
+    name : "round" (the round's pairs); "disagreements" (of annotators, for an adjudicator); "suspected_errors" (grades
+        of train pairs that heads find least likely: trains a few heads); "pooled" (the first ten results of every
+        model and index that nobody judged); or "votes" (pairs voted up or down on the search page)
     number : the round
 
     Raises
@@ -41,26 +43,13 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
         if not (folder / "pairs.csv").is_file():
             raise ValueError(f"run {run.name} has no pairs of round {number} yet; run the notebooks before it first")
         return rounds.asked(folder)
-    scored = run.round_stage(number)["results"] / "scored_pairs.csv"
-    if not scored.is_file():
-        raise ValueError(f"round {number} of run {run.name} is not finished; finish it first")
-    return suspected_errors(pd.read_csv(scored), Journal(run.journal).labels())
-
-
-def suspected_errors(scored: pd.DataFrame, labels: pd.DataFrame, n: int = 50) -> pd.DataFrame:
-    """The `n` asked pairs whose current grade has the smallest probability under the model.
-
-    Parameters
-    ----------
-    scored : image1, image2, p_grade_0 to p_grade_3, and `automatic` where zeros were set without asking
-    labels : image1, image2, similarity
-    """
-    asked = canonical(scored[~scored.automatic] if "automatic" in scored else scored)
-    columns = ["image1", "image2", *(f"p_grade_{grade}" for grade in GRADES)]
-    known = asked[columns].merge(labels[["image1", "image2", "similarity"]].dropna(), on=["image1", "image2"])
-    likelihood = known[columns[2:]].to_numpy()[np.arange(len(known)), known.similarity.astype(int)]
-    known = known[["image1", "image2", "similarity"]].assign(likelihood=likelihood)
-    return known.nsmallest(n, ["likelihood"], keep="first").reset_index(drop=True)
+    images = rounds.read_images(run)
+    column = next((column for column in images if column not in ("image", "group", "side")), None)
+    train = rounds.labels(run, number, images, column).query("side == 'train'")
+    teaching = images[images.side == "train"].set_index("image")
+    listed = suspected_errors(Embeddings.load(run.vectors / "encoder"), train, run.study.head, folds=3,
+                              classes=teaching[column] if column else None)
+    return listed[~listed.automatic].head(SUSPECTED)
 
 
 def pooled(rankings: pd.DataFrame, labels: pd.DataFrame, k: int) -> pd.DataFrame:

@@ -9,8 +9,9 @@ import pandas as pd
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GroupShuffleSplit
 
-from imgsearch_utils import oracles
+from imgsearch_utils import agreement, oracles
 from imgsearch_utils.acquisition import automatic_zeros, choose_pairs
+from imgsearch_utils.agreement import Ceiling
 from imgsearch_utils.calibration import Calibration, score_pairs
 from imgsearch_utils.embeddings import Embeddings
 from imgsearch_utils.images import Collection
@@ -81,6 +82,15 @@ def people_pairs(run: Run) -> pd.DataFrame:
     """All pairs of the study's label files as they stand: `round` is the file's number, `file` and `row` its place."""
     table = read_pair_files([run.data / name for name in run.study.labels])
     return table.assign(round=table.file.map({Path(name).name: n for n, name in enumerate(run.study.labels)}))
+
+
+def human_ceiling(run: Run) -> Ceiling:
+    """Between the first two gradings of the pairs that people graded twice, in the label files of a replay too."""
+    if run.study.oracle != "replay":
+        return agreement.human_ceiling(*agreement.graded_twice(Journal(run.journal)))
+    twice = [list(map(float, grades.split()[:2])) for grades in merge(people_pairs(run)).recurring.grades]
+    twice = [grades for grades in twice if len(grades) == 2]
+    return agreement.human_ceiling([one for one, _ in twice], [two for _, two in twice])
 
 
 def _replayed(run, images, class_column, wanted) -> pd.DataFrame:

@@ -2,11 +2,15 @@
 
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from imgsearch_utils.embeddings import Embeddings
 from imgsearch_utils.journal import AUTOMATIC, Journal
-from imgsearch_utils.queues import open_queue, pooled, suspected_errors, voted
+from imgsearch_utils.queues import open_queue, pooled, voted
+from imgsearch_utils.study import parse_study
+from imgsearch_utils.workspace import Run
 
 
 def test_results_that_nobody_judged_are_pooled_over_systems():
@@ -20,15 +24,28 @@ def test_results_that_nobody_judged_are_pooled_over_systems():
     assert pooled(rankings, labels[:0], 1)[["image1", "image2"]].values.tolist() == [["a", "b"], ["a", "c"], ["d", "e"]]
 
 
-def test_grades_that_the_model_finds_unlikely_come_first():
-    scored = pd.DataFrame(
-        [("b", "a", .1, .2, .3, .4, False), ("c", "d", .7, .1, .1, .1, False), ("e", "f", .0, .1, .2, .7, True)],
-        columns=["image1", "image2", "p_grade_0", "p_grade_1", "p_grade_2", "p_grade_3", "automatic"],
-    )  # fmt: skip
-    labels = pd.DataFrame({"image1": ["a", "c", "e"], "image2": ["b", "d", "f"], "similarity": [3.0, 2.0, 0.0]})
-    found = suspected_errors(scored, labels)
-    assert found[["image1", "image2", "likelihood"]].values.tolist() == [["c", "d", 0.1], ["a", "b", 0.4]]
-    assert len(suspected_errors(scored, labels, n=1)) == 1
+def test_grades_that_were_spoilt_are_suspected(home):
+    study = parse_study({"study": "tiny", "images": {"source": "none"}, "head": {"hidden": 8, "epochs": 4}})
+    run, rng = Run("tiny", study), np.random.default_rng(0)
+    names = [f"{k:02d}.png" for k in range(48)]
+    kinds = np.arange(48) % 4
+    vectors = (4 * np.eye(4)[kinds] + rng.normal(size=(48, 4))).astype(np.float32)
+    Embeddings(names, vectors, {}).save(run.vectors / "encoder")
+    images = pd.DataFrame({"image": names, "type": "a", "group": range(48), "side": ["train"] * 40 + ["test"] * 8})
+    run.labels.mkdir(parents=True)
+    images.to_csv(run.labels / "images.csv", index=False)
+    i, j = np.triu_indices(40, 1)
+    chosen = rng.permutation(len(i))[:300]
+    pairs = pd.DataFrame({"image1": np.take(names, i[chosen]), "image2": np.take(names, j[chosen])})
+    truth = 3.0 * (kinds[i[chosen]] == kinds[j[chosen]])
+    spoilt = rng.choice(300, 8, replace=False)
+    pairs["similarity"] = truth
+    pairs.loc[spoilt, "similarity"] = 3 - truth[spoilt]
+    Journal(run.journal).append_many(pairs, "ann", "person", 0)
+    listed = open_queue(run, "suspected_errors", 0)
+    expected = set(pairs.loc[spoilt, ["image1", "image2"]].itertuples(index=False, name=None))
+    found = set(listed[["image1", "image2"]].head(10).itertuples(index=False, name=None))
+    assert len(found & expected) >= 6 and len(listed) == 50
 
 
 def test_voted_pairs_wait_until_somebody_grades_them(tmp_path):
