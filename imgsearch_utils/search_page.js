@@ -1,0 +1,338 @@
+// The search widget's face: it sends a query, draws what Python (search_page.py) answers, and dims by the threshold.
+
+const NAME_KEY = "imgsearch-annotator"; // the tagger's, so that one name stands for both
+const PART = 1_000_000; // bytes of an upload in one message; servers refuse long ones
+const MODELS = { encoder: "sees what it learnt elsewhere", head: "learnt from the grades" };
+
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+function remembered() {
+  try { return localStorage.getItem(NAME_KEY) ?? ""; } catch { return ""; }
+}
+
+function remember(name) {
+  try { localStorage.setItem(NAME_KEY, name); } catch { /* a private window: asked again next time */ }
+}
+
+function percent(share) {
+  return share >= 0.995 ? "> 99 %" : share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
+}
+
+function megabytes(bytes) { return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`; }
+
+function render({ model, el }) {
+  const urls = new Map(); // "row" or "row large" -> its picture's url, or "" while it is on its way
+  let about = null; // what Python said of the run
+  let shown = null; // the last results
+  let chosen = null; // the threshold, once somebody moved it
+  let own = ""; // the url of an uploaded query
+  let sent = 0;
+  let pending = null;
+
+  // ---- the page -----------------------------------------------------------------------------------------------
+  const title = make("div", { className: "sp-title" }, make("b", { textContent: "Image search" }));
+  const status = make("span", { className: "sp-status", role: "status" });
+  const file = make("input", { type: "file", accept: "image/*", hidden: true });
+  const drop = make("div", { className: "sp-drop", tabIndex: 0, role: "button" });
+  drop.setAttribute("aria-label", "Choose a picture");
+  const caption = make("div", { className: "sp-caption" });
+  const words = make("input", { type: "text", className: "sp-text", maxLength: 300, placeholder: "… or describe it" });
+  const wordsForm = make("form", { className: "sp-words" }, words, make("button", { textContent: "Search" }));
+  const noWords = make("p", { className: "sp-hint" });
+  const slider = (label, properties) => {
+    const input = make("input", { type: "range", ...properties });
+    const value = make("output");
+    const line = make("label", { className: "sp-slider" }, make("span", { textContent: label }), input, value);
+    return { input, value, line };
+  };
+  const k = slider("Results", { min: 1, step: 1 });
+  const least = slider("P(similar) at least", { min: 0, max: 1, step: 0.01 });
+  const calibrated = make("button", { type: "button", className: "sp-link", textContent: "as calibrated" });
+  const person = make("input", { type: "text", className: "sp-person", maxLength: 60, placeholder: "visitor" });
+  const waiting = make("span");
+  const back = make("button", { type: "button", className: "sp-link sp-back", textContent: "← back" });
+  const samples = make("div", { className: "sp-samples" });
+  const columns = make("div", { className: "sp-columns" });
+  const large = make("dialog", { className: "sp-large" });
+  const votesLine = make("p", { className: "sp-hint sp-votes" }, "Votes as ", person, " · ", waiting);
+  const root = make("div", { className: "sp-root" },
+    make("header", {}, title, status),
+    make("section", { className: "sp-query" },
+      make("div", {}, drop, caption, file),
+      make("div", { className: "sp-controls" }, wordsForm, k.line, least.line, calibrated, noWords, votesLine, back)),
+    samples, columns, large);
+  root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab leaves our keys alone
+  el.append(root);
+
+  // ---- asking ---------------------------------------------------------------------------------------------------
+  function say(text, kind = "") {
+    status.textContent = text;
+    status.className = `sp-status ${kind}`;
+  }
+
+  function settle() {
+    clearTimeout(pending?.slow);
+    clearTimeout(pending?.lost);
+    pending = null;
+  }
+
+  function ask(message, doing = "searching …", buffers = []) {
+    settle();
+    pending = { serial: ++sent };
+    pending.slow = setTimeout(() => say(doing, "sp-waiting"), 250);
+    pending.lost = setTimeout(() => say("No answer: the kernel is busy, or gone. Reload the page.", "sp-error"), 60000);
+    const name = person.value.trim() || "visitor";
+    model.send({ ...message, serial: sent, k: Number(k.input.value), name }, undefined, buffers);
+  }
+
+  async function upload(picture) {
+    if (!picture || !about) return;
+    if (picture.size > about.limit) {
+      return say(`“${picture.name}” has ${megabytes(picture.size)}; at most ${megabytes(about.limit)} are taken. ` +
+        "Make it smaller first.", "sp-error");
+    }
+    const content = await picture.arrayBuffer();
+    for (let at = 0, part = 0; part === 0 || at < content.byteLength; at += PART, part += 1) {
+      ask({ kind: "upload", file: picture.name, part, last: at + PART >= content.byteLength }, "reading …",
+        [content.slice(at, at + PART)]);
+    }
+  }
+
+  function like(row) { ask({ kind: "like", row }); }
+
+  // ---- pictures: asked for by number, kept -----------------------------------------------------------------------
+  function want(rows, size = false) {
+    const missing = rows.filter((row) => !urls.has(size ? `${row} large` : `${row}`));
+    missing.forEach((row) => urls.set(size ? `${row} large` : `${row}`, ""));
+    if (missing.length) model.send({ kind: "want", rows: missing, large: size });
+  }
+
+  function frame(row, name) {
+    const url = urls.get(`${row}`);
+    const picture = make("div", { className: "sp-picture" });
+    picture.dataset.row = row;
+    if (url) picture.append(make("img", { src: url, alt: name, draggable: false }));
+    return picture;
+  }
+
+  function receivePicture({ row, large: size, missing }, [content]) {
+    const url = missing ? "" : URL.createObjectURL(new Blob([content]));
+    urls.set(size ? `${row} large` : `${row}`, url);
+    if (size) return large.open && fillLarge();
+    root.querySelectorAll(`.sp-picture[data-row="${row}"]`).forEach((picture) => {
+      picture.querySelector("img, span")?.remove();
+      picture.prepend(url ? make("img", { src: url, alt: "", draggable: false }) :
+        make("span", { textContent: "no picture" }));
+    });
+  }
+
+  function zoom(rows) {
+    large.rows = rows;
+    want(rows.filter((row) => row !== null), true);
+    fillLarge();
+    large.showModal();
+  }
+
+  function fillLarge() {
+    const sources = large.rows.map((row) => (row === null ? own : urls.get(`${row} large`) || urls.get(`${row}`)));
+    large.replaceChildren(...sources.filter(Boolean).map((src) => make("img", { src, alt: "" })));
+  }
+
+  // ---- showing ----------------------------------------------------------------------------------------------------
+  function showRun(said) {
+    about = said;
+    title.append(make("span", { textContent:
+      `${said.images.toLocaleString("en")} images · run ${said.run} · ${said.encoder}` +
+      ("head" in said.thresholds ? " and its head" : ", no head yet") }));
+    Object.assign(k.input, { max: said.most, value: Math.min(said.k, said.most) });
+    wordsForm.hidden = Boolean(said.no_words);
+    noWords.textContent = said.no_words;
+    noWords.hidden = !said.no_words;
+    votesLine.hidden = !said.votes;
+    showWaiting(said.waiting);
+    showControls();
+    showDrop();
+    samples.replaceChildren(make("p", { textContent: "Or begin with one of the study's own pictures:" }),
+      make("div", {}, ...said.samples.map(({ row, name }) => {
+        const sample = make("button", { type: "button", title: name }, frame(row, name));
+        sample.addEventListener("click", () => like(row));
+        return sample;
+      })));
+    want(said.samples.map(({ row }) => row));
+    root.dataset.open = said.run;
+    say("");
+  }
+
+  function showWaiting(count) {
+    waiting.textContent = count ? `${count} voted ${count === 1 ? "pair waits" : "pairs wait"} to be graded: ` +
+      `make tag STUDY=${about.study} QUEUE=votes` : "a vote asks for a grade, it is none itself";
+  }
+
+  function showControls() {
+    k.value.textContent = k.input.value;
+    const limits = Object.entries(about.thresholds).filter(([, threshold]) => threshold !== null);
+    least.line.hidden = !limits.length;
+    calibrated.hidden = chosen === null;
+    if (chosen === null && limits.length) least.input.value = about.thresholds[about.used];
+    least.value.textContent = chosen !== null ? percent(chosen) :
+      limits.map(([name, threshold]) => `${name} ${percent(threshold)}`).join(", ");
+  }
+
+  function showDrop() {
+    const image = shown?.image;
+    const picture = shown?.uploaded ? make("img", { src: own, alt: "" }) : image ? frame(image.row, image.name) : null;
+    drop.classList.toggle("sp-full", Boolean(picture));
+    drop.replaceChildren(picture ?? make("div", { className: "sp-invite" }, make("i", { textContent: "⬆" }),
+      make("b", { textContent: "Drop a picture here" }), make("span", { textContent: "or click to choose one" })));
+    const found = shown?.uploaded && image ? ` is ${image.name} of the study` : "";
+    caption.replaceChildren(...(shown ? [make("b", { textContent: shown.words ? `“${shown.text}”` : shown.text }), found,
+      make("span", { textContent: shown.words || image ? "" :
+        "Not a picture of the study, so its results cannot be voted on; “More like this” leads to some that can." })] :
+      [make("span", { textContent: about ? `JPEG, PNG, WebP, GIF, TIFF; at most ${megabytes(about.limit)}; ` +
+        "it stays on this machine and is not kept." : "opening the run …" })]));
+  }
+
+  function showResults(said, [picture]) {
+    if (pending && said.serial !== pending.serial) return; // a later question is on its way
+    settle();
+    say("");
+    shown = said;
+    if (own) URL.revokeObjectURL(own);
+    own = said.uploaded ? URL.createObjectURL(new Blob([picture])) : "";
+    back.hidden = !said.back;
+    samples.hidden = true;
+    showDrop();
+    columns.replaceChildren(...Object.entries(said.results).map(([name, results]) => column(name, results)));
+    dim();
+    want([...new Set([...(said.image ? [said.image] : []), ...Object.values(said.results).flat()].map(({ row }) => row))]);
+    root.dataset.answered = said.serial ?? 0;
+  }
+
+  function column(name, results) {
+    const used = about.used === name && Object.keys(about.thresholds).length > 1;
+    return make("section", { className: `sp-column sp-${name}` },
+      make("h3", {}, make("i"), make("b", { textContent: name === "head" ? "Head" : "Encoder" }),
+        make("span", { textContent: MODELS[name] }), used ? make("u", { textContent: "search uses it" }) : null),
+      make("p", { className: "sp-none" }),
+      make("div", { className: "sp-grid" }, ...results.map((result, place) => card(name, result, place))));
+  }
+
+  function card(name, { row, name: image, classes, score, p }, place) {
+    const self = shown.image?.row === row;
+    const picture = frame(row, image);
+    picture.title = "Enlarge, beside the query";
+    picture.append(make("em", { textContent: self ? "the query" : place + 1 }));
+    picture.addEventListener("click", () => zoom([...(shown.words || self ? [] : [shown.image?.row ?? null]), row]));
+    const more = make("button", { type: "button", className: "sp-more", textContent: "More like this" });
+    more.addEventListener("click", () => like(row));
+    const votes = [["up", "▲", "similar to the query"], ["down", "▼", "not similar to the query"]].map(([vote, sign, said]) => {
+      const button = make("button", { type: "button", className: `sp-vote sp-${vote}`, textContent: sign,
+        disabled: !shown.image, title: shown.image ? `Vote: ${said}; somebody grades the pair later` :
+          "Votes need a query that is a picture of the study" });
+      button.addEventListener("click", () => ask({ kind: "vote", query: shown.image.row, row,
+        vote: shown.votes[row] === vote ? "" : vote }, "saving …"));
+      return button;
+    });
+    const meter = make("div", { className: "sp-meter", title: `P(similar) ${p?.toFixed(3)}` }, make("i"));
+    if (p !== null) meter.firstChild.style.width = `${100 * p}%`;
+    const element = make("article", { className: "sp-card" }, picture, p === null ? null : meter,
+      make("div", { className: "sp-numbers" },
+        p === null ? null : make("span", { title: "P(similar), calibrated on the grades" },
+          make("b", { textContent: percent(p) }), " similar"),
+        make("span", { title: `the ${name}'s cosine`, textContent: `score ${score.toFixed(2)}` })),
+      make("div", { className: "sp-class", textContent: classes.join(" · ") }),
+      make("div", { className: "sp-name", textContent: image, title: image }),
+      self ? null : make("div", { className: "sp-acts" }, more, ...(about.votes ? votes : [])));
+    Object.assign(element.dataset, { row, p: p ?? "", self: self ? "1" : "", vote: shown.votes[row] ?? "" });
+    for (const [event, on] of [["mouseenter", true], ["mouseleave", false]]) {
+      element.addEventListener(event, () => twins(row).forEach((twin) => twin.classList.toggle("sp-twin", on)));
+    }
+    return element;
+  }
+
+  function twins(row) { return columns.querySelectorAll(`.sp-card[data-row="${row}"]`); }
+
+  function dim() {
+    for (const [name, calibratedAt] of Object.entries(about.thresholds)) {
+      const here = columns.querySelector(`.sp-${name}`);
+      if (!here) continue;
+      const threshold = chosen ?? calibratedAt;
+      const cards = [...here.querySelectorAll(".sp-card")];
+      const far = (each) => each.dataset.p !== "" && Number(each.dataset.p) < threshold;
+      cards.forEach((each) => each.classList.toggle("sp-far", far(each)));
+      const others = cards.filter((each) => !each.dataset.self);
+      const none = others.length > 0 && others.every(far);
+      here.classList.toggle("sp-nothing", none);
+      here.querySelector(".sp-none").textContent = none ? `No close match${others.length < cards.length ?
+        " but the picture itself" : ""}: no result reaches P(similar) ${percent(threshold)}.` : "";
+    }
+  }
+
+  function showVote({ serial, row, vote, waiting: count, grade }) {
+    if (pending?.serial === serial) settle();
+    shown.votes[row] = vote;
+    twins(row).forEach((each) => { each.dataset.vote = vote; });
+    showWaiting(count);
+    say(grade !== null ? `saved; the pair is graded ${grade} already, and the grade stands` :
+      vote ? "saved: the pair waits to be graded" : "vote taken back", "sp-saved");
+    root.dataset.voted = serial;
+  }
+
+  // ---- hands ----------------------------------------------------------------------------------------------------------
+  drop.addEventListener("click", () => file.click());
+  drop.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") file.click(); });
+  file.addEventListener("change", () => { upload(file.files[0]); file.value = ""; });
+  root.addEventListener("dragover", (event) => { event.preventDefault(); root.classList.add("sp-over"); });
+  root.addEventListener("dragleave", (event) => { if (!root.contains(event.relatedTarget)) root.classList.remove("sp-over"); });
+  root.addEventListener("drop", (event) => {
+    event.preventDefault();
+    root.classList.remove("sp-over");
+    upload(event.dataTransfer.files[0]);
+  });
+  root.addEventListener("paste", (event) => upload(event.clipboardData.files[0]));
+  root.addEventListener("keydown", (event) => event.stopPropagation()); // the notebook has keys of its own
+  wordsForm.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (words.value.trim()) ask({ kind: "words", text: words.value });
+  });
+  k.input.addEventListener("input", () => {
+    showControls();
+    clearTimeout(k.timer);
+    k.timer = setTimeout(() => shown && ask({ kind: "more" }), 150);
+  });
+  least.input.addEventListener("input", () => { chosen = Number(least.input.value); showControls(); dim(); });
+  calibrated.addEventListener("click", () => { chosen = null; showControls(); dim(); });
+  person.addEventListener("change", () => { remember(person.value.trim()); if (shown) ask({ kind: "more" }); });
+  back.addEventListener("click", () => ask({ kind: "back" }));
+  large.addEventListener("click", () => large.close());
+
+  function received(content, buffers) {
+    if (content.kind === "open") showRun(content);
+    else if (content.kind === "results") showResults(content, buffers);
+    else if (content.kind === "picture") receivePicture(content, buffers);
+    else if (content.kind === "voted") showVote(content);
+    else if (content.kind === "error") {
+      settle();
+      say(content.line, "sp-error");
+      root.classList.toggle("sp-closed", content.fatal);
+    }
+  }
+
+  person.value = remembered();
+  back.hidden = calibrated.hidden = true;
+  showDrop();
+  model.on("msg:custom", received);
+  say("opening the run …", "sp-waiting");
+  model.send({ kind: "hello", name: remembered() || "visitor" });
+  return () => {
+    model.off("msg:custom", received);
+    settle();
+    urls.forEach((url) => url && URL.revokeObjectURL(url));
+  };
+}
+
+export default { render };

@@ -1,0 +1,222 @@
+"""The search widget: drop a picture, see what encoder and head find, go on from a result, vote on it."""
+
+import io
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anywidget
+import numpy as np
+from PIL import Image
+
+from imgsearch_utils.images import SAME_PICTURE, open_image
+from imgsearch_utils.journal import AUTOMATIC, Journal
+from imgsearch_utils.pairs import key
+from imgsearch_utils.queues import voted
+from imgsearch_utils.searcher import Searcher
+from imgsearch_utils.tagger import picture_bytes
+from imgsearch_utils.workspace import Run
+
+MAX_UPLOAD = 20_000_000  # bytes
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that starts another program to be read
+SMALL, QUERY = 320, 900  # pixels, the longer side of a picture in the grid, and of an uploaded query
+MOST, SAMPLES, TRAIL = 60, 12, 20  # results at most, pictures offered to begin with, queries to go back to
+ACTS = {"up": "vote_up", "down": "vote_down", "": "unvote"}
+
+
+def read_upload(content: bytes) -> Image.Image:
+    """Decode an uploaded picture of a common format, as ``images.open_image``; it is on disk meanwhile, then gone.
+
+    Raises
+    ------
+    ValueError
+        one line without a path, for more than 20 MB and for what is not a sound picture.
+    """
+    if len(content) > MAX_UPLOAD:
+        raise ValueError(f"more than {MAX_UPLOAD // 10**6} MB; make it smaller first")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "upload"
+        file.write_bytes(content)
+        try:
+            Image.open(file, formats=FORMATS).close()
+            return open_image(file)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            reason = "" if "cannot identify" in str(error) else f" ({str(error).removeprefix(f'{str(file)!r}: ')})"
+            raise ValueError(f"not a picture that can be read{reason if content else ' (empty)'}; try a JPEG or "
+                             "PNG") from None
+
+
+def small_jpeg(picture: Image.Image, side: int = SMALL) -> bytes:
+    """A picture of at most `side` pixels as JPEG."""
+    picture = picture.copy()
+    picture.thumbnail((side, side))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=86)
+    return buffer.getvalue()
+
+
+class Query(NamedTuple):
+    """What was asked: an uploaded picture, an image of the study, or words.
+
+    vectors : (1, d) of the encoder
+    row : of the database, where it is an image of the study
+    """
+
+    text: str
+    vectors: np.ndarray
+    row: int | None = None
+    picture: bytes = b""
+    words: bool = False
+
+
+class SearchPage(anywidget.AnyWidget):
+    """Search a run's images by picture, by words where the encoder reads them, or by one of the images.
+
+    Encoder and head answer side by side. Votes go to the run's journal as pairs to grade, never as grades; a
+    published run is not written to and takes none.
+
+    Parameters
+    ----------
+    run : opened when the page is shown; what it lacks is said on screen
+    k : results to begin with
+    """
+
+    _esm = Path(__file__).with_name("search_page.js")
+    _css = Path(__file__).with_name("search_page.css")
+
+    def __init__(self, run: Run, k: int = 12):
+        super().__init__()
+        self._run, self._k, self._journal = run, k, Journal(run.journal)
+        self._votes = not run.name.startswith("published_")
+        self._searchers: dict[str, Searcher] = {}
+        self._trail: list[Query] = []
+        self._upload = b""
+        self.on_msg(self._receive)
+
+    def _receive(self, _, message: Mapping[str, Any], buffers) -> None:
+        answer = {"hello": self._on_hello, "upload": self._on_upload, "words": self._on_words, "like": self._on_like,
+                  "back": self._on_back, "more": self._show, "vote": self._on_vote,
+                  "want": self._on_want}[message["kind"]]  # fmt: skip
+        try:
+            self._k = min(max(int(message.get("k", self._k)), 1), MOST)
+            answer(message, buffers)
+        except (OSError, ValueError) as error:  # nothing on screen changes but one line
+            line = " ".join(str(error).split())
+            self.send({"kind": "error", "serial": message.get("serial"), "line": line, "fatal": not self._searchers})
+
+    def _on_hello(self, message, _) -> None:
+        if not self._searchers:
+            self._open()
+        any_, n = self._any, len(self._any.names)
+        samples = np.random.default_rng(self._run.study.seed).permutation(n)[:SAMPLES]
+        try:
+            any_.encode_texts(["a word"])
+            no_words = ""
+        except ValueError as error:
+            no_words = str(error)
+        thresholds = {model: _plain(searcher.threshold) for model, searcher in self._searchers.items()}
+        self.send({"kind": "open", "run": self._run.name, "study": self._run.study.study, "images": n, "k": self._k,
+                   "encoder": self._run.study.encoder, "used": any_.model, "thresholds": thresholds,
+                   "no_words": no_words, "votes": self._votes, "waiting": len(voted(self._journal)),
+                   "limit": MAX_UPLOAD, "most": min(MOST, n),
+                   "samples": [self._image(row) for row in sorted(samples.tolist())]})  # fmt: skip
+        if self._trail:
+            self._show(message, _)
+
+    def _open(self) -> None:
+        self._any = Searcher.open(self._run)  # what search uses
+        self._number = {name: row for row, name in enumerate(self._any.names)}
+        searchers = {}
+        for model in ("encoder", "head"):
+            try:
+                searchers[model] = self._any if self._any.model == model else Searcher.open(self._run, model)
+            except ValueError:  # no head yet: the encoder answers alone
+                continue
+        self._searchers = searchers
+
+    def _on_upload(self, message, buffers) -> None:
+        """One part of a file; after the last one, search."""
+        before = self._upload if message["part"] else b""
+        self._upload = b"".join([before, *map(bytes, buffers)])[: MAX_UPLOAD + 1]
+        if not message["last"]:
+            return
+        content, self._upload = self._upload, b""
+        try:
+            picture = read_upload(content)
+        except ValueError as error:
+            raise ValueError(f"“{message['file']}”: {error}") from None
+        encoder = self._searchers["encoder"]
+        vectors = encoder.encode([picture])
+        first = encoder.search(vectors, 1).iloc[0]
+        row = self._number[first.image] if first.score >= SAME_PICTURE else None
+        self._ask(Query(message["file"], vectors, row, small_jpeg(picture, QUERY)), message)
+
+    def _on_words(self, message, _) -> None:
+        text = message["text"].strip()
+        self._ask(Query(text, self._any.encode_texts([text]), words=True), message)
+
+    def _on_like(self, message, _) -> None:
+        name = self._any.names[message["row"]]
+        self._ask(Query(name, self._any.vectors_of([name]), message["row"]), message)
+
+    def _on_back(self, message, _) -> None:
+        self._trail = self._trail[:-1] or self._trail
+        self._show(message, _)
+
+    def _ask(self, query: Query, message) -> None:
+        self._trail = [*self._trail[1 - TRAIL :], query]
+        self._show(message, ())
+
+    def _show(self, message, _) -> None:
+        query = self._trail[-1]
+        self.send({"kind": "results", "serial": message.get("serial"), "text": query.text, "words": query.words,
+                   "image": None if query.row is None else self._image(query.row), "uploaded": bool(query.picture),
+                   "back": len(self._trail) > 1, "votes": self._votes_of(query, message["name"]),
+                   "results": {model: self._results(searcher, query) for model, searcher in self._searchers.items()},
+                   }, [query.picture])  # fmt: skip
+
+    def _results(self, searcher: Searcher, query: Query) -> list[dict]:
+        found = searcher.search(query.vectors, self._k, calibrated=not query.words)
+        return [{**self._image(self._number[name]), "score": float(score), "p": _plain(p)}
+                for name, score, p in zip(found.image, found.score, found.p_similar)]  # fmt: skip
+
+    def _image(self, row: int) -> dict:
+        classes = self._any.labels.iloc[row].reindex(self._any.collection.class_columns).dropna()
+        return {"row": row, "name": self._any.names[row], "classes": list(dict.fromkeys(classes))}
+
+    def _votes_of(self, query: Query, annotator: str) -> dict[int, str]:
+        """How this annotator voted on pairs with the query, by the other image's row."""
+        mine, name = {}, None if query.row is None else self._any.names[query.row]
+        for pair, by_annotator in self._journal.search_votes().items():
+            if name in pair and annotator in by_annotator:
+                other = pair[pair[0] == name]
+                mine[self._number.get(other)] = by_annotator[annotator].act.removeprefix("vote_")
+        return mine
+
+    def _on_vote(self, message, _) -> None:
+        if not self._votes:
+            raise ValueError(f"run {self._run.name} is published and not written to; vote on a working run")
+        pair = key(self._any.names[message["query"]], self._any.names[message["row"]])
+        self._journal.append(message["name"], *pair, ACTS[message["vote"]], source="search")
+        labels = self._journal.labels()
+        graded = labels[(labels.image1 == pair[0]) & (labels.image2 == pair[1]) & (labels.source != AUTOMATIC)]
+        self.send({"kind": "voted", "serial": message["serial"], "row": message["row"], "vote": message["vote"],
+                   "waiting": len(voted(self._journal)),
+                   "grade": int(graded.similarity.iloc[0]) if len(graded) else None})  # fmt: skip
+
+    def _on_want(self, message, _) -> None:
+        for row in message["rows"]:
+            answer, content = {"kind": "picture", "row": row, "large": message["large"]}, b""
+            try:
+                if self._any.collection.folder is None:
+                    raise ValueError("this study has vectors only")
+                path = self._any.collection.path(self._any.names[row])
+                content = picture_bytes(path) if message["large"] else small_jpeg(open_image(path))
+            except ValueError:
+                answer["missing"] = True
+            self.send(answer, [content])
+
+
+def _plain(number: float) -> float | None:
+    return None if np.isnan(number) else float(number)
