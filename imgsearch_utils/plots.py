@@ -259,7 +259,8 @@ def pareto(table: pd.DataFrame, recall: str, speed: str = "single_qps") -> Figur
         front = ann.pareto(part, recall, speed)
         place.plot(front[recall], front[speed], color="grey", lw=7, alpha=0.25, zorder=0, marker="o", ms=12, mew=0,
                    label="front")
-        place.set(xlabel=recall, ylabel="queries per second, one at a time", yscale="log",
+        how = "one at a time" if speed == "single_qps" else "in one batch"
+        place.set(xlabel=recall, ylabel=f"queries per second, {how}", yscale="log",
                   title=f"Vectors of the {model}")
         place.legend(fontsize=8)
     return figure

@@ -28,6 +28,7 @@ FIGURES = {
                                  "at its most thorough one.",
                        "recall_and_speed": "Each point is a query setting; up and to the right is better. Grey: the "
                                            "front of settings that no other beats in both.",
+                       "recall_and_batch_speed": "The same with all queries in one batch, on all threads.",
                        "latency": "Single queries on one thread, each index at its fastest setting with the wanted "
                                   "recall.",
                        "build_time": "What an index costs before the first query.",
