@@ -4,7 +4,7 @@ STUDY ?= synthetic_houses
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test lab tag new publish clean
+.PHONY: run test lab tag serve new publish clean
 
 run: $(READY)  ## pictures -> report, headless; STUDY=<name in configs/, or a path>, RUN=<name>
 	$(BIN)/imgsearch run "$(STUDY)" $(if $(RUN),--run "$(RUN)")
@@ -18,6 +18,9 @@ lab: $(READY)  ## JupyterLab on this machine only
 
 tag: $(READY)  ## grade a study's pairs on a page of its own: STUDY=<name>, ROUND=<number>, QUEUE=<name>
 	$(BIN)/imgsearch tag "$(STUDY)" $(if $(ROUND),--round "$(ROUND)") $(if $(QUEUE),--queue "$(QUEUE)")
+
+serve: $(READY)  ## search by picture on a page of its own: STUDY=<name>, RUN=<name>, PORT=<number>
+	$(BIN)/imgsearch serve --study "$(STUDY)" $(if $(RUN),--run "$(RUN)") $(if $(PORT),--port "$(PORT)")
 
 new: $(READY)  ## a study of your own pictures: STUDY=<name> IMAGES=<folder>
 	$(BIN)/imgsearch new "$(STUDY)" "$(IMAGES)"

@@ -40,7 +40,7 @@ function render({ model, el }) {
   const drop = make("div", { className: "sp-drop", tabIndex: 0, role: "button" });
   drop.setAttribute("aria-label", "Choose a picture");
   const caption = make("div", { className: "sp-caption" });
-  const words = make("input", { type: "text", className: "sp-text", maxLength: 300, placeholder: "… or describe it" });
+  const words = make("input", { type: "text", className: "sp-text", maxLength: 300, placeholder: "or describe it" });
   const wordsForm = make("form", { className: "sp-words" }, words, make("button", { textContent: "Search" }));
   const noWords = make("p", { className: "sp-hint" });
   const slider = (label, properties) => {
@@ -52,19 +52,23 @@ function render({ model, el }) {
   const k = slider("Results", { min: 1, step: 1 });
   const least = slider("P(similar) at least", { min: 0, max: 1, step: 0.01 });
   const calibrated = make("button", { type: "button", className: "sp-link", textContent: "as calibrated" });
+  least.line.append(calibrated);
   const person = make("input", { type: "text", className: "sp-person", maxLength: 60, placeholder: "visitor" });
   const waiting = make("span");
   const back = make("button", { type: "button", className: "sp-link sp-back", textContent: "← back" });
   const samples = make("div", { className: "sp-samples" });
   const columns = make("div", { className: "sp-columns" });
+  const legend = make("p", { className: "sp-hint sp-foot", hidden: true, textContent: "P(similar) is the probability " +
+    "that people would give the pair grade 3, calibrated on the study's own grades; below the threshold a result is " +
+    "dimmed. The score is the model's cosine. Click a picture to see it beside the query." });
   const large = make("dialog", { className: "sp-large" });
   const votesLine = make("p", { className: "sp-hint sp-votes" }, "Votes as ", person, " · ", waiting);
   const root = make("div", { className: "sp-root" },
     make("header", {}, title, status),
     make("section", { className: "sp-query" },
-      make("div", {}, drop, caption, file),
-      make("div", { className: "sp-controls" }, wordsForm, k.line, least.line, calibrated, noWords, votesLine, back)),
-    samples, columns, large);
+      make("div", {}, drop, caption, back, file),
+      make("div", { className: "sp-controls" }, wordsForm, k.line, least.line, noWords, votesLine)),
+    samples, columns, legend, large);
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab leaves our keys alone
   el.append(root);
 
@@ -188,12 +192,13 @@ function render({ model, el }) {
     drop.classList.toggle("sp-full", Boolean(picture));
     drop.replaceChildren(picture ?? make("div", { className: "sp-invite" }, make("i", { textContent: "⬆" }),
       make("b", { textContent: "Drop a picture here" }), make("span", { textContent: "or click to choose one" })));
-    const found = shown?.uploaded && image ? ` is ${image.name} of the study` : "";
-    caption.replaceChildren(...(shown ? [make("b", { textContent: shown.words ? `“${shown.text}”` : shown.text }), found,
-      make("span", { textContent: shown.words || image ? "" :
-        "Not a picture of the study, so its results cannot be voted on; “More like this” leads to some that can." })] :
-      [make("span", { textContent: about ? `JPEG, PNG, WebP, GIF, TIFF; at most ${megabytes(about.limit)}; ` +
-        "it stays on this machine and is not kept." : "opening the run …" })]));
+    const found = !shown?.uploaded || !image ? "" :
+      image.name === shown.text ? " of the study" : ` is ${image.name} of the study`;
+    const hint = !about ? "opening the run …" : !shown ? `JPEG, PNG, WebP, GIF, TIFF; at most ` +
+      `${megabytes(about.limit)}; it stays on this machine and is not kept.` : !image && about.votes ?
+      "Votes need a picture of the study; “More like this” leads to one." : "";
+    const name = shown?.words ? `“${shown.text}”` : shown?.text ?? "";
+    caption.replaceChildren(make("b", { textContent: name }), found, make("span", { textContent: hint }));
   }
 
   function showResults(said, [picture]) {
@@ -205,10 +210,12 @@ function render({ model, el }) {
     own = said.uploaded ? URL.createObjectURL(new Blob([picture])) : "";
     back.hidden = !said.back;
     samples.hidden = true;
+    legend.hidden = false;
     showDrop();
     columns.replaceChildren(...Object.entries(said.results).map(([name, results]) => column(name, results)));
     dim();
-    want([...new Set([...(said.image ? [said.image] : []), ...Object.values(said.results).flat()].map(({ row }) => row))]);
+    const images = [...(said.image ? [said.image] : []), ...Object.values(said.results).flat()];
+    want([...new Set(images.map(({ row }) => row))]);
     root.dataset.answered = said.serial ?? 0;
   }
 
@@ -229,9 +236,9 @@ function render({ model, el }) {
     picture.addEventListener("click", () => zoom([...(shown.words || self ? [] : [shown.image?.row ?? null]), row]));
     const more = make("button", { type: "button", className: "sp-more", textContent: "More like this" });
     more.addEventListener("click", () => like(row));
-    const votes = [["up", "▲", "similar to the query"], ["down", "▼", "not similar to the query"]].map(([vote, sign, said]) => {
+    const votes = [["up", "▲", "similar"], ["down", "▼", "not similar"]].map(([vote, sign, said]) => {
       const button = make("button", { type: "button", className: `sp-vote sp-${vote}`, textContent: sign,
-        disabled: !shown.image, title: shown.image ? `Vote: ${said}; somebody grades the pair later` :
+        disabled: !shown.image, title: shown.image ? `Vote: ${said} to the query; somebody grades the pair later` :
           "Votes need a query that is a picture of the study" });
       button.addEventListener("click", () => ask({ kind: "vote", query: shown.image.row, row,
         vote: shown.votes[row] === vote ? "" : vote }, "saving …"));
@@ -240,11 +247,11 @@ function render({ model, el }) {
     const meter = make("div", { className: "sp-meter", title: `P(similar) ${p?.toFixed(3)}` }, make("i"));
     if (p !== null) meter.firstChild.style.width = `${100 * p}%`;
     const element = make("article", { className: "sp-card" }, picture, p === null ? null : meter,
-      make("div", { className: "sp-numbers" },
-        p === null ? null : make("span", { title: "P(similar), calibrated on the grades" },
-          make("b", { textContent: percent(p) }), " similar"),
-        make("span", { title: `the ${name}'s cosine`, textContent: `score ${score.toFixed(2)}` })),
-      make("div", { className: "sp-class", textContent: classes.join(" · ") }),
+      p === null ? null : make("div", { className: "sp-p", title: "P(similar), calibrated on the grades" },
+        make("b", { textContent: percent(p) }), make("span", { textContent: " P(similar)" })),
+      make("div", { className: "sp-line" },
+        make("span", { className: "sp-class", textContent: classes.join(" · "), title: classes.join(" · ") }),
+        make("span", { className: "sp-score", title: `the ${name}'s cosine`, textContent: score.toFixed(3) })),
       make("div", { className: "sp-name", textContent: image, title: image }),
       self ? null : make("div", { className: "sp-acts" }, more, ...(about.votes ? votes : [])));
     Object.assign(element.dataset, { row, p: p ?? "", self: self ? "1" : "", vote: shown.votes[row] ?? "" });
@@ -282,12 +289,14 @@ function render({ model, el }) {
     root.dataset.voted = serial;
   }
 
-  // ---- hands ----------------------------------------------------------------------------------------------------------
+  // ---- hands ------------------------------------------------------------------------------------------------------
   drop.addEventListener("click", () => file.click());
-  drop.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") file.click(); });
+  drop.addEventListener("keydown", (event) => { if (["Enter", " "].includes(event.key)) file.click(); });
   file.addEventListener("change", () => { upload(file.files[0]); file.value = ""; });
   root.addEventListener("dragover", (event) => { event.preventDefault(); root.classList.add("sp-over"); });
-  root.addEventListener("dragleave", (event) => { if (!root.contains(event.relatedTarget)) root.classList.remove("sp-over"); });
+  root.addEventListener("dragleave", (event) => {
+    if (!root.contains(event.relatedTarget)) root.classList.remove("sp-over");
+  });
   root.addEventListener("drop", (event) => {
     event.preventDefault();
     root.classList.remove("sp-over");

@@ -19,7 +19,7 @@ from imgsearch_utils.tagger import picture_bytes
 from imgsearch_utils.workspace import Run
 
 MAX_UPLOAD = 20_000_000  # bytes
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that starts another program to be read
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that starts another program to be read
 SMALL, QUERY = 320, 900  # pixels, the longer side of a picture in the grid, and of an uploaded query
 MOST, SAMPLES, TRAIL = 60, 12, 20  # results at most, pictures offered to begin with, queries to go back to
 ACTS = {"up": "vote_up", "down": "vote_down", "": "unvote"}
@@ -41,10 +41,11 @@ def read_upload(content: bytes) -> Image.Image:
         try:
             Image.open(file, formats=FORMATS).close()
             return open_image(file)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = "" if "cannot identify" in str(error) else f" ({str(error).removeprefix(f'{str(file)!r}: ')})"
-            raise ValueError(f"not a picture that can be read{reason if content else ' (empty)'}; try a JPEG or "
-                             "PNG") from None
+        except Exception as error:  # decoders of broken files raise many kinds
+            known = not content or "cannot identify" in str(error)
+            reason = "" if known else f" ({str(error).removeprefix(f'{str(file)!r}: ')})"
+            raise ValueError(f"{'not' if content else 'an empty file, not'} a picture that can be read{reason}; try a "
+                             "JPEG or PNG") from None
 
 
 def small_jpeg(picture: Image.Image, side: int = SMALL) -> bytes:
