@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import normalize
 
-from imgsearch_utils.losses import Registry
+from imgsearch_utils.registry import Registry
 from imgsearch_utils.study import HeadSettings
 
 #: name -> builder(dim, settings) of a module (n, dim) -> (n, e); a module may have ``penalty() -> scalar``

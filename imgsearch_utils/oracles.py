@@ -7,22 +7,10 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.pairs import key, merge
-from imgsearch_utils.study import nearest
+from imgsearch_utils.registry import Registry
 
 Oracle = Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]
-ORACLES: dict[str, Oracle] = {}
-
-
-def register(name: str) -> Callable[[Oracle], Oracle]:
-    """Decorate an oracle, a function of (pairs, known); a name already taken is refused."""
-
-    def add(oracle: Oracle) -> Oracle:
-        if name in ORACLES:
-            raise ValueError(f"an oracle is already called {name!r}; choose another name")
-        ORACLES[name] = oracle
-        return oracle
-
-    return add
+ORACLES = Registry("oracle")  #: name -> Oracle
 
 
 def answer(oracle: str, pairs: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
@@ -44,9 +32,7 @@ def answer(oracle: str, pairs: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
     ValueError
         for an unknown oracle, or a pair with an image that the oracle does not know.
     """
-    if oracle not in ORACLES:
-        raise ValueError(f"no oracle is called {oracle!r}. {nearest(oracle, ORACLES)}")
-    grades = np.asarray(ORACLES[oracle](pairs, known), float)
+    grades = np.asarray(ORACLES.find(oracle)(pairs, known), float)
     silent = np.flatnonzero(np.isnan(grades))
     if len(silent):
         example = pairs.iloc[silent[0]]
@@ -57,7 +43,7 @@ def answer(oracle: str, pairs: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
     return grades
 
 
-@register("rubric")
+@ORACLES.register("rubric")
 def rubric(pairs: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
     """Grades by the study's nine questions, read off the drawn houses' attributes."""
     from imgsearch_utils.synthetic_houses import grade_pairs
@@ -65,7 +51,7 @@ def rubric(pairs: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
     return grade_pairs(known, pairs)
 
 
-@register("hierarchy")
+@ORACLES.register("hierarchy")
 def hierarchy(pairs: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
     """Same finest class 3, same class one level up 2, two levels up 1, else 0.
 
@@ -83,7 +69,7 @@ def hierarchy(pairs: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
     return np.maximum(3 - (levels.shape[1] - shared), 0) * (shared > 0)
 
 
-@register("replay")
+@ORACLES.register("replay")
 def replay(pairs: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
     """The grades that were given before (by `merge`'s rule where they differ); NaN where nobody judged."""
     judged = merge(known).pairs

@@ -6,8 +6,8 @@ from scipy.special import entr
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.neighbors import NearestNeighbors
 
-from imgsearch_utils.losses import Registry
 from imgsearch_utils.pair_pool import Pool, embed
+from imgsearch_utils.registry import Registry
 from imgsearch_utils.siamese import pair_cosines
 
 #: name -> strategy(pool, size, rng) -> rows (i, j): at most `size` allowed pairs, best first

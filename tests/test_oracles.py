@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imgsearch_utils.oracles import ORACLES, answer, register
+from imgsearch_utils.oracles import ORACLES, answer
 from imgsearch_utils.synthetic_houses import sample_houses
 
 LEVELS = pd.DataFrame(
@@ -60,5 +60,5 @@ def test_a_pair_that_nobody_judged_stays_ungraded_and_is_reported(caplog):
 def test_an_unknown_oracle_and_a_name_taken_twice_are_refused():
     with pytest.raises(ValueError, match="Did you mean rubric"):
         answer("rubrik", pairs_of("ab"), LEVELS)
-    with pytest.raises(ValueError, match="already called 'replay'"):
-        register("replay")(lambda pairs, known: None)
+    with pytest.raises(ValueError, match="replay is registered already"):
+        ORACLES.register("replay")(lambda pairs, known: None)

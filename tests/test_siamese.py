@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch_utils.embeddings import Embeddings
-from imgsearch_utils.losses import LOSSES, Registry
+from imgsearch_utils.losses import LOSSES
+from imgsearch_utils.registry import Registry
 from imgsearch_utils.siamese import HEADS, Head, load_head, pair_cosines, train_head
 from imgsearch_utils.study import HeadSettings
 

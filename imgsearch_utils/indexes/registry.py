@@ -4,6 +4,7 @@ import inspect
 from functools import cache
 from typing import Any
 
+from ..registry import Registry
 from ..study import nearest
 
 
@@ -11,16 +12,14 @@ class MissingPackage(ImportError):
     """An index's optional library is not installed; the message holds the line that installs it."""
 
 
-INDEXES: dict[str, type] = {}
+INDEXES = Registry("index")
 
 
 def register(name: str):
     """Class decorator: make the index known by this name; a name that is taken raises."""
 
     def add(kind: type) -> type:
-        if name in INDEXES:
-            raise ValueError(f"index {name} is registered already, by {INDEXES[name].__qualname__}")
-        kind.name, INDEXES[name] = name, kind
+        INDEXES.register(name)(kind).name = name
         return kind
 
     return add
@@ -45,6 +44,4 @@ def check_arguments(name: str, verb: str, arguments) -> None:
 
 def find(name: str) -> type:
     """The index class of this name, or a ValueError with the nearest name."""
-    if name not in INDEXES:
-        raise ValueError(f"no index is called {name}. {nearest(name, INDEXES)}")
-    return INDEXES[name]
+    return INDEXES.find(name)
