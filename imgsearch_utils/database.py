@@ -112,22 +112,13 @@ def open_index(run: Run, model: str, name: str, vectors: np.ndarray) -> tuple[in
 
     name : a registered one; when empty, what notebook 03 recommends for this model, else exact search
     """
-    file, choice = run.vectors / "indexes" / "index.json", {}
-    if file.is_file():
-        choice = workspace.read_json(file)
-    if choice.get("model") != model or name not in ("", choice["index"]):
-        choice = {"index": name or "exact", "build": {}, "query": {}}
-    kind, unit = indexes.find(choice["index"]), indexes.normalised(vectors)
-    for path in (_index_file(run, model, kind.name), run.vectors / "indexes" / choice.get("file", "none")):
+    choice, unit = _chosen(run, model, name), indexes.normalised(vectors)
+    for path in (_index_file(run, model, choice["index"]), run.vectors / "indexes" / choice.get("file", "none")):
         if path.is_file():
             index = indexes.load(path)
             if [tuple(part) for part in index.parts] == [(len(unit), indexes.fingerprint(unit))]:
                 return index, choice["query"]
-    return kind().build(unit, **choice["build"]), choice["query"]
-
-
-def _index_file(run, model, name):
-    return run.vectors / "search" / f"{model}.{name}.index"
+    return indexes.find(choice["index"])().build(unit, **choice["build"]), choice["query"]
 
 
 def keep_index(run: Run, model: str = "", name: str = "") -> tuple[str, indexes.Index, Path]:
@@ -136,9 +127,28 @@ def keep_index(run: Run, model: str = "", name: str = "") -> tuple[str, indexes.
     model, name : as for ``latest_model`` and ``open_index``
     """
     database, (model, head, _) = load_database(run), latest_model(run, model)
+    choice = _chosen(run, model, name)
+    vectors = database.vectors
     if head:
-        head_embeddings(database, head).save(run.vectors / "head")
-    index, _ = open_index(run, model, name, model_vectors(run, database, head))
+        made = head_embeddings(database, head)
+        made.save(run.vectors / "head")
+        vectors = made.vectors
+    index = indexes.find(choice["index"])().build(indexes.normalised(vectors), **choice["build"])
     file = _index_file(run, model, index.name)
     index.save(file)
     return model, index, file
+
+
+def _chosen(run: Run, model: str, name: str) -> dict:
+    """The index of this name, `index`, `build` and `query` arguments and perhaps `file`; the recommended when empty."""
+    if name:
+        indexes.find(name)
+    file = run.vectors / "indexes" / "index.json"
+    choice = workspace.read_json(file) if file.is_file() else {}
+    if choice.get("model") == model and name in ("", choice["index"]):
+        return choice
+    return {"index": name or "exact", "build": {}, "query": {}}
+
+
+def _index_file(run, model, name):
+    return run.vectors / "search" / f"{model}.{name}.index"

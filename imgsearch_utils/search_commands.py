@@ -95,8 +95,6 @@ def search(
     if (picture is None) == (not text):
         raise ValueError("give a picture, a folder of pictures, or --text WORDS")
     searcher = Searcher.open(find_database(study, run), model or ("encoder" if text else ""), index)
-    if k > len(searcher.names):
-        print(f"the database has {len(searcher.names):,} pictures; all are ranked", file=sys.stderr)
     answers, sheet = [], []
     for query, opened in [(text, None)] if text else _opened(picture):
         vector = searcher.encode_texts([text]) if text else searcher.encode([opened], crops)
@@ -109,6 +107,8 @@ def search(
             sheet.append((str(query), opened, found))
     if not answers:
         raise ValueError(f"{picture}: none of its pictures can be read")
+    if k > len(searcher.names):
+        print(f"the database has {len(searcher.names):,} pictures; all are ranked", file=sys.stderr)
     if as_json:
         about = {"study": searcher.run.study.study, "run": searcher.run.name, "model": searcher.model,
                  "index": searcher.index.name, "pictures": len(searcher.names),
@@ -130,7 +130,7 @@ def _contact_sheet(searcher, sheet: list):
         found = found.head(columns - 1)
         label = found[searcher.labels.columns[0]] if len(searcher.labels.columns) else found.image.str.slice(0, 0)
         lines = zip(found.image.str.rsplit("/", n=1).str[-1].str.slice(0, 24), label.str.slice(0, 24),
-                    found.score.map("{:.2f}".format) + found.p_similar.map(", P {:.2f}".format, na_action="ignore"))
+                    found.score.map("{:.2f}".format) + [f", P {p:.2f}" if p >= 0 else "" for p in found.p_similar])
         tiles += [ImageOps.pad(picture, blank.size, color="#e8e8e8") if picture else blank,
                   *images.thumbnails(searcher.collection, found.image), *[blank] * (columns - 1 - len(found))]
         titles += ["\n".join(["query", Path(query).name[:24], "" if found.close.any() else "no close match"]),

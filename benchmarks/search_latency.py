@@ -1,0 +1,106 @@
+"""How long a search takes: from a picture file to ranked names, warm; and the search part alone among many vectors.
+
+    python -m benchmarks.search_latency [--vectors 100000] [--index faiss_ivf] [--run RUN] [--json]
+
+`file_to_names` is decoding, encoding by the study's encoder, searching and the table of results, on a run's pictures;
+without --run on 450 drawn houses of 256 px in a workspace of its own. `search` is asking the index, the results' exact
+scores and labels, on vectors drawn like the houses' (synthetic: a mixture of Gaussians fitted to them), with
+`recall` against exact search, which is timed beside it. Milliseconds of one query: the median, and the 10th and 90th
+percentile.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+
+from imgsearch_utils import ann, indexes, workspace
+from imgsearch_utils.calibration import Calibration
+from imgsearch_utils.database import embed_run, find_database
+from imgsearch_utils.embeddings import Embeddings
+from imgsearch_utils.images import open_image
+from imgsearch_utils.searcher import Searcher
+
+POINTS = {"faiss_ivf": ({"nlist": 256}, {"nprobe": 16}), "faiss_hnsw": ({"ef_construction": 80}, {"ef": 64})}
+CURVES = Calibration((10.0, 10.0, 10.0), (-3.0, -5.0, -7.0), 0.5)  # any will do for timing
+
+
+def milliseconds(ask, queries) -> dict[str, float]:
+    """Median, p10 and p90 of ask(query), a query at a time; the first three warm up and do not count."""
+    taken = []
+    for query in queries:
+        start = time.perf_counter()
+        ask(query)
+        taken.append((time.perf_counter() - start) * 1000)
+    low, middle, high = np.quantile(taken[3:], [0.1, 0.5, 0.9])
+    return {"ms": middle, "p10": low, "p90": high, "queries": len(taken) - 3}
+
+
+def from_file(searcher: Searcher, n: int) -> dict[str, float]:
+    """Picture file to ranked names, `n` times."""
+    some = np.random.default_rng(0).choice(searcher.names, n + 3)
+    first = milliseconds(lambda file: searcher.search(searcher.encode([open_image(file)])),
+                         [searcher.collection.path(name) for name in some])
+    return {**first, "model": searcher.model, "encoder": searcher.database.config["encoder"],
+            "pictures": len(searcher.names)}  # fmt: skip
+
+
+def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) -> list[dict]:
+    """The search part among `n` vectors drawn like the database's, by each of the indexes."""
+    drawn = ann.drawn_like(indexes.normalised(searcher.database.vectors), n + queries + 3)
+    vectors, asked, rows, truth = drawn[:n], drawn[n:], [], None
+    images = [f"{row:07d}.jpg" for row in range(n)]
+    labels = pd.DataFrame({"house_type": np.random.default_rng(0).choice(["farmhouse", "modern", "rustic"], n)})
+    for name in dict.fromkeys(["exact", *names]):
+        build, point = POINTS.get(name, ({}, {}))
+        start = time.perf_counter()
+        index = indexes.find(name)().build(vectors, **build)
+        built = time.perf_counter() - start
+        large = Searcher(searcher.run, "encoder", Embeddings(images, vectors, {}), vectors, labels,
+                         searcher.collection, index, point, None, CURVES)  # fmt: skip
+        found = index.query(asked, k, **point)
+        truth = found if truth is None else truth
+        recall = np.mean([len(set(mine) & set(true)) / k for mine, true in zip(found, truth)])
+        rows.append({"index": name, "build": build, "query": point, "vectors": n, "dim": vectors.shape[1], "k": k,
+                     **milliseconds(lambda one: large.search(one[None], k), asked), "recall": recall,  # noqa: B023
+                     "build_seconds": built})  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vectors", type=int, default=100_000)
+    parser.add_argument("--index", action="append", help="may be given several times; default faiss_ivf")
+    parser.add_argument("--study", default="synthetic_houses")
+    parser.add_argument("--run", default="", help="time file_to_names on this run of the study")
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    indexes.find("exact").library().omp_set_num_threads(given.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        if given.run:
+            run = find_database(given.study, given.run)
+        else:
+            os.environ["IMGSEARCH_HOME"] = folder
+            run = workspace.find_run(given.study)
+            embed_run(run)
+        searcher = Searcher.open(run)
+        found = {"threads": given.threads, "file_to_names": from_file(searcher, given.queries),
+                 "search": among(searcher, given.vectors, given.index or ["faiss_ivf"], 10, given.queries)}
+    if given.json:
+        print(json.dumps(found))
+        return
+    print(f"file to names: {found['file_to_names']}")
+    print(pd.DataFrame(found["search"]).to_string(index=False, float_format="%.3g"))
+
+
+if __name__ == "__main__":
+    main()

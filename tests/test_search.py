@@ -1,0 +1,309 @@
+"""Search as a user types it: right pictures in the right order, resumable databases, one clear line of error."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_study
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from test_encoders import tiny_clip  # noqa: F401  a fixture
+from tiny_study import command, living_in, typed
+
+import imgsearch_utils
+from imgsearch_utils import indexes, workspace
+from imgsearch_utils.calibration import Calibration
+from imgsearch_utils.database import find_database, keep_index
+from imgsearch_utils.searcher import MAX_CROPS, Searcher, crops_of, expanded
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A workspace with the tiny study, whose head is promoted; nobody writes into it."""
+    folder = tmp_path_factory.mktemp("search")
+    tiny_study.make(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def searcher(home) -> Searcher:
+    with living_in(home):
+        return Searcher.open(find_database("tiny"))
+
+
+@pytest.fixture
+def copy(home, tmp_path) -> Path:
+    """The same workspace, to change; its pictures' folder is its own."""
+    shutil.copytree(home, tmp_path / "copy")
+    for file in (tmp_path / "copy").rglob("*.*"):
+        if file.name in ("tiny.yaml", "settings.json"):
+            file.write_text(file.read_text().replace(str(home), str(tmp_path / "copy")))
+    return tmp_path / "copy"
+
+
+def asked(home, capsys, *arguments) -> dict:
+    out, err = typed(home, capsys, "search", *arguments, "--study", "tiny", "--json")
+    assert out, err
+    return json.loads(out)
+
+
+def test_a_picture_finds_itself_first_with_its_label_and_a_sheet_to_look_at(home, searcher, tmp_path):
+    name = searcher.names[5]
+    done = command(home, "search", f"pictures/{name}", "-k", 4, "--study", "tiny", "--show", tmp_path / "sheet.png")
+    assert done.returncode == 0, done.stderr
+    about, header, *rows = done.stdout.strip().splitlines()
+    assert "head of run tiny, exact index, 36 pictures" in about
+    assert header.split() == ["rank", "image", "class", "score", "P(similar)"]
+    rank, image, label, score, _ = rows[0].split()
+    assert (rank, image, label, score) == ("1", name, name.split("/")[0], "1.000")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 3 * sheet.height / 2  # five pictures in a row
+
+
+def test_the_command_and_the_function_say_the_same(home, searcher, capsys):
+    file = searcher.collection.path(searcher.names[7])
+    found = asked(home, capsys, file, "-k", 5)
+    assert {key: found[key] for key in ("study", "run", "model", "index", "pictures")} == {
+        "study": "tiny", "run": "tiny", "model": "head", "index": "exact", "pictures": 36}
+    [answer] = found["queries"]
+    with living_in(home):
+        for picture in (file, Image.open(file)):
+            table = imgsearch_utils.search(picture, 5, "tiny")
+            assert list(table) == ["rank", "image", "class", "score", "p_similar", "close"]
+            assert [row["image"] for row in answer["results"]] == table.image.tolist()
+            np.testing.assert_allclose([row["score"] for row in answer["results"]], table.score, atol=1e-5)
+    assert found["threshold"] == searcher.threshold and answer["close_match"] == bool(table.close.any())
+    with pytest.raises(AttributeError, match="has no attribute serach"):
+        imgsearch_utils.serach  # noqa: B018
+
+
+@pytest.mark.parametrize("model", ["encoder", "head"])
+def test_order_scores_and_probabilities_are_those_of_the_definition(home, model):
+    with living_in(home):
+        run = find_database("tiny")
+        searcher = Searcher.open(run, model)
+    queries = searcher.vectors_of(searcher.names[:3])
+    unit, asked_ = (indexes.normalised(searcher.head.embed(v) if model == "head" else v)
+                    for v in (searcher.database.vectors, queries))
+    cosine = asked_ @ unit.T
+    found = searcher.search(queries, 36)
+    curves = workspace.read_json(home / "active_learning_models/tiny/round_00/calibration.json")
+    calibration = Calibration.from_dict(curves[model])
+    for query, table in found.groupby("query"):
+        order = sorted(range(36), key=lambda i: (-round(float(cosine[query, i]), 6), searcher.names[i]))  # noqa: B023
+        assert table.image.tolist() == [searcher.names[i] for i in order]
+        assert table["rank"].tolist() == list(range(1, 37)) and table.image.iloc[0] == searcher.names[query]
+        np.testing.assert_allclose(table.score, cosine[query, order], atol=1e-5)
+        np.testing.assert_allclose(table.p_similar, calibration.predict(cosine[query, order])[:, 3], atol=1e-4)
+        assert (table.close == (table.p_similar >= calibration.threshold)).all()
+        assert table["class"].tolist() == [name.split("/")[0] for name in table.image]
+
+
+@pytest.mark.parametrize("name", ["torch", "faiss_hnsw", "annoy"])
+def test_every_index_by_name_finds_the_same_among_few(home, searcher, name):
+    with living_in(home):
+        other = Searcher.open(find_database("tiny"), "", name)
+    queries = searcher.vectors_of(searcher.names[:6])
+    assert other.index.name == name
+    assert other.search(queries, 3).image.tolist() == searcher.search(queries, 3).image.tolist()
+
+
+def test_the_head_is_asked_only_where_it_was_promoted_and_words_of_it_are_honest(copy, capsys):
+    name = "pictures/modern/modern_0001.jpg"
+    (copy / "active_learning_results/tiny/round_00/metrics.json").write_text('{"promoted": false}')
+    assert asked(copy, capsys, name)["model"] == "encoder"
+    shutil.rmtree(copy / "active_learning_results/tiny/round_00")
+    found = asked(copy, capsys, name)
+    assert found["threshold"] is None and found["queries"][0]["results"][0]["p_similar"] is None
+    out, _ = typed(copy, capsys, "search", name, "--study", "tiny")
+    assert "P(similar) is not known before the first finished round" in out
+    _, said = typed(copy, capsys, "search", name, "--study", "tiny", "--model", "head")
+    assert said == "imgsearch: run tiny has no finished round yet; run the study first"
+
+
+def test_no_close_match_is_said(copy, capsys):
+    file = copy / "active_learning_models/tiny/round_00/calibration.json"
+    curves = json.loads(file.read_text())
+    workspace.write_json(file, {model: {**values, "threshold": 0.9999} for model, values in curves.items()})
+    out, _ = typed(copy, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny")
+    assert out.strip().splitlines()[-1].startswith("no close match")
+    assert not asked(copy, capsys, "pictures/modern/modern_0001.jpg")["queries"][0]["close_match"]
+
+
+def test_a_folder_of_queries_names_and_skips_what_is_broken(home, tmp_path, capsys):
+    folder = tmp_path / "queries"
+    shutil.copytree(home / "pictures/rustic", folder / "deeper")
+    (folder / "torn.jpg").write_bytes((folder / "deeper/rustic_0001.jpg").read_bytes()[:1500])
+    out, said = typed(home, capsys, "search", folder, "--study", "tiny", "-k", 1, "--json",
+                      "--show", tmp_path / "sheet.png")
+    assert said.startswith("set aside: ") and "torn.jpg" in said and len(said.strip().splitlines()) == 1
+    answers = json.loads(out)["queries"]
+    assert [Path(a["query"]).name for a in answers] == [Path(a["results"][0]["image"]).name for a in answers]
+    assert len(answers) == 12 and (tmp_path / "sheet.png").stat().st_size
+
+
+def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy, capsys):
+    vectors = copy / "vector_dbs/tiny/encoder"
+    before, stamp = np.load(vectors / "vectors.npy"), (vectors / "vectors.npy").stat().st_mtime_ns
+    out, _ = typed(copy, capsys, "embed", "--study", "tiny")
+    assert "36 vectors, 0 of them new" in out and (vectors / "vectors.npy").stat().st_mtime_ns == stamp
+    out, _ = typed(copy, capsys, "index", "--study", "tiny", "--index", "faiss_hnsw")
+    assert "faiss_hnsw of 36 vectors of the head" in out
+    new = tiny_study.draw(copy, 12)
+    (copy / "pictures/rustic/torn.jpg").write_bytes(b"no picture")
+    done = command(copy, "embed", "--study", "tiny")
+    assert done.returncode == 0 and "37 vectors, 1 of them new" in done.stdout, done.stderr
+    assert "set aside: rustic/torn.jpg: " in done.stderr
+    after, names = np.load(vectors / "vectors.npy"), (vectors / "names.csv").read_text()
+    assert all((row == after).all(1).any() for row in before) and new.name in names
+    assert new.name not in (copy / "active_learning_labels/tiny/images.csv").read_text()
+    for step in ((), ("index",)):  # the kept index is of the pictures before: it is not used, then made again
+        if step:
+            assert "37 vectors" in typed(copy, capsys, *step, "--study", "tiny", "--index", "faiss_hnsw")[0]
+        found = asked(copy, capsys, new, "--index", "faiss_hnsw", "-k", 3)
+        assert (found["index"], found["pictures"]) == ("faiss_hnsw", 37)
+        assert found["queries"][0]["results"][0]["image"].endswith(new.name)
+
+
+def test_a_kept_index_is_loaded_and_a_broken_one_refused(copy, capsys):
+    with living_in(copy):
+        run = find_database("tiny")
+        _, _, file = keep_index(run, "encoder", "annoy")
+        assert Searcher.open(run, "encoder", "annoy").search(Searcher.open(run).vectors_of(["modern/modern_0001.jpg"]))[
+            "image"].iloc[0] == "modern/modern_0001.jpg"
+    file.write_bytes(file.read_bytes()[:-7])
+    _, said = typed(copy, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--model", "encoder",
+                    "--index", "annoy")
+    assert "corrupt, cut off" in said and "build the index again" in said and len(said.splitlines()) == 1
+    assert "36 vectors" in typed(copy, capsys, "index", "--study", "tiny", "--model", "encoder", "--index", "annoy")[0]
+    assert asked(copy, capsys, "pictures/modern/modern_0001.jpg", "--model", "encoder", "--index", "annoy")
+
+
+def test_a_database_of_another_encoder_is_refused_and_made_again(copy, capsys):
+    file = copy / "vector_dbs/tiny/encoder/config.json"
+    file.write_text(file.read_text().replace("crop 224", "crop 200"))
+    _, said = typed(copy, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny")
+    assert said.startswith("imgsearch: the database of run tiny was made by another encoder (preprocessing: ")
+    assert said.endswith("make it again: imgsearch embed --study tiny") and len(said.splitlines()) == 1
+    assert "36 vectors" in typed(copy, capsys, "embed", "--study", "tiny")[0]
+    assert asked(copy, capsys, "pictures/modern/modern_0001.jpg")["queries"][0]["results"][0]["score"] > 0.999
+
+
+def test_vectors_of_unknown_origin_answer_for_their_images_only(tmp_path, capsys):
+    folder = tmp_path / "datasets/vectors"
+    folder.mkdir(parents=True)
+    np.save(folder / "v.npy", np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32))
+    (folder / "labels.csv").write_text("file_label,kind\n" + "".join(f"{n}.jpg,{n % 3}\n" for n in range(9)))
+    (tmp_path / "mine.yaml").write_text("study: mine\nimages: {source: vectors, vectors: v.npy}\noracle: hierarchy\n")
+    assert "9 vectors, 9 of them new" in typed(tmp_path, capsys, "embed", "--study", "mine.yaml")[0]
+    Image.new("RGB", (30, 30)).save(tmp_path / "black.png")
+    _, said = typed(tmp_path, capsys, "search", "black.png", "--study", "mine.yaml")
+    assert "came as vectors from v.npy, made elsewhere" in said and len(said.splitlines()) == 1
+    with living_in(tmp_path):
+        searcher = Searcher.open(find_database("mine.yaml"))
+        found = searcher.search(searcher.vectors_of(["4.jpg"]), 2)
+    assert found.image[0] == "4.jpg" and found.kind[0] == "1" and found.p_similar.isna().all()
+    with pytest.raises(ValueError, match="1 image\\(s\\) have no vector, first: 'x.jpg'"):
+        searcher.vectors_of(["x.jpg"])
+
+
+def test_words_search_where_the_encoder_reads_them(tmp_path, tiny_clip, capsys):  # noqa: F811
+    tiny_study.make(tmp_path, encoder=f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}")
+    out, said = typed(tmp_path, capsys, "search", "--text", "a red house", "--study", "tiny", "-k", 3,
+                      "--show", tmp_path / "sheet.png")
+    assert out.startswith("a red house - encoder of run tiny") and out.rstrip().endswith("not known of words"), said
+    with living_in(tmp_path):
+        searcher = Searcher.open(find_database("tiny"), "encoder")
+    text = indexes.normalised(searcher.encoder.encode_texts(["a red house"]))
+    cosine = indexes.normalised(searcher.database.vectors) @ text[0]
+    assert out.splitlines()[2].split()[1] == searcher.names[int(cosine.argmax())]
+    out, said = typed(tmp_path, capsys, "classify", "pictures/modern/modern_0001.jpg", "--study", "tiny")
+    assert "words" in out.splitlines()[1], said
+
+
+def test_two_searchers_share_one_network(home, searcher):
+    with living_in(home):
+        other = Searcher.open(find_database("tiny"), "encoder")
+    assert other.encoder is searcher.encoder
+
+
+def test_options_are_off_by_default_and_gentle(searcher):
+    picture = Image.open(searcher.collection.path(searcher.names[3]))
+    plain = searcher.encode([picture])
+    several = searcher.encode([picture, picture], crops=3)
+    crops = indexes.normalised(searcher.encode(crops_of(picture, 3)))
+    np.testing.assert_allclose(several, np.repeat(crops.mean(0)[None], 2, 0), atol=1e-5)
+    found, wide = searcher.search(plain, 5), searcher.search(plain, 5, expand=4, alpha=2)
+    assert found.image[0] == wide.image[0] == searcher.names[3]
+    unit = indexes.normalised(searcher.head.embed(plain))
+    near = indexes.normalised(searcher.vectors[searcher.database.rows(found.image[:4])])
+    by_hand = unit[0] + sum(vector * max(0, vector @ unit[0]) ** 2 for vector in near)
+    np.testing.assert_allclose(wide.score[0], indexes.normalised(by_hand[None])[0] @ near[0], atol=1e-5)
+    p_of = dict(zip(searcher.search(plain, 36).image, searcher.search(plain, 36).p_similar))
+    np.testing.assert_allclose(wide.p_similar, [p_of[name] for name in wide.image], atol=1e-6)
+
+
+@given(st.integers(1, MAX_CROPS), st.integers(1, 60), st.integers(1, 60))
+def test_crops_lie_in_the_picture_and_the_first_is_the_picture(n, width, height):
+    picture = Image.new("RGB", (width, height))
+    crops = crops_of(picture, n)
+    assert len(crops) == n and crops[0] is picture
+    assert all(0 < crop.width <= width and 0 < crop.height <= height for crop in crops)
+
+
+@given(st.integers(0, 5), st.floats(0, 8), st.integers(0, 2**32 - 1))
+def test_expansion_gives_unit_vectors_and_without_neighbours_changes_nothing(m, alpha, seed):
+    rng = np.random.default_rng(seed)
+    queries, near = indexes.normalised(rng.normal(size=(3, 7))), rng.normal(size=(3, m, 7)).astype(np.float32)
+    near = indexes.normalised(near.reshape(-1, 7)).reshape(near.shape)
+    found = expanded(queries, near, alpha)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(expanded(queries, np.zeros_like(near), alpha), queries, atol=1e-6)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["nothing.jpg"], "nothing.jpg: no such file or folder; give a picture, or a folder of pictures"),
+    (["torn.jpg"], "'torn.jpg': not a readable picture"),
+    (["empty"], "empty: no picture in this folder"),
+    (["broken"], "broken: none of its pictures can be read"),
+    ([], "give a picture, a folder of pictures, or --text WORDS"),
+    (["good.jpg", "-k", "0"], "k must be at least 1, expand and alpha at least 0, got 0, 0 and 3.0"),
+    (["good.jpg", "--expand", "-1"], "expand and alpha at least 0, got 10, -1"),
+    (["good.jpg", "--crops", "11"], "crops must be 1 to 10, got 11"),
+    (["good.jpg", "--index", "anoy"], "no index is called anoy. Did you mean annoy?"),
+    (["good.jpg", "--model", "haed"], "no model is called haed. Did you mean head?"),
+    (["good.jpg", "--run", "tinyy"], "no run is called tinyy here; begin it: imgsearch run tiny --run tinyy. Did you "
+                                     "mean tiny?"),
+    (["good.jpg", "--show", "sheet.xyz"], "--show sheet.xyz: Format 'xyz' is not supported"),
+    (["good.jpg", "--show", "nowhere/sheet.png"], "--show nowhere/sheet.png: [Errno 2] No such file"),
+    (["--text", "a house"], "words need an open_clip encoder, and run tiny has efficientnet_lite0"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_bad_input_is_one_clear_line(copy, arguments, said, capsys):
+    shutil.copy(copy / "pictures/modern/modern_0001.jpg", copy / "good.jpg")
+    (copy / "torn.jpg").write_text("no picture")
+    (copy / "empty").mkdir()
+    (copy / "broken").mkdir()
+    shutil.copy(copy / "torn.jpg", copy / "broken/1.jpg")
+    _, error = typed(copy, capsys, "search", *arguments, "--study", "tiny")
+    assert said in error and "Traceback" not in error
+    assert len(error.strip().splitlines()) == (2 if arguments == ["broken"] else 1)
+
+
+def test_more_than_there_is_gives_all(home, capsys):
+    out, said = typed(home, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "-k", 500, "--json")
+    assert len(json.loads(out)["queries"][0]["results"]) == 36
+    assert said.strip() == "the database has 36 pictures; all are ranked"
+
+
+def test_before_a_run_the_next_step_is_named(tmp_path):
+    tiny_study.write_study(tmp_path)
+    done = command(tmp_path, "search", "x.jpg", "--study", "tiny")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip() == "imgsearch: no run is called tiny here; begin it: imgsearch run tiny"
+    with living_in(tmp_path):
+        run = workspace.find_run("tiny")
+        with pytest.raises(ValueError, match="run tiny has no vectors yet; make them: imgsearch embed --study tiny"):
+            Searcher.open(run)

@@ -1,0 +1,91 @@
+"""A study of 36 small drawn houses in class folders, with one round: what the tests of search ask."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgsearch_utils import cli, workspace
+from imgsearch_utils.calibration import Calibration
+from imgsearch_utils.database import embed_run, find_database
+from imgsearch_utils.heads import Head
+from imgsearch_utils.images import open_collection
+from imgsearch_utils.indexes import normalised
+from imgsearch_utils.pairs import split_by_group
+from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.synthetic_houses import draw_house, sample_houses
+
+HOUSES = sample_houses(13, seed=5).to_dict("records")  # of each type; the last one is kept for later
+
+
+def picture_of(home: Path, house: dict) -> Path:
+    return home / "pictures" / house["house_type"] / house["file_label"]
+
+
+def draw(home: Path, number: int) -> Path:
+    """Draw one house into its class folder."""
+    file = picture_of(home, HOUSES[number])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draw_house(HOUSES[number], 160).save(file)
+    return file
+
+
+@contextmanager
+def living_in(home: Path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGSEARCH_HOME", str(home))
+        patch.chdir(home)
+        yield
+
+
+def write_study(home: Path, **settings) -> None:
+    lines = ["study: tiny", f"images: {{source: {home / 'pictures'}}}", "oracle: hierarchy", "rounds: 1",
+             *(f"{name}: {value}" for name, value in settings.items())]
+    (home / "configs").mkdir(exist_ok=True)
+    (home / "configs" / "tiny.yaml").write_text("\n".join(lines) + "\n")
+
+
+def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
+    """Draw, embed, split, and finish a round: its head is a random one, the calibrations are fitted on dev pairs."""
+    for number in range(len(HOUSES)):
+        if number % 13 < 12:
+            draw(home, number)
+    write_study(home, **settings)
+    with living_in(home):
+        run = workspace.find_run("tiny")
+        embeddings, _, _ = embed_run(run)
+        images = open_collection(run).images
+        split = split_by_group(images.assign(group=np.arange(len(images))), 0.25, 0.25, 0, "class")
+        workspace.write_atomic(run.labels / "images.csv", split.to_csv(index=False))
+        head = Head(embeddings.vectors.shape[1], HeadSettings(head="mlp", hidden=64, centre=False))
+        dev = split[split.side == "dev"]
+        one, two = np.triu_indices(len(dev), 1)
+        same = np.where(dev["class"].to_numpy()[one] == dev["class"].to_numpy()[two], 3, 0)
+        curves = {}
+        for model, vectors in (("encoder", embeddings.of(dev.image)), ("head", head.embed(embeddings.of(dev.image)))):
+            unit = normalised(vectors)
+            curves[model] = Calibration.fit((unit[one] * unit[two]).sum(1), same).to_dict()
+        (run.models / "round_00").mkdir(parents=True)
+        head.save(run.models / "round_00")
+        workspace.write_json(run.models / "round_00" / "calibration.json", curves)
+        workspace.write_json(run.results / "round_00" / "metrics.json", {"promoted": promoted})
+        return find_database("tiny")
+
+
+def command(home: Path, *arguments) -> subprocess.CompletedProcess:
+    """Run the command as a user would."""
+    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
+                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=280)
+
+
+def typed(home: Path, capsys, *arguments) -> tuple[str, str]:
+    """The same in this process, where the networks are loaded already: standard output, and the error's line."""
+    with living_in(home), pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(sys, "argv", ["imgsearch", *map(str, arguments)])
+        cli.entry()
+    out, err = capsys.readouterr()
+    return out, err + (stopped.value.code if isinstance(stopped.value.code, str) else "")
