@@ -11,6 +11,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from imgsearch_utils import plots, rounds
+from imgsearch_utils.agreement import Ceiling
 from imgsearch_utils.images import Collection, thumbnails
 from imgsearch_utils.study import Study
 from imgsearch_utils.workspace import VERSIONS, Run, read_json, source
@@ -66,8 +67,13 @@ def _table(table: pd.DataFrame) -> str:
     return table.to_html(index=False, border=0, na_rep="–", float_format=lambda value: f"{value:.3f}")
 
 
-def _findings(study: Study, log: pd.DataFrame, quality: pd.DataFrame, choice: dict) -> list[str]:
+def _findings(study: Study, log: pd.DataFrame, quality: pd.DataFrame, choice: dict, ceiling: Ceiling) -> list[str]:
     last = log.iloc[-1]
+    twice = []
+    if ceiling.pairs:
+        known = f"F1 of one grading by the other is {ceiling.f1:.3f}, as much as a model can reach"
+        unknown = "none was called similar, so how far people agree on it is not known"
+        twice = [f"{ceiling.pairs} pairs were graded twice; {known if np.isfinite(ceiling.f1) else unknown}."]
     sure = ("which is more than chance" if last.test_ap_gain_low > 0 else
             "which is worse than the encoder" if last.test_ap_gain_high < 0 else "which chance can explain")
     means = quality.pivot(index="measure", columns="model", values="mean")
@@ -84,6 +90,7 @@ def _findings(study: Study, log: pd.DataFrame, quality: pd.DataFrame, choice: di
             f" There is no dev side: dev means the train pairs, each scored by heads that were not shown its images "
             f"(the mean of those of {study.cross_fits} that a third of the images was held out from)."
             if study.cross_fits else ""),
+        *twice,
         f"Recommended index: {choice['index']}. {choice['reason'][0].upper()}{choice['reason'][1:]}.",
     ]
 
@@ -130,7 +137,8 @@ def write_page(run: Run, collection: Collection, folder: Path) -> Path:
                                      trim_blocks=True, lstrip_blocks=True)
     page = folder / "index.html"
     page.write_text(environment.get_template("report.html.j2").render(
-        run=run, n_images=len(collection.images), findings=_findings(run.study, log, quality, choice), figures=shown,
+        run=run, n_images=len(collection.images), figures=shown,
+        findings=_findings(run.study, log, quality, choice, rounds.human_ceiling(run)),
         rounds_table=_table(log[list(ROUNDS)].rename(columns=ROUNDS)),
         last_table=_table(final), quality_table=_table(quality), index_table=_table(indexes[columns]),
         tables=[{**table.model_dump(), "html": _table(pd.read_csv(source() / table.file))}
