@@ -13,7 +13,6 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import top_k_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 from timm.data import ImageNetInfo
 
@@ -26,19 +25,19 @@ from imgsearch_utils.rounds import read_images
 from imgsearch_utils.study import nearest
 from imgsearch_utils.workspace import Run
 
-NEIGHBOURS = 10
+NEIGHBOURS = 30
 PROMPT = "a photo of a {}"  # Radford et al., Learning Transferable Visual Models, ICML 2021
 
 
 def _by_cosine(distances: np.ndarray) -> np.ndarray:
-    """A neighbour's weight, exp(cosine / .1) (Wu et al., CVPR 2018), from Euclidean distances of unit vectors."""
-    return np.exp((1 - distances**2 / 2) / 0.1)
+    """A neighbour's weight, exp(cosine / .05) (Wu et al., CVPR 2018), from Euclidean distances of unit vectors."""
+    return np.exp((1 - distances**2 / 2) / 0.05)
 
 
 def _logits(model, x: np.ndarray) -> np.ndarray:
-    """Log-probabilities (n, n_classes); a class without any vote keeps a hundredth of an even share."""
-    p = model.predict_proba(x)
-    return np.log(0.99 * p + 0.01 / p.shape[1])
+    """Log-probabilities (n, n_classes); every class keeps a twentieth of an even share."""
+    p = model.predict_proba(x).astype(float) if len(x) else np.empty((0, len(model.classes_)))
+    return np.log(0.95 * p + 0.05 / p.shape[1])
 
 
 def _temperature(logits: np.ndarray, classes: np.ndarray, truth: np.ndarray) -> float:
@@ -118,26 +117,27 @@ class Classifier:
         Returns
         -------
         method, images, accuracy with its 95 % interval by bootstrap over image groups (low, high), top5 (NaN with
-        five classes or fewer), ece (of the first class's probability; NaN for the baselines)
+        five classes or fewer), ece (of the first class's probability; NaN for the baselines); no row without images
         """
+        columns = ["method", "images", "accuracy", "low", "high", "top5", "ece"]
         images, train = (self.images[self.images.side == name] for name in (side, "train"))
+        if images.empty:
+            return pd.DataFrame(columns=columns)
         x, x_train = (self.prepare(self.database.of(part.image)) for part in (images, train))
         baselines = {"nearest image": KNeighborsClassifier(1), "most frequent class": DummyClassifier()}
         rivals = {name: (model.fit(x_train, train[self.level]), 1) for name, model in baselines.items()}
-        rng, groups = np.random.default_rng(0), pd.factorize(images.group)[0]
-        drawn = rng.multinomial(groups.max() + 1, np.full(groups.max() + 1, 1 / (groups.max() + 1)), 2000)[:, groups]
+        truth, (groups, names) = images[self.level].to_numpy(object), pd.factorize(images.group)
+        drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), 2000)[:, groups]
         rows = []
         for name, (model, temperature) in {**self.methods, **rivals}.items():
             p = softmax(_logits(model, x) / temperature, axis=1)
-            right = model.classes_[p.argmax(1)] == images[self.level].to_numpy()
+            first = model.classes_[np.argsort(-p, axis=1, kind="stable")[:, :5]]
+            right = first[:, 0] == truth
             low, high = np.quantile(drawn @ right / drawn.sum(1), [0.025, 0.975])
-            calibrated = name in self.methods
-            known = images[self.level].isin(model.classes_).to_numpy()
-            top5 = top_k_accuracy_score(images[self.level][known], p[known], k=5, labels=model.classes_,
-                                        normalize=False) / len(images) if len(model.classes_) > 5 else np.nan
-            rows.append((name, len(images), right.mean(), low, high, top5 if calibrated else np.nan,
-                         expected_calibration_error(right, p.max(1)) if calibrated else np.nan))
-        return pd.DataFrame(rows, columns=["method", "images", "accuracy", "low", "high", "top5", "ece"])
+            top5 = (first == truth[:, None]).any(1).mean() if len(model.classes_) > 5 else np.nan
+            more = (top5, expected_calibration_error(right, p.max(1))) if name in self.methods else (np.nan, np.nan)
+            rows.append((name, len(images), right.mean(), low, high, *more))
+        return pd.DataFrame(rows, columns=columns)
 
 
 def _table(method: str, p: np.ndarray, classes: Sequence[str], top: int, calibrated: bool) -> pd.DataFrame:

@@ -186,7 +186,7 @@ def classify(
         about = {"study": opened.study.study, "run": opened.name, "level": classifier.level}
         print(json.dumps({**about, "on_test": json.loads(trust.to_json(orient="records")), "queries": answers},
                          ensure_ascii=False))
-    else:
+    elif len(trust):
         print(f"right on the {trust.images.iloc[0]} test images: " + ", ".join(
             f"{row.method} {row.accuracy:.0%}" for row in trust.itertuples()))
 

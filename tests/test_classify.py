@@ -1,0 +1,166 @@
+"""Classify: right more often than chance on pictures it never saw, with probabilities that mean something."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_study
+from PIL import Image
+from sklearn.metrics import log_loss
+from test_encoders import tiny_clip  # noqa: F401  a fixture
+from tiny_study import command, living_in, typed
+
+from imgsearch_utils.classify import Classifier, by_words, imagenet
+from imgsearch_utils.embeddings import embed
+from imgsearch_utils.encoders import get_encoder
+from imgsearch_utils.images import balanced_sample, open_image, read_collection
+from imgsearch_utils.indexes import normalised
+from imgsearch_utils.pairs import split_by_group
+from imgsearch_utils.study import ImageSettings, parse_study
+from imgsearch_utils.workspace import Run
+
+METHODS = ["neighbours", "linear probe"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A workspace with the tiny study; nobody writes into it."""
+    folder = tmp_path_factory.mktemp("classify")
+    tiny_study.make(folder)
+    return folder
+
+
+@pytest.fixture
+def classifier(home):
+    with living_in(home):
+        return Classifier.fit(tiny_study.find_database("tiny"))
+
+
+def test_a_picture_is_named_with_its_likeliest_classes_and_a_figure(home, tmp_path):
+    name = "pictures/rustic/rustic_0003.jpg"
+    done = command(home, "classify", name, "--study", "tiny", "--show", tmp_path / "classes.png")
+    assert done.returncode == 0, done.stderr
+    about, header, first, *_, trust = done.stdout.strip().splitlines()
+    assert about == f"{name} - class of run tiny" and header.split() == ["neighbours", "linear", "probe", "ImageNet"]
+    assert trust.startswith("right on the 9 test images: neighbours ") and "most frequent class 33%" in trust
+    with Image.open(tmp_path / "classes.png") as figure:
+        assert figure.width > 2 * figure.height
+
+
+def test_a_folder_as_json_with_the_broken_one_skipped(home, tmp_path, capsys):
+    shutil.copytree(home / "pictures/modern", tmp_path / "queries")
+    (tmp_path / "queries/torn.jpg").write_text("no picture")
+    out, said = typed(home, capsys, "classify", tmp_path / "queries", "--study", "tiny", "--json")
+    assert "torn.jpg" in said and len(said.strip().splitlines()) == 1
+    found = json.loads(out)
+    assert (found["run"], found["level"], len(found["queries"])) == ("tiny", "class", 12)
+    assert {row["method"] for row in found["on_test"]} == {*METHODS, "nearest image", "most frequent class"}
+    for answer in found["queries"]:
+        table = pd.DataFrame(answer["classes"])
+        for method, rows in table.groupby("method"):
+            assert rows["rank"].tolist() == list(range(1, len(rows) + 1)) and rows.p.is_monotonic_decreasing
+            assert rows.p.sum() == pytest.approx(1) if method in METHODS else rows.p.sum() < 1
+            assert rows.calibrated.all() == (method in METHODS)
+
+
+def test_probabilities_are_calibrated_on_dev_alone(classifier):
+    dev = classifier.images[classifier.images.side == "dev"]
+    vectors = classifier.database.of(dev.image)
+    found = classifier.classify(vectors)
+    for name in METHODS:
+        table = found[found.method == name].pivot(index="query", columns="class", values="p")
+        model, temperature = classifier.methods[name]
+        raw = np.log(0.95 * model.predict_proba(classifier.prepare(vectors)) + 0.05 / 3)
+
+        def lost(t, raw=raw):
+            p = np.exp(raw / t)
+            return log_loss(dev["class"], p / p.sum(1, keepdims=True), labels=["farmhouse", "modern", "rustic"])
+
+        by_table = log_loss(dev["class"], table.to_numpy(), labels=list(table))
+        assert by_table == pytest.approx(lost(temperature), abs=1e-5)
+        assert lost(temperature) <= min(lost(t) for t in (0.1, 0.3, 0.7, 1, 1.5, 3, 10)) + 1e-6
+        assert set(model.classes_) == {"farmhouse", "modern", "rustic"}
+
+
+def test_test_images_are_named_better_than_by_chance_on_photographs(shared_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMGSEARCH_HOME", str(tmp_path))
+    settings = ImageSettings(source="grocery")
+    collection = read_collection(shared_data / "grocery", settings)
+    few = balanced_sample(collection.images, "coarse", 6, 0).reset_index(drop=True)
+    embeddings, _ = embed(type(collection)(few, collection.class_columns, collection.folder, None,
+                                           collection.set_aside), get_encoder("efficientnet_lite0"), tmp_path / "v")
+    run = Run("groceries", parse_study({"study": "groceries", "images": {"source": "grocery"}}))
+    embeddings.save(run.vectors / "encoder")
+    split = split_by_group(few.assign(group=np.arange(len(few))), 0.2, 0.3, 0, "coarse")
+    run.labels.mkdir(parents=True)
+    split.to_csv(run.labels / "images.csv", index=False)
+    for level, at_least in (("top", 0.8), ("coarse", 0.5)):
+        table = Classifier.fit(run, level).evaluate().set_index("method")
+        chance = table.accuracy["most frequent class"]
+        assert (table.low[METHODS] > chance).all() and (table.accuracy[METHODS] > at_least).all(), table
+        assert (table.low <= table.accuracy).all() and (table.accuracy <= table.high).all()
+    assert Classifier.fit(run).level == "fine"
+    apples = few.image[few.image.str.startswith("Granny-Smith")]
+    pictures = [open_image(collection.path(name)) for name in (apples if len(apples) else few.image[:1])]
+    if len(apples):
+        assert (imagenet(pictures, 1)["class"] == "Granny Smith").mean() > 0.5
+
+
+def test_words_are_softmax_of_cosines(tiny_clip):  # noqa: F811
+    encoder = get_encoder(f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}")
+    vectors = np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)
+    classes = ["red_barn", "blue-house", "shed"]
+    texts = normalised(encoder.encode_texts(["a photo of a red barn", "a photo of a blue house", "a photo of a shed"]))
+    logits = 100 * normalised(vectors) @ texts.T
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    table = by_words(encoder, vectors, classes, top=2)
+    for query, rows in table.groupby("query"):
+        np.testing.assert_allclose(rows.p, np.sort(p[query])[::-1][:2], rtol=1e-4)
+        assert rows["class"].iloc[0] == classes[p[query].argmax()]
+    with pytest.raises(ValueError, match="efficientnet_lite0 has no tower for text; take an open_clip encoder"):
+        by_words(get_encoder("efficientnet_lite0"), vectors, classes)
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["nothing.jpg"], "nothing.jpg: no such file or folder"),
+    (["cli.yaml"], "'cli.yaml': not a readable picture"),
+    (["good.jpg", "--level", "clas"], "no class column is called clas. Did you mean class?"),
+    (["good.jpg", "--run", "other"], "no run is called other here"),
+    (["good.jpg", "--show", "x.nothing"], "--show x.nothing: Format 'nothing' is not supported"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_bad_input_is_one_clear_line(home, tmp_path, arguments, said, capsys):
+    shutil.copytree(home, tmp_path / "copy")
+    (tmp_path / "copy/cli.yaml").write_text("no picture")
+    shutil.copy(home / "pictures/modern/modern_0001.jpg", tmp_path / "copy/good.jpg")
+    _, error = typed(tmp_path / "copy", capsys, "classify", *arguments, "--study", "tiny")
+    assert said in error and len(error.strip().splitlines()) == 1
+
+
+def test_studies_that_cannot_be_classified_say_why(home, tmp_path, capsys):
+    copy = shutil.copytree(home, tmp_path / "copy")
+    images = copy / "active_learning_labels/tiny/images.csv"
+    table = pd.read_csv(images)
+    for change, said in ((table.drop(columns="class"), "the images of run tiny have no classes"),
+                         (table.assign(**{"class": "one"}), "classifying needs two classes of class"),
+                         (None, "run tiny has no images.csv yet; run 01_data_tagging first")):
+        images.unlink() if change is None else change.to_csv(images, index=False)
+        _, error = typed(copy, capsys, "classify", "pictures/modern/modern_0001.jpg", "--study", "tiny")
+        assert said in error and len(error.strip().splitlines()) == 1
+
+
+def test_a_class_of_no_training_image_counts_as_wrong_and_no_dev_side_as_uncalibrated(home, tmp_path):
+    copy = shutil.copytree(home, tmp_path / "copy")
+    images = copy / "active_learning_labels/tiny/images.csv"
+    table = pd.read_csv(images)
+    rare = (table.side != "train") & (table["class"] == "modern")
+    table.assign(**{"class": table["class"].mask(rare, "castle")}).to_csv(images, index=False)
+    with living_in(copy):
+        found = Classifier.fit(tiny_study.find_database("tiny")).evaluate()
+        assert (found.accuracy <= 2 / 3 + 1e-9).all() and found.low.notna().all()
+        table.assign(side="train").to_csv(images, index=False)
+        without = Classifier.fit(tiny_study.find_database("tiny"))
+    assert without.evaluate().empty
+    assert not without.classify(without.database.vectors[:2]).calibrated.any()
