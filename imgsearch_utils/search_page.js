@@ -22,7 +22,7 @@ function percent(share) {
   return share >= 0.995 ? "> 99 %" : share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
 }
 
-function megabytes(bytes) { return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`; }
+function megabytes(bytes) { return `${Math.round(bytes / 1e6)} MB`; }
 
 function render({ model, el }) {
   const urls = new Map(); // "row" or "row large" -> its picture's url, or "" while it is on its way
@@ -96,8 +96,7 @@ function render({ model, el }) {
   async function upload(picture) {
     if (!picture || !about) return;
     if (picture.size > about.limit) {
-      return say(`“${picture.name}” has ${megabytes(picture.size)}; at most ${megabytes(about.limit)} are taken. ` +
-        "Make it smaller first.", "sp-error");
+      return say(`“${picture.name}”: more than ${megabytes(about.limit)}; make it smaller first`, "sp-error");
     }
     const content = await picture.arrayBuffer();
     for (let at = 0, part = 0; part === 0 || at < content.byteLength; at += PART, part += 1) {

@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ def read_upload(content: bytes) -> Image.Image:
     """
     if len(content) > MAX_UPLOAD:
         raise ValueError(f"more than {MAX_UPLOAD // 10**6} MB; make it smaller first")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
         file = Path(folder) / "upload"
         file.write_bytes(content)
         try:

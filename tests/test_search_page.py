@@ -1,0 +1,324 @@
+"""The search page in a real Chromium, served as a user serves it: pictures in, neighbours out, votes in the journal."""
+
+import contextlib
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import tiny_study
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from test_encoders import tiny_clip  # noqa: F401  a fixture
+from tiny_study import living_in
+
+from imgsearch_utils.database import find_database
+from imgsearch_utils.journal import Journal
+from imgsearch_utils.queues import open_queue
+from imgsearch_utils.search_page import FORMATS, MAX_UPLOAD, read_upload
+from imgsearch_utils.searcher import Searcher
+
+browser = pytest.importorskip("benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'")
+needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
+HTML = '<img src=x onerror="document.title=1">.png'  # must never be anything but a name
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A workspace with the tiny study; one of its pictures has a name that is HTML."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "pictures" / "modern").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (90, 60, 3), np.uint8)).save(folder / "pictures" / "modern" / HTML)
+    tiny_study.make(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(home):
+    """The page, by the command."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    own = {name: str(home / "jupyter" / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    command = [sys.executable, "-m", "imgsearch_utils.cli", "serve", "--study=tiny", f"--port={port}", "--no-browser"]
+    with (home / "serve.log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=home, stdout=log, stderr=log, start_new_session=True,
+                                  env=os.environ | own | {"IMGSEARCH_HOME": str(home), "OMP_NUM_THREADS": "1"})
+    for _ in range(600):
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/voila/static/voila.js")
+            break
+        time.sleep(0.1)
+    yield f"http://127.0.0.1:{port}/"
+    os.killpg(server.pid, signal.SIGTERM)
+    server.wait(20)
+
+
+class Hands:
+    """What a user does and sees."""
+
+    def __init__(self, page):
+        self.page, self.root, self.status = page, page.locator(".sp-root").first, page.locator(".sp-status").first
+
+    def answered(self, act) -> None:
+        """Do something that asks, and wait for the answer."""
+        before = self.root.get_attribute("data-answered") or ""
+        act()
+        self.page.locator(f".sp-root[data-answered]:not([data-answered='{before}'])").wait_for()
+
+    def upload(self, name: str, content: bytes) -> None:
+        file = {"name": name, "mimeType": "image/png", "buffer": content}
+        self.answered(lambda: self.page.locator("input[type=file]").set_input_files(file))
+
+    def refused(self, name: str, content: bytes) -> str:
+        file = {"name": name, "mimeType": "image/png", "buffer": content}
+        self.page.locator("input[type=file]").set_input_files(file)
+        self.page.locator(f".sp-error:has-text('{name}')").wait_for()
+        return self.status.inner_text()
+
+    def names(self, model: str) -> list[str]:
+        return self.page.locator(f".sp-{model} .sp-name").all_text_contents()
+
+    def card(self, name: str, model: str = "head"):
+        return self.page.locator(f".sp-{model} .sp-card", has=self.page.get_by_text(name, exact=True))
+
+    def vote(self, name: str, which: str) -> None:
+        before = self.root.get_attribute("data-voted") or ""
+        self.card(name).locator(f".sp-{which}").click()
+        self.page.locator(f".sp-root[data-voted]:not([data-voted='{before}'])").wait_for()
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    with browser.browser_page(1320, 1000) as page:
+        yield page.context
+
+
+@pytest.fixture(scope="module")
+def hands(chrome, address):
+    page = chrome.new_page()
+    page.goto(address)
+    page.locator(".sp-root[data-open]").wait_for(timeout=90_000)
+    return Hands(page)
+
+
+@pytest.fixture(scope="module")
+def searchers(home) -> dict[str, Searcher]:
+    with living_in(home):
+        return {model: Searcher.open(find_database("tiny"), model) for model in ("encoder", "head")}
+
+
+def bytes_of(searchers, row: int) -> tuple[str, bytes]:
+    name = searchers["head"].names[row]
+    return name, searchers["head"].collection.path(name).read_bytes()
+
+
+@needs_chromium
+def test_a_picture_of_the_study_finds_itself_first_and_its_neighbours_by_both_models(hands, searchers):
+    name, content = bytes_of(searchers, 5)
+    hands.upload("holiday.jpg", content)
+    for model, searcher in searchers.items():
+        expected = searcher.search(searcher.vectors_of([name]), 12)
+        assert hands.names(model) == expected.image.tolist() and expected.image[0] == name
+        cards = hands.page.locator(f".sp-{model} .sp-card")
+        assert cards.locator(".sp-class").all_text_contents() == expected["class"].tolist()
+        shown = [float(text) for text in cards.locator(".sp-score").all_text_contents()]
+        np.testing.assert_allclose(shown, expected.score, atol=6e-4)
+        shown = cards.evaluate_all("cards => cards.map(card => Number(card.dataset.p))")
+        np.testing.assert_allclose(shown, expected.p_similar, atol=1e-4)
+        far = cards.evaluate_all("cards => cards.map(card => card.classList.contains('sp-far'))")
+        assert [not dim for dim in far] == expected.close.tolist()
+    assert f"is {name} of the study" in hands.page.locator(".sp-caption").inner_text()
+    assert "37 images · run tiny · efficientnet_lite0 and its head" in hands.page.locator(".sp-title").inner_text()
+    assert hands.page.get_by_text("words need an open_clip encoder").count() == 1  # and no field for them:
+    assert not hands.page.locator(".sp-text").is_visible()
+    hands.page.wait_for_function("() => [...document.querySelectorAll('.sp-grid img')].length === 24")
+    hands.card(hands.names("head")[1]).locator(".sp-picture").click()
+    hands.page.wait_for_function("() => document.querySelectorAll('dialog[open] img').length === 2")
+    hands.page.keyboard.press("Escape")
+
+
+@needs_chromium
+def test_threshold_and_number_of_results_are_the_users(hands, searchers):
+    hands.upload(*bytes_of(searchers, 5))
+    sliders = hands.page.locator(".sp-slider input")
+    calibrated = hands.page.locator(".sp-far").count()
+    sliders.nth(1).fill("1")
+    assert hands.page.locator(".sp-far").count() == 24
+    assert "No close match" in hands.page.locator(".sp-head .sp-none").inner_text()
+    sliders.nth(1).fill("0")
+    assert hands.page.locator(".sp-far").count() == 0 and not hands.page.locator(".sp-head .sp-none").is_visible()
+    hands.page.get_by_text("as calibrated").click()
+    assert hands.page.locator(".sp-far").count() == calibrated
+    hands.answered(lambda: sliders.nth(0).fill("3"))
+    assert len(hands.names("encoder")) == len(hands.names("head")) == 3
+    hands.answered(lambda: sliders.nth(0).fill("60"))
+    assert len(hands.names("encoder")) == 37
+    hands.answered(lambda: sliders.nth(0).fill("12"))
+
+
+@needs_chromium
+def test_more_like_this_goes_on_and_back_returns(hands, searchers):
+    name, content = bytes_of(searchers, 20)
+    hands.upload("a.png", content)
+    first = hands.names("head")
+    hands.answered(lambda: hands.card(first[2]).get_by_text("More like this").click())
+    searcher = searchers["head"]
+    assert hands.names("head") == searcher.search(searcher.vectors_of([first[2]]), 12).image.tolist()
+    assert hands.names("head")[0] == first[2] == hands.page.locator(".sp-caption b").inner_text()
+    hands.answered(lambda: hands.page.get_by_text("← back").click())
+    assert hands.names("head") == first
+    hands.answered(lambda: hands.page.locator(".sp-slider input").nth(0).fill("37"))
+    hands.answered(lambda: hands.card(f"modern/{HTML}", "encoder").get_by_text("More like this").click())
+    assert hands.names("encoder")[0] == f"modern/{HTML}" and hands.page.title() != "1"
+    hands.answered(lambda: hands.page.locator(".sp-slider input").nth(0).fill("12"))
+
+
+@needs_chromium
+def test_votes_land_in_the_journal_as_pairs_to_grade(hands, searchers, home, monkeypatch):
+    monkeypatch.setenv("IMGSEARCH_HOME", str(home))
+    run = find_database("tiny")
+    journal = Journal(run.journal)
+    name, content = bytes_of(searchers, 9)
+    hands.upload("a.png", content)
+    one, two, three = hands.names("head")[1:4]
+    hands.vote(one, "up")
+    hands.vote(two, "down")
+    hands.vote(three, "up")
+    hands.vote(three, "up")  # takes it back
+    acts = [(act.annotator, {act.image1, act.image2}, act.act) for act in journal.acts()]
+    assert acts == [("visitor", {name, one}, "vote_up"), ("visitor", {name, two}, "vote_down"),
+                    ("visitor", {name, three}, "vote_up"), ("visitor", {name, three}, "unvote")]
+    assert journal.labels().empty and journal.standing() == []
+    assert "2 voted pairs wait to be graded" in hands.page.locator(".sp-votes").inner_text()
+    queue = open_queue(run, "votes", 0)
+    assert [set(pair) for pair in queue[["image1", "image2"]].to_numpy()] == [{name, two}, {name, one}]
+    hands.answered(lambda: hands.page.locator(".sp-person").fill("Ann <b>") or hands.page.keyboard.press("Tab"))
+    assert hands.page.locator(".sp-card[data-vote='up']").count() == 0  # Ann's votes are her own
+    hands.vote(one, "down")
+    assert journal.acts()[-1].annotator == "Ann <b>"
+    assert open_queue(run, "votes", 0).iloc[0][["up", "down"]].tolist() == [1, 1]
+    journal.append("bob", name, two, "grade", grade=2)
+    hands.vote(two, "up")
+    assert "graded 2 already, and the grade stands" in hands.status.inner_text()
+    hands.answered(lambda: hands.page.locator(".sp-person").fill("") or hands.page.keyboard.press("Tab"))
+    assert hands.card(one).get_attribute("data-vote") == "up"
+
+
+@needs_chromium
+def test_a_picture_from_elsewhere_is_searched_but_not_voted_on(hands, home, searchers):
+    file = tiny_study.draw(home.parent, 12)  # of a house that is not in the study
+    hands.upload(HTML, file.read_bytes())
+    searcher = searchers["head"]
+    expected = searcher.search(searcher.encode([Image.open(file).convert("RGB")]), 12)
+    assert hands.names("head") == expected.image.tolist()
+    assert hands.page.locator(".sp-caption b").inner_text() == HTML and hands.page.title() != "1"
+    assert "Votes need a picture of the study" in hands.page.locator(".sp-caption").inner_text()
+    assert hands.page.locator(".sp-vote:enabled").count() == 0
+
+
+DROP = """([name, size]) => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([new Uint8Array(size)], name));
+    document.querySelector(".sp-root").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+}"""
+
+
+@needs_chromium
+def test_uploads_that_are_no_picture_or_too_large_get_one_kind_line(hands, searchers):
+    name, content = bytes_of(searchers, 5)
+    hands.upload("good.jpg", content)
+    before = hands.names("head")
+    assert hands.refused("notes.txt", b"no picture") == (
+        "“notes.txt”: not a picture that can be read; try a JPEG or PNG")
+    assert "an empty file" in hands.refused("empty.png", b"")
+    assert "truncated" in hands.refused("half.jpg", content[: len(content) // 2])
+    hands.page.evaluate(DROP, ["huge.png", MAX_UPLOAD + 1])
+    hands.page.locator(".sp-error:has-text('huge.png')").wait_for()
+    assert hands.status.inner_text() == "“huge.png”: more than 20 MB; make it smaller first"
+    assert hands.names("head") == before
+    large = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (1200, 1000, 3), np.uint8)).save(large, "BMP")
+    hands.upload("parts.bmp", large.getvalue())  # in several messages, and shown as a JPEG
+    assert hands.page.locator(".sp-caption b").inner_text() == "parts.bmp"
+
+
+CELL = """\
+import open_clip
+from IPython.display import display
+from imgsearch_utils.search_page import SearchPage
+from imgsearch_utils.workspace import find_run
+open_clip.add_model_config({config!r})
+display(SearchPage(find_run("tiny")), SearchPage(find_run("tiny", "begun_only")))
+"""
+
+
+@needs_chromium
+def test_words_where_the_encoder_reads_them_and_a_line_where_the_run_has_nothing(
+        tmp_path, chrome, tiny_clip, monkeypatch):  # noqa: F811
+    with_words = tmp_path / "words"
+    with_words.mkdir()
+    tiny_study.make(with_words, encoder=f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}")
+    cells = [nbformat.v4.new_code_cell(CELL.format(config=str(tiny_clip[1] / "tiny-clip.json")))]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), with_words / "page.ipynb")
+    monkeypatch.setenv("IMGSEARCH_HOME", str(with_words))
+    page = chrome.new_page()
+    with browser.serve(with_words, "voila") as address:
+        page.goto(address.format(path="page.ipynb"))
+        hands = Hands(page)
+        page.locator(".sp-root[data-open]").wait_for(timeout=90_000)
+        page.locator(".sp-text").first.fill("a red house")
+        hands.answered(lambda: page.keyboard.press("Enter"))
+        searcher = Searcher.open(find_database("tiny"), "encoder")
+        expected = searcher.search(searcher.encode_texts(["a red house"]), 12, calibrated=False)
+        assert hands.names("encoder") == expected.image.tolist()
+        assert page.locator(".sp-far, .sp-meter, .sp-vote:enabled").count() == 0  # P(similar) is not known of words
+        assert "run begun_only has no vectors yet" in page.locator(".sp-closed .sp-status").inner_text()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([*FORMATS, "PPM", "EPS"]), st.data())
+def test_any_bytes_are_a_picture_or_one_line_without_a_path(kind, data):
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((24, 20)).convert("RGB").save(buffer, kind)
+    content = bytearray(buffer.getvalue())
+    broken = data.draw(st.booleans())
+    if broken:
+        for place, value in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)))):
+            content[place] = value
+        del content[data.draw(st.integers(0, len(content))) :]
+    try:
+        picture = read_upload(bytes(content))
+    except ValueError as error:
+        assert broken or kind in ("PPM", "EPS")
+        assert "\n" not in str(error) and tempfile.gettempdir() not in str(error)
+    else:
+        assert picture.mode == "RGB" and kind not in ("PPM", "EPS")
+
+
+def test_what_is_too_large_is_refused_before_it_is_decoded():
+    with pytest.raises(ValueError, match="more than 20 MB"):
+        read_upload(b"0" * (MAX_UPLOAD + 1))
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    with pytest.raises(ValueError, match="20000 x 20000 pixels, more than"):
+        read_upload(bomb.getvalue())
+
+
+def test_nothing_of_an_upload_is_left():
+    before = set(Path(tempfile.gettempdir()).glob("*/upload"))
+    with contextlib.suppress(ValueError):
+        read_upload(b"no picture")
+    assert set(Path(tempfile.gettempdir()).glob("*/upload")) == before
