@@ -14,6 +14,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from imgsearch_utils.encoders import ENCODERS, get_encoder, register
+from imgsearch_utils.encoding import BACKENDS, Encoder, on_backend
+from imgsearch_utils.synthetic_houses import write_houses
 
 open_clip = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")
@@ -180,6 +182,99 @@ def test_a_tokenizer_that_would_need_the_network_gives_one_line(tiny_clip):
     with pytest.raises(ValueError, match="open_clip:hub-clip: its tokenizer is not at hand") as caught:
         encoder.encode_texts(["a house"])
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory):
+    """66 drawn houses' files: enough for the back end of many files."""
+    folder = tmp_path_factory.mktemp("houses")
+    write_houses(folder, 22)
+    return sorted((folder / "all_images").glob("*.jpg"))
+
+
+def cosines(a, b):
+    return (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "open_clip:"])
+def test_back_ends_give_the_same_vectors_of_drawn_houses(name, houses, tiny_clip):
+    pytest.importorskip("onnxruntime", reason='needs pip install "imgsearch-utils[onnx]"')
+    name = f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}" if name == "open_clip:" else name
+    encoders = {backend: get_encoder(name, backend) for backend in BACKENDS}
+    vectors = {backend: encoder.encode(houses) for backend, encoder in encoders.items()}
+    assert cosines(vectors["torch"], vectors["onnxruntime"]).min() > 0.999999
+    np.testing.assert_allclose(vectors["torch"], vectors["onnxruntime"], atol=1e-5 * np.abs(vectors["torch"]).max())
+    np.testing.assert_array_equal(vectors["auto"], vectors["onnxruntime"])  # so many files are worth its start
+    np.testing.assert_array_equal(encoders["auto"].encode(houses[:5]), encoders["torch"].encode(houses[:5]))
+    assert encoders["torch"].config == encoders["onnxruntime"].config  # what was encoded before stays of use
+    opened = [Image.open(path) for path in houses[:6]]
+    np.testing.assert_array_equal(encoders["onnxruntime"].encode_images(opened), vectors["onnxruntime"][:6])
+
+
+def test_many_files_with_broken_ones_among_them(houses, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(houses[0].read_bytes()[:2000])
+    paths = [broken, *houses, broken]
+    seen = []
+    vectors, failures = get_encoder("efficientnet_lite0").encode_files(
+        paths, progress=lambda batches: (seen.append(len(batch)) or batch for batch in batches))
+    assert sorted(failures) == [0, len(paths) - 1] and all("broken.jpg" in reason for reason in failures.values())
+    assert np.isnan(vectors[[0, -1]]).all() and np.isfinite(vectors[1:-1]).all() and sum(seen) == len(paths)
+    some = [0, 1, 2, 35, 64, 65]
+    expected = get_encoder("efficientnet_lite0", "torch").encode([houses[i] for i in some])
+    assert cosines(vectors[1:-1][some], expected).min() > 0.999999  # each in its own row
+
+
+def test_bfloat16_finds_nearly_the_same_neighbours(houses):
+    if not any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+        with pytest.raises(ValueError, match="has no bfloat16 arithmetic"):
+            get_encoder("efficientnet_lite0@bfloat16")
+        return
+    single, half = get_encoder("efficientnet_lite0", "torch"), get_encoder("efficientnet_lite0@bfloat16")
+    assert half.config == single.config | {"dtype": "bfloat16"}
+    vectors = half.encode(houses)
+    agreement = cosines(single.encode(houses), vectors)
+    assert vectors.dtype == np.float32 and 0.99 < agreement.min() < agreement.max() < 1
+    with pytest.raises(ValueError, match="single precision"):
+        get_encoder("efficientnet_lite0@bfloat16", "onnxruntime")
+
+
+def test_texts_and_pictures_in_bfloat16_share_their_space(tiny_clip):
+    if not torch.cpu.get_capabilities().get("avx512_bf16"):
+        pytest.skip("this processor has no bfloat16 arithmetic")
+    name = f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}"
+    single, half = (get_encoder(n).encode_texts(["a red house", "a blue barn"]) for n in (name, f"{name}@bfloat16"))
+    assert 0.99 < cosines(single, half).min() < 1
+
+
+def test_a_back_end_that_is_missing_or_unknown_gives_one_line(monkeypatch):
+    with pytest.raises(ValueError, match="no back end is called onnxrt. Did you mean onnxruntime"):
+        get_encoder("efficientnet_lite0", "onnxrt")
+    monkeypatch.setenv("IMGSEARCH_BACKEND", "torhc")
+    with pytest.raises(ValueError, match="no back end is called torhc. Did you mean torch"):
+        get_encoder("efficientnet_lite0")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as where it is not installed
+    with pytest.raises(ValueError, match=r'onnxruntime is not installed: pip install "imgsearch-utils\[onnx]') as told:
+        get_encoder("efficientnet_lite0", "onnxruntime")
+    assert len(str(told.value).splitlines()) == 1
+
+
+class Turned(torch.nn.Module):
+    """Gives other vectors once it is exported, as a network in training mode does."""
+
+    def forward(self, pictures):
+        vectors = pictures.mean((2, 3))
+        return vectors.flip(1) if torch.jit.is_tracing() else vectors
+
+
+def test_an_export_that_gives_other_vectors_is_refused(houses):
+    pytest.importorskip("onnxruntime", reason='needs pip install "imgsearch-utils[onnx]"')
+    odd = Encoder(get_encoder("efficientnet_lite0").preprocess, Turned(), {"encoder": "odd"})
+    with pytest.raises(ValueError, match="odd: onnxruntime gives other vectors than torch"):
+        on_backend(odd, "onnxruntime")
+    with pytest.warns(UserWarning, match="odd: .*; encoding with torch"):
+        vectors = on_backend(odd, "auto").encode(houses)
+    np.testing.assert_array_equal(vectors, on_backend(odd, "torch").encode(houses))
 
 
 def test_clip_pixels_are_scaled_once(tiny_clip):
