@@ -45,23 +45,16 @@ def index(
     print(f"{built.name} of {built.count:,} vectors of the {model}: {workspace.shown(file)}")
 
 
-def _pictures(path: Path) -> list[Path]:
-    """A picture, or all pictures below a folder."""
-    from imgsearch_utils.images import SUFFIXES
+def _opened(path: Path):
+    """The pictures that can be read, as (file, picture); the others are named, or raised where there is but one."""
+    from imgsearch_utils.images import SUFFIXES, open_image
 
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; give a picture, or a folder of pictures")
     found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not found:
         raise ValueError(f"{path}: no picture in this folder ({', '.join(sorted(SUFFIXES))})")
-    return found
-
-
-def _opened(path: Path):
-    """The pictures that can be read, as (file, picture); the others are named, or raised where there is but one."""
-    from imgsearch_utils.images import open_image
-
-    for file in _pictures(path):
+    for file in found:
         try:
             yield file, open_image(file)
         except ValueError as error:
@@ -103,7 +96,7 @@ def search(
                         "results": json.loads(found.to_json(orient="records"))})
         if not as_json:
             _print_results(searcher, str(query), found, bool(text))
-        if show:
+        if show and len(sheet) < 20:
             sheet.append((str(query), opened, found))
     if not answers:
         raise ValueError(f"{picture}: none of its pictures can be read")
@@ -111,11 +104,11 @@ def search(
         print(f"the database has {len(searcher.names):,} pictures; all are ranked", file=sys.stderr)
     if as_json:
         about = {"study": searcher.run.study.study, "run": searcher.run.name, "model": searcher.model,
-                 "index": searcher.index.name, "pictures": len(searcher.names),
-                 "threshold": searcher.threshold if searcher.calibration else None}
-        print(json.dumps({**about, "queries": answers}, ensure_ascii=False))
+                 "index": searcher.index.name, "pictures": len(searcher.names), "queries": answers}
+        known = searcher.threshold if searcher.calibration else None
+        print(json.dumps({**about, "threshold": known}, ensure_ascii=False))
     if show:
-        _draw(_contact_sheet(searcher, sheet[:20]), show)
+        _draw(_contact_sheet(searcher, sheet), show)
 
 
 def _contact_sheet(searcher, sheet: list):
@@ -133,7 +126,8 @@ def _contact_sheet(searcher, sheet: list):
                     found.score.map("{:.2f}".format) + [f", P {p:.2f}" if p >= 0 else "" for p in found.p_similar])
         tiles += [ImageOps.pad(picture, blank.size, color="#e8e8e8") if picture else blank,
                   *images.thumbnails(searcher.collection, found.image), *[blank] * (columns - 1 - len(found))]
-        titles += ["\n".join(["query", Path(query).name[:24], "" if found.close.any() else "no close match"]),
+        far = found.p_similar.notna().any() and not found.close.any()
+        titles += ["\n".join(["query", Path(query).name[:24], "no close match" if far else ""]),
                    *map("\n".join, lines), *[""] * (columns - 1 - len(found))]
     return plots.picture_grid(tiles, titles, columns)
 
@@ -144,8 +138,7 @@ def _print_results(searcher, query: str, found, words: bool) -> None:
     shown = found.drop(columns="close" if found.p_similar.notna().any() else ["close", "p_similar"])
     print(shown.rename(columns={"p_similar": "P(similar)"}).to_string(index=False, float_format="%.3f"))
     if words or not searcher.calibration:
-        why = "of words" if words else "before the first finished round"
-        print(f"P(similar) is not known {why}")
+        print(f"P(similar) is not known {'of words' if words else 'before the first finished round'}")
     elif not found.close.any():
         print(f"no close match: P(similar) is below {searcher.threshold:.3f}, the threshold, everywhere")
 
@@ -193,8 +186,7 @@ def classify(
 
 @app.command()
 def serve(
-    study: StudyOption = DRAWN, run: RunOption = "",
-    port: int = 8867,
+    study: StudyOption = DRAWN, run: RunOption = "", port: int = 8867,
     ip: Annotated[str, typer.Option(help="The address to listen on; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:

@@ -1,0 +1,101 @@
+"""What crops and expansion of a query are worth: nDCG@10 and AP of the dev images, against the plain query.
+
+    python -m benchmarks.query_options [--study synthetic_houses] [--run RUN] [--out benchmarks]
+
+Dev images are queries and gallery both (a query's own picture is taken out, before expansion too), ranked exactly by
+the encoder and by the run's latest head, judged by the study's oracle. Writes query_options.csv: a row for each study,
+model and setting, with the mean, its 95 % bootstrap interval, and the paired gain over the plain query with its own
+(groups of near-duplicates are drawn together). Rows of other studies stay as they are.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from imgsearch_utils import indexes, relevance, rounds
+from imgsearch_utils.database import find_database
+from imgsearch_utils.images import open_image
+from imgsearch_utils.metrics import retrieval_metrics
+from imgsearch_utils.searcher import Searcher, crops_of, expanded
+
+CROPS = (1, 3, 6, 10)
+EXPANSIONS = [(0, 0.0), *((m, alpha) for m in (1, 3, 5, 10) for alpha in (0.0, 3.0))]
+MEASURES = ["nDCG@10", "AP"]
+
+
+def settings() -> list[tuple[int, int, float]]:
+    """(crops, expand, alpha): crops alone, expansion alone, and both."""
+    return [*((crops, 0, 0.0) for crops in CROPS), *((1, m, alpha) for m, alpha in EXPANSIONS[1:]), (6, 3, 3.0)]
+
+
+def rank(searcher: Searcher, queries: np.ndarray, images: list[str], expand: int, alpha: float) -> pd.DataFrame:
+    """Rank `images` for each of them, its encoder vector being a row of `queries`: `query`, `image`, `score`."""
+    unit, gallery = (indexes.normalised(searcher.head.embed(vectors) if searcher.head else vectors)
+                     for vectors in (queries, searcher.vectors_of(images)))  # fmt: skip
+    if expand:
+        cosine = unit @ gallery.T
+        np.fill_diagonal(cosine, -np.inf)  # its own picture
+        unit = expanded(unit, gallery[np.argsort(-cosine, axis=1, kind="stable")[:, :expand]], alpha)
+    table = pd.DataFrame({"query": np.repeat(images, len(images)), "image": np.tile(images, len(images)),
+                          "score": (unit @ gallery.T).ravel()})  # fmt: skip
+    return table[table["query"] != table["image"]]
+
+
+def interval(values: pd.Series, groups: pd.Series) -> tuple[float, float, float]:
+    """Mean of a value a query with its 95 % interval by bootstrap over the queries' groups."""
+    sums = values.groupby(groups.to_numpy()).agg(["sum", "size"]).to_numpy(float)
+    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), 2000) @ sums
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
+
+
+def measure(study: str, run_name: str) -> pd.DataFrame:
+    """The rows of one study."""
+    run = find_database(study, run_name)
+    split = rounds.read_images(run)
+    dev = split.image[split.side == "dev"].tolist()
+    groups = split.set_index("image").group
+    encoder = Searcher.open(run, "encoder")
+    pictures = [open_image(encoder.collection.path(name)) for name in dev]
+    cut = [encoder.encode(crops_of(picture, max(CROPS))) for picture in tqdm(pictures, desc=f"crops of {study}")]
+    every = indexes.normalised(np.concatenate(cut)).reshape(len(dev), max(CROPS), -1)
+    graded = rounds.labels(run, run.study.rounds - 1, split, encoder.collection.class_column)
+    rows = []
+    for model in ("encoder", "head"):
+        searcher, plain = Searcher.open(run, model), None
+        for crops, expand, alpha in settings():
+            # of n crops `encode` takes the first: the picture, the crops, the mirrored crops
+            ranked = rank(searcher, every[:, :crops].mean(1), dev, expand, alpha)
+            grades = relevance.judged(run, searcher.collection, ranked, graded)
+            found = retrieval_metrics(ranked, grades, [10]).set_index("query")[MEASURES]
+            plain = found if plain is None else plain
+            for name in MEASURES:
+                values = found[name].dropna()
+                mean, low, high = interval(values, groups[values.index])
+                gain = interval((values - plain[name][values.index]), groups[values.index])
+                rows.append((study, model, crops, expand, alpha, name, len(values), mean, low, high, *gain))
+    columns = ["study", "model", "crops", "expand", "alpha", "measure", "queries", "mean", "low", "high", "gain",
+               "gain_low", "gain_high"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def main() -> None:
+    """Parse, measure, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", default="synthetic_houses")
+    parser.add_argument("--run", default="")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    given = parser.parse_args()
+    file, table = given.out / "query_options.csv", measure(given.study, given.run)
+    if file.is_file():
+        before = pd.read_csv(file)
+        table = pd.concat([before[before.study != given.study], table])
+    table.to_csv(file, index=False, float_format="%.5f", lineterminator="\n")
+    print(table[table.study == given.study].round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
