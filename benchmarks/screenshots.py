@@ -1,16 +1,19 @@
-"""Pictures of the tagger at work on drawn houses, in JupyterLab and as a page of its own.
+"""Pictures of the tagger and of the search page at work on drawn houses, in JupyterLab and as pages of their own.
 
-Run: python -m benchmarks.screenshots [--out docs]
+Run: python -m benchmarks.screenshots [--out docs], after `make run` (the search page shows that run).
 """
 
 import argparse
 import tempfile
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from benchmarks import browser
+from imgsearch_utils.database import find_database
 from imgsearch_utils.journal import Journal
 from imgsearch_utils.oracles import answer
 from imgsearch_utils.synthetic_houses import write_houses
@@ -18,6 +21,12 @@ from imgsearch_utils.tagger import make_queue
 
 ANNOTATOR, OTHER = "Ada", "Grace"
 ASKED, DONE = 120, 47
+SEARCHED = "modern_0065.jpg"  # some of the encoder's results are below its threshold
+SEARCH_CELL = """\
+from imgsearch_utils.database import find_database
+from imgsearch_utils.search_page import SearchPage
+SearchPage(find_database("synthetic_houses"))
+"""
 
 
 def prepare(folder: Path) -> None:
@@ -49,6 +58,22 @@ def pose(page) -> None:
         page.keyboard.press(f"Shift+Digit{question}")
 
 
+def search_page(folder: Path, file: Path) -> None:
+    """Upload a picture of the run synthetic_houses to the search page; nothing is written to the run."""
+    cell, kernel = nbformat.v4.new_code_cell(SEARCH_CELL), {"name": "python3", "display_name": "Python 3"}
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
+    nbformat.write(notebook, folder / "search.ipynb")
+    picture = find_database("synthetic_houses").data / "all_images" / SEARCHED
+    with browser.serve(folder, "voila") as address, browser.browser_page(1320, 1140) as page:
+        page.goto(address.format(path="search.ipynb"))
+        page.locator(".sp-root[data-open]").wait_for(timeout=120_000)
+        page.locator("input[type=file]").set_input_files(picture)
+        page.wait_for_function("() => document.querySelectorAll('.sp-grid img').length === 24")
+        page.wait_for_timeout(500)  # until they are drawn
+        page.screenshot(path=file)
+    Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)  # photographs make a large PNG
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs"))
@@ -74,7 +99,8 @@ def main() -> None:
             page.goto(address.format(path="tag.ipynb"))
             pose(page)
             page.screenshot(path=out / "tagger_page.png")
-    print(f"written: {out / 'tagger_notebook.png'} and {out / 'tagger_page.png'}")
+        search_page(folder, out / "search_page.png")
+    print(f"written: tagger_notebook.png, tagger_page.png and search_page.png in {out}")
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ function render({ model, el }) {
   function frame(row, name) {
     const url = urls.get(`${row}`);
     const picture = make("div", { className: "sp-picture" });
-    picture.dataset.row = row;
+    Object.assign(picture.dataset, { row, name });
     if (url) picture.append(make("img", { src: url, alt: name, draggable: false }));
     return picture;
   }
@@ -129,7 +129,7 @@ function render({ model, el }) {
     root.querySelectorAll(`.sp-picture[data-row="${row}"]`).forEach((picture) => {
       picture.querySelector("img, span")?.remove();
       picture.prepend(url ? make("img", { src: url, alt: "", draggable: false }) :
-        make("span", { textContent: "no picture" }));
+        make("span", { textContent: `${picture.dataset.name}: no picture` }));
     });
   }
 

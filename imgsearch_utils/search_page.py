@@ -103,7 +103,7 @@ class SearchPage(anywidget.AnyWidget):
         try:
             self._k = min(max(int(message.get("k", self._k)), 1), MOST)
             answer(message, buffers)
-        except (OSError, ValueError) as error:  # nothing on screen changes but one line
+        except (OSError, ValueError, RuntimeError) as error:  # nothing on screen changes but one line
             line = " ".join(str(error).split())
             self.send({"kind": "error", "serial": message.get("serial"), "line": line, "fatal": not self._searchers})
 
