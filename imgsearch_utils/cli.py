@@ -79,7 +79,7 @@ def new(
 def tag(
     study: Annotated[str, typer.Argument(help="A name in configs/, or a YAML file's path.")],
     name: Annotated[str, typer.Option("--run", help="The run's name; the study's own when not given.")] = "",
-    queue: Annotated[str, typer.Option(help="round, disagreements, suspected_errors or pooled.")] = "round",
+    queue: Annotated[str, typer.Option(help="round, disagreements, suspected_errors, pooled or votes.")] = "round",
     number: Annotated[int, typer.Option("--round", help="The round whose pairs are asked.")] = 0,
     port: int = 8866,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
