@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imgsearch_utils.encoding import DEVICE, Encoder, in_bfloat16, on_backend
+from imgsearch_utils.backends import in_bfloat16, on_backend
+from imgsearch_utils.encoding import DEVICE, Encoder
 from imgsearch_utils.study import nearest
 
 BFLOAT16 = "@bfloat16"
@@ -47,7 +48,7 @@ def get_encoder(name: str, backend: str = "") -> Encoder:
 
     Parameters
     ----------
-    backend : "torch", "onnxruntime" or "auto" (see ``encoding.on_backend``); empty: as IMGSEARCH_BACKEND says, or auto
+    backend : "torch", "onnxruntime" or "auto" (see ``backends.on_backend``); empty: as IMGSEARCH_BACKEND says, or auto
 
     Raises
     ------

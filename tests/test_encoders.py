@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from imgsearch_utils.backends import BACKENDS, on_backend
 from imgsearch_utils.encoders import ENCODERS, get_encoder, register
-from imgsearch_utils.encoding import BACKENDS, Encoder, on_backend
+from imgsearch_utils.encoding import Encoder
 from imgsearch_utils.synthetic_houses import write_houses
 
 open_clip = pytest.importorskip("open_clip")
