@@ -154,7 +154,7 @@ def entry() -> None:
     """Run the command; an error of use is one line on stderr and exit status 1."""
     try:
         app()
-    except (ValueError, RuntimeError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, RuntimeError, FileNotFoundError, PermissionError, ImportError) as error:
         sys.exit(f"imgsearch: {error}")
 
 

@@ -88,8 +88,8 @@ def search(
     if (picture is None) == (not text):
         raise ValueError("give a picture, a folder of pictures, or --text WORDS")
     searcher = Searcher.open(find_database(study, run), model or ("encoder" if text else ""), index)
-    answers, sheet = [], []
-    for query, opened in [(text, None)] if text else _opened(picture):
+    answers, sheet, queries = [], [], [(text, None)] if text else _opened(picture)
+    for query, opened in queries:
         vector = searcher.encode_texts([text]) if text else searcher.encode([opened], crops)
         found = searcher.search(vector, k, expand, alpha, calibrated=not text).drop(columns="query")
         answers.append({"query": str(query), "close_match": bool(found.close.any()),
@@ -148,23 +148,24 @@ def classify(
     picture: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
     study: StudyOption = DRAWN, run: RunOption = "",
     level: Annotated[str, typer.Option(help="A class column; the finest when not given.")] = "",
+    words: Annotated[str, typer.Option(help="An open_clip encoder to classify by words; the study's own else.")] = "",
     as_json: JsonOption = False, show: ShowOption = None,
 ) -> None:
     """Name a picture's class: by neighbours, by a linear probe, by words where the encoder reads them, by ImageNet."""
     import pandas as pd
 
     from imgsearch_utils import classify as classifying
-    from imgsearch_utils.database import find_database, load_database, query_encoder
+    from imgsearch_utils.database import find_database, load_database, query_encoder, shared_encoder
 
     opened = find_database(study, run)
     encoder = query_encoder(opened, load_database(opened))
     classifier = classifying.Classifier.fit(opened, level)
+    reader = shared_encoder(words) if words else encoder
     classes, trust, answers = sorted(classifier.images[classifier.level].unique()), classifier.evaluate(), []
     for file, image in _opened(picture):
-        vectors = encoder.encode_images([image])
-        tables = [classifier.classify(vectors), classifying.imagenet([image])]
-        if encoder.encode_texts:
-            tables.insert(1, classifying.by_words(encoder, vectors, classes))
+        tables = [classifier.classify(encoder.encode_images([image])), classifying.imagenet([image])]
+        if words or reader.encode_texts:
+            tables.insert(1, classifying.by_words(reader, reader.encode_images([image]), classes))
         found = pd.concat(tables, ignore_index=True).drop(columns="query")
         answers.append({"query": str(file), "classes": json.loads(found.to_json(orient="records"))})
         if not as_json:
@@ -176,9 +177,8 @@ def classify(
     if not answers:
         raise ValueError(f"{picture}: none of its pictures can be read")
     if as_json:
-        about = {"study": opened.study.study, "run": opened.name, "level": classifier.level}
-        print(json.dumps({**about, "on_test": json.loads(trust.to_json(orient="records")), "queries": answers},
-                         ensure_ascii=False))
+        about = {"study": opened.study.study, "run": opened.name, "level": classifier.level, "queries": answers}
+        print(json.dumps({**about, "on_test": json.loads(trust.to_json(orient="records"))}, ensure_ascii=False))
     elif len(trust):
         print(f"right on the {trust.images.iloc[0]} test images: " + ", ".join(
             f"{row.method} {row.accuracy:.0%}" for row in trust.itertuples()))

@@ -27,6 +27,7 @@ from imgsearch_utils.workspace import Run
 
 CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]  # where the crops of 80 % lie: the middle, the corners
 MAX_CROPS = 2 * len(CORNERS)
+RESULT = ("query", "rank", "score", "p_similar", "close")  # columns of the results; a label of such a name gets another
 
 
 def crops_of(picture: Image.Image, n: int) -> list[Image.Image]:
@@ -104,6 +105,7 @@ class Searcher:
         collection, vectors = open_collection(run), model_vectors(run, database, head)
         table = run.data / "labels.csv"
         labels = (read_labels(table) if table.is_file() else collection.images).set_index("image")
+        labels = labels.rename(columns={name: f"label_{name}" for name in RESULT})
         curves = workspace.read_json(folder / "calibration.json")[model] if folder else None
         calibration = Calibration.from_dict(curves) if curves else None
         return cls(run, model, database, vectors, labels.reindex(database.names).fillna("").reset_index(drop=True),

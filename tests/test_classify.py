@@ -108,6 +108,15 @@ def test_test_images_are_named_better_than_by_chance_on_photographs(shared_data,
         assert (imagenet(pictures, 1)["class"] == "Granny Smith").mean() > 0.5
 
 
+def test_words_of_an_encoder_beside_the_studys_own(home, capsys, tiny_clip):  # noqa: F811
+    name = f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}"
+    arguments = ["classify", "pictures/rustic/rustic_0003.jpg", "--study", "tiny", "--words"]
+    out, said = typed(home, capsys, *arguments, name)
+    assert out.splitlines()[1].split() == ["neighbours", "linear", "probe", "words", "ImageNet"], said
+    _, said = typed(home, capsys, *arguments, "efficientnet_lite0")
+    assert said == "imgsearch: efficientnet_lite0 has no tower for text; take an open_clip encoder"
+
+
 def test_words_are_softmax_of_cosines(tiny_clip):  # noqa: F811
     encoder = get_encoder(f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}")
     vectors = np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32)

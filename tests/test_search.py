@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,8 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy, capsys):
     assert "36 vectors, 0 of them new" in out and (vectors / "vectors.npy").stat().st_mtime_ns == stamp
     out, _ = typed(copy, capsys, "index", "--study", "tiny", "--index", "faiss_hnsw")
     assert "faiss_hnsw of 36 vectors of the head" in out
+    with living_in(copy):
+        assert len(imgsearch_utils.search("pictures/modern/modern_0001.jpg", 99, "tiny")) == 36
     new = tiny_study.draw(copy, 12)
     (copy / "pictures/rustic/torn.jpg").write_bytes(b"no picture")
     out, said = typed(copy, capsys, "embed", "--study", "tiny")
@@ -165,6 +168,8 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy, capsys):
         found = asked(copy, capsys, new, "--index", "faiss_hnsw", "-k", 3)
         assert (found["index"], found["pictures"]) == ("faiss_hnsw", 37)
         assert found["queries"][0]["results"][0]["image"].endswith(new.name)
+    with living_in(copy):  # the open database is opened anew
+        assert imgsearch_utils.search(new, 99, "tiny").image.str.endswith(new.name).sum() == 1
 
 
 def test_a_kept_index_is_loaded_and_a_broken_one_refused(copy, capsys):
@@ -179,6 +184,27 @@ def test_a_kept_index_is_loaded_and_a_broken_one_refused(copy, capsys):
     assert "corrupt, cut off" in said and "build the index again" in said and len(said.splitlines()) == 1
     assert "36 vectors" in typed(copy, capsys, "index", "--study", "tiny", "--model", "encoder", "--index", "annoy")[0]
     assert asked(copy, capsys, "pictures/modern/modern_0001.jpg", "--model", "encoder", "--index", "annoy")
+
+
+def test_an_index_whose_package_is_missing_names_what_to_install(home, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hnswlib", None)
+    _, said = typed(home, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--index", "hnswlib")
+    assert said == 'imgsearch: hnswlib needs hnswlib: pip install "imgsearch-utils[hnswlib]"'
+
+
+def test_labels_of_any_name_stand_beside_the_results_own_columns(tmp_path, capsys):
+    folder = tmp_path / "datasets/vectors"
+    folder.mkdir(parents=True)
+    np.save(folder / "v.npy", np.eye(5, dtype=np.float32))
+    rows = "".join(f"{n}.jpg;{n % 2};high;{n}\n" for n in range(5))
+    (folder / "labels.csv").write_text("file_label;kind;score;rank\n" + rows)
+    (tmp_path / "mine.yaml").write_text("study: mine\nimages: {source: vectors, vectors: v.npy, class_columns: [kind]}")
+    typed(tmp_path, capsys, "embed", "--study", "mine.yaml")
+    with living_in(tmp_path):
+        searcher = Searcher.open(find_database("mine.yaml"))
+    found = searcher.search(searcher.vectors_of(["3.jpg"]), 2)
+    assert list(found) == ["query", "rank", "image", "kind", "label_score", "label_rank", "score", "p_similar", "close"]
+    assert found.iloc[0][["rank", "image", "label_score", "label_rank"]].tolist() == [1, "3.jpg", "high", "3"]
 
 
 def test_a_database_of_another_encoder_is_refused_and_made_again(copy, capsys):
@@ -219,8 +245,6 @@ def test_words_search_where_the_encoder_reads_them(tmp_path, tiny_clip, capsys):
     text = indexes.normalised(searcher.encoder.encode_texts(["a red house"]))
     cosine = indexes.normalised(searcher.database.vectors) @ text[0]
     assert out.splitlines()[2].split()[1] == searcher.names[int(cosine.argmax())]
-    out, said = typed(tmp_path, capsys, "classify", "pictures/modern/modern_0001.jpg", "--study", "tiny")
-    assert "words" in out.splitlines()[1], said
 
 
 def test_two_searchers_share_one_network(home, searcher):
@@ -297,11 +321,13 @@ def test_more_than_there_is_gives_all(home, capsys):
     assert said.strip() == "the database has 36 pictures; all are ranked"
 
 
-def test_before_a_run_the_next_step_is_named(tmp_path):
+def test_before_a_run_the_next_step_is_named(tmp_path, capsys):
     tiny_study.write_study(tmp_path)
     done = command(tmp_path, "search", "x.jpg", "--study", "tiny")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip() == "imgsearch: no run is called tiny here; begin it: imgsearch run tiny"
+    for arguments in (["index"], ["serve"], ["classify", "x.jpg"]):
+        assert typed(tmp_path, capsys, *arguments, "--study", "tiny") == ("", done.stderr.strip())
     with living_in(tmp_path):
         run = workspace.find_run("tiny")
         with pytest.raises(ValueError, match="run tiny has no vectors yet; make them: imgsearch embed --study tiny"):
