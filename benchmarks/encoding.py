@@ -29,21 +29,21 @@ from sklearn.metrics import average_precision_score
 
 from imgsearch_utils.backends import BACKENDS, export, onnx_session
 from imgsearch_utils.encoders import get_encoder
-from imgsearch_utils.encoding import BLOCK, Encoder
+from imgsearch_utils.encoding import BATCH, BLOCK, Encoder
 from imgsearch_utils.images import open_image, read_collection
 from imgsearch_utils.study import ImageSettings
 from imgsearch_utils.synthetic_houses import HOUSE_TYPES, write_houses
 from imgsearch_utils.workspace import data_folder
 
-BATCH = 32
+PLAIN = 32  # pictures a batch of the plain loop
 TOLERANCE = 0.01
 
 
 def plain_torch(encoder: Encoder, paths: list[Path]) -> np.ndarray:
     """The loop that one writes first."""
     vectors = []
-    for start in range(0, len(paths), BATCH):
-        pictures = torch.stack([encoder.preprocess(open_image(path)) for path in paths[start : start + BATCH]])
+    for start in range(0, len(paths), PLAIN):
+        pictures = torch.stack([encoder.preprocess(open_image(path)) for path in paths[start : start + PLAIN]])
         with torch.inference_mode():
             vectors.append(encoder.forward(pictures).numpy())
     return np.concatenate(vectors)
@@ -81,13 +81,13 @@ def measure(n: int, name: str, backend: str, threads: int, rounds: int, folder: 
     paths = [houses.path(image) for image in houses.images.image[:n]]
     encoder, plain = get_encoder(name, backend), get_encoder(name, "torch")
     plain.forward.to(memory_format=torch.contiguous_format)
-    few = paths[: 3 * BATCH]
+    few = paths[: 3 * PLAIN]
 
     started = time.perf_counter()
     forward = encoder.bulk()
     start_seconds = time.perf_counter() - started
     shape = encoder.preprocess(open_image(paths[0])).shape
-    noise = torch.rand(BATCH, *shape)
+    noise = torch.rand(PLAIN, *shape)
 
     def network(batch):
         with torch.inference_mode():
@@ -101,8 +101,8 @@ def measure(n: int, name: str, backend: str, threads: int, rounds: int, folder: 
     ways = {"encode": (n, lambda: encoder.encode(paths)), "bare": (n, bare),
             "torch": (len(few), lambda: plain_torch(plain, few))}  # fmt: skip
     if forward:
-        session, pictures = onnx_session(export(plain), BATCH, threads), noise.numpy()
-        ways["bare_one_session"] = (3 * BATCH, lambda: [session.run(None, {"pictures": pictures}) for _ in range(3)])
+        session, pictures = onnx_session(export(plain), PLAIN, threads), noise.numpy()
+        ways["bare_one_session"] = (3 * PLAIN, lambda: [session.run(None, {"pictures": pictures}) for _ in range(3)])
     speed = []
     for turn in range(rounds + 1):
         row = {}

@@ -113,7 +113,7 @@ def _onnxruntime(encoder: Encoder) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def in_bfloat16(encoder: Encoder) -> Encoder:
-    """Compute in bfloat16: twice as fast or more, its vectors differ by about 1 %, which its configuration says.
+    """Compute on torch in bfloat16: twice as fast or more. Vectors differ by about 1 %, so the configuration says it.
 
     Raises
     ------

@@ -14,6 +14,7 @@ from PIL import Image
 from imgsearch_utils.images import open_image
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+BATCH = 8 if DEVICE == "cpu" else 32  # pictures a batch of torch; larger ones are slower on a processor
 BLOCK = 4  # pictures that a thread takes at once: what more of them need does not stay in a core's cache
 BULK = 64  # files from which on the second or two that a network for many files takes to start are won back
 
@@ -47,14 +48,14 @@ class Encoder:
             picture = picture.crop((left, top, left + min(width, side), top + min(height, side)))
         return self.preprocess(picture)
 
-    def encode(self, paths: Sequence[Path], batch_size: int = 32) -> np.ndarray:
+    def encode(self, paths: Sequence[Path], batch_size: int = BATCH) -> np.ndarray:
         """Encode picture files: (n, dim) float32; raises ValueError at the first unreadable one."""
         vectors, failures = self.encode_files(paths, batch_size)
         if failures:
             raise ValueError(next(iter(failures.values())))
         return vectors
 
-    def encode_files(self, paths: Sequence[Path], batch_size: int = 32, progress=iter):
+    def encode_files(self, paths: Sequence[Path], batch_size: int = BATCH, progress=iter):
         """Encode picture files in as many threads as torch may use.
 
         With onnxruntime each thread decodes a few pictures and runs the network on them, so that no core waits for
