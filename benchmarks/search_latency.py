@@ -5,8 +5,8 @@
 `file_to_names` is decoding, encoding by the study's encoder, searching and the table of results, on a run's pictures;
 without --run on 450 drawn houses of 256 px in a workspace of its own. `search` is asking the index, the results' exact
 scores and labels, on vectors drawn like the houses' (synthetic: a mixture of Gaussians fitted to them), with
-`recall` against exact search, which is timed beside it. Milliseconds of one query: the median, and the 10th and 90th
-percentile.
+`recall` against exact search, which is timed beside it. Milliseconds of one query, on one thread unless --threads says
+otherwise: the median, and the 10th and 90th percentile.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--study", default="synthetic_houses")
     parser.add_argument("--run", default="", help="time file_to_names on this run of the study")
     parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -56,7 +56,7 @@ def load_database(run: Run) -> Embeddings:
     return Embeddings.load(run.vectors / "encoder")
 
 
-def query_encoder(run: Run, database: Embeddings) -> Encoder:
+def encoder_of(run: Run, database: Embeddings) -> Encoder:
     """The study's encoder; ValueError where the database was made by another."""
     theirs = database.config
     if str(theirs["encoder"]).startswith("vectors from"):

@@ -155,10 +155,10 @@ def classify(
     import pandas as pd
 
     from imgsearch_utils import classify as classifying
-    from imgsearch_utils.database import find_database, load_database, query_encoder, shared_encoder
+    from imgsearch_utils.database import encoder_of, find_database, load_database, shared_encoder
 
     opened = find_database(study, run)
-    encoder = query_encoder(opened, load_database(opened))
+    encoder = encoder_of(opened, load_database(opened))
     classifier = classifying.Classifier.fit(opened, level)
     reader = shared_encoder(words) if words else encoder
     classes, trust, answers = sorted(classifier.images[classifier.level].unique()), classifier.evaluate(), []

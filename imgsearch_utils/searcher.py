@@ -7,18 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image, ImageOps
 
 from imgsearch_utils import indexes, workspace
 from imgsearch_utils.calibration import Calibration
-from imgsearch_utils.database import (
-    find_database,
-    latest_model,
-    load_database,
-    model_vectors,
-    open_index,
-    query_encoder,
-)
+from imgsearch_utils.database import encoder_of, find_database, latest_model, load_database, model_vectors, open_index
 from imgsearch_utils.embeddings import Embeddings
 from imgsearch_utils.encoders import Encoder
 from imgsearch_utils.heads import Head
@@ -114,11 +108,17 @@ class Searcher:
     @functools.cached_property
     def encoder(self) -> Encoder:
         """The study's encoder; ValueError where the database was made by another."""
-        return query_encoder(self.run, self.database)
+        return encoder_of(self.run, self.database)
 
     def encode(self, pictures: Sequence[Image.Image], crops: int = 1) -> np.ndarray:
         """Encoder vectors (n, d) of decoded pictures; with `crops`, the mean of as many normalised vectors of each."""
-        vectors = self.encoder.encode_images([crop for picture in pictures for crop in crops_of(picture, crops)])
+        encoder, cut = self.encoder, [crop for picture in pictures for crop in crops_of(picture, crops)]
+        threads = torch.get_num_threads()
+        try:  # for one picture, threads gain little on idle cores, and on busy ones wait for each other in every layer
+            torch.set_num_threads(1 if len(cut) == 1 else threads)
+            vectors = encoder.encode_images(cut)
+        finally:
+            torch.set_num_threads(threads)
         return vectors if crops == 1 else indexes.normalised(vectors).reshape(len(pictures), crops, -1).mean(1)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
