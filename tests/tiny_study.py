@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from imgsearch_utils import cli, workspace
 from imgsearch_utils.calibration import Calibration
@@ -61,6 +62,7 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
         images = open_collection(run).images
         split = split_by_group(images.assign(group=np.arange(len(images))), 0.25, 0.25, 0, "class")
         workspace.write_atomic(run.labels / "images.csv", split.to_csv(index=False))
+        torch.manual_seed(0)
         head = Head(embeddings.vectors.shape[1], HeadSettings(head="mlp", hidden=64, centre=False))
         dev = split[split.side == "dev"]
         one, two = np.triu_indices(len(dev), 1)
