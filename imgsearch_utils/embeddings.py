@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.encoders import Encoder, digest
+from imgsearch_utils.encoders import Encoder
 from imgsearch_utils.images import Collection
-from imgsearch_utils.workspace import replace_folder
+from imgsearch_utils.workspace import digest, replace_folder
 
 COLLAPSED = 0.98
 

@@ -6,10 +6,8 @@ them, it computes in bfloat16.
 """
 
 import functools
-import hashlib
 import importlib
 import os
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,28 +17,12 @@ from PIL import Image
 
 from imgsearch_utils.backends import in_bfloat16, on_backend
 from imgsearch_utils.encoding import DEVICE, Encoder
+from imgsearch_utils.registry import Registry
 from imgsearch_utils.study import nearest
+from imgsearch_utils.workspace import digest
 
 BFLOAT16 = "@bfloat16"
-ENCODERS: dict[str, Callable[[str], Encoder]] = {}
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def register(name: str):
-    """Register a builder ``(rest of the name) -> Encoder`` under a name or a prefix that ends in a colon."""
-
-    def add(builder):
-        if name in ENCODERS:
-            raise ValueError(f"encoder {name} is registered already")
-        ENCODERS[name] = builder
-        return builder
-
-    return add
+ENCODERS = Registry("encoder")  #: name, or prefix that ends in a colon -> builder(rest of the name) of an Encoder
 
 
 def get_encoder(name: str, backend: str = "") -> Encoder:
@@ -58,9 +40,7 @@ def get_encoder(name: str, backend: str = "") -> Encoder:
     """
     plain = name.removesuffix(BFLOAT16)
     prefix, colon, rest = plain.partition(":")
-    if prefix + colon not in ENCODERS:
-        raise ValueError(f"no encoder is called {name}. {nearest(prefix + colon, ENCODERS)}")
-    encoder = ENCODERS[prefix + colon](rest)
+    encoder = ENCODERS.find(prefix + colon)(rest)
     if plain != name:
         encoder = in_bfloat16(encoder)
     return on_backend(encoder, backend or os.environ.get("IMGSEARCH_BACKEND", "auto"))
@@ -104,10 +84,10 @@ def _efficientnet_lite(size: str) -> Encoder:
 
 
 for _size in "02":
-    register(f"efficientnet_lite{_size}")(lambda _, size=_size: _efficientnet_lite(size))
+    ENCODERS.register(f"efficientnet_lite{_size}")(lambda _, size=_size: _efficientnet_lite(size))
 
 
-@register("timm:")
+@ENCODERS.register("timm:")
 def timm_encoder(rest: str) -> Encoder:
     """``timm:<model>`` with timm's own weights (from its hub), or ``timm:<model>/<checkpoint file>``."""
     import timm
@@ -133,7 +113,7 @@ def timm_encoder(rest: str) -> Encoder:
     return _timm_encoder(model, transform, config)
 
 
-@register("open_clip:")
+@ENCODERS.register("open_clip:")
 def open_clip_encoder(rest: str) -> Encoder:
     """``open_clip:<model>/<pretrained tag, or path of a checkpoint>``; vectors are the image tower's output."""
     import open_clip

@@ -1,5 +1,6 @@
 """Folder names and write-once folders: the only file that knows where things are kept."""
 
+import hashlib
 import json
 import os
 import platform
@@ -233,6 +234,12 @@ def find_run(study: str, run: str = "") -> Run:
 def write_json(path: Path, values: Any) -> None:
     """Write JSON with sorted keys, in one step."""
     write_atomic(path, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> Any:

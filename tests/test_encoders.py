@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from imgsearch_utils.backends import BACKENDS, on_backend
-from imgsearch_utils.encoders import ENCODERS, get_encoder, register
+from imgsearch_utils.encoders import ENCODERS, get_encoder
 from imgsearch_utils.encoding import Encoder
 from imgsearch_utils.synthetic_houses import write_houses
 
@@ -359,7 +359,7 @@ def test_an_unknown_name_gives_the_nearest(tiny_clip, name, expected):
 
 def test_a_name_is_registered_once():
     with pytest.raises(ValueError, match="timm: is registered already"):
-        register("timm:")(lambda rest: None)
+        ENCODERS.register("timm:")(lambda rest: None)
 
 
 def test_weights_that_would_need_the_network_give_one_line(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..workspace import digest
 from .registry import find
 
 
@@ -26,14 +27,9 @@ def save(index, path: Path) -> None:
     index._write(partial)
     about = {"index": index.name, "library": index.library_version(), "dim": index.dim, "count": index.count}
     about |= {"parts": index.parts, "deleted": np.flatnonzero(index.deleted).tolist(), "build": index.build_arguments}
-    about |= {"file_sha256": _file_sha256(partial)}
+    about |= {"file_sha256": digest(partial)}
     partial.replace(path)  # whoever has the old file open or mapped keeps it
     _about(path).write_text(json.dumps(about, indent=1) + "\n")
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _about(path: Path) -> Path:
@@ -61,7 +57,7 @@ def load(path: Path, vectors: np.ndarray | None = None):
         expected, wrote = about["file_sha256"], about["library"]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise IndexFileError(f"{_about(path)} does not describe an index ({error}); {again}") from None
-    if _file_sha256(path) != expected:
+    if digest(path) != expected:
         raise IndexFileError(f"{path} is corrupt, cut off or not the file that {path.name}.json describes; {again}")
     if vectors is not None and not _made_of(index, vectors):
         made = f"{index.count} x {index.dim} vectors, not of these {np.shape(vectors)}"
