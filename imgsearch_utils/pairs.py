@@ -292,14 +292,6 @@ def split_by_group(
     return split
 
 
-def pairs_on_side(pairs: pd.DataFrame, images: pd.DataFrame, side: str) -> pd.DataFrame:
-    """The pairs whose two images both stand on `side` ("train", "dev" or "test")."""
-    if side not in SIDES:
-        raise ValueError(f"no side is called {side!r}. {nearest(side, SIDES)}")
-    there = set(images.image[images.side == side])
-    return pairs[pairs.image1.isin(there) & pairs.image2.isin(there)].reset_index(drop=True)
-
-
 def check_no_leak(train: pd.DataFrame, test: pd.DataFrame, images: pd.DataFrame) -> None:
     """Refuse two pair tables that share an image, or two images of one `group`.
 
