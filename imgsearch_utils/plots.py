@@ -262,7 +262,7 @@ def pareto(table: pd.DataFrame, recall: str, speed: str = "single_qps") -> Figur
         how = "one at a time" if speed == "single_qps" else "in one batch"
         place.set(xlabel=recall, ylabel=f"queries per second, {how}", yscale="log",
                   title=f"Vectors of the {model}")
-        place.legend(fontsize=8)
+    _legend_beside(place)
     return figure
 
 
