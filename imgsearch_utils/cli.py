@@ -81,7 +81,7 @@ def tag(
     name: Annotated[str, typer.Option("--run", help="The run's name; the study's own when not given.")] = "",
     queue: Annotated[str, typer.Option(help="round, disagreements, suspected_errors, pooled or votes.")] = "round",
     number: Annotated[int, typer.Option("--round", help="The round whose pairs are asked.")] = 0,
-    port: int = 8866,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8866,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
     """Grade pairs on a page of its own, on this machine; stop it with Ctrl-C."""

@@ -186,7 +186,8 @@ def classify(
 
 @app.command()
 def serve(
-    study: StudyOption = DRAWN, run: RunOption = "", port: int = 8867,
+    study: StudyOption = DRAWN, run: RunOption = "",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8867,
     ip: Annotated[str, typer.Option(help="The address to listen on; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
