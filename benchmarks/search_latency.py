@@ -53,7 +53,7 @@ def from_file(searcher: Searcher, n: int) -> dict[str, float]:
 def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) -> list[dict]:
     """The search part among `n` vectors drawn like the database's, by each of the indexes."""
     drawn = ann.drawn_like(indexes.normalised(searcher.database.vectors), n + queries + 3)
-    vectors, asked, rows, truth = drawn[:n], drawn[n:], [], None
+    vectors, asked, rows = drawn[:n], drawn[n:], []
     images = [f"{row:07d}.jpg" for row in range(n)]
     labels = pd.DataFrame({"house_type": np.random.default_rng(0).choice(["farmhouse", "modern", "rustic"], n)})
     for name in dict.fromkeys(["exact", *names]):
@@ -63,9 +63,7 @@ def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) ->
         built = time.perf_counter() - start
         large = Searcher(searcher.run, "encoder", Embeddings(images, vectors, {}), vectors, labels,
                          searcher.collection, index, point, None, CURVES)  # fmt: skip
-        found = index.query(asked, k, **point)
-        truth = found if truth is None else truth
-        recall = np.mean([len(set(mine) & set(true)) / k for mine, true in zip(found, truth)])
+        recall = ann.recall_of(index, vectors, asked, k, **point)
         rows.append({"index": name, "build": build, "query": point, "vectors": n, "dim": vectors.shape[1], "k": k,
                      **milliseconds(lambda one: large.search(one[None], k), asked), "recall": recall,  # noqa: B023
                      "build_seconds": built})  # fmt: skip

@@ -21,6 +21,7 @@ from imgsearch_utils.pairs import canonical, check_no_leak, key, merge, read_pai
 from imgsearch_utils.siamese import Head, load_head, train_head
 from imgsearch_utils.workspace import Run, read_json, write_atomic
 
+UNCALIBRATED = Calibration((0, 0, 0), (0, 0, 0), 0.5)  # where the score alone is wanted
 LOGGED = ("roc_auc", "ap", "same_class_roc_auc", "same_class_ap", "f1", "accuracy", "ece")
 
 
@@ -210,8 +211,7 @@ def cross_fitted(run: Run, number: int, embeddings: Embeddings, graded: pd.DataF
         if (inside == 2).any() and (inside == 0).any():
             head, _ = train_head(embeddings, pairs[inside == 2], pairs[:0], study.head, study.seed + number,
                                  train_images=seen.index, classes=seen[class_column] if class_column else None)
-            plain = Calibration((0, 0, 0), (0, 0, 0), 0.5)
-            scores.append(score_pairs(embeddings, head, plain, pairs[inside == 0]).score)
+            scores.append(score_pairs(embeddings, head, UNCALIBRATED, pairs[inside == 0]).score)
     if not scores:
         raise ValueError(f"{len(pairs)} graded train pairs are too few to hold any out; grade more")
     return pd.concat(scores).groupby(level=0).mean()
@@ -233,7 +233,7 @@ def score_sides(embeddings: Embeddings, head: Head, graded: pd.DataFrame,
     dev = pairs.side == "dev"
     calibrations, tables = {}, {}
     for model, network in (("encoder", None), ("head", head)):
-        raw = score_pairs(embeddings, network, Calibration((0, 0, 0), (0, 0, 0), 0.5), pairs)
+        raw = score_pairs(embeddings, network, UNCALIBRATED, pairs)
         if network and crossed is not None:
             raw = raw.assign(score=crossed.reindex(raw.index).fillna(raw.score))
         calibrations[model] = Calibration.fit(raw.score[dev], raw.similarity[dev])
