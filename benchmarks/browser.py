@@ -19,22 +19,25 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, sync_playwright
 
+from imgsearch_utils.study import Rubric
+
 INSTALL = "needs a Chromium: apt-get install -y --no-install-recommends chromium, or playwright install chromium"
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
-CELL = """\
+TAGGER_CELL = """\
 import os
 from pathlib import Path
 import pandas as pd
-from imgsearch_utils.images import read_collection
-from imgsearch_utils.study import ImageSettings
-from imgsearch_utils.tagger import Tagger
+from imgsearch_utils.pages.tagger import Tagger
+from imgsearch_utils.pictures.collection import read_collection
+from imgsearch_utils.study import ImageSettings, Rubric
 
 folder = Path({folder!r})
 (folder / "kernel.pid").write_text(str(os.getpid()))
 collection = read_collection(folder / "pictures", ImageSettings(source="pictures"))
-Tagger(pd.read_csv(folder / "pairs.csv"), collection, folder / "journal.csv", **{options!r})
+rubric = Rubric(**{rubric!r})
+Tagger(pd.read_csv(folder / "pairs.csv"), collection, folder / "journal.csv", rubric, **{options!r})
 """
 
 
@@ -44,7 +47,7 @@ def chromium() -> str | None:
 
 
 def draw_study(folder: Path, images: int, pairs: int, seed: int = 0, **options) -> None:
-    """Write small pictures, random pairs of them, and tag.ipynb, a notebook of one cell that shows the tagger.
+    """Write small pictures and random pairs of them, and what `write_tagger` writes.
 
     The first picture's name is HTML, with a comma and quotes, which must never be anything but a name.
     """
@@ -62,15 +65,20 @@ def draw_study(folder: Path, images: int, pairs: int, seed: int = 0, **options) 
     one, two = np.triu_indices(images, 1)
     chosen = rng.permutation(len(one))[:pairs]
     table = pd.DataFrame({"image1": [names[i] for i in one[chosen]], "image2": [names[i] for i in two[chosen]]})
-    write_notebook(folder, table, **options)
+    write_tagger(folder, table, **options)
 
 
-def write_notebook(folder: Path, pairs: pd.DataFrame, **options) -> None:
-    """Write the pairs, and a notebook that tags them with these options of `Tagger`."""
+def write_tagger(folder: Path, pairs: pd.DataFrame, rubric: Rubric = Rubric(), **options) -> None:  # noqa: B008
+    """Write the pairs, and tag.ipynb, which tags them by the rubric with these options of `Tagger`."""
     pairs.to_csv(folder / "pairs.csv", index=False)
-    cell = nbformat.v4.new_code_cell(CELL.format(folder=str(folder), options=options))
+    cell = TAGGER_CELL.format(folder=str(folder), rubric=rubric.model_dump(), options=options)
+    write_notebook(folder / "tag.ipynb", cell)
+
+
+def write_notebook(file: Path, source: str) -> None:
+    """Write a notebook of one cell of code."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "tag.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=kernel), file)
 
 
 @contextlib.contextmanager
@@ -125,8 +133,8 @@ def run_cell(page: Page) -> None:
     page.locator(".lt-root").wait_for()
 
 
-def sit_down(page: Page, name: str) -> None:
-    """Give the annotator's name, when asked, and put the keys in the tagger's hands."""
+def start_grading(page: Page, name: str) -> None:
+    """Give the annotator's name, when asked, wait for the first pair, and send the keys to the tagger."""
     page.locator(".lt-root[data-ready], .lt-root.lt-asking").wait_for()
     if page.locator(".lt-asking").count():
         page.locator(".lt-name input").fill(name)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from imgsearch_utils import indexes, relevance, rounds
 from imgsearch_utils.database import find_database
 from imgsearch_utils.images import open_image
-from imgsearch_utils.metrics import retrieval_metrics
+from imgsearch_utils.metrics import grouped_mean, retrieval_metrics
 from imgsearch_utils.searcher import Searcher, crops_of, expanded
 
 CROPS = (1, 3, 6, 10)
@@ -44,14 +44,6 @@ def rank(searcher: Searcher, queries: np.ndarray, images: list[str], expand: int
     return table[table["query"] != table["image"]]
 
 
-def interval(values: pd.Series, groups: pd.Series) -> tuple[float, float, float]:
-    """Mean of a value a query with its 95 % interval by bootstrap over the queries' groups."""
-    sums = values.groupby(groups.to_numpy()).agg(["sum", "size"]).to_numpy(float)
-    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), 2000) @ sums
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
-
-
 def measure(study: str, run_name: str) -> pd.DataFrame:
     """The rows of one study."""
     run = find_database(study, run_name)
@@ -74,8 +66,8 @@ def measure(study: str, run_name: str) -> pd.DataFrame:
             plain = found if plain is None else plain
             for name in MEASURES:
                 values = found[name].dropna()
-                mean, low, high = interval(values, groups[values.index])
-                gain = interval((values - plain[name][values.index]), groups[values.index])
+                mean, low, high = grouped_mean(values, groups[values.index])
+                gain = grouped_mean(values - plain[name][values.index], groups[values.index])
                 rows.append((study, model, crops, expand, alpha, name, len(values), mean, low, high, *gain))
     columns = ["study", "model", "crops", "expand", "alpha", "measure", "queries", "mean", "low", "high", "gain",
                "gain_low", "gain_high"]  # fmt: skip

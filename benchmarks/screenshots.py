@@ -13,11 +13,12 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks import browser
-from imgsearch_utils.database import find_database
-from imgsearch_utils.journal import Journal
-from imgsearch_utils.oracles import answer
-from imgsearch_utils.synthetic_houses import write_houses
-from imgsearch_utils.tagger import make_queue
+from imgsearch_utils.drawn_houses import write_houses
+from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.labels.oracles import answer
+from imgsearch_utils.pages.tagger import make_queue
+from imgsearch_utils.search.database import find_database
+from imgsearch_utils.study import read_study
 
 ANNOTATOR, OTHER = "Ada", "Grace"
 ASKED, DONE = 120, 47
@@ -30,7 +31,7 @@ SearchPage(find_database("synthetic_houses"))
 
 
 def prepare(folder: Path) -> None:
-    """Draw houses, choose pairs of one type, and let two annotators have done a part of them."""
+    """Draw houses, choose pairs of one type, and write a journal in which two annotators have graded some of them."""
     write_houses(folder / "pictures", per_type=20)
     houses = pd.read_csv(folder / "pictures" / "attributes.csv")
     rng = np.random.default_rng(5)
@@ -39,12 +40,14 @@ def prepare(folder: Path) -> None:
         [sorted(rng.choice(by_type[i % 3], 2, replace=False)) for i in range(2 * ASKED)], columns=["image1", "image2"]
     )
     pairs = pairs.drop_duplicates().head(ASKED).reset_index(drop=True)
-    browser.write_notebook(folder, pairs, annotator=ANNOTATOR)
+    rubric = read_study(browser.REPOSITORY / "configs" / "synthetic_houses.yaml").rubric
+    browser.write_tagger(folder, pairs, rubric, annotator=ANNOTATOR)
     journal = Journal(folder / "journal.csv")
     grades = answer("rubric", pairs, houses)
+    grade_of = dict(zip(zip(pairs.image1, pairs.image2), grades))
     for number, item in enumerate(make_queue(pairs, 0, ANNOTATOR, 0.05)[:DONE]):
         slip = int(number % 9 == 4)
-        grade = int(np.clip(grades[item.row] - slip, 0, 3))
+        grade = int(np.clip(grade_of[item.pair] - slip, 0, 3))
         journal.append(ANNOTATOR, *item.pair, "grade", grade=grade, seconds=rng.uniform(3, 7), source=item.source)
     for row in range(30):
         grade = int(np.clip(grades[row] + (row % 6 == 0), 0, 3))
@@ -53,7 +56,7 @@ def prepare(folder: Path) -> None:
 
 def pose(page) -> None:
     """Answer some questions, so that a grade is proposed."""
-    browser.sit_down(page, ANNOTATOR)
+    browser.start_grading(page, ANNOTATOR)
     for question in (1, 3, 3, 4, 5, 6, 7, 8):
         page.keyboard.press(f"Shift+Digit{question}")
 

@@ -1,4 +1,4 @@
-"""How quick the tagger is: 1,000 pairs in a real Chromium, from the load to the first pair and from key to next pair.
+"""How fast the tagger is: 1,000 pairs in a real Chromium, from the load to the first pair and from key to next pair.
 
 Run: python -m benchmarks.tagging [--pairs 1000] [--keys 100] [--json]
 """
@@ -36,14 +36,14 @@ def measure(n_pairs: int, n_keys: int) -> dict[str, float]:
         with browser.serve(folder, "lab") as address, browser.browser_page() as page:
             page.goto(address.format(path="tag.ipynb"))
             browser.run_cell(page)
-            browser.sit_down(page, "ann")
+            browser.start_grading(page, "ann")
             page.locator(".jp-CodeCell .cm-content").first.click()
             page.evaluate("document.querySelector('.lt-root').remove()")
             start = time.perf_counter()
             page.keyboard.press("Shift+Enter")
             browser.ready(page)
             first = time.perf_counter() - start
-            browser.sit_down(page, "ann")
+            browser.start_grading(page, "ann")
             page.evaluate(WATCH)
             for i in range(n_keys):
                 page.keyboard.press(str(i % 4))

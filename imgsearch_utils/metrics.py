@@ -1,6 +1,7 @@
 """Numbers for pairs, for rankings and for nearest-neighbour search: arrays and tables in, numbers out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import ir_measures
 import numpy as np
@@ -81,14 +82,14 @@ def pair_metrics(
     return found
 
 
-def decision_metrics(similar: np.ndarray, said: np.ndarray) -> dict[str, float]:
-    """Accuracy, precision, recall and F1 of saying "similar"; F1 is 0 where no pair was found.
+def decision_metrics(similar: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Accuracy, precision, recall and F1 of calling pairs similar; F1 is 0 where none of them is.
 
-    similar, said : (n,) bool
+    similar, predicted : (n,) bool
     """
-    precision, recall, f1, _ = sk.precision_recall_fscore_support(similar, said, average="binary", zero_division=0)
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(similar, predicted, average="binary", zero_division=0)
     return {
-        "accuracy": float(np.mean(similar == said)) if len(similar) else float("nan"),
+        "accuracy": float(np.mean(similar == predicted)) if len(similar) else float("nan"),
         "precision": float(precision),
         "recall": float(recall),
         "f1": float(f1),
@@ -98,25 +99,43 @@ def decision_metrics(similar: np.ndarray, said: np.ndarray) -> dict[str, float]:
 def trivial_baselines(grades: np.ndarray, same_class: np.ndarray) -> pd.DataFrame:
     """What needs no model: rows always-yes, always-no, same-class; columns accuracy, precision, recall, f1."""
     similar = _similar(grades)
-    said = {
+    answers = {
         "always-yes": np.ones(len(similar), bool),
         "always-no": np.zeros(len(similar), bool),
         "same-class": np.asarray(same_class, bool),
     }
-    return pd.DataFrame({name: decision_metrics(similar, answer) for name, answer in said.items()}).T
+    return pd.DataFrame({name: decision_metrics(similar, answer) for name, answer in answers.items()}).T
 
 
-def bootstrap_difference(
-    metric: Callable,
-    grades: np.ndarray,
-    score_a: np.ndarray,
-    score_b: np.ndarray,
-    groups1: np.ndarray,
-    groups2: np.ndarray,
-    n: int = 1000,
-    seed: int = 0,
-) -> dict[str, float]:
-    """metric(a) - metric(b) with a 95 % interval, by a paired bootstrap over image groups.
+def _drawn_groups(n_groups: int, n: int, seed: int) -> Iterator[np.ndarray]:
+    """`n` times: how often each group is drawn, when as many groups as there are are drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        yield np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)
+
+
+def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, n: int = 2000,
+              seed: int = 0) -> tuple[float, float, float]:
+    """Mean of `values` and its 95 % interval, by `n` draws of whole groups; values that are NaN take no part.
+
+    values : (m,) of queries, images, seeds or splits
+    groups : (m,) the image group of each, so that near-duplicates are drawn together; each its own when not given
+    Returns mean, low, high; NaN without a value, and for the interval of a single group.
+    """
+    values = np.asarray(values, float)
+    groups = np.arange(len(values)) if groups is None else np.asarray(groups)
+    values, groups = values[~np.isnan(values)], groups[~np.isnan(values)]
+    sums = pd.Series(values).groupby(groups).agg(["sum", "size"]).to_numpy(float)
+    if len(sums) < 2:
+        return (float(values.mean()) if len(values) else float("nan"), float("nan"), float("nan"))
+    drawn = np.stack(list(_drawn_groups(len(sums), n, seed))) @ sums
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
+
+
+def bootstrap_gain(metric: Callable, pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray, n: int = 1000,
+                   seed: int = 0) -> dict[str, float]:
+    """metric(score) - metric(rival) with a 95 % interval, by a paired bootstrap over image groups.
 
     Groups of images are drawn with replacement; a pair weighs the product of its two groups' counts, so pairs that
     share an image stay together (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1, 2007; for
@@ -124,9 +143,9 @@ def bootstrap_difference(
 
     Parameters
     ----------
-    metric : called as metric(similar, score, sample_weight=...), e.g. sklearn's roc_auc_score
-    grades, score_a, score_b : (n_pairs,)
-    groups1, groups2 : (n_pairs,) group of the pair's first and second image
+    metric : called as metric(similar, score, sample_weight=...), e.g. sklearn's average_precision_score
+    pairs : similarity, and group1, group2: the groups of the pair's first and second image
+    score, rival : (n_pairs,)
 
     Returns
     -------
@@ -134,15 +153,14 @@ def bootstrap_difference(
         difference (of the pairs as they are), mean, low, high (2.5 and 97.5 %), share_above_zero; all NaN where
         the pairs are of one class only.
     """
-    similar, a, b = _similar(grades), np.asarray(score_a), np.asarray(score_b)
+    similar, a, b = _similar(pairs.similarity), np.asarray(score), np.asarray(rival)
     names = ("difference", "mean", "low", "high", "share_above_zero")
     if not 0 < similar.sum() < len(similar):
         return dict.fromkeys(names, float("nan"))
-    groups, places = np.unique(np.concatenate([groups1, groups2]), return_inverse=True)
+    groups, places = np.unique(np.concatenate([pairs.group1, pairs.group2]), return_inverse=True)
     first, second = places[: len(similar)], places[len(similar) :]
-    rng, gains = np.random.default_rng(seed), []
-    for _ in range(n):
-        counts = np.bincount(rng.integers(len(groups), size=len(groups)), minlength=len(groups))
+    gains = []
+    for counts in _drawn_groups(len(groups), n, seed):
         weight = counts[first] * counts[second]
         kept = weight > 0
         if len(np.unique(similar[kept])) == 2:  # a draw without both classes says nothing
@@ -250,3 +268,20 @@ def class_confusion(query_classes: Sequence[str], found_classes: Sequence[Sequen
     return pd.crosstab(
         pd.Series(asked, name="query class"), pd.Series(found.ravel(), name="result class"), normalize="index"
     )
+
+
+class Ceiling(NamedTuple):
+    """How well a person's grade predicts a grade: the best that can be asked of a model.
+
+    f1 : of "similar" by one grading against the other, the same both ways; NaN without a similar pair
+    pairs : how many were graded twice
+    """
+
+    f1: float
+    pairs: int
+
+
+def grading_ceiling(first: list[float], second: list[float]) -> Ceiling:
+    """From two gradings of the same pairs, (n,) grades each."""
+    similar = [[grade == 3 for grade in grades] for grades in (first, second)]
+    return Ceiling(float(sk.f1_score(*similar, zero_division=np.nan)) if first else np.nan, len(first))

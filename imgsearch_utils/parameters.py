@@ -1,46 +1,53 @@
-"""A notebook's declared parameters: read them, check what is given, refuse with the nearest name."""
+"""A notebook's declared parameters: read from its tagged cell, and what is given checked against them."""
 
+import ast
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import papermill
+import nbformat
 
 from imgsearch_utils.study import nearest
+from imgsearch_utils.workspace import notebook_path
 
 
-def declared(notebook: Path) -> dict[str, str]:
-    """The names in a notebook's cell tagged `parameters`, each with its default as source text."""
-    return {name: entry["default"] for name, entry in papermill.inspect_notebook(str(notebook)).items()}
+def declared(notebook: Path) -> dict[str, Any]:
+    """The parameters of a notebook, name -> default, from its cell tagged `parameters`."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    sources = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    return {statement.targets[0].id: ast.literal_eval(statement.value)
+            for source in sources for statement in ast.parse(source).body}
 
 
-def refuse_unknown(notebook: str, given: Iterable[str], names) -> None:
+def refuse_unknown(notebook: str, given: Iterable[str], names: Iterable[str]) -> None:
     """Raise ValueError for the first given name that the notebook does not declare."""
     for name in given:
         if name not in names:
             raise ValueError(f"{notebook} declares no parameter {name}. {nearest(name, names)}")
 
 
-def check(notebook: str, namespace: Mapping[str, Any], **types: type) -> None:
+def check(notebook: str, namespace: Mapping[str, Any]) -> None:
     """Check a notebook's parameters from inside it: the cell after the parameters calls this.
 
     Papermill only warns of a parameter that a notebook does not declare, and hands over whatever type
-    the command line had; both end here instead.
+    the command line had; both end here instead. What is declared, and of which type, says the tagged cell.
 
     Parameters
     ----------
+    notebook : its name in notebooks/, without the ending
     namespace : the notebook's ``globals()``; its upper-case names are the given parameters
-    types : the declared names and their types
 
     Raises
     ------
     ValueError
         for an undeclared name (with the nearest declared one) or a value of another type.
     """
-    given = {name: value for name, value in namespace.items() if name.isupper() and not name.startswith("_")}
+    expected = declared(notebook_path(notebook))
     plain = str | int | float | list | dict | None
-    refuse_unknown(notebook, [name for name, value in given.items() if isinstance(value, plain)], types)
-    for name, kind in types.items():
+    given = {name: value for name, value in namespace.items() if name.isupper() and not name.startswith("_")}
+    refuse_unknown(notebook, [name for name, value in given.items() if isinstance(value, plain)], expected)
+    for name, default in expected.items():
         value = given.get(name)
-        if type(value) is not kind:
-            raise ValueError(f"{notebook}: {name} must be {kind.__name__}, got {value!r} ({type(value).__name__})")
+        if type(value) is not type(default):
+            kinds = type(default).__name__, type(value).__name__
+            raise ValueError(f"{notebook}: {name} must be {kinds[0]}, got {value!r} ({kinds[1]})")

@@ -57,6 +57,26 @@ class IndexSettings(_Settings):
     query: dict[str, list[Any]] = {}
 
 
+class Rubric(_Settings):
+    """What people are asked: shown beside each pair. Count `version` up when the meaning of a grade changes.
+
+    questions : up to nine, answered yes, no or left open; none for a grade by eye
+    rule : "thirds" proposes a grade from the answers: of those that are relevant (yes or no), more than 2/3 yes is
+        grade 3, 1/3 to 2/3 grade 2, fewer grade 1; "none" proposes nothing
+    grades : what 0, 1, 2 and 3 are called
+    hints : what earns each grade, shown beside its key
+    ignored : what should not count
+    """
+
+    title: str = "How similar are the two pictures?"
+    questions: Annotated[tuple[str, ...], Field(max_length=9)] = ()
+    rule: Literal["thirds", "none"] = "none"
+    grades: tuple[str, str, str, str] = ("different", "slightly alike", "fairly alike", "very similar")
+    hints: tuple[str, str, str, str] = ("", "", "", "")
+    ignored: str = ""
+    version: str = "1"
+
+
 class TableSettings(_Settings):
     """A table that the report shows beside the run's own: a CSV of this checkout."""
 
@@ -91,6 +111,7 @@ class Study(_Settings):
     indexes: tuple[IndexSettings, ...] = tuple(IndexSettings(name=name) for name in INDEXES)
     sizes: tuple[Count, ...] = (2_000, 10_000)  # larger sets, drawn like the study's vectors, to compare indexes on
     tables: tuple[TableSettings, ...] = ()
+    rubric: Rubric = Rubric()  # or the name of a file in rubrics/, beside the study's own
 
     @model_validator(mode="after")
     def _replay_has_labels(self):
@@ -124,9 +145,10 @@ def _explain(error: ValidationError, path: str) -> str:
     problem = error.errors()[0]
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
+        parts = {"images": ImageSettings, "head": HeadSettings, "indexes": IndexSettings, "rubric": Rubric}
         model = Study
         for part in problem["loc"][:-1]:
-            model = {"images": ImageSettings, "head": HeadSettings, "indexes": IndexSettings}.get(part, model)
+            model = parts.get(part, model)
         return f"{path}: no setting is called {where}. {nearest(problem['loc'][-1], model.model_fields)}"
     got = f", got {problem['input']!r}" if where and problem["type"] != "missing" else ""
     return ": ".join(filter(None, [path, where, problem["msg"]])) + got
@@ -150,12 +172,11 @@ def parse_study(values: Any, path: str = "study") -> Study:
 
 def read_study(path: Path, overrides: dict[str, Any] | None = None) -> Study:
     """Read a study's YAML file; `overrides` maps dotted names (``head.epochs``) to values."""
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    values = _read_yaml(Path(path))
     if not isinstance(values, dict):
         return parse_study(values, str(path))
+    if isinstance(values.get("rubric"), str):
+        values["rubric"] = _named_rubric(Path(path), values["rubric"])
     for name, value in (overrides or {}).items():
         level = values
         *parents, last = name.split(".")
@@ -165,6 +186,22 @@ def read_study(path: Path, overrides: dict[str, Any] | None = None) -> Study:
                 raise ValueError(f"{path}: {parent} is a single value, so {name} cannot be set")
         level[last] = value
     return parse_study(values, str(path))
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+
+
+def _named_rubric(study: Path, name: str) -> Any:
+    """The content of ``rubrics/<name>.yaml`` beside the study's file; several studies may share one."""
+    file = study.parent / "rubrics" / f"{name}.yaml"
+    names = [path.stem for path in file.parent.glob("*.yaml")]
+    if name not in names:
+        raise ValueError(f"{study}: no rubric is called {name!r} in {file.parent.name}/. {nearest(name, names)}")
+    return _read_yaml(file)
 
 
 def difference(old: Any, new: Any, at: str = "") -> list[str]:

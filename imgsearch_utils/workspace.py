@@ -1,12 +1,13 @@
-"""Folder names and write-once folders: the only file that knows where things are kept."""
+"""Folder names and write-once folders: the only file that knows where a run keeps things."""
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from imgsearch_utils.study import Study, difference, nearest, parse_study, read_study
+from imgsearch_utils.tables import read_own, write_own
 
 DRAWN = "synthetic_houses"  # the image source that the package draws itself
+PUBLISHED = "PUBLISHED"  # a file beside a run's journal: the run is kept for readers, and its journal not written again
 VERSIONS = ("torch", "timm", "open_clip_torch", "numpy", "pandas", "scikit-learn", "annoy", "pillow", "imgsearch-utils")
 
 
@@ -27,6 +30,11 @@ def source() -> Path:
 def home() -> Path:
     """Where data sets and results are kept: the checkout, or the folder named by IMGSEARCH_HOME."""
     return Path(os.environ.get("IMGSEARCH_HOME") or source()).resolve()
+
+
+def notebook_path(name: str) -> Path:
+    """Where a notebook of the checkout is."""
+    return source() / "notebooks" / f"{name}.ipynb"
 
 
 def shown(path: Path) -> str:
@@ -76,7 +84,7 @@ def write_atomic(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-@contextmanager
+@contextlib.contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Build a folder beside its place and move it there in the end, replacing what stood there."""
     partial = folder.with_name(f"{folder.name}.partial")
@@ -120,6 +128,36 @@ class Stage:
                 shutil.rmtree(self[tree], ignore_errors=True)
                 self[tree].mkdir(parents=True)
         return self
+
+    def keep(self, names: str | Sequence[str], make: Callable[[], Any]) -> Any:
+        """What the stage holds under this name; where it is not there yet, it is made, and kept.
+
+        So a notebook reads the same on a finished stage and on an unfinished one. What a finished stage lacks (a
+        published run is kept small) is made again for the caller, and nothing is written.
+
+        Parameters
+        ----------
+        names : a file in the last folder, or ``folder/file``; or several, which are made together. Its ending says
+            how it is saved and loaded: see ``KEPT``
+        make : called without arguments, where a file is missing; returns a value for each name
+
+        Returns
+        -------
+        what is loaded, so that both ways give the same; a list for several names
+        """
+        if isinstance(names, str):
+            return self.keep([names], lambda: [make()])[0]
+        places = [name.rpartition("/") for name in names]
+        files = [self[tree or self.last] / file for tree, _, file in places]
+        if all(file.exists() for file in files):
+            return [KEPT[file.suffix][1](file) for file in files]
+        with contextlib.ExitStack() as stack:
+            if self.finished:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                files = [folder / file.name for file in files]
+            for file, value in zip(files, make(), strict=True):
+                KEPT[file.suffix][0](value, file)
+            return [KEPT[file.suffix][1](file) for file in files]
 
     def publish(self, **manifest: Any) -> None:
         """Give the folders their final names; a finished stage stays as it is."""
@@ -170,22 +208,25 @@ class Run:
     def journal(self) -> Path:
         return self.labels / "journal.csv"
 
-    def round_pairs(self, number: int) -> Path:
-        """The folder of a round's pairs, below the run's labels."""
-        return self.labels / f"round_{number:02d}"
+    @property
+    def published(self) -> bool:
+        """Whether the run is kept for readers: its journal is never written again."""
+        return (self.labels / PUBLISHED).is_file()
+
+    def round(self, number: int) -> "Round":
+        """Round 0, 1, ...; the pairs of the round after the last are kept too."""
+        return Round(self, number)
+
+    @property
+    def last_round(self) -> "Round":
+        """The last finished round; ValueError where none is finished."""
+        finished = [each for each in map(self.round, range(self.study.rounds)) if each.finished]
+        if not finished:
+            raise ValueError(f"run {self.name} has no finished round yet; run the study first")
+        return finished[-1]
 
     def tagging_stage(self) -> Stage:
-        return Stage({"pairs": self.round_pairs(0), "results": self.results / "tagging"}, "results")
-
-    def round_stage(self, number: int) -> Stage:
-        """Round `number`'s model, its results, and the pairs to ask for the next round."""
-        if not 0 <= number < self.study.rounds:
-            raise ValueError(f"ROUND must be 0 to {self.study.rounds - 1} in this study, got {number}")
-        if number and not self.round_stage(number - 1).finished:
-            raise ValueError(f"round {number} builds on round {number - 1}, which is not finished; run it first")
-        name = f"round_{number:02d}"
-        return Stage({"model": self.models / name, "next_pairs": self.round_pairs(number + 1),
-                      "results": self.results / name}, "results")
+        return Stage({"pairs": self.round(0).labels, "results": self.results / "tagging"}, "results")
 
     def comparison_stage(self) -> Stage:
         return Stage({"indexes": self.vectors / "indexes", "results": self.results / "ann_comparison"}, "results")
@@ -194,8 +235,59 @@ class Run:
         return Stage({"report": self.report}, "report")
 
 
+@dataclass(frozen=True)
+class Round:
+    """One round of a run: where its pairs, its head and its results are.
+
+    labels, model, results : its folders; `labels` holds pairs.csv, `model` the head and calibration.json
+    """
+
+    run: Run
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"round_{self.number:02d}"
+
+    @property
+    def labels(self) -> Path:
+        return self.run.labels / self.name
+
+    @property
+    def model(self) -> Path:
+        return self.run.models / self.name
+
+    @property
+    def results(self) -> Path:
+        return self.run.results / self.name
+
+    @property
+    def pairs(self) -> Path:
+        """The file of the pairs to ask; those of round 0 belong to notebook 01, which may not be finished."""
+        return (self.labels if self.number else self.run.tagging_stage()["pairs"]) / "pairs.csv"
+
+    @property
+    def finished(self) -> bool:
+        return self.results.is_dir()
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the finished round measured."""
+        return read_json(self.results / "metrics.json")
+
+    def stage(self) -> Stage:
+        """The round's head, its results, and the pairs to ask in the next round."""
+        if not 0 <= self.number < self.run.study.rounds:
+            raise ValueError(f"ROUND must be 0 to {self.run.study.rounds - 1} in this study, got {self.number}")
+        if self.number and not (before := self.run.round(self.number - 1)).finished:
+            raise ValueError(f"round {self.number} builds on round {before.number}, which is not finished; run it "
+                             "first")
+        return Stage({"model": self.model, "next_pairs": self.run.round(self.number + 1).labels,
+                      "results": self.results}, "results")
+
+
 def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) -> Run:
-    """Open a run, or begin one: a study by name or path, with settings changed by dotted name.
+    """Open a run to work on it, or begin it: a study by name or path, with settings changed by dotted name.
 
     Parameters
     ----------
@@ -205,7 +297,8 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
     Raises
     ------
     ValueError
-        where the run was begun with other settings; the message lists each difference.
+        where the run was begun with other settings; the message lists each difference. The rubric may change: each
+        line of the journal says which version it answers.
     """
     checked = read_study(find_study(study), settings)
     name = run or checked.study
@@ -213,22 +306,39 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
         raise ValueError(f"RUN must be letters, digits, - and _, got {name!r}")
     opened = Run(name, checked)
     file = opened.labels / "settings.json"
-    now = json.loads(checked.model_dump_json())
-    if file.is_file():
-        changed = difference(json.loads(parse_study(read_json(file), str(file)).model_dump_json()), now)
-        if changed:
-            raise ValueError(f"run {name} was made with other settings: {'; '.join(changed)}. Restore them, or choose "
-                             "another name for the new run (RUN)")
-    else:
-        write_json(file, now)
+    if not file.is_file():
+        write_json(file, checked.model_dump(mode="json"))
+        return opened
+    before, now = (each.model_dump(mode="json", exclude={"rubric"}) for each in (_begun_with(file), checked))
+    if changed := difference(before, now):
+        raise ValueError(f"run {name} was made with other settings: {'; '.join(changed)}. Restore them, or choose "
+                         "another name for the new run (RUN)")
     return opened
 
 
-def find_run(study: str, run: str = "") -> Run:
-    """A run as it stands, whatever settings it was made with; begun with the study's own where there is none."""
+def find_run(study: str, run: str = "", begin: bool = False) -> Run:
+    """A run that was begun, with its own settings and the study's present rubric; nothing is written.
+
+    begin : begin the study's own run where it is not there; a run that is named is never begun
+
+    Raises
+    ------
+    ValueError
+        for a run that was not begun, with the nearest name.
+    """
     checked = read_study(find_study(study))
     file = Run(run or checked.study, checked).labels / "settings.json"
-    return Run(file.parent.name, parse_study(read_json(file), str(file))) if file.is_file() else open_run(study, run)
+    if file.is_file():
+        return Run(file.parent.name, _begun_with(file).model_copy(update={"rubric": checked.rubric}))
+    if begin and not run:
+        return open_run(study)
+    begun = sorted(path.parent.name for path in file.parents[1].glob("*/settings.json"))
+    given, advice = run and f" --run {run}", f". {nearest(run, begun)}" if run and begun else ""
+    raise ValueError(f"no run is called {file.parent.name} here; begin it: imgsearch run {study}{given}{advice}")
+
+
+def _begun_with(settings: Path) -> Study:
+    return parse_study(read_json(settings), str(settings))
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -248,3 +358,10 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not readable as JSON: {' '.join(str(error).split())}") from None
+
+
+#: ending -> how a stage keeps a file of this kind: save(value, path), load(path); other rooms add theirs
+KEPT: dict[str, tuple[Callable[[Any, Path], None], Callable[[Path], Any]]] = {
+    ".csv": (write_own, read_own),
+    ".json": (lambda values, path: write_json(path, values), read_json),
+}

@@ -1,9 +1,12 @@
-"""Nearest-neighbour indexes by name: build arguments apart from query arguments, one contract for all."""
+"""In: unit vectors, and the name of an index. Out: the ids of the vectors nearest to each query.
 
-from . import with_annoy, with_faiss, with_hnswlib, with_milvus, with_pynndescent, with_torch, with_usearch  # noqa: F401  each registers its own
-from .base import Index, normalised
-from .files import IndexFileError, fingerprint, load
-from .registry import INDEXES, MissingPackage, arguments_of, check_arguments, find, register
+Build arguments stand apart from query arguments, and one contract holds for all back ends.
+"""
+
+from imgsearch_utils.indexes import with_annoy, with_faiss, with_hnswlib, with_milvus, with_pynndescent, with_torch, with_usearch  # noqa: F401  each registers its own
+from imgsearch_utils.indexes.base import Index
+from imgsearch_utils.indexes.files import IndexFileError, fingerprint, load
+from imgsearch_utils.indexes.registry import INDEXES, MissingPackage, arguments_of, check_arguments, find, register
 
 __all__ = [
     "INDEXES",
@@ -15,6 +18,5 @@ __all__ = [
     "find",
     "fingerprint",
     "load",
-    "normalised",
     "register",
 ]

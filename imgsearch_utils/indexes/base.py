@@ -9,20 +9,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from .files import fingerprint, save
-from .registry import INDEXES, MissingPackage, check_arguments
-
-
-def normalised(vectors: np.ndarray) -> np.ndarray:
-    """A float32 copy of (n, d) vectors, each of length 1; a zero vector stays zero."""
-    vectors = np.asarray(vectors, np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+from imgsearch_utils.indexes.files import fingerprint, save
+from imgsearch_utils.indexes.registry import INDEXES, MissingPackage, check_arguments
 
 
 class Index:
     """A nearest-neighbour index by cosine: subclasses give ``_build``, ``_search``, ``_write`` and ``_read``.
 
-    The caller normalises the vectors (``normalised``); ``build`` refuses others. Ids are the vectors' row numbers;
+    The caller normalises the vectors (``geometry.normalised``); ``build`` refuses others. Ids are the vectors' row numbers;
     added vectors get the next ones. ``_build`` and ``_search`` name their arguments with defaults, which are all the
     arguments that the index takes: anything else is refused. With cosine, inner product and Euclidean distance rank
     unit vectors alike, so each library uses what it does best.
@@ -154,5 +148,5 @@ def _checked(vectors: np.ndarray, dim: int | None = None) -> np.ndarray:
     lengths = np.linalg.norm(vectors, axis=1)
     if not np.abs(lengths - 1).max() < 1e-3:  # NaN too
         row = int(np.argmax(~(np.abs(lengths - 1) < 1e-3)))
-        raise ValueError(f"vectors must have length 1, row {row} has {lengths[row]:.4g}; use indexes.normalised")
+        raise ValueError(f"vectors must have length 1, row {row} has {lengths[row]:.4g}; use geometry.normalised")
     return vectors

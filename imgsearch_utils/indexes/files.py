@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..workspace import digest
-from .registry import find
+from imgsearch_utils.workspace import digest
+from imgsearch_utils.indexes.registry import find
 
 
 class IndexFileError(ValueError):

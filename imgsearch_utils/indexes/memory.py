@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from .files import load
-from .registry import find
+from imgsearch_utils.indexes.files import load
+from imgsearch_utils.indexes.registry import find
 
 
 def resident_bytes(path: Path) -> int:

@@ -4,8 +4,8 @@ import inspect
 from functools import cache
 from typing import Any
 
-from ..registry import Registry
-from ..study import nearest
+from imgsearch_utils.registry import Registry
+from imgsearch_utils.study import nearest
 
 
 class MissingPackage(ImportError):

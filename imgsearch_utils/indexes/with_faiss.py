@@ -4,8 +4,8 @@ from functools import cache
 
 import numpy as np
 
-from .base import Index
-from .registry import MissingPackage, register
+from imgsearch_utils.indexes.base import Index
+from imgsearch_utils.indexes.registry import MissingPackage, register
 
 
 @cache

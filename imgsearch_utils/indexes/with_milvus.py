@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import Index
-from .registry import MissingPackage, register
+from imgsearch_utils.indexes.base import Index
+from imgsearch_utils.indexes.registry import MissingPackage, register
 
 LITE = ("HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "FLAT", "AUTOINDEX")  # what Lite builds: it accepts more
 BATCH = 2000  # rows a message

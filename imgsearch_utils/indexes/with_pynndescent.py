@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from .base import Index, normalised
-from .registry import register
+from imgsearch_utils.geometry import normalised
+
+from imgsearch_utils.indexes.base import Index
+from imgsearch_utils.indexes.registry import register
 
 
 @register("pynndescent")

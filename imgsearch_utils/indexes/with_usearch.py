@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .base import Index
-from .registry import register
+from imgsearch_utils.indexes.base import Index
+from imgsearch_utils.indexes.registry import register
 
 
 @register("usearch")

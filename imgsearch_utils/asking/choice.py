@@ -1,0 +1,101 @@
+"""Which pairs to ask people next, by a strategy; and which need no asking."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from imgsearch_utils.asking.pool import NO_PAIRS, Pool, random_pairs
+from imgsearch_utils.asking.strategies import COLD, STRATEGIES
+from imgsearch_utils.geometry import pair_cosines
+from imgsearch_utils.vectors.images import Images
+
+AUDITED = 0.1  # share of the pairs that is drawn at random, to audit what the strategy does not see
+
+
+def choose_pairs(pool: Pool, strategy: str, budget: int, seed: int, max_per_image: int | None = None) -> pd.DataFrame:
+    """Choose the next pairs to ask.
+
+    Parameters
+    ----------
+    pool : the pairs that may be asked, and the model that scores them
+    strategy : a name of ``STRATEGIES``
+    budget, max_per_image : number of pairs, and of pairs that one image may be part of (any when not given)
+
+    Returns
+    -------
+    image1 < image2, score (cosine), p_similar (NaN without a calibration), strategy, audit: at most `budget` rows
+
+    Raises
+    ------
+    ValueError
+        for an unknown strategy, or one that needs a calibration when there is none.
+    """
+    rule = STRATEGIES.find(strategy)
+    if pool.model.calibration is None and strategy not in COLD:
+        raise ValueError(f"strategy {strategy} needs a calibrated head; start with {' or '.join(sorted(COLD))}")
+    rng, pool, audited = np.random.default_rng(seed), replace(pool, budget=budget), 0
+    taken = _Taken(max_per_image or len(pool.names))
+    if pool.n_pairs():
+        taken.add(round(AUDITED * budget), pool, STRATEGIES["random"], rng)
+        audited = len(taken.pairs)
+        taken.add(budget - audited, pool, rule, rng)
+    i, j = np.array(list(taken.pairs), dtype=np.int64).reshape(-1, 2).T
+    cosine, audit = pair_cosines(pool.unit, i, j), np.arange(len(i)) < audited
+    return pd.DataFrame({
+        "image1": pool.names[i],  # i < j, and names are sorted within a class
+        "image2": pool.names[j],
+        "score": cosine,
+        "p_similar": pool.model.p_similar(cosine),
+        "strategy": np.where(audit, "random", strategy),
+        "audit": audit,
+    })  # fmt: skip
+
+
+class _Taken:
+    """Pairs of rows taken so far, in order, none twice, no row more often than the cap allows."""
+
+    def __init__(self, max_per_image: int):
+        self.max_per_image, self.pairs, self.used = max_per_image, {}, Counter()
+
+    def add(self, wanted: int, pool: Pool, strategy, rng: np.random.Generator) -> None:
+        """Ask a strategy for longer and longer lists until `wanted` of its pairs are taken."""
+        enough, size = len(self.pairs) + wanted, 8 * wanted
+        while len(self.pairs) < enough:
+            for i, j in zip(*map(np.ndarray.tolist, strategy(pool, size, rng))):
+                if len(self.pairs) == enough:
+                    return
+                if (i, j) not in self.pairs and max(self.used[i], self.used[j]) < self.max_per_image:
+                    self.pairs[i, j] = None
+                    self.used.update((i, j))
+            if size >= pool.n_pairs():
+                return
+            size *= 4
+
+
+def automatic_zeros(images: Images, n: int, seed: int, exclude: pd.DataFrame = NO_PAIRS) -> pd.DataFrame:
+    """Draw `n` random pairs of two classes: grade 0 without asking anybody.
+
+    images : with side and group; a pair's images stand on one side, in two groups
+    exclude : image1, image2 of pairs not to draw again
+
+    Returns image1 < image2, similarity (0.0); fewer than `n` rows where there are fewer such pairs.
+    """
+    rng = np.random.default_rng(seed)
+    table = images.table.assign(_class=images.classes.to_numpy()).sort_values("image")
+    codes = [pd.factorize(table[column])[0] for column in ("_class", "side", "group")]
+    known = set(map(frozenset, zip(exclude.image1, exclude.image2)))
+    total = len(table) * (len(table) - 1) // 2
+    pairs, size = [], 8 * n
+    names = table.image.to_numpy(str)
+    while len(pairs) < n and total:
+        i, j = random_pairs(np.array([0, len(table)]), size, rng)
+        kind, side, group = (code[i] != code[j] for code in codes)
+        ok = kind & ~side & group
+        candidates = zip(names[i[ok]].tolist(), names[j[ok]].tolist())
+        pairs = [pair for pair in candidates if frozenset(pair) not in known][:n]
+        if size >= total:
+            break
+        size *= 4
+    return pd.DataFrame(pairs, columns=["image1", "image2"]).assign(similarity=0.0)

@@ -1,0 +1,150 @@
+"""The pool of pairs that may be asked: all unlabelled pairs, never listed, scored in blocks of bounded memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from imgsearch_utils.geometry import pair_cosines
+from imgsearch_utils.learning.model import Model
+from imgsearch_utils.vectors.images import Images
+
+BLOCK = 512, 1024  # a block of cosines that stays in the processor's cache
+SAMPLE = 100_000  # random pairs that give the first bound on the utility
+NO_PAIRS = pd.DataFrame(columns=["image1", "image2"], dtype=str)
+ENCODER = Model()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pairs of one class and of two near-duplicate groups that are not labelled yet.
+
+    Images are sorted by class, then name; class c owns the rows starts[c] .. starts[c + 1]. Pairs are rows i < j.
+
+    names, vectors : n image names, (n, d) encoder vectors
+    model : what scores the pairs
+    unit : (n, e) the model's vectors
+    group : (n,) near-duplicate group
+    labelled : sorted keys ``i * n + j`` of labelled pairs
+    budget : how many pairs will be asked, for strategies that spread them
+    """
+
+    names: np.ndarray
+    vectors: np.ndarray
+    model: Model
+    unit: np.ndarray
+    starts: np.ndarray
+    group: np.ndarray
+    labelled: np.ndarray
+    budget: int = 1
+
+    @classmethod
+    def of(cls, images: Images, model: Model = ENCODER, labelled: pd.DataFrame = NO_PAIRS) -> "Pool":
+        """Make the pool of all pairs of these images; those of two classes are automatic zeros and not in it.
+
+        labelled : image1, image2 of the pairs labelled so far (a pair waiting for an answer may stand here too)
+        """
+        table = images.table.assign(_class=images.classes.to_numpy()).sort_values(["_class", "image"])
+        names, sizes = table.image.to_numpy(str), table.groupby("_class").size().to_numpy()
+        vectors = np.asarray(images.vectors_of(names), np.float32)
+        row = pd.Series(np.arange(len(names)), index=names)
+        known = images.both_of(labelled)
+        a, b = row[known.image1].to_numpy(), row[known.image2].to_numpy()
+        keys = np.unique(np.minimum(a, b) * len(names) + np.maximum(a, b))
+        return cls(names, vectors, model, model.vectors(vectors), np.cumsum([0, *sizes]), table.group.to_numpy(), keys)
+
+    def allowed(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """Mask (n,) of the pairs i < j that are unlabelled and of two groups."""
+        return (self.group[i] != self.group[j]) & ~np.isin(i * len(self.names) + j, self.labelled)
+
+    def n_pairs(self) -> int:
+        """All same-class pairs, allowed or not."""
+        sizes = np.diff(self.starts)
+        return int((sizes * (sizes - 1) // 2).sum())
+
+    def random(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw `size` distinct same-class pairs (all where there are fewer), uniformly; return the allowed ones."""
+        i, j = random_pairs(self.starts, size, rng)
+        ok = self.allowed(i, j)
+        return i[ok], j[ok]
+
+    def best(self, utility: Callable[[np.ndarray], np.ndarray], size: int,
+             rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Return the `size` allowed pairs of highest utility, best first; ties by row.
+
+        utility : cosines (n,) -> utilities (n,); one peak, or smooth at the scale of 1/2000
+
+        A random sample bounds the utility of the last pair kept; the cosines above the bound form an interval, and
+        most blocks are dismissed by one look at each row's nearest distance to its middle. Memory holds one block.
+        """
+        i, j = self.random(SAMPLE, rng)
+        kept = _ranked(i, j, utility(pair_cosines(self.unit, i, j)), size)
+        if self.n_pairs() <= SAMPLE:
+            return kept[0], kept[1]
+        floor = kept[2][-1] if len(kept[2]) == size else -np.inf
+        middle, half = _interval(utility, floor)
+        ones = torch.ones(len(self.unit), 1)
+        left = torch.cat([torch.from_numpy(self.unit), ones], 1)
+        right = left.clone()
+        right[:, -1] = -middle
+        buffer, found, n_found = torch.empty(BLOCK[0] * BLOCK[1]), [], 0
+        for a0, a1, b0, b1 in blocks(self.starts):
+            block = buffer[: (a1 - a0) * (b1 - b0)].view(a1 - a0, b1 - b0)
+            torch.mm(left[a0:a1], right[b0:b1].T, out=block)
+            rows = torch.nonzero(block.abs_().amin(1) <= half)[:, 0]
+            if not len(rows):
+                continue
+            r, c = torch.nonzero(block[rows] <= half, as_tuple=True)
+            i, j = rows[r].numpy() + a0, c.numpy() + b0
+            ok = i < j
+            i, j = i[ok], j[ok]
+            ok = self.allowed(i, j)
+            found.append((i[ok], j[ok], utility(pair_cosines(self.unit, i[ok], j[ok]))))
+            n_found += int(ok.sum())
+            if n_found > 4 * size:
+                kept = _ranked(*map(np.concatenate, zip(*found)), size)
+                found, n_found = [kept], len(kept[0])
+                middle, half = _interval(utility, kept[2][-1])
+                right[:, -1] = -middle
+        return _ranked(*map(np.concatenate, zip(*found)), size)[:2] if found else (i[:0], j[:0])
+
+
+def random_pairs(starts: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `size` distinct pairs i < j of one class, uniformly; class c owns the rows starts[c] .. starts[c + 1]."""
+    sizes = np.diff(starts)
+    ends = np.cumsum(sizes * (sizes - 1) // 2)
+    drawn = rng.choice(int(ends[-1]), min(size, int(ends[-1])), replace=False)
+    of = np.searchsorted(ends, drawn, side="right")
+    code = drawn - np.concatenate([[0], ends])[of]  # within a class, pair (low < high) is high(high-1)/2 + low
+    high = ((1 + np.sqrt(8.0 * code + 1)) / 2).astype(np.int64)
+    high -= high * (high - 1) // 2 > code
+    high += (high + 1) * high // 2 <= code
+    return starts[of] + code - high * (high - 1) // 2, starts[of] + high
+
+
+def blocks(starts: np.ndarray):
+    """Yield (a0, a1, b0, b1): blocks of rows that cover every pair i < j of one class once."""
+    for start, end in zip(starts[:-1], starts[1:]):
+        for top in range(start, end, BLOCK[0]):
+            for left in range(top, end, BLOCK[1]):
+                yield top, min(top + BLOCK[0], end), left, min(left + BLOCK[1], end)
+
+
+def _ranked(i, j, value, size):
+    order = np.lexsort((j, i, -value))[:size]
+    return i[order], j[order], value[order]
+
+
+def _interval(utility, floor):
+    """Middle and half width of the cosines whose utility reaches `floor`, by zooming a grid; a little too wide."""
+    low, high = -1.0, 1.0
+    while True:
+        grid = np.linspace(low, high, 4097)
+        value = utility(grid)
+        above = np.flatnonzero(value >= min(floor, value.max()))
+        first, last = grid[max(above[0] - 1, 0)], grid[min(above[-1] + 1, 4096)]
+        if last - first > 0.9 * (high - low) or last - first < 1e-6:
+            return (first + last) / 2, (last - first) / 2 + 1e-6
+        low, high = first, last

@@ -1,0 +1,44 @@
+"""The commands of grades: labels import, export, summary."""
+
+import json
+from pathlib import Path
+
+import typer
+import yaml
+
+from imgsearch_utils import workspace
+from imgsearch_utils.cli.options import JsonOption, RunOption, StudyOption
+
+app = typer.Typer(no_args_is_help=True, help="Import, export and count a study's graded pairs.")
+
+
+@app.command("import")
+def import_(files: list[Path], study: StudyOption, run: RunOption = "", as_json: JsonOption = False) -> None:
+    """Add graded pairs from CSV files (image1,image2,similarity) to a study, naming what is odd about them."""
+    from imgsearch_utils.labels.files import import_labels
+
+    opened = workspace.find_run(study, run, begin=True)
+    counts, problems = import_labels(opened, files)
+    if as_json:
+        print(json.dumps(counts))
+        return
+    print(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
+    if len(problems):
+        print(f"{len(problems):,} rows to look at: {workspace.shown(opened.labels / 'import_problems.csv')}")
+
+
+@app.command()
+def export(file: Path, study: StudyOption, run: RunOption = "") -> None:
+    """Write a study's current grades to a CSV that can be imported again."""
+    from imgsearch_utils.labels.files import export_labels
+
+    print(f"{export_labels(workspace.find_run(study, run), file):,} pairs: {file}")
+
+
+@app.command()
+def summary(study: StudyOption, run: RunOption = "", as_json: JsonOption = False) -> None:
+    """Count a study's current grades, and how far the annotators agree."""
+    from imgsearch_utils.labels.files import summarise_labels
+
+    counts = summarise_labels(workspace.find_run(study, run))
+    print(json.dumps(counts) if as_json else yaml.safe_dump(counts, sort_keys=False).strip())

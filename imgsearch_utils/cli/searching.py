@@ -1,0 +1,203 @@
+"""The commands that search: embed, index, search, classify, serve; a table, or JSON."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgsearch_utils import workspace
+from imgsearch_utils.cli.options import BrowserOption, IndexOption, JsonOption, ModelOption, RunOption, StudyOption
+from imgsearch_utils.workspace import DRAWN
+
+app = typer.Typer()
+ShowOption = Annotated[Path | None, typer.Option(help="A PNG, SVG or PDF to draw the answer into.")]
+
+
+@app.command()
+def embed(study: StudyOption = DRAWN, run: RunOption = "") -> None:
+    """Make the vectors of a study's pictures; of new pictures alone where the others have theirs."""
+    from tqdm import tqdm
+
+    from imgsearch_utils.pictures.collection import open_collection
+    from imgsearch_utils.vectors.embedding import embed_run
+    from imgsearch_utils.vectors.embeddings import Embeddings
+
+    opened = workspace.find_run(study, run, begin=True)
+    folder, collection = opened.vectors / "encoder", open_collection(opened, tqdm)
+    before = Embeddings.load(folder).names if (folder / "config.json").is_file() else []
+    embeddings, aside = embed_run(opened, collection, tqdm)
+    for image, reason in aside.itertuples(index=False):
+        print(f"set aside: {image}: {reason}", file=sys.stderr)
+    new = len(set(embeddings.names) - set(before))
+    print(f"{len(embeddings.names):,} vectors, {new:,} of them new: {workspace.shown(folder)}")
+
+
+@app.command()
+def index(
+    study: StudyOption = DRAWN, run: RunOption = "", model: ModelOption = "", name: IndexOption = "",
+) -> None:
+    """Keep an index of a run's vectors for search to load; make it again after new pictures or a new round."""
+    from imgsearch_utils.search.database import keep_index
+
+    chosen, built, file = keep_index(workspace.find_run(study, run), model, name)
+    print(f"{built.name} of {built.count:,} vectors of the {chosen.name}: {workspace.shown(file)}")
+
+
+def _opened(path: Path):
+    """The pictures that can be read, as (file, picture); the others are named, or raised where there is but one."""
+    from imgsearch_utils.pictures.decoding import SUFFIXES, open_image
+
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder; give a picture, or a folder of pictures")
+    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ValueError(f"{path}: no picture in this folder ({', '.join(sorted(SUFFIXES))})")
+    for file in found:
+        try:
+            yield file, open_image(file)
+        except ValueError as error:
+            if path.is_file():
+                raise
+            print(f"set aside: {error}", file=sys.stderr)
+
+
+def _draw(figure, file: Path) -> None:
+    try:
+        figure.savefig(file)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--show {file}: {' '.join(str(error).split())}") from None
+
+
+@app.command()
+def search(
+    picture: Annotated[Path | None, typer.Argument(help="A picture, or a folder of pictures.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many results.")] = 10,
+    study: StudyOption = DRAWN, run: RunOption = "", model: ModelOption = "", index: IndexOption = "",
+    text: Annotated[str, typer.Option(help="Words instead of a picture; needs an open_clip encoder.")] = "",
+    crops: Annotated[int, typer.Option(help="So many crops of the query, their mean is asked.")] = 1,
+    expand: Annotated[int, typer.Option(help="So many first results are added to the query.")] = 0,
+    alpha: Annotated[float, typer.Option(help="Their weight is their cosine to this power.")] = 3.0,
+    as_json: JsonOption = False, show: ShowOption = None,
+) -> None:
+    """Find the most similar pictures of a study: names, labels, score, calibrated P(similar)."""
+    from imgsearch_utils.search.searcher import Searcher
+
+    if (picture is None) == (not text):
+        raise ValueError("give a picture, a folder of pictures, or --text WORDS")
+    searcher = Searcher.open(workspace.find_run(study, run), model or ("encoder" if text else ""), index)
+    answers, sheet, queries = [], [], [(text, None)] if text else _opened(picture)
+    for query, opened in queries:
+        vector = searcher.encode_texts([text]) if text else searcher.encode([opened], crops)
+        found = searcher.search(vector, k, expand, alpha, calibrated=not text).drop(columns="query")
+        answers.append({"query": str(query), "close_match": bool(found.close.any()),
+                        "results": json.loads(found.to_json(orient="records"))})
+        if not as_json:
+            _print_results(searcher, str(query), found, bool(text))
+        if show and len(sheet) < 20:
+            sheet.append((str(query), opened, found))
+    if not answers:
+        raise ValueError(f"{picture}: none of its pictures can be read")
+    if k > len(searcher.names):
+        print(f"the database has {len(searcher.names):,} pictures; all are ranked", file=sys.stderr)
+    if as_json:
+        about = {"study": searcher.run.study.study, "run": searcher.run.name, "model": searcher.model.name,
+                 "index": searcher.index.name, "pictures": len(searcher.names), "queries": answers}
+        threshold = searcher.model.threshold if searcher.model.calibration else None
+        print(json.dumps({**about, "threshold": threshold}, ensure_ascii=False))
+    if show:
+        _draw(_contact_sheet(searcher, sheet), show)
+
+
+def _contact_sheet(searcher, sheet: list):
+    """A row a query: itself, then its first 12 results with name, label, score and P(similar)."""
+    from PIL import Image, ImageOps
+
+    from imgsearch_utils import plots
+    from imgsearch_utils.pictures.collection import thumbnails
+
+    tiles, titles, columns = [], [], 1 + min(12, max(len(found) for _, _, found in sheet))
+    blank = Image.new("RGB", (160, 160), "white")
+    for query, picture, found in sheet:
+        found = found.head(columns - 1)
+        label = found[searcher.labels.columns[0]] if len(searcher.labels.columns) else found.image.str.slice(0, 0)
+        lines = zip(found.image.str.rsplit("/", n=1).str[-1].str.slice(0, 24), label.str.slice(0, 24),
+                    found.score.map("{:.2f}".format) + [f", P {p:.2f}" if p >= 0 else "" for p in found.p_similar])
+        tiles += [ImageOps.pad(picture, blank.size, color="#e8e8e8") if picture else blank,
+                  *thumbnails(searcher.collection, found.image), *[blank] * (columns - 1 - len(found))]
+        far = found.p_similar.notna().any() and not found.close.any()
+        titles += ["\n".join(["query", Path(query).name[:24], "no close match" if far else ""]),
+                   *map("\n".join, lines), *[""] * (columns - 1 - len(found))]
+    return plots.picture_grid(tiles, titles, columns)
+
+
+def _print_results(searcher, query: str, found, words: bool) -> None:
+    print(f"{query} - {searcher.model.name} of run {searcher.run.name}, {searcher.index.name} index, "
+          f"{len(searcher.names):,} pictures")
+    shown = found.drop(columns="close" if found.p_similar.notna().any() else ["close", "p_similar"])
+    print(shown.rename(columns={"p_similar": "P(similar)"}).to_string(index=False, float_format="%.3f"))
+    if words or not searcher.model.calibration:
+        print(f"P(similar) is not known {'of words' if words else 'before the first finished round'}")
+    elif not found.close.any():
+        print(f"no close match: P(similar) is below {searcher.model.threshold:.3f}, the threshold, everywhere")
+
+
+@app.command()
+def classify(
+    picture: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    study: StudyOption = DRAWN, run: RunOption = "",
+    level: Annotated[str, typer.Option(help="A class column; the finest when not given.")] = "",
+    words: Annotated[str, typer.Option(help="An open_clip encoder to classify by words; the study's own else.")] = "",
+    as_json: JsonOption = False, show: ShowOption = None,
+) -> None:
+    """Name a picture's class: by neighbours, by a linear probe, by words where the encoder reads them, by ImageNet."""
+    import pandas as pd
+
+    from imgsearch_utils.search import classify as classifying
+    from imgsearch_utils.search.database import encoder_of
+    from imgsearch_utils.vectors.embedding import load_embeddings
+    from imgsearch_utils.vectors.encoders import shared_encoder
+
+    opened = workspace.find_run(study, run)
+    encoder = encoder_of(opened, load_embeddings(opened))
+    classifier = classifying.Classifier.fit(opened, level)
+    reader = shared_encoder(words) if words else encoder
+    classes, trust, answers = sorted(classifier.images.table[classifier.level].unique()), classifier.evaluate(), []
+    for file, image in _opened(picture):
+        tables = [classifier.classify(encoder.encode_images([image])), classifying.imagenet([image])]
+        if words or reader.encode_texts:
+            tables.insert(1, classifying.by_words(reader, reader.encode_images([image]), classes))
+        found = pd.concat(tables, ignore_index=True).drop(columns="query")
+        answers.append({"query": str(file), "classes": json.loads(found.to_json(orient="records"))})
+        if not as_json:
+            wide = found.assign(text=found["class"].str.slice(0, 32) + found.p.map(" {:.2f}".format))
+            wide = wide.pivot(index="rank", columns="method", values="text")[found.method.unique()].fillna("")
+            print(f"{file} - {classifier.level} of run {opened.name}\n{wide.to_string(index=False, index_names=False)}")
+        if show:
+            _draw(classifying.figure(image, found), show)
+    if not answers:
+        raise ValueError(f"{picture}: none of its pictures can be read")
+    if as_json:
+        about = {"study": opened.study.study, "run": opened.name, "level": classifier.level, "queries": answers}
+        print(json.dumps({**about, "on_test": json.loads(trust.to_json(orient="records"))}, ensure_ascii=False))
+    elif len(trust):
+        print(f"right on the {trust.images.iloc[0]} test images: " + ", ".join(
+            f"{row.method} {row.accuracy:.0%}" for row in trust.itertuples()))
+
+
+@app.command()
+def serve(
+    study: StudyOption = DRAWN, run: RunOption = "",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8867,
+    ip: Annotated[str, typer.Option(help="The address to listen on; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
+    browser: BrowserOption = True,
+) -> None:
+    """Search on a page of its own, on this machine; stop it with Ctrl-C."""
+    from imgsearch_utils.pages.serving import serve as serve_page
+    from imgsearch_utils.vectors.embedding import load_embeddings
+
+    opened = workspace.find_run(study, run)
+    load_embeddings(opened)  # says what is missing before a browser opens
+    given = {"STUDY": str(workspace.find_study(study)), "RUN": opened.name}
+    serve_page("15_image_search", given, port, browser, ip)

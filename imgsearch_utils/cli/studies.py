@@ -1,0 +1,99 @@
+"""The commands of a study's life: new, run, tag, score, publish."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from imgsearch_utils import workspace
+from imgsearch_utils.cli.options import BrowserOption, RunOption, StudyArgument, StudyOption
+from imgsearch_utils.study import parse_study
+
+app = typer.Typer()
+
+
+def _settings(assignments: list[str]) -> dict:
+    settings = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set expects NAME=VALUE, got {assignment!r}")
+        settings[name] = yaml.safe_load(value)
+    return settings
+
+
+@app.command()
+def run(
+    study: StudyArgument = "synthetic_houses", name: RunOption = "",
+    assignments: Annotated[list[str], typer.Option("--set", help="Another setting, e.g. --set rounds=2.")] = [],  # noqa: B006
+) -> None:
+    """Run a study from pictures to report; resume what was begun, leave alone what is finished."""
+    from imgsearch_utils.steps import pipeline
+
+    settings, path = _settings(assignments), workspace.find_study(study)
+    in_configs = path.parent == workspace.source() / "configs"
+    opened = workspace.open_run(study, name, settings)
+    pipeline.execute(opened, settings=settings, study=path.stem if in_configs else str(path))
+
+
+@app.command()
+def publish(
+    study: Annotated[str, typer.Argument(help="A name in configs/.")] = "synthetic_houses",
+) -> None:
+    """Make the run that is kept in git, published_<study>, and the outputs of the committed notebooks."""
+    from imgsearch_utils.steps import pipeline
+
+    pipeline.publish(workspace.open_run(study, f"published_{study}"))
+
+
+@app.command()
+def new(
+    study: Annotated[str, typer.Argument(help="The study's name: letters, digits, - and _.")],
+    images: Annotated[Path, typer.Argument(help="A folder of class folders, of pictures, or with a labels.csv.")],
+) -> None:
+    """Write configs/<study>.yaml for a folder of your own pictures, after looking at it."""
+    from imgsearch_utils.pictures.new_study import describe_folder
+
+    file = workspace.home() / "configs" / f"{study}.yaml"
+    if file.exists():
+        raise ValueError(f"{workspace.shown(file)} is there already; choose another name, or edit it")
+    text, line = describe_folder(study, images.resolve())
+    parse_study(yaml.safe_load(text), str(file))
+    workspace.write_atomic(file, text)
+    print(f"{line}\nwritten: {workspace.shown(file)}; next: make run STUDY={study}")
+
+
+@app.command()
+def tag(
+    study: StudyArgument, name: RunOption = "",
+    queue: Annotated[str, typer.Option(help="round, disagreements, suspected_errors, pooled or votes.")] = "round",
+    number: Annotated[int, typer.Option("--round", help="The round whose pairs are asked.")] = 0,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8866, browser: BrowserOption = True,
+) -> None:
+    """Grade pairs on a page of its own, on this machine; stop it with Ctrl-C."""
+    from imgsearch_utils.pages.serving import serve
+
+    run = workspace.find_run(study, name).name
+    given = {"STUDY": str(workspace.find_study(study)), "RUN": run, "QUEUE": queue, "ROUND": number}
+    serve("10_tagging_page", given, port, browser)
+
+
+@app.command()
+def score(
+    pairs: Annotated[Path, typer.Argument(help="A CSV with image1 and image2.")],
+    study: StudyOption = "synthetic_houses", name: RunOption = "",
+    out: Annotated[Path | None, typer.Option(help="The CSV to write; standard output when not given.")] = None,
+) -> None:
+    """Score any pairs by a run's latest head: score, P(similar), P(each grade), the encoder's cosine."""
+    from imgsearch_utils.search.scoring import score_file
+
+    scored, unknown, about = score_file(workspace.find_run(study, name), pairs)
+    scored.to_csv(out or sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
+    role = "promoted" if about["promoted"] else "not promoted: search keeps the encoder"
+    print(f"{len(scored):,} pairs scored by the head of round {about['round']} ({role}); similar is p_similar >= "
+          f"{about['threshold']:.3f}", file=sys.stderr)
+    if unknown:
+        named = ", ".join(map(repr, unknown[:10]))
+        print(f"{len(unknown)} image(s) are unknown to the run, their pairs have no score: {named}", file=sys.stderr)

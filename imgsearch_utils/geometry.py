@@ -1,0 +1,23 @@
+"""Vectors on the unit sphere: the one normalisation, and cosines of pairs in bounded memory."""
+
+import numpy as np
+
+BLOCK = 65_536  # pairs whose cosines are computed at once
+
+
+def normalised(vectors: np.ndarray) -> np.ndarray:
+    """A float32 copy of (n, d) vectors, each of length 1; a zero vector stays zero."""
+    vectors = np.asarray(vectors, np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def pair_cosines(unit: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Cosines (n,) of unit vectors' rows `i` and `j`, both (n,); bounded memory for any n."""
+    return np.concatenate([np.einsum("nd,nd->n", unit[i[at : at + BLOCK]], unit[j[at : at + BLOCK]])
+                           for at in range(0, max(1, len(i)), BLOCK)])
+
+
+def mean_cosine(vectors: np.ndarray) -> float:
+    """Mean cosine over all pairs of distinct rows of (n, d) vectors, none of them zero."""
+    n = len(vectors)
+    return float((np.square(normalised(vectors).sum(0, dtype=np.float64)).sum() - n) / (n * (n - 1)))

@@ -1,0 +1,255 @@
+"""The journal of labelling: one line per act, only appended to, on disk before `append` returns."""
+
+import csv
+import io
+import os
+import re
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from filelock import FileLock
+
+from imgsearch_utils.labels.pairs import GRADES, key, lower_median
+from imgsearch_utils.study import nearest
+from imgsearch_utils.workspace import PUBLISHED
+
+RUBRIC_VERSION = "1"
+VOTES = ("vote_up", "vote_down", "unvote")  # of the search page: a wish that the pair be graded, never a grade
+ACTS = ("grade", "skip", "unsure", "undo", *VOTES)
+AUTOMATIC, ADJUDICATION, REPEAT = "automatic", "adjudication", "repeat"  # what `source` may say beside a name
+
+
+class Act(NamedTuple):
+    """One line of the journal.
+
+    time : UTC, ISO 8601
+    image1, image2 : in canonical order
+    grade : 0..3 for the act "grade", else None
+    seconds : how long the annotator looked
+    source : "person", "automatic" (zeros across classes), "adjudication", "repeat" (asked a second time to measure
+        agreement with oneself), or where the grade came from
+    answers : the rubric's nine questions in order, y, n or - each; may be empty
+    """
+
+    time: str
+    annotator: str
+    image1: str
+    image2: str
+    act: str
+    grade: int | None = None
+    seconds: float | None = None
+    round: int = 0
+    rubric: str = RUBRIC_VERSION
+    source: str = "person"
+    answers: str = ""
+
+
+# A field never holds a raw line end, so that one act is one line and a torn line cannot swallow the next.
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
+_PLAIN = {escaped: plain for plain, escaped in _ESCAPES.items()}
+
+
+def _line(fields) -> bytes:
+    text = ["" if field is None else re.sub(r"[\\\n\r]", lambda m: _ESCAPES[m[0]], str(field)) for field in fields]
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(text)
+    return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _parse(line: bytes) -> Act:
+    [row] = csv.reader([line.decode("utf-8", "surrogateescape")], strict=True)
+    fields = dict(zip(Act._fields, [re.sub(r"\\[\\nr]", lambda m: _PLAIN[m[0]], field) for field in row], strict=True))
+    fields["grade"] = int(fields["grade"]) if fields["grade"] else None
+    fields["seconds"] = float(fields["seconds"]) if fields["seconds"] else None
+    return _checked(Act(**{**fields, "round": int(fields["round"])}))
+
+
+def _checked(act: Act) -> Act:
+    if act.act not in ACTS:
+        raise ValueError(f"no act is called {act.act!r}. {nearest(act.act, ACTS)}")
+    if act.act == "grade" and act.grade not in GRADES:
+        raise ValueError(f"grade: expected 0, 1, 2 or 3, got {act.grade!r}")
+    if act.act != "grade" and act.grade is not None:
+        raise ValueError(f"{act.act}: expected no grade, got {act.grade!r}")
+    if not (act.annotator and act.image1 and act.image2):
+        raise ValueError(f"expected an annotator and two images, got {act.annotator!r}, {act.image1!r}, {act.image2!r}")
+    return act if act.grade is None else act._replace(grade=int(act.grade))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+_HEADER = _line(Act._fields)
+
+
+class Journal:
+    """An append-only CSV of acts; several processes may write and read it at once.
+
+    An undo takes back its annotator's last standing act on the pair that it names. Votes are not acts of labelling:
+    they never stand, are not undone, and answer nothing; ``search_votes`` alone reads them. A last line without its
+    line end (a power cut) never was acknowledged: the next reader or writer moves it to ``<journal>.torn`` and warns.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._lock = FileLock(f"{self.path}.lock", timeout=60)
+        self._lines = self._read = 0  # how many lines and bytes of the file are in what follows
+        self._acts: list[Act] = []
+        self._standing: dict[int, Act] = {}
+        self._latest: dict[tuple[str, str, str], list[int]] = {}
+
+    def check_writable(self) -> None:
+        """ValueError where the journal is of a published run."""
+        if self.path.with_name(PUBLISHED).exists():
+            raise ValueError(f"{self.path}: this run is published and never written again; work on a run of your own: "
+                             "give another name (RUN)")
+
+    def append(self, annotator: str, image1: str, image2: str, act: str, **fields) -> Act:
+        """Write one act; it is on disk when this returns.
+
+        Parameters
+        ----------
+        act : "grade" (with `grade`), "skip", "unsure", "undo" of the last standing act on this pair, or one of `VOTES`
+        fields : grade, seconds, round, rubric, source, answers, as in `Act`
+
+        Raises
+        ------
+        ValueError
+            for an act, a grade or a pair that cannot be; nothing is written then.
+        """
+        act = _checked(Act(_now(), annotator, *key(image1, image2), act, **fields))
+        self._write([act])
+        return act
+
+    def append_many(self, pairs: pd.DataFrame, annotator: str, source: str, round: int = 0) -> int:
+        """Write a grade for each pair that has one, all at once or none; return how many.
+
+        Pairs whose similarity is NaN were not asked and get no line.
+        """
+        graded = pairs[pairs.similarity.notna()]
+        if graded.empty:
+            return 0
+        acts = [
+            _checked(Act(_now(), annotator, *key(one, two), "grade", grade, round=round, source=source))
+            for one, two, grade in zip(graded.image1, graded.image2, graded.similarity)
+        ]
+        self._write(acts)
+        return len(acts)
+
+    def acts(self) -> list[Act]:
+        """Every act in the file, oldest first; only what was appended since the last call is read."""
+        new = self._unread()
+        if not new.endswith(b"\n") and new:  # torn, or another process is in the middle of writing it
+            with self._lock:
+                self._set_torn_line_aside()
+                new = self._unread()
+        acts = []
+        for number, line in enumerate(new.split(b"\n")[:-1], start=self._lines + 1):
+            try:
+                if number > 1:
+                    acts.append(_parse(line))
+                elif line + b"\n" != _HEADER:
+                    raise ValueError
+            except (ValueError, TypeError, csv.Error):
+                expected = "an act" if number > 1 else "the header of a journal"
+                raise ValueError(
+                    f"{self.path}: line {number}: expected {expected}, got {line[:80]!r}; mend the line or remove it"
+                ) from None
+        for act in acts:
+            self._replay(len(self._acts), act)
+            self._acts.append(act)
+        self._lines += new.count(b"\n")
+        self._read += len(new)
+        return list(self._acts)
+
+    def standing(self) -> list[Act]:
+        """The acts of labelling that no undo took back, oldest first."""
+        self.acts()
+        return list(self._standing.values())
+
+    def search_votes(self) -> dict[tuple[str, str], dict[str, Act]]:
+        """By pair and annotator, the last "vote_up" or "vote_down" that was not taken back by "unvote"."""
+        votes: dict[tuple[str, str], dict[str, Act]] = {}
+        for act in self.acts():
+            if act.act in VOTES:
+                votes.setdefault((act.image1, act.image2), {})[act.annotator] = act
+        kept = {pair: {who: act for who, act in by.items() if act.act != "unvote"} for pair, by in votes.items()}
+        return {pair: by for pair, by in kept.items() if by}
+
+    def _replay(self, number: int, act: Act) -> None:
+        if act.act in VOTES:
+            return
+        latest = self._latest.setdefault((act.annotator, act.image1, act.image2), [])
+        if act.act != "undo":
+            latest.append(number)
+            self._standing[number] = act
+        elif latest:
+            del self._standing[latest.pop()]
+
+    def votes(self, up_to_round: int | None = None) -> dict[tuple[str, str], dict[str, Act]]:
+        """By pair and annotator, the last standing act that says something of the pair (a grade, or "unsure")."""
+        votes: dict[tuple[str, str], dict[str, Act]] = {}
+        for act in self.standing():
+            if act.act != "skip" and (up_to_round is None or act.round <= up_to_round):
+                votes.setdefault((act.image1, act.image2), {})[act.annotator] = act
+        return votes
+
+    def labels(self, up_to_round: int | None = None) -> pd.DataFrame:
+        """The current grades: image1, image2, similarity, round, source, annotators (how many count).
+
+        An adjudication decides; else the lower median of all annotators' grades; an automatic zero counts only
+        where nobody graded. Pairs come in the order in which they were first graded.
+        """
+        rows = []
+        for (one, two), by_annotator in self.votes(up_to_round).items():
+            graded = [act for act in by_annotator.values() if act.act == "grade"]
+            judged = [act for act in graded if act.source == ADJUDICATION][-1:]
+            voices = judged or [act for act in graded if act.source != AUTOMATIC] or graded
+            if voices:
+                grade, last = lower_median(act.grade for act in voices), voices[-1]
+                rows.append((one, two, grade, last.round, last.source, len(voices)))
+        columns = ["image1", "image2", "similarity", "round", "source", "annotators"]
+        return pd.DataFrame(rows, columns=columns).astype({"similarity": float})
+
+    def _unread(self) -> bytes:
+        if not self.path.exists():
+            return b""
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            return file.read()
+
+    def _write(self, acts: list[Act]) -> None:
+        self.check_writable()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            self._set_torn_line_aside()
+            with self.path.open("ab", buffering=0) as file:
+                start = file.seek(0, os.SEEK_END)
+                lines = b"".join([b"" if start else _HEADER, *map(_line, acts)])
+                try:
+                    if file.write(lines) != len(lines):
+                        raise OSError(f"{self.path}: the disk is full; nothing was written")
+                    os.fsync(file.fileno())
+                except BaseException:
+                    file.truncate(start)
+                    raise
+            if not start and os.name == "posix":  # the new file's name must be on disk too
+                folder = os.open(self.path.parent, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
+
+    def _set_torn_line_aside(self) -> None:
+        if not self.path.exists() or not (content := self.path.read_bytes()) or content.endswith(b"\n"):
+            return
+        torn = content[content.rfind(b"\n") + 1 :]
+        aside = self.path.with_name(f"{self.path.name}.torn")
+        with aside.open("ab") as file:
+            file.write(torn + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.truncate(self.path, len(content) - len(torn))
+        warnings.warn(f"{self.path}: the last line was torn and never acknowledged; set aside in {aside}", stacklevel=2)

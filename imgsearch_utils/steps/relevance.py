@@ -1,0 +1,122 @@
+"""From neighbours to relevance: images are ranked by a model's vectors, and the grades judge the lists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from imgsearch_utils.labels import oracles
+from imgsearch_utils.labels.pairs import read_pairs
+from imgsearch_utils.learning.model import Model
+from imgsearch_utils.metrics import bootstrap, class_confusion, decision_metrics, retrieval_metrics
+from imgsearch_utils.pictures.collection import Collection
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.workspace import Run
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who says how similar a result is to its query: the study's oracle where there is one, else the grades given.
+
+    graded : image1, image2, similarity
+    """
+
+    run: Run
+    collection: Collection
+    graded: pd.DataFrame
+
+    def grades(self, ranked: pd.DataFrame) -> pd.DataFrame:
+        """Grades `query`, `image`, `grade` of ranked results, as far as they are known."""
+        if self.run.study.oracle in ("rubric", "hierarchy"):
+            pairs = ranked.rename(columns={"query": "image1", "image": "image2"})
+            known = oracles.known_to_oracle(self.run, self.collection)
+            return ranked[["query", "image"]].assign(grade=oracles.answer(self.run.study.oracle, pairs, known))
+        both = [self.graded.rename(columns={"image1": a, "image2": b, "similarity": "grade"})
+                for a, b in (("query", "image"), ("image", "query"))]
+        return ranked[["query", "image"]].merge(pd.concat(both)[["query", "image", "grade"]], on=["query", "image"])
+
+
+def rank(images: Images, model: Model, queries: Sequence[str] | None = None) -> pd.DataFrame:
+    """Rank all images for each query by cosine, exactly: `query`, `image`, `score`; never the query itself.
+
+    queries : their names; all of the images when not given
+    """
+    gallery, queries = images.names, images.names if queries is None else list(queries)
+    cosine = model.vectors(images.vectors_of(queries)) @ model.vectors(images.vectors).T
+    table = pd.DataFrame({"query": np.repeat(queries, len(gallery)), "image": np.tile(gallery, len(queries)),
+                          "score": cosine.ravel()})
+    return table[table["query"] != table["image"]].reset_index(drop=True)
+
+
+def first_results(ranked: pd.DataFrame, k: int) -> pd.DataFrame:
+    """The k best of each query, best first, equal scores by name, with their `rank` from 1."""
+    ranked = ranked.sort_values(["query", "score", "image"], ascending=[True, False, True])
+    place = ranked.groupby("query").cumcount() + 1
+    return ranked.assign(rank=place)[place <= k]
+
+
+def compare_models(test: Images, models: dict[str, Model], judge: Judge, ks: Sequence[int] = (5, 10)) -> pd.DataFrame:
+    """Retrieval measures of each model, the test images being queries and gallery.
+
+    Returns
+    -------
+    model, measure, mean, low, high (95 % bootstrap over the queries' image groups), queries (that have the measure)
+    """
+    groups, rows = test.table.set_index("image").group, []
+    for name, model in models.items():
+        ranked = rank(test, model)
+        grades = judge.grades(ranked)
+        if grades.empty:
+            raise ValueError("no test image has a judged result; label test pairs first")
+        per_query = retrieval_metrics(ranked, grades, ks).set_index("query")
+        for measure, values in per_query.drop(columns=["n_judged", "n_relevant"]).items():
+            rows.append((name, measure, *bootstrap(values, groups[values.index]), values.notna().sum()))
+    return pd.DataFrame(rows, columns=["model", "measure", "mean", "low", "high", "queries"])
+
+
+def own_protocol(run: Run, embeddings: Embeddings, models: dict[str, Model], train: pd.DataFrame) -> pd.DataFrame:
+    """The study's own blind test pairs and judged results, measured as that study measured them.
+
+    train : the training pairs, to say how many of the blind test's images they share
+
+    Returns
+    -------
+    model, pairs, shared_images, accuracy, f1, nDCG@5, MAP@5 (mean AP of the first five results judged); empty where
+    the study names neither
+    """
+    images, rows = Images.of(embeddings), {model: {"model": model} for model in models}
+    if run.study.blind_test:
+        pairs = read_pairs(run.data / run.study.blind_test).dropna(subset="similarity")
+        named, seen = {*pairs.image1, *pairs.image2}, {*train.image1, *train.image2}
+        for name, model in models.items():
+            called_similar = model.p_similar(model.cosines(images, pairs)) >= model.threshold
+            quality = decision_metrics((pairs.similarity == 3).to_numpy(), called_similar)
+            rows[name] |= {"pairs": len(pairs), "shared_images": len(named & seen), "accuracy": quality["accuracy"],
+                           "f1": quality["f1"]}
+    if run.study.judged_results:
+        results = read_pairs(run.data / run.study.judged_results, "query_image", "retrieved_image")
+        results = results.dropna(subset="similarity")
+        grades = results.rename(columns={"image1": "query", "image2": "image", "similarity": "grade"})
+        grades = grades[["query", "image", "grade"]]
+        for name, model in models.items():
+            ranked = grades[["query", "image"]].assign(score=model.cosines(images, results))
+            per_query = retrieval_metrics(first_results(ranked, 5), grades, [5])
+            rows[name] |= {"nDCG@5": per_query["nDCG@5"].mean(), "MAP@5": per_query["AP"].mean()}
+    return pd.DataFrame([row for row in rows.values() if len(row) > 1])
+
+
+def confusion_of_results(test: Images, model: Model, k: int) -> pd.DataFrame:
+    """Classes of the first k results (columns, shares) for queries of each class (rows), among the test images."""
+    first, classes = first_results(rank(test, model), k), test.classes
+    of_results = classes.loc[first.image].to_numpy().reshape(-1, min(k, len(test) - 1))
+    return class_confusion(classes.loc[first["query"].drop_duplicates()].to_numpy(), of_results)
+
+
+def example_results(test: Images, models: dict[str, Model], n_queries: int, k: int, seed: int) -> pd.DataFrame:
+    """The first k test images for a few random test queries: `query`, `model`, `rank`, `image`, `score`."""
+    asked = np.random.default_rng(seed).choice(test.names, min(n_queries, len(test)), replace=False)
+    tables = [first_results(rank(test, model, sorted(asked.tolist())), k).assign(model=name)
+              for name, model in models.items()]
+    return pd.concat(tables, ignore_index=True)[["query", "model", "rank", "image", "score"]]

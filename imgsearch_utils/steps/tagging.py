@@ -1,0 +1,157 @@
+"""Notebook 01: which images take part and on which side, the first pairs, and who answers them."""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs
+from imgsearch_utils.asking.pool import NO_PAIRS
+from imgsearch_utils.labels import oracles
+from imgsearch_utils.labels.graded import usable
+from imgsearch_utils.labels.journal import AUTOMATIC, Journal
+from imgsearch_utils.labels.pairs import canonical, key, merge, read_pairs
+from imgsearch_utils.pictures.collection import Collection
+from imgsearch_utils.vectors.embedding import embed_run, load_embeddings
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.vectors.sides import (
+    balanced_sample,
+    group_near_duplicates,
+    named_sample,
+    read_sides,
+    split_by_group,
+)
+from imgsearch_utils.workspace import Round, Run, Stage, write_atomic
+
+
+def embed_pictures(run: Run, stage: Stage, collection: Collection,
+                   progress: Callable = iter) -> tuple[Embeddings, pd.DataFrame]:
+    """The run's embeddings, and the pictures set aside (`image`, `reason`); encoded where they are not there yet."""
+    there = stage.finished and (run.vectors / "encoder" / "config.json").is_file()
+    made = cache(lambda: embed_run(run, collection, progress))
+    set_aside = stage.keep("set_aside.csv", lambda: made()[1])
+    return load_embeddings(run) if there else made()[0], set_aside
+
+
+def take_part(run: Run, collection: Collection, embeddings: Embeddings, seed: int) -> tuple[Images, pd.DataFrame]:
+    """The study's sample of images with their near-duplicate groups and sides, and the pairs of near-duplicates.
+
+    seed : of the split; the sample is the study's
+    """
+    study = run.study
+    images = Images(collection.images, embeddings).among(embeddings.names)
+    if study.images.sample:
+        images = named_sample(images, run.data / study.images.sample)
+    images = balanced_sample(images, study.images.per_class, study.seed)
+    images, duplicates = group_near_duplicates(images, study.duplicate_cosine)
+    return split_by_group(images, study.dev_share, study.test_share, seed), duplicates
+
+
+def split_images(run: Run, stage: Stage, collection: Collection,
+                 embeddings: Embeddings) -> tuple[Images, pd.DataFrame]:
+    """The images that take part, kept in the run's images.csv, and the pairs of near-duplicates (image1, image2)."""
+    made = cache(lambda: take_part(run, collection, embeddings, run.study.seed))
+    duplicates = stage.keep("duplicates.csv", lambda: made()[1])
+    if not stage.finished:
+        write_atomic(run.labels / "images.csv", made()[0].table.to_csv(index=False, lineterminator="\n"))
+    return Images(read_sides(run), embeddings), duplicates
+
+
+def first_pairs(run: Run, images: Images) -> pd.DataFrame:
+    """Round 0: random pairs to ask on each side, and automatic zeros across classes in the rounds' proportion.
+
+    Returns
+    -------
+    image1, image2, similarity (0 where automatic, else NaN), automatic, strategy, side
+    """
+    study, tables = run.study, []
+    if study.oracle == "replay":
+        return replayed_pairs(run, images, lambda table: (table["round"] == 0) | (table.side != "train"))
+    budgets = {"train": study.asked_per_round, "dev": study.dev_asked, "test": study.test_asked}
+    for number, (side, budget) in enumerate(budgets.items()):
+        here, seed = images.side(side), study.seed * 1000 + number
+        if len(here):  # a study may have no dev side
+            asked = choose_pairs(Pool.of(here), "random", budget, seed)
+            zeros = round(budget * study.zeros_per_round / study.asked_per_round)
+            tables.append(with_zeros(asked, here, zeros, seed).assign(side=side))
+    return pd.concat(tables, ignore_index=True)
+
+
+def with_zeros(asked: pd.DataFrame, images: Images, n_zeros: int, seed: int,
+               labelled: pd.DataFrame = NO_PAIRS) -> pd.DataFrame:
+    """The pairs to ask, and `n_zeros` automatic ones across classes that are not labelled yet."""
+    zeros = pd.DataFrame(columns=["image1", "image2", "similarity"])
+    if images.class_column and n_zeros:
+        zeros = automatic_zeros(images, n_zeros, seed, exclude=labelled)
+    parts = [asked[["image1", "image2", "strategy"]].assign(similarity=float("nan"), automatic=False),
+             zeros.assign(strategy=AUTOMATIC, automatic=True)]
+    table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    return table[["image1", "image2", "similarity", "automatic", "strategy"]]
+
+
+def replayed_pairs(run: Run, images: Images, wanted: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
+    """People's pairs that stand on one side and are `wanted`; a pair comes in the round where it was first graded."""
+    table = usable(merge(oracles.people_pairs(run)).pairs, images)
+    side, other = images.of_pairs(table, "side")
+    automatic = (table.similarity == 0) & ~images.same_class(table)
+    table = table.assign(side=side, automatic=automatic, similarity=table.similarity.where(automatic),
+                         strategy=np.where(automatic, AUTOMATIC, "replay"))[side == other]
+    return table[wanted(table)][["image1", "image2", "similarity", "automatic", "strategy", "side"]]
+
+
+def asked_pairs(of: Round) -> pd.DataFrame:
+    """The pairs of a round that are for people, in their order: all but the automatic zeros."""
+    if not of.pairs.is_file():
+        raise ValueError(f"run {of.run.name} has no pairs of round {of.number} yet; run the notebooks before it first")
+    table = read_pairs(of.pairs)
+    return table[table.strategy != AUTOMATIC]
+
+
+def waiting_pairs(of: Round) -> pd.DataFrame:
+    """Those of a round's pairs that nobody has answered yet; "skip" and "unsure" are answers too, without a grade."""
+    answered = {(act.image1, act.image2) for act in Journal(of.run.journal).standing()}
+    left = _ungraded(of, asked_pairs(of))
+    open_ = [key(one, two) not in answered for one, two in zip(left.image1, left.image2)]
+    return left[np.array(open_, bool)]
+
+
+def _ungraded(of: Round, pairs: pd.DataFrame) -> pd.DataFrame:
+    graded = Journal(of.run.journal).labels()
+    keys = pd.MultiIndex.from_frame(graded[["image1", "image2"]])
+    return pairs[~pd.MultiIndex.from_frame(canonical(pairs)[["image1", "image2"]]).isin(keys)]
+
+
+def answer(stage: Stage, of: Round, collection: Collection, annotator: str) -> int:
+    """Get a round's missing grades: from the oracle, or see that a person gave them; automatic zeros are written too.
+
+    Parameters
+    ----------
+    stage : needs the grades; once it is finished, nothing is asked
+    annotator : "oracle" or "person"
+
+    Returns
+    -------
+    how many pairs the oracle graded now
+
+    Raises
+    ------
+    ValueError
+        when pairs wait for a person, or for an annotator that is neither.
+    """
+    if annotator not in ("oracle", "person"):
+        raise ValueError(f"ANNOTATOR must be oracle or person, got {annotator!r}")
+    if stage.finished:
+        return 0
+    study, journal, table = of.run.study, Journal(of.run.journal), read_pairs(of.pairs)
+    journal.append_many(_ungraded(of, table[table.strategy == AUTOMATIC]), AUTOMATIC, AUTOMATIC, of.number)
+    missing = waiting_pairs(of)
+    if annotator == "oracle" and study.oracle != "person":
+        grades = oracles.answer(study.oracle, missing, oracles.known_to_oracle(of.run, collection))
+        return journal.append_many(missing.assign(similarity=grades), f"oracle:{study.oracle}", study.oracle, of.number)
+    if len(missing):
+        raise ValueError(f"{len(missing)} pairs of round {of.number} wait for a person's grade; give them in the "
+                         f"notebook's widget, or by: make tag STUDY={study.study} ROUND={of.number}; then run this "
+                         "again")
+    return 0

