@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 from imgsearch_utils.learning.heads import Head
 from imgsearch_utils.learning.losses import LOSSES
 from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.vectors.encoder import one_thread
 from imgsearch_utils.vectors.images import Images
 
 
@@ -92,7 +93,7 @@ def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed
         raise ValueError("expected graded training pairs, got none; label some pairs of training images first")
     vectors, classes = torch.tensor(images.vectors), images.classes
     history, best, kept = [], np.inf, None
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_thread():  # so that a seed gives the same head each time
         torch.manual_seed(seed)
         n_classes = classes.nunique() if settings.class_share else 0
         mean = normalize(vectors).mean(0).numpy()

@@ -1,5 +1,6 @@
 """Search: from a picture, words or known images to ranked answers with a calibrated P(similar)."""
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image, ImageOps
 
 from imgsearch_utils import indexes, workspace
@@ -18,7 +18,7 @@ from imgsearch_utils.pictures.decoding import open_image
 from imgsearch_utils.search.database import encoder_of, open_index
 from imgsearch_utils.vectors.embedding import load_embeddings
 from imgsearch_utils.vectors.embeddings import Embeddings
-from imgsearch_utils.vectors.encoder import Encoder
+from imgsearch_utils.vectors.encoder import Encoder, one_thread
 from imgsearch_utils.workspace import Run, find_run
 
 CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]  # where the crops of 80 % lie: the middle, the corners
@@ -105,12 +105,9 @@ class Searcher:
     def encode(self, pictures: Sequence[Image.Image], crops: int = 1) -> np.ndarray:
         """Encoder vectors (n, d) of decoded pictures; with `crops`, the mean of as many normalised vectors of each."""
         encoder, cut = self.encoder, [crop for picture in pictures for crop in crops_of(picture, crops)]
-        threads = torch.get_num_threads()
-        try:  # for one picture, threads gain little on idle cores, and on busy ones wait for each other in every layer
-            torch.set_num_threads(1 if len(cut) == 1 else threads)
+        # for one picture, threads gain little on idle cores, and on busy ones wait for each other in every layer
+        with one_thread() if len(cut) == 1 else contextlib.nullcontext():
             vectors = encoder.encode_images(cut)
-        finally:
-            torch.set_num_threads(threads)
         return vectors if crops == 1 else normalised(vectors).reshape(len(pictures), crops, -1).mean(1)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:

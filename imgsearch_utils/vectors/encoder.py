@@ -1,7 +1,7 @@
 """An encoder at work: picture files to vectors, in threads."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,17 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BATCH = 8 if DEVICE == "cpu" else 32  # pictures a batch of torch; larger ones are slower on a processor
 BLOCK = 4  # pictures that a thread takes at once: what more of them need does not stay in a core's cache
 BULK = 64  # for fewer files, starting the network for many files takes longer than it saves
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: sums are then made in one order, and small networks gain little from more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
