@@ -4,7 +4,11 @@ STUDY ?= synthetic_houses
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test lab tag serve new publish clean
+.PHONY: help run test lab tag serve new publish clean
+.DEFAULT_GOAL := help
+
+help:  ## the commands, a line each
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY)  ## pictures -> report, headless; STUDY=<name in configs/, or a path>, RUN=<name>
 	$(BIN)/imgsearch run "$(STUDY)" $(if $(RUN),--run "$(RUN)")
