@@ -17,8 +17,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.learning_curves import Log, Trial, gains, labels_to_match, one_thread, open_trials, per_seed, read_rows
-from imgsearch_utils.acquisition import automatic_zeros, choose_pairs
-from imgsearch_utils.strategies import COLD, STRATEGIES
+from imgsearch_utils.asking.choice import automatic_zeros, choose_pairs
+from imgsearch_utils.asking.strategies import COLD, STRATEGIES
 
 RIVALS = ("random", "stratified")
 DOUBLED_AFTER = 480  # labels: from here on, a round asks twice as many

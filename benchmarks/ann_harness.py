@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from imgsearch_utils import ann, indexes
+from imgsearch_utils import indexes, neighbours
+from imgsearch_utils.geometry import normalised
 from imgsearch_utils.metrics import recall_at_k
 
 K = 10
@@ -29,7 +30,7 @@ def clustered(n: int, dim: int, n_queries: int) -> tuple[np.ndarray, np.ndarray]
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(max(1, n // 100), dim))
     noisy = centres[rng.integers(len(centres), size=n + n_queries)] + rng.normal(size=(n + n_queries, dim))
-    return np.split(indexes.normalised(noisy), [n])
+    return np.split(normalised(noisy), [n])
 
 
 def bare_faiss_hnsw(path: Path, dim: int, n: int) -> Callable:
@@ -91,14 +92,14 @@ def measure(name: str, vectors: np.ndarray, queries: np.ndarray, pairs: int) -> 
             some, speeds = queries[turn * 50 % len(queries) :][:50], {}
             for side in ("harness", "bare") if turn % 2 else ("bare", "harness"):
                 if side == "harness":
-                    speeds[side] = len(some) / ann.time_singles(index, some, K, point, runs=1).sum()
+                    speeds[side] = len(some) / neighbours.time_singles(index, some, K, point, runs=1).sum()
                 else:
                     speeds[side] = bare_speed(ask, some)
             ratios.append(speeds["harness"] / speeds["bare"])
-        truth = ann.exact_neighbours(vectors, queries, K)[1]
+        truth = neighbours.exact_neighbours(vectors, queries, K)[1]
         bare = np.array([ask(queries[row : row + 1]) for row in range(len(queries))], np.int64)
         found = {"recall": index.query(queries, K, **point), "bare_recall": bare}
-    recalls = {side: recall_at_k(ann.distances_of(vectors, queries, ids), truth, K) for side, ids in found.items()}
+    recalls = {side: recall_at_k(neighbours.distances_of(vectors, queries, ids), truth, K) for side, ids in found.items()}
     low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
     return {"ratio": median, "ratio_low": low, "ratio_high": high, "pairs": pairs, "qps": speeds["harness"]} | recalls
 

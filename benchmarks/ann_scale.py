@@ -2,7 +2,7 @@
 
     python -m benchmarks.ann_scale --out FOLDER [--n 100000] [--dim 512] [--indexes exact faiss_hnsw ...] [--hdf5 FILE]
 
-The vectors are synthetic: drawn from a mixture of Gaussians fitted to a study's (``ann.drawn_like``), to the first
+The vectors are synthetic: drawn from a mixture of Gaussians fitted to a study's (``neighbours.drawn_like``), to the first
 `dim` principal components of them. A file of ann-benchmarks (angular distance) may be given instead. Each finished
 point is kept in FOLDER/points, so that the same command goes on where it was stopped. Writes FOLDER/indexes.csv and
 FOLDER/recall_and_speed.png, and prints each index at its fastest setting that reaches the recall.
@@ -19,7 +19,8 @@ from sklearn.decomposition import PCA
 from tqdm import tqdm
 
 from benchmarks.learning_curves import open_trials
-from imgsearch_utils import ann, indexes, plots
+from imgsearch_utils import neighbours, plots
+from imgsearch_utils.geometry import normalised
 from imgsearch_utils.study import IndexSettings
 
 INDEXES = ("exact", "torch", "faiss_hnsw", "faiss_hnsw_sq", "faiss_ivf", "faiss_ivfpq", "faiss_lsh", "annoy", "hnswlib",
@@ -29,12 +30,12 @@ SHOWN = ["index", "query", "recall@10", "single_qps", "batch_qps", "p95_ms", "bu
 
 def study_vectors(study: str, n: int, dim: int) -> np.ndarray:
     """n unit vectors (n, dim) drawn like a study's."""
-    vectors = indexes.normalised(np.asarray(open_trials(study, 1)[0].embeddings.vectors))
+    vectors = normalised(np.asarray(open_trials(study, 1)[0].embeddings.vectors))
     if vectors.shape[1] > dim:
         components = min(dim, len(vectors))
         reduced = PCA(components, random_state=0).fit_transform(vectors)
-        vectors = indexes.normalised(np.pad(reduced, ((0, 0), (0, dim - components))))
-    return ann.drawn_like(vectors, n)
+        vectors = normalised(np.pad(reduced, ((0, 0), (0, dim - components))))
+    return neighbours.drawn_like(vectors, n)
 
 
 def fastest(table: pd.DataFrame, recall: float) -> pd.DataFrame:
@@ -59,18 +60,18 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     began = time.monotonic()
     if chosen.hdf5:
-        vectors, queries = ann.read_hdf5(chosen.hdf5)
+        vectors, queries = neighbours.read_hdf5(chosen.hdf5)
     else:
         drawn = study_vectors(chosen.study, chosen.n + chosen.queries, chosen.dim)
         vectors, queries = drawn[: chosen.n], drawn[chosen.n :]
-    table = ann.compare_indexes(vectors, queries, [IndexSettings(name=name) for name in chosen.indexes], runs=1,
+    table = neighbours.compare_indexes(vectors, queries, [IndexSettings(name=name) for name in chosen.indexes], runs=1,
                                 folder=chosen.out / "points", progress=partial(tqdm, disable=None))
     table = table.assign(megabytes=table["bytes"] / 1e6, model=chosen.hdf5.stem if chosen.hdf5 else "mixture")
     table.to_csv(chosen.out / "indexes.csv", index=False, float_format="%.5g")
     plots.pareto(table.dropna(subset=["recall@10"]), "recall@10").savefig(chosen.out / "recall_and_speed.png", dpi=110)
     print(*filter(None, table.problem.dropna().unique()), sep="\n")
     print(fastest(table, chosen.recall)[SHOWN].round(3).to_string(index=False))
-    print(ann.recommend(table, chosen.recall)["reason"], f"({time.monotonic() - began:.0f} s)")
+    print(neighbours.recommend(table, chosen.recall)["reason"], f"({time.monotonic() - began:.0f} s)")
 
 
 if __name__ == "__main__":

@@ -27,12 +27,13 @@ import pandas as pd
 import torch
 from sklearn.metrics import average_precision_score
 
-from imgsearch_utils.backends import BACKENDS, export, onnx_session
-from imgsearch_utils.encoders import get_encoder
-from imgsearch_utils.encoding import BATCH, BLOCK, Encoder
-from imgsearch_utils.images import open_image, read_collection
+from imgsearch_utils.drawn_houses import HOUSE_TYPES, write_houses
+from imgsearch_utils.pictures.collection import read_collection
+from imgsearch_utils.pictures.decoding import open_image
 from imgsearch_utils.study import ImageSettings
-from imgsearch_utils.synthetic_houses import HOUSE_TYPES, write_houses
+from imgsearch_utils.vectors.backends import BACKENDS, export, onnx_session
+from imgsearch_utils.vectors.encoder import BATCH, BLOCK, Encoder
+from imgsearch_utils.vectors.encoders import get_encoder
 from imgsearch_utils.workspace import data_folder
 
 PLAIN = 32  # pictures a batch of the plain loop

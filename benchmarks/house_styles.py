@@ -26,14 +26,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from imgsearch_utils.calibration import Calibration
-from imgsearch_utils.embeddings import Embeddings
-from imgsearch_utils.images import near_duplicate_groups
-from imgsearch_utils.losses import LOSSES
+from imgsearch_utils.geometry import pair_cosines
+from imgsearch_utils.labels.pairs import canonical, read_pair_files
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.heads import HEADS, Head
+from imgsearch_utils.learning.losses import LOSSES
+from imgsearch_utils.learning.training import train_head
 from imgsearch_utils.metrics import pair_metrics
-from imgsearch_utils.pairs import canonical, read_pair_files
-from imgsearch_utils.siamese import HEADS, Head, pair_cosines, train_head
+from imgsearch_utils.pictures.duplicates import near_duplicate_groups
 from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.workspace import data_folder
 
 METRICS = ("roc_auc", "ap", "same_class_roc_auc", "f1", "accuracy", "ece")

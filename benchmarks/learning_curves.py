@@ -12,17 +12,21 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from imgsearch_utils import oracles
-from imgsearch_utils.acquisition import automatic_zeros, choose_pairs
-from imgsearch_utils.calibration import Calibration
-from imgsearch_utils.embeddings import Embeddings, embed
-from imgsearch_utils.encoders import get_encoder
-from imgsearch_utils.images import balanced_sample, near_duplicate_groups, open_collection
+from imgsearch_utils.asking.choice import automatic_zeros, choose_pairs
+from imgsearch_utils.geometry import pair_cosines
+from imgsearch_utils.labels import oracles
+from imgsearch_utils.labels.oracles import known_to_oracle
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.heads import Head
+from imgsearch_utils.learning.training import train_head
 from imgsearch_utils.metrics import pair_metrics
-from imgsearch_utils.pairs import split_by_group
-from imgsearch_utils.rounds import known_to_oracle
-from imgsearch_utils.siamese import Head, pair_cosines, train_head
+from imgsearch_utils.pictures.collection import open_collection
+from imgsearch_utils.pictures.duplicates import near_duplicate_groups
 from imgsearch_utils.study import HeadSettings, Study, read_study
+from imgsearch_utils.vectors.embedding import embed
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.encoders import get_encoder
+from imgsearch_utils.vectors.sides import balanced_sample, split_by_group
 from imgsearch_utils.workspace import Run, find_study
 
 MEASURES = ("ap", "roc_auc", "same_class_ap", "same_class_roc_auc")

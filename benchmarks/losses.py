@@ -16,8 +16,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.learning_curves import Log, Trial, gains, one_thread, open_trials, per_seed, random_pairs, read_rows
-from imgsearch_utils.acquisition import automatic_zeros
-from imgsearch_utils.losses import LOSSES
+from imgsearch_utils.asking.choice import automatic_zeros
+from imgsearch_utils.learning.losses import LOSSES
 
 RIVALS = ("none", "contrastive")  # the encoder, and the published study's loss
 

@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from imgsearch_utils import pair_pool
-from imgsearch_utils.acquisition import choose_pairs
-from imgsearch_utils.calibration import Calibration
-from imgsearch_utils.embeddings import Embeddings
+from imgsearch_utils.asking.choice import choose_pairs
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.vectors.embeddings import Embeddings
 
 
 def bare_product(vectors: torch.Tensor) -> float:

@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from imgsearch_utils import indexes, relevance, rounds
-from imgsearch_utils.database import find_database
-from imgsearch_utils.images import open_image
-from imgsearch_utils.metrics import grouped_mean, retrieval_metrics
-from imgsearch_utils.searcher import Searcher, crops_of, expanded
+from imgsearch_utils.geometry import normalised
+from imgsearch_utils.metrics import bootstrap, retrieval_metrics
+from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.search.searcher import Searcher, crops_of, expanded
+from imgsearch_utils.steps import relevance
+from imgsearch_utils.workspace import find_run
 
 CROPS = (1, 3, 6, 10)
 EXPANSIONS = [(0, 0.0), *((m, alpha) for m in (1, 3, 5, 10) for alpha in (0.0, 3.0))]
@@ -33,7 +34,7 @@ def settings() -> list[tuple[int, int, float]]:
 
 def rank(searcher: Searcher, queries: np.ndarray, images: list[str], expand: int, alpha: float) -> pd.DataFrame:
     """Rank `images` for each of them, its encoder vector being a row of `queries`: `query`, `image`, `score`."""
-    unit, gallery = (indexes.normalised(searcher.head.embed(vectors) if searcher.head else vectors)
+    unit, gallery = (normalised(searcher.head.embed(vectors) if searcher.head else vectors)
                      for vectors in (queries, searcher.vectors_of(images)))  # fmt: skip
     if expand:
         cosine = unit @ gallery.T
@@ -46,14 +47,14 @@ def rank(searcher: Searcher, queries: np.ndarray, images: list[str], expand: int
 
 def measure(study: str, run_name: str) -> pd.DataFrame:
     """The rows of one study."""
-    run = find_database(study, run_name)
+    run = find_run(study, run_name)
     split = rounds.read_images(run)
     dev = split.image[split.side == "dev"].tolist()
     groups = split.set_index("image").group
     encoder = Searcher.open(run, "encoder")
     pictures = [open_image(encoder.collection.path(name)) for name in dev]
     cut = [encoder.encode(crops_of(picture, max(CROPS))) for picture in tqdm(pictures, desc=f"crops of {study}")]
-    every = indexes.normalised(np.concatenate(cut)).reshape(len(dev), max(CROPS), -1)
+    every = normalised(np.concatenate(cut)).reshape(len(dev), max(CROPS), -1)
     graded = rounds.labels(run, run.study.rounds - 1, split, encoder.collection.class_column)
     rows = []
     for model in ("encoder", "head"):
@@ -66,8 +67,8 @@ def measure(study: str, run_name: str) -> pd.DataFrame:
             plain = found if plain is None else plain
             for name in MEASURES:
                 values = found[name].dropna()
-                mean, low, high = grouped_mean(values, groups[values.index])
-                gain = grouped_mean(values - plain[name][values.index], groups[values.index])
+                mean, low, high = bootstrap(values, groups[values.index])
+                gain = bootstrap(values - plain[name][values.index], groups[values.index])
                 rows.append((study, model, crops, expand, alpha, name, len(values), mean, low, high, *gain))
     columns = ["study", "model", "crops", "expand", "alpha", "measure", "queries", "mean", "low", "high", "gain",
                "gain_low", "gain_high"]  # fmt: skip

@@ -19,12 +19,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from imgsearch_utils import ann, indexes, workspace
-from imgsearch_utils.calibration import Calibration
-from imgsearch_utils.database import embed_run, find_database
-from imgsearch_utils.embeddings import Embeddings
-from imgsearch_utils.images import open_image
-from imgsearch_utils.searcher import Searcher
+from imgsearch_utils import indexes, neighbours, workspace
+from imgsearch_utils.geometry import normalised
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.search.searcher import Searcher
+from imgsearch_utils.vectors.embedding import embed_run
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.workspace import find_run
 
 POINTS = {"faiss_ivf": ({"nlist": 512}, {"nprobe": 24}), "faiss_hnsw": ({"ef_construction": 80}, {"ef": 64})}
 CURVES = Calibration((10.0, 10.0, 10.0), (-3.0, -5.0, -7.0), 0.5)  # any will do for timing
@@ -52,7 +54,7 @@ def from_file(searcher: Searcher, n: int) -> dict[str, float]:
 
 def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) -> list[dict]:
     """The search part among `n` vectors drawn like the database's, by each of the indexes."""
-    drawn = ann.drawn_like(indexes.normalised(searcher.database.vectors), n + queries + 3)
+    drawn = neighbours.drawn_like(normalised(searcher.database.vectors), n + queries + 3)
     vectors, asked, rows = drawn[:n], drawn[n:], []
     images = [f"{row:07d}.jpg" for row in range(n)]
     labels = pd.DataFrame({"house_type": np.random.default_rng(0).choice(["farmhouse", "modern", "rustic"], n)})
@@ -63,7 +65,7 @@ def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) ->
         built = time.perf_counter() - start
         large = Searcher(searcher.run, "encoder", Embeddings(images, vectors, {}), vectors, labels,
                          searcher.collection, index, point, None, CURVES)  # fmt: skip
-        recall = ann.recall_of(index, vectors, asked, k, **point)
+        recall = neighbours.recall_of(index, vectors, asked, k, **point)
         rows.append({"index": name, "build": build, "query": point, "vectors": n, "dim": vectors.shape[1], "k": k,
                      **milliseconds(lambda one: large.search(one[None], k), asked), "recall": recall,  # noqa: B023
                      "build_seconds": built})  # fmt: skip
@@ -85,7 +87,7 @@ def main() -> None:
     indexes.find("exact").library().omp_set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as folder:
         if given.run:
-            run = find_database(given.study, given.run)
+            run = find_run(given.study, given.run)
         else:
             os.environ["IMGSEARCH_HOME"] = folder
             run = workspace.find_run(given.study)

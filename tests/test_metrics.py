@@ -184,9 +184,9 @@ def test_class_confusion_is_the_share_of_each_class_among_the_results():
     assert table.loc["modern", "modern"] == 1 and table.loc["modern", "farm"] == 0
 
 
-def test_a_grouped_mean_spreads_as_its_groups_do():
+def test_a_bootstrap_spreads_as_its_groups_do():
     values, groups = np.repeat([0.0, 1.0], 50), np.repeat([0, 1], 50)
-    assert grouped_mean(values, groups) == (0.5, 0.0, 1.0)  # two groups: either may be drawn twice
-    mean, low, high = grouped_mean(values, np.arange(100))
+    assert bootstrap(values, groups) == (0.5, 0.0, 1.0)  # two groups: either may be drawn twice
+    mean, low, high = bootstrap(values, np.arange(100))
     assert mean == 0.5 and 0.35 < low < 0.45 < 0.55 < high < 0.65
-    assert grouped_mean(values[:50], groups[:50]) == (0.0, 0.0, 0.0)
+    assert bootstrap(values[:50], groups[:50]) == (0.0, 0.0, 0.0)

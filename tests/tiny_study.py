@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from imgsearch_utils import cli, workspace
-from imgsearch_utils.calibration import Calibration
-from imgsearch_utils.database import embed_run, find_database
-from imgsearch_utils.heads import Head
-from imgsearch_utils.images import open_collection
-from imgsearch_utils.indexes import normalised
-from imgsearch_utils.pairs import split_by_group
+from imgsearch_utils.drawn_houses import draw_house, sample_houses
+from imgsearch_utils.geometry import normalised
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.heads import Head
+from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.synthetic_houses import draw_house, sample_houses
+from imgsearch_utils.vectors.embedding import embed_run
+from imgsearch_utils.vectors.sides import split_by_group
+from imgsearch_utils.workspace import find_run
 
 HOUSES = sample_houses(13, seed=5).to_dict("records")  # of each type; the last one is kept for later
 
@@ -75,7 +76,7 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
         head.save(run.models / "round_00")
         workspace.write_json(run.models / "round_00" / "calibration.json", curves)
         workspace.write_json(run.results / "round_00" / "metrics.json", {"promoted": promoted})
-        return find_database("tiny")
+        return find_run("tiny")
 
 
 def command(home: Path, *arguments) -> subprocess.CompletedProcess:

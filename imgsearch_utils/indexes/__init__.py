@@ -3,7 +3,15 @@
 Build arguments stand apart from query arguments, and one contract holds for all back ends.
 """
 
-from imgsearch_utils.indexes import with_annoy, with_faiss, with_hnswlib, with_milvus, with_pynndescent, with_torch, with_usearch  # noqa: F401  each registers its own
+from imgsearch_utils.indexes import (  # noqa: F401  each registers its own
+    with_annoy,
+    with_faiss,
+    with_hnswlib,
+    with_milvus,
+    with_pynndescent,
+    with_torch,
+    with_usearch,
+)
 from imgsearch_utils.indexes.base import Index
 from imgsearch_utils.indexes.files import IndexFileError, fingerprint, load
 from imgsearch_utils.indexes.registry import INDEXES, MissingPackage, arguments_of, check_arguments, find, register

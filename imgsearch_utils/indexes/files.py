@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imgsearch_utils.workspace import digest
 from imgsearch_utils.indexes.registry import find
+from imgsearch_utils.workspace import digest
 
 
 class IndexFileError(ValueError):

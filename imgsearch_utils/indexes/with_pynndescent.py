@@ -3,7 +3,6 @@
 import numpy as np
 
 from imgsearch_utils.geometry import normalised
-
 from imgsearch_utils.indexes.base import Index
 from imgsearch_utils.indexes.registry import register
 

@@ -4,7 +4,15 @@ Measured as ann-benchmarks and VIBE do.
 """
 
 from imgsearch_utils.neighbours.choose import pareto, recommend, recommend_by_size
-from imgsearch_utils.neighbours.compare import compare_indexes, distances_of, exact_neighbours, hold_out, points_of, recall_of, time_singles
+from imgsearch_utils.neighbours.compare import (
+    compare_indexes,
+    distances_of,
+    exact_neighbours,
+    hold_out,
+    points_of,
+    recall_of,
+    time_singles,
+)
 from imgsearch_utils.neighbours.data import drawn_like, read_hdf5, write_hdf5
 
 __all__ = [

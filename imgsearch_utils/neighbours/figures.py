@@ -8,8 +8,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from imgsearch_utils.indexes import INDEXES
-from imgsearch_utils.plots import MODELS, axes_grid, legend_beside, of_rows
 from imgsearch_utils.neighbours import choose
+from imgsearch_utils.plots import MODELS, axes_grid, legend_beside, of_rows
 
 
 def index_colours(names: Sequence[str]) -> dict[str, tuple]:

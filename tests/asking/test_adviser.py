@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import linregress
 
-from imgsearch_utils import adviser, workspace
+from imgsearch_utils import workspace
+from imgsearch_utils.asking import adviser
 from imgsearch_utils.study import parse_study
 from imgsearch_utils.workspace import Run
 

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch_utils import pair_pool
-from imgsearch_utils.acquisition import STRATEGIES, automatic_zeros, choose_pairs
-from imgsearch_utils.calibration import Calibration
-from imgsearch_utils.embeddings import Embeddings
+from imgsearch_utils.asking.choice import STRATEGIES, automatic_zeros, choose_pairs
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.vectors.embeddings import Embeddings
 
 CALIBRATION = Calibration((8.0, 7.0, 7.0), (1.0, 0.0, -2.0), 0.3)
 

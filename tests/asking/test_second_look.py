@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imgsearch_utils.embeddings import Embeddings
-from imgsearch_utils.label_noise import suspected_errors
+from imgsearch_utils.asking.second_look import suspected_errors
 from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.vectors.embeddings import Embeddings
 
 SETTINGS = HeadSettings(hidden=16, epochs=8, learning_rate=3e-3)
 

@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import ann_scale
-from imgsearch_utils import ann, indexes
+from imgsearch_utils import neighbours
+from imgsearch_utils.geometry import normalised
 
 
 def test_the_comparison_goes_on_where_it_stopped(tmp_path, capsys):
-    vectors = indexes.normalised(np.random.default_rng(0).normal(size=(420, 16)))
-    ann.write_hdf5(tmp_path / "tiny-angular.hdf5", vectors[:400], vectors[400:], k=10)
+    vectors = normalised(np.random.default_rng(0).normal(size=(420, 16)))
+    neighbours.write_hdf5(tmp_path / "tiny-angular.hdf5", vectors[:400], vectors[400:], k=10)
     command = ["--out", str(tmp_path / "out"), "--hdf5", str(tmp_path / "tiny-angular.hdf5"), "--indexes", "exact"]
     ann_scale.main(command)
     exact = pd.read_csv(tmp_path / "out" / "indexes.csv")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from imgsearch_utils.encoders import get_encoder
-from imgsearch_utils.synthetic_houses import HOUSE_TYPES, draw_house, grade_pairs, sample_houses, write_houses
+from imgsearch_utils.drawn_houses import HOUSE_TYPES, draw_house, grade_pairs, sample_houses, write_houses
+from imgsearch_utils.vectors.encoders import get_encoder
 
 FEATURES = ["porch", "garage", "chimney", "pool"]
 NUISANCES = ["camera_yaw", "camera_height", "camera_zoom", "season", "time_of_day", "image_quality", "people", "cars"]

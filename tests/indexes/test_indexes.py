@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from imgsearch_utils import indexes
+from imgsearch_utils.geometry import normalised
 
 N, DIM, K = 1500, 32, 10
 
@@ -20,7 +21,7 @@ def clustered(n=N, dim=DIM, seed=0):
     """Unit vectors in clusters, within a narrow cone, as an encoder's are."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(size=(n // 50, dim)) + 2
-    return indexes.normalised(centres[rng.integers(len(centres), size=n)] + 0.5 * rng.normal(size=(n, dim)))
+    return normalised(centres[rng.integers(len(centres), size=n)] + 0.5 * rng.normal(size=(n, dim)))
 
 
 VECTORS = clustered()
@@ -240,7 +241,7 @@ def test_hnsw_is_never_searched_with_fewer_candidates_than_results():
 
 
 def test_lsh_is_centred():
-    cone = indexes.normalised(VECTORS + 3 * VECTORS.mean(axis=0))  # mean cosine near 1, as the published study's
+    cone = normalised(VECTORS + 3 * VECTORS.mean(axis=0))  # mean cosine near 1, as the published study's
     truth = np.argsort(-cone[:50] @ cone.T, axis=1)[:, :5]
     found = indexes.find("faiss_lsh")().build(cone, bits=256).query(cone[:50], 5)
     uncentred = faiss.IndexLSH(DIM, 256)
@@ -250,7 +251,7 @@ def test_lsh_is_centred():
 
 
 def test_real_vectors_show_none_of_the_published_faults(shared_data):
-    vectors = indexes.normalised(np.load(shared_data / "house_styles" / "clip_vitb32_vectors.npy"))
+    vectors = normalised(np.load(shared_data / "house_styles" / "clip_vitb32_vectors.npy"))
     truth = indexes.find("exact")().build(vectors).query(vectors[::10], 300)
     for name in ("faiss_hnsw", "hnswlib"):
         try:

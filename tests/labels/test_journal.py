@@ -13,14 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from imgsearch_utils.agreement import (
-    agreement,
-    agreement_with_others,
-    graded_twice,
-    human_ceiling,
-    self_agreement,
-)
-from imgsearch_utils.journal import ADJUDICATION, AUTOMATIC, REPEAT, Journal
+from imgsearch_utils.labels.agreement import agreement, agreement_with_others, graded_twice, self_agreement
+from imgsearch_utils.labels.journal import ADJUDICATION, AUTOMATIC, REPEAT, Journal
+from imgsearch_utils.metrics import grading_ceiling
 
 NAMES = ["a.jpg", 'b "b", b.jpg', "c\nc\\n.jpg", "dé\r\n.jpg", "é‮.jpg"]
 
@@ -268,13 +263,13 @@ def test_a_full_disk_loses_nothing_and_leaves_no_half_line(tmp_path):
 
 def test_people_who_grade_twice_set_the_ceiling(tmp_path):
     journal = Journal(tmp_path / "journal.csv")
-    assert np.isnan(human_ceiling(*graded_twice(journal)).f1)
+    assert np.isnan(grading_ceiling(*graded_twice(journal)).f1)
     for annotator, grades in (("ann", (3, 3, 0, 1)), ("bob", (3, 2, 3)), ("eve", (0, 0, 0))):
         for k, grade in enumerate(grades):
             journal.append(annotator, "a", f"b{k}", "grade", grade=grade)
     journal.append("ann", "a", "b3", "grade", grade=1, source=REPEAT)
     first, second = graded_twice(journal)
     assert (first, second) == ([3, 3, 0, 1], [3, 2, 3, 1])  # the third voice does not count
-    ceiling = human_ceiling(first, second)
+    ceiling = grading_ceiling(first, second)
     assert ceiling.pairs == 4 and ceiling.f1 == pytest.approx(2 * 1 / (2 + 2))
-    assert ceiling == human_ceiling(second, first)
+    assert ceiling == grading_ceiling(second, first)

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imgsearch_utils.oracles import ORACLES, answer
-from imgsearch_utils.synthetic_houses import sample_houses
+from imgsearch_utils.drawn_houses import sample_houses
+from imgsearch_utils.labels.oracles import ORACLES, answer
 
 LEVELS = pd.DataFrame(
     {"image": list("abcde"), "top": list("FFFFV"), "coarse": list("ppppq"), "fine": ["m", "m", "n", "o", "m"]}

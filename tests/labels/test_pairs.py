@@ -6,20 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch_utils.images import near_duplicate_groups
-from imgsearch_utils.journal import Journal
-from imgsearch_utils.pairs import (
-    canonical,
-    check_no_leak,
-    import_report,
-    lower_median,
-    merge,
-    read_pair_files,
-    read_pairs,
-    split_by_group,
-    usable,
-    write_pairs,
-)
+from imgsearch_utils.labels.files import import_report
+from imgsearch_utils.labels.graded import check_no_leak, usable
+from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.labels.pairs import canonical, lower_median, merge, read_pair_files, read_pairs, write_pairs
+from imgsearch_utils.pictures.duplicates import near_duplicate_groups
+from imgsearch_utils.vectors.sides import split_by_group
 
 PLAIN = "image1,image2,similarity\nb.jpg,a.jpg,3\nc.jpg,a.jpg,\n"
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from imgsearch_utils.calibration import Calibration, best_f1_threshold, score_pairs
-from imgsearch_utils.embeddings import Embeddings
+from imgsearch_utils.learning.calibration import Calibration, best_f1_threshold, score_pairs
+from imgsearch_utils.learning.heads import Head
 from imgsearch_utils.metrics import expected_calibration_error
-from imgsearch_utils.siamese import Head
 from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.vectors.embeddings import Embeddings
 
 
 def sample(seed, n=20_000):

@@ -9,11 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch_utils.embeddings import Embeddings
-from imgsearch_utils.losses import LOSSES
+from imgsearch_utils.geometry import pair_cosines
+from imgsearch_utils.learning.heads import HEADS, Head, load_head
+from imgsearch_utils.learning.losses import LOSSES
+from imgsearch_utils.learning.training import train_head
 from imgsearch_utils.registry import Registry
-from imgsearch_utils.siamese import HEADS, Head, load_head, pair_cosines, train_head
 from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.vectors.embeddings import Embeddings
 
 TARGETS, WEIGHTS = (0.0, 0.3, 0.6, 1.0), (0.5, 1.0, 1.5, 3.0)
 SMALL = HeadSettings(hidden=16, epochs=8, learning_rate=3e-3, targets=TARGETS, weights=WEIGHTS)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from test_indexes import clustered
 from tqdm import tqdm
 
-from imgsearch_utils import ann, indexes
+from imgsearch_utils import indexes, neighbours
+from imgsearch_utils.geometry import normalised
 from imgsearch_utils.study import IndexSettings
 
 VECTORS, QUERIES = clustered(1200), clustered(60, seed=1)
@@ -39,7 +40,7 @@ def bar_that(says):
 def table():
     lines = []
     bar = bar_that(lines.append)
-    found = ann.compare_indexes(VECTORS, QUERIES, FEW, k=10, runs=2, n_single=20, progress=bar)
+    found = neighbours.compare_indexes(VECTORS, QUERIES, FEW, k=10, runs=2, n_single=20, progress=bar)
     assert len(lines) == 3 + len(found) and lines[-1].startswith("annoy")
     return found
 
@@ -67,7 +68,7 @@ def test_recall_is_that_of_counting_neighbours(table):
 
 def test_tied_neighbours_count_for_either():
     vectors = np.repeat(VECTORS[:20], 8, axis=0)  # every vector eight times: any of them will do
-    found = ann.compare_indexes(vectors, VECTORS[:5], [FEW[0], FEW[1]], k=4, runs=1, n_single=5)
+    found = neighbours.compare_indexes(vectors, VECTORS[:5], [FEW[0], FEW[1]], k=4, runs=1, n_single=5)
     assert (found["recall@4"] > 0.99).all()
 
 
@@ -76,11 +77,11 @@ def test_duplicated_and_impossible_ids_are_refused(wrong, message):
     ids = np.tile(np.arange(5), (2, 1))
     ids[1, 0] = wrong
     with pytest.raises(ValueError, match=message):
-        ann.distances_of(VECTORS, QUERIES[:2], ids)
+        neighbours.distances_of(VECTORS, QUERIES[:2], ids)
 
 
 def test_what_was_not_found_is_missing_and_not_near():
-    distances = ann.distances_of(VECTORS, VECTORS[:1], np.array([[0, -1]]))
+    distances = neighbours.distances_of(VECTORS, VECTORS[:1], np.array([[0, -1]]))
     assert distances[0, 0] == pytest.approx(0, abs=1e-6) and np.isnan(distances[0, 1])
 
 
@@ -92,22 +93,22 @@ def test_settings_are_refused_before_anything_is_built():
     ]:
         lines = []
         with pytest.raises(ValueError, match=message):
-            ann.compare_indexes(VECTORS, QUERIES, [FEW[0], wrong], progress=bar_that(lines.append))
+            neighbours.compare_indexes(VECTORS, QUERIES, [FEW[0], wrong], progress=bar_that(lines.append))
         assert not lines
 
 
 def test_a_missing_library_is_reported_and_the_comparison_goes_on(monkeypatch):
     absent = {"module": "no_such_library", "extra": "absent", "name": "absent"}
     monkeypatch.setitem(indexes.INDEXES, "absent", type("Absent", (indexes.find("exact"),), absent))
-    found = ann.compare_indexes(VECTORS, QUERIES, [IndexSettings(name="absent"), FEW[0]], runs=1, n_single=2)
+    found = neighbours.compare_indexes(VECTORS, QUERIES, [IndexSettings(name="absent"), FEW[0]], runs=1, n_single=2)
     assert 'pip install "imgsearch-utils[absent]"' in found.loc[0, "problem"]
     assert found.loc[1, "recall@10"] == 1 and found.loc[1, "problem"] == ""
-    assert ann.recommend(found, 0.9)["index"] == "exact"
+    assert neighbours.recommend(found, 0.9)["index"] == "exact"
 
 
 def test_memory_is_that_of_a_process_that_loads_the_index(tmp_path):
     vectors = clustered(20_000, 256)
-    found = ann.compare_indexes(vectors, vectors[:5], FEW[:1], k=3, runs=1, n_single=2)
+    found = neighbours.compare_indexes(vectors, vectors[:5], FEW[:1], k=3, runs=1, n_single=2)
     assert vectors.nbytes <= found.loc[0, "memory_bytes"] < 2 * vectors.nbytes
 
 
@@ -120,31 +121,31 @@ def rows(*points):
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6)), min_size=1))
 def test_the_front_is_what_nothing_beats_in_both(points):
     table = rows(*[(str(n), recall, speed, 1.0) for n, (recall, speed) in enumerate(points)])
-    front = {points[int(name)] for name in ann.pareto(table)["index"]}
+    front = {points[int(name)] for name in neighbours.pareto(table)["index"]}
     unbeaten = {
         (recall, speed)
         for recall, speed in points
         if not any(r >= recall and s >= speed and (r, s) != (recall, speed) for r, s in points)
     }
-    assert front == unbeaten and ann.pareto(table)["recall@10"].is_monotonic_increasing
+    assert front == unbeaten and neighbours.pareto(table)["recall@10"].is_monotonic_increasing
 
 
 def test_recommends_the_fastest_that_is_good_enough_and_exact_when_that_wins():
     slow = rows(("exact", 1.0, 10, 100.0), ("b", 0.96, 50, 5.0), ("c", 0.9, 90, 1.0))
-    assert ann.recommend(slow, 0.95)["index"] == "b" and ann.recommend(slow, 0.95)["query"] == {"ef": 3}
-    assert ann.recommend(slow, 0.97)["index"] == "exact"
+    assert neighbours.recommend(slow, 0.95)["index"] == "b" and neighbours.recommend(slow, 0.95)["query"] == {"ef": 3}
+    assert neighbours.recommend(slow, 0.97)["index"] == "exact"
     quick = rows(("exact", 1.0, 10_000, 0.1), ("b", 0.96, 50_000, 0.02))
-    assert ann.recommend(quick, 0.95)["index"] == "exact" and "notice" in ann.recommend(quick, 0.95)["reason"]
-    assert ann.recommend(quick, 0.95, unnoticed_ms=0)["index"] == "b"
+    assert neighbours.recommend(quick, 0.95)["index"] == "exact" and "notice" in neighbours.recommend(quick, 0.95)["reason"]
+    assert neighbours.recommend(quick, 0.95, unnoticed_ms=0)["index"] == "b"
     with pytest.raises(ValueError, match="no index reached recall@10 of 0.95, the best has 0.900"):
-        ann.recommend(slow[slow["index"] == "c"], 0.95)
+        neighbours.recommend(slow[slow["index"] == "c"], 0.95)
 
 
 def test_held_out_queries_are_not_in_the_gallery():
-    gallery, queries = ann.hold_out(100, 20, seed=3)
+    gallery, queries = neighbours.hold_out(100, 20, seed=3)
     assert sorted([*gallery, *queries]) == list(range(100)) and len(queries) == 20
     with pytest.raises(ValueError, match="n_queries must be 1 to 99"):
-        ann.hold_out(100, 100)
+        neighbours.hold_out(100, 100)
 
 
 def test_a_stopped_comparison_goes_on_where_it_was(tmp_path):
@@ -157,7 +158,7 @@ def test_a_stopped_comparison_goes_on_where_it_was(tmp_path):
                 raise KeyboardInterrupt
 
         kept = {"folder": tmp_path, "progress": bar_that(stop)}
-        return lines, ann.compare_indexes(vectors, QUERIES, wanted, runs=1, n_single=5, **kept)
+        return lines, neighbours.compare_indexes(vectors, QUERIES, wanted, runs=1, n_single=5, **kept)
 
     with pytest.raises(KeyboardInterrupt):
         compare(FEW, stop_after=3)
@@ -176,17 +177,17 @@ def test_a_stopped_comparison_goes_on_where_it_was(tmp_path):
 
 def test_an_index_of_old_vectors_is_judged_by_the_new():
     index = indexes.find("exact")().build(VECTORS)
-    assert ann.recall_of(index, VECTORS, QUERIES, 10) == 1
-    turned = indexes.normalised(VECTORS @ np.linalg.qr(np.random.default_rng(0).normal(size=(32, 32)))[0])
-    assert ann.recall_of(index, turned, turned[:50], 10) < 0.3
+    assert neighbours.recall_of(index, VECTORS, QUERIES, 10) == 1
+    turned = normalised(VECTORS @ np.linalg.qr(np.random.default_rng(0).normal(size=(32, 32)))[0])
+    assert neighbours.recall_of(index, turned, turned[:50], 10) < 0.3
 
 
 def test_drawn_vectors_are_as_many_as_asked_and_like_the_given():
-    drawn = ann.drawn_like(VECTORS, 3000, seed=1)
+    drawn = neighbours.drawn_like(VECTORS, 3000, seed=1)
     assert drawn.shape == (3000, 32) and drawn.dtype == np.float32
     assert np.linalg.norm(drawn, axis=1) == pytest.approx(1, abs=1e-5)
-    assert (drawn == ann.drawn_like(VECTORS, 3000, seed=1)).all()
-    assert not (drawn == ann.drawn_like(VECTORS, 3000, seed=2)).all()
+    assert (drawn == neighbours.drawn_like(VECTORS, 3000, seed=1)).all()
+    assert not (drawn == neighbours.drawn_like(VECTORS, 3000, seed=2)).all()
 
     def spread(vectors):  # of all cosines, and of the nearest neighbour's
         cosines = vectors[:500] @ vectors.T
@@ -195,13 +196,13 @@ def test_drawn_vectors_are_as_many_as_asked_and_like_the_given():
 
     assert spread(drawn[:1200]) == pytest.approx(spread(VECTORS), abs=0.05)
     with pytest.raises(ValueError, match="at least 40 vectors"):
-        ann.drawn_like(VECTORS[:39], 10)
+        neighbours.drawn_like(VECTORS[:39], 10)
 
 
 def test_ann_benchmarks_files_are_written_and_read(tmp_path):
     h5py = pytest.importorskip("h5py")
     path = tmp_path / "houses-32-angular.hdf5"
-    ann.write_hdf5(path, VECTORS, QUERIES, k=20)
+    neighbours.write_hdf5(path, VECTORS, QUERIES, k=20)
     with h5py.File(path) as file:
         assert {name: values.shape for name, values in file.items()} == {
             "train": (1200, 32), "test": (60, 32), "neighbors": (60, 20), "distances": (60, 20)
@@ -212,7 +213,7 @@ def test_ann_benchmarks_files_are_written_and_read(tmp_path):
         cosines = np.take_along_axis(QUERIES @ VECTORS.T, file["neighbors"][:], axis=1)
         assert file["distances"][:] == pytest.approx(1 - cosines, abs=1e-5)
         assert (np.diff(file["distances"][:]) >= 0).all()
-    vectors, queries = ann.read_hdf5(path)
+    vectors, queries = neighbours.read_hdf5(path)
     assert vectors == pytest.approx(VECTORS, abs=1e-6) and queries == pytest.approx(QUERIES, abs=1e-6)
 
 
@@ -229,7 +230,7 @@ def test_other_files_are_refused(tmp_path, fault):
             if fault != "no test":
                 file["test"] = QUERIES
     with pytest.raises(ValueError, match="euclidean distance" if fault == "euclidean" else "is not an") as refusal:
-        ann.read_hdf5(path)
+        neighbours.read_hdf5(path)
     assert "\n" not in str(refusal.value)
 
 
@@ -244,7 +245,7 @@ def test_relevance_lost_is_nothing_for_exact_search_and_something_for_a_poor_ind
     )
     poor = IndexSettings(name="faiss_ivf", build={"nlist": 30}, query={"nprobe": [1, 30]})
     both = [IndexSettings(name="torch"), poor]
-    found = ann.relevance_lost(VECTORS, names, VECTORS[:40], names[:40], grades, both, k=10)
+    found = neighbours.relevance_lost(VECTORS, names, VECTORS[:40], names[:40], grades, both, k=10)
     assert found["index"].tolist() == ["torch", "faiss_ivf", "faiss_ivf"]
     assert found.loc[0, ["nDCG", "AP", "judged"]].tolist() == pytest.approx([1, 1, 1])
     assert found["nDCG_lost"].tolist()[::2] == pytest.approx([0, 0]) and found.loc[2, "AP_lost"] == pytest.approx(0)
@@ -256,7 +257,7 @@ def test_relevance_lost_is_nothing_for_exact_search_and_something_for_a_poor_ind
 def test_says_up_to_which_size_exact_search_wins():
     small = rows(("exact", 1.0, 20_000, 0.1), ("b", 0.99, 30_000, 0.05)).assign(n=1_000)
     large = rows(("exact", 1.0, 50, 30.0), ("b", 0.99, 9_000, 0.2)).assign(n=100_000)
-    chosen = ann.recommend_by_size(pd.concat([large, small]), recall=0.95)
+    chosen = neighbours.recommend_by_size(pd.concat([large, small]), recall=0.95)
     assert chosen["n"].tolist() == [1_000, 100_000] and chosen["exact"].tolist() == [True, False]
 
 

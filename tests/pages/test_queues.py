@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imgsearch_utils.embeddings import Embeddings
-from imgsearch_utils.journal import AUTOMATIC, Journal
-from imgsearch_utils.queues import open_queue, pooled, voted
+from imgsearch_utils.labels.journal import AUTOMATIC, Journal
+from imgsearch_utils.pages.queues import open_queue, pooled, voted
 from imgsearch_utils.study import parse_study
+from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.workspace import Run
 
 

@@ -15,18 +15,18 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-import tiny_study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_encoders import tiny_clip  # noqa: F401  a fixture
-from tiny_study import living_in
 
-from imgsearch_utils.database import find_database
-from imgsearch_utils.journal import Journal
-from imgsearch_utils.queues import open_queue
-from imgsearch_utils.search_page import FORMATS, MAX_UPLOAD, read_upload
-from imgsearch_utils.searcher import Searcher
+from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.pages.queues import open_queue
+from imgsearch_utils.pages.search_page import FORMATS, MAX_UPLOAD, read_upload
+from imgsearch_utils.search.searcher import Searcher
+from imgsearch_utils.workspace import find_run
+from tests import tiny_study
+from tests.tiny_study import living_in
 
 browser = pytest.importorskip("benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'")
 needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
@@ -116,7 +116,7 @@ def hands(chrome, address):
 @pytest.fixture(scope="module")
 def searchers(home) -> dict[str, Searcher]:
     with living_in(home):
-        return {model: Searcher.open(find_database("tiny"), model) for model in ("encoder", "head")}
+        return {model: Searcher.open(find_run("tiny"), model) for model in ("encoder", "head")}
 
 
 def bytes_of(searchers, row: int) -> tuple[str, bytes]:
@@ -188,7 +188,7 @@ def test_more_like_this_goes_on_and_back_returns(hands, searchers):
 @needs_chromium
 def test_votes_land_in_the_journal_as_pairs_to_grade(hands, searchers, home, monkeypatch):
     monkeypatch.setenv("IMGSEARCH_HOME", str(home))
-    run = find_database("tiny")
+    run = find_run("tiny")
     journal = Journal(run.journal)
     name, content = bytes_of(searchers, 9)
     hands.upload("a.png", content)
@@ -281,7 +281,7 @@ def test_words_where_the_encoder_reads_them_and_a_line_where_the_run_has_nothing
         page.locator(".sp-root[data-open]").wait_for(timeout=90_000)
         page.locator(".sp-text").first.fill("a red house")
         hands.answered(lambda: page.keyboard.press("Enter"))
-        searcher = Searcher.open(find_database("tiny"), "encoder")
+        searcher = Searcher.open(find_run("tiny"), "encoder")
         expected = searcher.search(searcher.encode_texts(["a red house"]), 12, calibrated=False)
         assert hands.names("encoder") == expected.image.tolist()
         assert page.locator(".sp-far, .sp-meter, .sp-vote:enabled").count() == 0  # P(similar) is not known of words

@@ -12,17 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgsearch_utils import workspace
-from imgsearch_utils.images import (
-    balanced_sample,
-    near_duplicate_groups,
-    open_collection,
-    open_image,
-    read_collection,
-    read_labels,
-    side_by_side,
-    thumbnails,
-)
+from imgsearch_utils.pictures.collection import open_collection, read_collection, read_labels, thumbnails
+from imgsearch_utils.pictures.decoding import open_image, side_by_side
+from imgsearch_utils.pictures.duplicates import near_duplicate_groups
 from imgsearch_utils.study import ImageSettings, parse_study
+from imgsearch_utils.vectors.sides import balanced_sample
 
 down, across = np.mgrid[:48, :80]
 GREY = ((across + down) * 2).astype(np.uint8)

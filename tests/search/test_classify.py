@@ -6,20 +6,21 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import tiny_study
 from PIL import Image
 from sklearn.metrics import log_loss
 from test_encoders import tiny_clip  # noqa: F401  a fixture
-from tiny_study import command, living_in, typed
 
-from imgsearch_utils.classify import Classifier, by_words, imagenet
-from imgsearch_utils.embeddings import embed
-from imgsearch_utils.encoders import get_encoder
-from imgsearch_utils.images import balanced_sample, open_image, read_collection
-from imgsearch_utils.indexes import normalised
-from imgsearch_utils.pairs import split_by_group
+from imgsearch_utils.geometry import normalised
+from imgsearch_utils.pictures.collection import read_collection
+from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.search.classify import Classifier, by_words, imagenet
 from imgsearch_utils.study import ImageSettings, parse_study
+from imgsearch_utils.vectors.embedding import embed
+from imgsearch_utils.vectors.encoders import get_encoder
+from imgsearch_utils.vectors.sides import balanced_sample, split_by_group
 from imgsearch_utils.workspace import Run
+from tests import tiny_study
+from tests.tiny_study import command, living_in, typed
 
 METHODS = ["neighbours", "linear probe"]
 

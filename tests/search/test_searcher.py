@@ -7,18 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_study
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from test_encoders import tiny_clip  # noqa: F401  a fixture
-from tiny_study import command, living_in, typed
 
 import imgsearch_utils
-from imgsearch_utils import indexes, workspace
-from imgsearch_utils.calibration import Calibration
-from imgsearch_utils.database import find_database, keep_index
-from imgsearch_utils.searcher import MAX_CROPS, Searcher, crops_of, expanded
+from imgsearch_utils import workspace
+from imgsearch_utils.geometry import normalised
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.search.database import keep_index
+from imgsearch_utils.search.searcher import MAX_CROPS, Searcher, crops_of, expanded
+from imgsearch_utils.workspace import find_run
+from tests import tiny_study
+from tests.tiny_study import command, living_in, typed
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def searcher(home) -> Searcher:
     with living_in(home):
-        return Searcher.open(find_database("tiny"))
+        return Searcher.open(find_run("tiny"))
 
 
 @pytest.fixture
@@ -84,10 +86,10 @@ def test_the_command_and_the_function_say_the_same(home, searcher, capsys):
 @pytest.mark.parametrize("model", ["encoder", "head"])
 def test_order_scores_and_probabilities_are_those_of_the_definition(home, model):
     with living_in(home):
-        run = find_database("tiny")
+        run = find_run("tiny")
         searcher = Searcher.open(run, model)
     queries = searcher.vectors_of(searcher.names[:3])
-    unit, asked_ = (indexes.normalised(searcher.head.embed(v) if model == "head" else v)
+    unit, asked_ = (normalised(searcher.head.embed(v) if model == "head" else v)
                     for v in (searcher.database.vectors, queries))
     cosine = asked_ @ unit.T
     found = searcher.search(queries, 36)
@@ -107,7 +109,7 @@ def test_order_scores_and_probabilities_are_those_of_the_definition(home, model)
 @pytest.mark.parametrize("name", ["torch", "faiss_hnsw", "annoy"])
 def test_every_index_by_name_finds_the_same_among_few(home, searcher, name):
     with living_in(home):
-        other = Searcher.open(find_database("tiny"), "", name)
+        other = Searcher.open(find_run("tiny"), "", name)
     queries = searcher.vectors_of(searcher.names[:6])
     assert other.index.name == name
     assert other.search(queries, 3).image.tolist() == searcher.search(queries, 3).image.tolist()
@@ -175,7 +177,7 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy, capsys):
 
 def test_a_kept_index_is_loaded_and_a_broken_one_refused(copy, capsys):
     with living_in(copy):
-        run = find_database("tiny")
+        run = find_run("tiny")
         _, _, file = keep_index(run, "encoder", "annoy")
         assert Searcher.open(run, "encoder", "annoy").search(Searcher.open(run).vectors_of(["modern/modern_0001.jpg"]))[
             "image"].iloc[0] == "modern/modern_0001.jpg"
@@ -202,7 +204,7 @@ def test_labels_of_any_name_stand_beside_the_results_own_columns(tmp_path, capsy
     (tmp_path / "mine.yaml").write_text("study: mine\nimages: {source: vectors, vectors: v.npy, class_columns: [kind]}")
     typed(tmp_path, capsys, "embed", "--study", "mine.yaml")
     with living_in(tmp_path):
-        searcher = Searcher.open(find_database("mine.yaml"))
+        searcher = Searcher.open(find_run("mine.yaml"))
     found = searcher.search(searcher.vectors_of(["3.jpg"]), 5)
     assert found.image.tolist() == ["3.jpg", "0.jpg", "1.jpg", "2.jpg", "4.jpg"]  # equal scores by name
     assert list(found) == ["query", "rank", "image", "kind", "label_score", "label_rank", "score", "p_similar", "close"]
@@ -230,7 +232,7 @@ def test_vectors_of_unknown_origin_answer_for_their_images_only(tmp_path, capsys
     _, said = typed(tmp_path, capsys, "search", "black.png", "--study", "mine.yaml")
     assert "came as vectors from v.npy, made elsewhere" in said and len(said.splitlines()) == 1
     with living_in(tmp_path):
-        searcher = Searcher.open(find_database("mine.yaml"))
+        searcher = Searcher.open(find_run("mine.yaml"))
         found = searcher.search(searcher.vectors_of(["4.jpg"]), 2)
     assert found.image[0] == "4.jpg" and found.kind[0] == "1" and found.p_similar.isna().all()
     with pytest.raises(ValueError, match="1 image\\(s\\) have no vector, first: 'x.jpg'"):
@@ -243,15 +245,15 @@ def test_words_search_where_the_encoder_reads_them(tmp_path, tiny_clip, capsys):
                       "--show", tmp_path / "sheet.png")
     assert out.startswith("a red house - encoder of run tiny") and out.rstrip().endswith("not known of words"), said
     with living_in(tmp_path):
-        searcher = Searcher.open(find_database("tiny"), "encoder")
-    text = indexes.normalised(searcher.encoder.encode_texts(["a red house"]))
-    cosine = indexes.normalised(searcher.database.vectors) @ text[0]
+        searcher = Searcher.open(find_run("tiny"), "encoder")
+    text = normalised(searcher.encoder.encode_texts(["a red house"]))
+    cosine = normalised(searcher.database.vectors) @ text[0]
     assert out.splitlines()[2].split()[1] == searcher.names[int(cosine.argmax())]
 
 
 def test_two_searchers_share_one_network(home, searcher):
     with living_in(home):
-        other = Searcher.open(find_database("tiny"), "encoder")
+        other = Searcher.open(find_run("tiny"), "encoder")
     assert other.encoder is searcher.encoder
 
 
@@ -259,14 +261,14 @@ def test_options_are_off_by_default_and_gentle(searcher):
     picture = Image.open(searcher.collection.path(searcher.names[3]))
     plain = searcher.encode([picture])
     several = searcher.encode([picture, picture], crops=3)
-    crops = indexes.normalised(searcher.encode(crops_of(picture, 3)))
+    crops = normalised(searcher.encode(crops_of(picture, 3)))
     np.testing.assert_allclose(several, np.repeat(crops.mean(0)[None], 2, 0), atol=1e-5)
     found, wide = searcher.search(plain, 5), searcher.search(plain, 5, expand=4, alpha=2)
     assert found.image[0] == wide.image[0] == searcher.names[3]
-    unit = indexes.normalised(searcher.head.embed(plain))
-    near = indexes.normalised(searcher.vectors[searcher.database.rows(found.image[:4])])
+    unit = normalised(searcher.head.embed(plain))
+    near = normalised(searcher.vectors[searcher.database.rows(found.image[:4])])
     by_hand = unit[0] + sum(vector * max(0, vector @ unit[0]) ** 2 for vector in near)
-    np.testing.assert_allclose(wide.score[0], indexes.normalised(by_hand[None])[0] @ near[0], atol=1e-5)
+    np.testing.assert_allclose(wide.score[0], normalised(by_hand[None])[0] @ near[0], atol=1e-5)
     p_of = dict(zip(searcher.search(plain, 36).image, searcher.search(plain, 36).p_similar))
     np.testing.assert_allclose(wide.p_similar, [p_of[name] for name in wide.image], atol=1e-6)
 
@@ -282,8 +284,8 @@ def test_crops_lie_in_the_picture_and_the_first_is_the_picture(n, width, height)
 @given(st.integers(0, 5), st.floats(0, 8), st.integers(0, 2**32 - 1))
 def test_expansion_gives_unit_vectors_and_without_neighbours_changes_nothing(m, alpha, seed):
     rng = np.random.default_rng(seed)
-    queries, near = indexes.normalised(rng.normal(size=(3, 7))), rng.normal(size=(3, m, 7)).astype(np.float32)
-    near = indexes.normalised(near.reshape(-1, 7)).reshape(near.shape)
+    queries, near = normalised(rng.normal(size=(3, 7))), rng.normal(size=(3, m, 7)).astype(np.float32)
+    near = normalised(near.reshape(-1, 7)).reshape(near.shape)
     found = expanded(queries, near, alpha)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(expanded(queries, np.zeros_like(near), alpha), queries, atol=1e-6)

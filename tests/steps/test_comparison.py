@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch_utils import relevance
-from imgsearch_utils.embeddings import Embeddings
-from imgsearch_utils.images import Collection
-from imgsearch_utils.siamese import Head
+from imgsearch_utils.learning.heads import Head
+from imgsearch_utils.pictures.collection import Collection
+from imgsearch_utils.steps import relevance
 from imgsearch_utils.study import HeadSettings, parse_study
+from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.workspace import Run
 
 

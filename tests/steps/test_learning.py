@@ -6,14 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imgsearch_utils import rounds
-from imgsearch_utils.calibration import Calibration
-from imgsearch_utils.embeddings import read_vectors
-from imgsearch_utils.images import open_collection
-from imgsearch_utils.journal import AUTOMATIC, Journal
-from imgsearch_utils.pairs import read_pairs, split_by_group, write_pairs
-from imgsearch_utils.siamese import Head
+from imgsearch_utils.labels.journal import AUTOMATIC, Journal
+from imgsearch_utils.labels.pairs import read_pairs, write_pairs
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.heads import Head
+from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.study import HeadSettings, parse_study
+from imgsearch_utils.vectors.embedding import read_vectors
+from imgsearch_utils.vectors.sides import split_by_group
 from imgsearch_utils.workspace import Run, write_json
 
 CURVES = Calibration((8.0, 8.0, 8.0), (-1.0, -3.0, -5.0), 0.5)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from imgsearch_utils.synthetic_houses import draw_house, sample_houses
+from imgsearch_utils.drawn_houses import draw_house, sample_houses
 
 SMALL = [argument for setting in ("rounds=1", "asked_per_round=20", "zeros_per_round=20", "dev_asked=12",
                                   "test_asked=12", "max_per_image=20", "head.epochs=2", "sizes=[]",

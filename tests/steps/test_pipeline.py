@@ -166,8 +166,9 @@ def test_published_run_belongs_to_the_committed_settings():
 
 
 def test_pooled_queue_asks_for_results_that_nobody_judged(finished, monkeypatch):
-    from imgsearch_utils import queues, rounds, workspace
-    from imgsearch_utils.journal import Journal
+    from imgsearch_utils import workspace
+    from imgsearch_utils.labels.journal import Journal
+    from imgsearch_utils.pages import queues
 
     monkeypatch.setenv("IMGSEARCH_HOME", str(finished))
     run = workspace.find_run(str(finished / "tiny.yaml"))

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from imgsearch_utils.embeddings import Embeddings, check_health, embed, mean_cosine, read_vectors
-from imgsearch_utils.encoders import Encoder
-from imgsearch_utils.images import read_collection
+from imgsearch_utils.geometry import mean_cosine
+from imgsearch_utils.pictures.collection import read_collection
 from imgsearch_utils.study import ImageSettings
+from imgsearch_utils.vectors.embedding import embed, read_vectors
+from imgsearch_utils.vectors.embeddings import Embeddings, check_health
+from imgsearch_utils.vectors.encoder import Encoder
 
 names_ = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 

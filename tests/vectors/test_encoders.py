@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from imgsearch_utils.backends import BACKENDS, on_backend
-from imgsearch_utils.encoders import ENCODERS, get_encoder
-from imgsearch_utils.encoding import Encoder
-from imgsearch_utils.synthetic_houses import write_houses
+from imgsearch_utils.drawn_houses import write_houses
+from imgsearch_utils.vectors.backends import BACKENDS, on_backend
+from imgsearch_utils.vectors.encoder import Encoder
+from imgsearch_utils.vectors.encoders import ENCODERS, get_encoder
 
 open_clip = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")
