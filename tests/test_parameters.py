@@ -8,7 +8,7 @@ import pytest
 from imgsearch_utils import parameters
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
-TYPES = {"STUDY": str, "ROUND": int, "SETTINGS": dict}
+CELL = "STUDY = 'tiny'\nROUND = 0\nSETTINGS = {}"
 GIVEN = {"STUDY": "tiny", "ROUND": 0, "SETTINGS": {}}
 
 
@@ -22,7 +22,7 @@ def write_notebook(path: Path, *cells: str, tag: str = "parameters") -> Path:
 
 def test_declared_names_are_those_of_the_tagged_cell(tmp_path):
     path = write_notebook(tmp_path / "n.ipynb", "A = 1  # one\nB = 'x'\nC = [1, 2]\n", "D = 2")
-    assert parameters.declared(path) == {"A": "1", "B": "'x'", "C": "[1, 2]"}
+    assert parameters.declared(path) == {"A": 1, "B": "x", "C": [1, 2]}
     assert parameters.declared(write_notebook(tmp_path / "m.ipynb", "A = 1", tag="other")) == {}
 
 
@@ -32,9 +32,16 @@ def test_every_notebook_declares_its_study_in_capitals(path):
     assert {"STUDY", "RUN"} <= names.keys() and all(name.isupper() for name in names)
 
 
+@pytest.fixture(autouse=True)
+def notebook_02(tmp_path, monkeypatch):
+    """The notebook 02, wherever it is looked for."""
+    path = write_notebook(tmp_path / "02.ipynb", CELL)
+    monkeypatch.setattr(parameters, "notebook_path", lambda name: path)
+
+
 def test_what_is_declared_passes():
-    parameters.refuse_unknown("02", GIVEN, TYPES)
-    assert parameters.check("02", GIVEN, **TYPES) is None
+    parameters.refuse_unknown("02", GIVEN, GIVEN)
+    assert parameters.check("02", GIVEN) is None
 
 
 @pytest.mark.parametrize("name, expected", [("RUOND", "Did you mean ROUND?"), ("STUDY_", "Did you mean STUDY?"),
@@ -43,10 +50,10 @@ def test_what_is_declared_passes():
 def test_an_undeclared_name_is_refused_with_the_nearest(name, expected, value):
     expected = f"02 declares no parameter {name}. {expected}"
     with pytest.raises(ValueError) as caught:
-        parameters.refuse_unknown("02", GIVEN | {name: value}, TYPES)
+        parameters.refuse_unknown("02", GIVEN | {name: value}, GIVEN)
     assert str(caught.value) == expected
     with pytest.raises(ValueError) as caught:
-        parameters.check("02", GIVEN | {name: value}, **TYPES)
+        parameters.check("02", GIVEN | {name: value})
     assert str(caught.value) == expected
 
 
@@ -57,18 +64,18 @@ def test_an_undeclared_name_is_refused_with_the_nearest(name, expected, value):
 ])
 def test_a_value_of_another_type_is_refused(name, value, expected):
     with pytest.raises(ValueError) as caught:
-        parameters.check("02", GIVEN | {name: value}, **TYPES)
+        parameters.check("02", GIVEN | {name: value})
     assert str(caught.value) == f"02: {expected}"
 
 
 def test_a_declared_name_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="ROUND must be int, got None"):
-        parameters.check("02", {"STUDY": "tiny", "SETTINGS": {}}, **TYPES)
+        parameters.check("02", {"STUDY": "tiny", "SETTINGS": {}})
 
 
 def test_what_else_a_notebook_holds_is_no_parameter():
     namespace = GIVEN | {"Path": Path, "CLASS": Path, "pandas": nbformat, "In": [""], "Out": {}, "_": 3, "_I1": "x",
                          "share": 0.5, "__name__": "__main__"}
     before = dict(namespace)
-    parameters.check("02", namespace, **TYPES)
+    parameters.check("02", namespace)
     assert namespace == before

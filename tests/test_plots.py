@@ -11,13 +11,15 @@ from PIL import Image
 
 from imgsearch_utils import plots
 from imgsearch_utils.indexes import INDEXES
+from imgsearch_utils.neighbours import figures
 from imgsearch_utils.workspace import Stage
 
 SIDES = ["train", "dev", "test"]
 
 
 def images(n=12, classes=3):
-    return pd.DataFrame({"image": [f"{i}.png" for i in range(n)], "tree": [f"t{i % max(classes, 1)}" for i in range(n)],
+    return pd.DataFrame({"image": [f"{i}.png" for i in range(n)],
+                         "class": [f"t{i % max(classes, 1)}" for i in range(n)],
                          "group": range(n), "side": [SIDES[i % 3] for i in range(n)]})
 
 
@@ -63,8 +65,8 @@ def learning(studies=2, seeds=3, budgets=2, ap=0.5):
 
 ONE = Image.new("RGB", (20, 10), "red")
 CASES = {
-    "class_counts": [(images(), "tree"), (images(), None), (images(1, 1), "tree"), (images(60, 40), "tree"),
-                     (images()[:0], "tree"), (images()[:0], None), (images().query("side == 'test'"), "tree")],
+    "class_counts": [(images(),), (images(classes=1),), (images(1, 1),), (images(60, 40),), (images()[:0],),
+                     (images().query("side == 'test'"),)],
     "grade_counts": [(scored(),), (scored([0, 0]),), (scored([3]),), (scored()[:0],),
                      (scored().assign(side="test"),)],
     "picture_grid": [([ONE] * 7, list("abcdefg")), ([ONE], ["line\nend, $5, ü"]), ([], []), ([ONE] * 3, "abc", 3, 3.2)],
@@ -91,6 +93,10 @@ CASES = {
 }
 
 
+FUNCTIONS = {name: thing for room in (plots, figures) for name, thing in vars(room).items()
+             if inspect.isfunction(thing) and thing.__module__ == room.__name__ and not name.startswith("_")}
+
+
 def same(one, other):
     if isinstance(one, pd.DataFrame):
         pd.testing.assert_frame_equal(one, other)
@@ -99,9 +105,7 @@ def same(one, other):
 
 
 def test_every_figure_of_the_room_is_tested():
-    public = {name for name, thing in vars(plots).items() if inspect.isfunction(thing)
-              and thing.__module__ == plots.__name__ and not name.startswith("_")}
-    assert public - {"save", "index_colours"} == set(CASES)
+    assert set(FUNCTIONS) - {"save", "index_colours", "axes_grid", "of_rows", "legend_beside"} == set(CASES)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
@@ -109,7 +113,7 @@ def test_every_figure_of_the_room_is_tested():
 def test_a_figure_is_drawn_and_its_data_stay_as_they_were(name, number):
     given = CASES[name][number]
     before = [thing.copy() if isinstance(thing, pd.DataFrame | list) else thing for thing in given]
-    figure = getattr(plots, name)(*given)
+    figure = FUNCTIONS[name](*given)
     assert isinstance(figure, Figure) and figure.axes
     figure.savefig("/dev/null", format="png", dpi=20)
     for one, other in zip(given, before):
@@ -131,12 +135,12 @@ def test_axes_carry_names_and_models_their_colours():
     bars = plots.retrieval(retrieval()).axes[0].patches
     assert {to_hex(bar.get_facecolor()) for bar in bars} == set(plots.MODELS.values())
     for name in ("rounds", "recall_curves", "pareto", "precision_recall", "training_curves"):
-        for axes in getattr(plots, name)(*CASES[name][0]).axes:
+        for axes in FUNCTIONS[name](*CASES[name][0]).axes:
             assert axes.get_xlabel() and (axes.get_ylabel() or axes.get_title())
 
 
 def test_an_index_keeps_its_colour_whatever_else_is_drawn():
-    alone, together = plots.index_colours(["faiss_hnsw"]), plots.index_colours(list(INDEXES))
+    alone, together = figures.index_colours(["faiss_hnsw"]), figures.index_colours(list(INDEXES))
     assert alone["faiss_hnsw"] == together["faiss_hnsw"] and len(set(together.values())) == min(len(INDEXES), 20)
 
 

@@ -182,14 +182,15 @@ def test_rounds_come_in_order_and_in_range(study):
     run = open_run(study)
     for number in (-1, 3, 99):
         with pytest.raises(ValueError, match=f"ROUND must be 0 to 2 in this study, got {number}"):
-            run.round_stage(number)
+            run.round(number).stage()
     with pytest.raises(ValueError, match="round 1 builds on round 0, which is not finished"):
-        run.round_stage(1)
+        run.round(1).stage()
     for number in range(3):
-        run.round_stage(number).start().publish()
-        assert run.round_stage(number).finished
-    assert run.round_stage(0)["next_pairs"] == run.round_pairs(1)
-    stages = [run.tagging_stage(), *map(run.round_stage, range(3)), run.comparison_stage(), run.report_stage()]
+        run.round(number).stage().start().publish()
+        assert run.round(number).stage().finished
+    assert run.round(0).stage()["next_pairs"] == run.round(1).labels
+    stages = [run.tagging_stage(), run.comparison_stage(), run.report_stage(),
+              *(run.round(number).stage() for number in range(3))]
     folders = [folder for stage in stages for folder in stage.folders.values()]
     assert len(folders) == len(set(folders))
 

@@ -7,19 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from imgsearch_utils import cli, workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
-from imgsearch_utils.geometry import normalised
-from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.heads import Head
 from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embedding import embed_run
 from imgsearch_utils.vectors.sides import split_by_group
-from imgsearch_utils.workspace import find_run
 
 HOUSES = sample_houses(13, seed=5).to_dict("records")  # of each type; the last one is kept for later
 
@@ -58,25 +58,26 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
             draw(home, number)
     write_study(home, **settings)
     with living_in(home):
-        run = workspace.find_run("tiny")
-        embeddings, _, _ = embed_run(run)
-        images = open_collection(run).images
-        split = split_by_group(images.assign(group=np.arange(len(images))), 0.25, 0.25, 0, "class")
-        workspace.write_atomic(run.labels / "images.csv", split.to_csv(index=False))
+        run = workspace.find_run("tiny", begin=True)
+        collection = open_collection(run)
+        embeddings, _ = embed_run(run, collection)
+        table = collection.images.assign(group=np.arange(len(collection.images)))
+        images = split_by_group(Images(table, embeddings), 0.25, 0.25, 0)
+        workspace.write_atomic(run.labels / "images.csv", images.table.to_csv(index=False))
         torch.manual_seed(0)
         head = Head(embeddings.vectors.shape[1], HeadSettings(head="mlp", hidden=64, centre=False))
-        dev = split[split.side == "dev"]
+        dev = images.side("dev")
         one, two = np.triu_indices(len(dev), 1)
-        same = np.where(dev["class"].to_numpy()[one] == dev["class"].to_numpy()[two], 3, 0)
-        curves = {}
-        for model, vectors in (("encoder", embeddings.of(dev.image)), ("head", head.embed(embeddings.of(dev.image)))):
-            unit = normalised(vectors)
-            curves[model] = Calibration.fit((unit[one] * unit[two]).sum(1), same).to_dict()
-        (run.models / "round_00").mkdir(parents=True)
-        head.save(run.models / "round_00")
-        workspace.write_json(run.models / "round_00" / "calibration.json", curves)
-        workspace.write_json(run.results / "round_00" / "metrics.json", {"promoted": promoted})
-        return find_run("tiny")
+        pairs = pd.DataFrame({"image1": np.take(dev.names, one), "image2": np.take(dev.names, two)})
+        grades, curves = np.where(images.same_class(pairs), 3, 0), {}
+        for model in (Model(), Model.with_head(head)):
+            curves[model.name] = model.calibrated(model.cosines(images, pairs), grades).calibration.to_dict()
+        this = run.round(0)
+        this.model.mkdir(parents=True)
+        head.save(this.model)
+        workspace.write_json(this.model / "calibration.json", curves)
+        workspace.write_json(this.results / "metrics.json", {"promoted": promoted})
+        return run
 
 
 def command(home: Path, *arguments) -> subprocess.CompletedProcess:

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from imgsearch_utils.indexes.files import fingerprint, save
+from imgsearch_utils.indexes.files import fingerprint, made_of, save
 from imgsearch_utils.indexes.registry import INDEXES, MissingPackage, check_arguments
 
 
 class Index:
-    """A nearest-neighbour index by cosine: subclasses give ``_build``, ``_search``, ``_write`` and ``_read``.
+    """A nearest-neighbour index by cosine: subclasses give ``_build`` and ``_search``.
 
     The caller normalises the vectors (``geometry.normalised``); ``build`` refuses others. Ids are the vectors' row numbers;
     added vectors get the next ones. ``_build`` and ``_search`` name their arguments with defaults, which are all the
@@ -22,7 +22,9 @@ class Index:
     unit vectors alike, so each library uses what it does best.
 
     A subclass with ``_add`` can add; one whose ``_search`` takes `allowed` (a mask over ids) can filter, and so
-    delete; one with ``_delete`` lets its library delete.
+    delete; one with ``_delete`` lets its library delete. A library's own file format is written and read by ``_write``
+    and ``_read``. A subclass without them gives ``_vectors_added``, all that was added so far: these are saved, and
+    loading builds the index of them again.
     """
 
     name: ClassVar[str]
@@ -124,6 +126,18 @@ class Index:
     def save(self, path: Path) -> None:
         """Write the index to `path`, and what it is to ``<path>.json``."""
         save(self, path)
+
+    def _write(self, path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, self._vectors_added(), allow_pickle=False)
+
+    def _read(self, path: Path) -> None:
+        vectors = np.load(path, allow_pickle=False)
+        if not made_of(self, vectors):
+            raise ValueError(f"its {vectors.shape} vectors are not those that the index was built of")
+        self._build(vectors, **self.build_arguments)
+        if self.some_deleted and hasattr(self, "_delete"):
+            self._delete(np.flatnonzero(self.deleted))
 
     @classmethod
     def library(cls):

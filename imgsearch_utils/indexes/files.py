@@ -59,7 +59,7 @@ def load(path: Path, vectors: np.ndarray | None = None):
         raise IndexFileError(f"{_about(path)} does not describe an index ({error}); {again}") from None
     if digest(path) != expected:
         raise IndexFileError(f"{path} is corrupt, cut off or not the file that {path.name}.json describes; {again}")
-    if vectors is not None and not _made_of(index, vectors):
+    if vectors is not None and not made_of(index, vectors):
         made = f"{index.count} x {index.dim} vectors, not of these {np.shape(vectors)}"
         raise IndexFileError(f"{path} was made of other vectors: of {made}; {again}")
     try:
@@ -70,7 +70,8 @@ def load(path: Path, vectors: np.ndarray | None = None):
     return index
 
 
-def _made_of(index, vectors: np.ndarray) -> bool:
+def made_of(index, vectors: np.ndarray) -> bool:
+    """Whether an index was built of exactly these vectors, those added later included."""
     ends = np.cumsum([count for count, _ in index.parts])
     pieces = np.split(vectors, ends[:-1])
     same = [fingerprint(piece) == sha for piece, (_, sha) in zip(pieces, index.parts)]

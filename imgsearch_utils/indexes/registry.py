@@ -13,6 +13,7 @@ class MissingPackage(ImportError):
 
 
 INDEXES = Registry("index")
+find = INDEXES.find
 
 
 def register(name: str):
@@ -40,8 +41,3 @@ def check_arguments(name: str, verb: str, arguments) -> None:
         if argument not in known:
             advice = nearest(argument, known) if known else "It takes none."
             raise ValueError(f"{name} has no {verb} argument {argument}. {advice}")
-
-
-def find(name: str) -> type:
-    """The index class of this name, or a ValueError with the nearest name."""
-    return INDEXES.find(name)

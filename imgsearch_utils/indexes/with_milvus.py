@@ -5,7 +5,6 @@ import importlib
 import importlib.util
 import json
 import os
-import tarfile
 import tempfile
 import time
 import weakref
@@ -40,8 +39,8 @@ class Milvus(Index):
     HNSW kinds take m, ef_construction and, in a query, ef; IVF kinds take nlist and nprobe. Lite accepts index types
     that it then searches by brute force without a word: those are refused here. The collection's name comes from
     its vectors and arguments, and a build drops what was there, so that building again never doubles rows. The index
-    is built in the background: it is waited for. A saved index holds Lite's folder, or the name of the server's
-    collection.
+    is built in the background: it is waited for. A saved index holds the name of the server's collection; of Lite, the
+    vectors: loading builds the index again, which takes as long as building did and, in every trial, answers the same.
     """
 
     module = "pymilvus"
@@ -60,14 +59,11 @@ class Milvus(Index):
     def remote(self):
         return bool(os.environ.get("MILVUS_URI"))
 
-    def _connect(self, archive=None):
-        """A client of the server, or of Lite in a new folder, filled from a saved archive."""
+    def _connect(self):
+        """A client of the server, or of Lite in a new folder."""
         if hasattr(self, "_end"):
             self._end()
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        if archive:
-            with tarfile.open(archive) as file:
-                file.extractall(self._database, filter="data")
         self._open()
 
     @property
@@ -102,6 +98,7 @@ class Milvus(Index):
         schema.add_field("id", kind.INT64, is_primary=True)
         schema.add_field("vector", kind.FLOAT_VECTOR, dim=self.dim)
         self._client.create_collection(self._collection, schema=schema, consistency_level="Eventually")
+        self._inserted = []
         self._insert(vectors, 0)
         index = self._client.prepare_index_params()
         wanted = parameters.get(index_type.split("_")[0], {})
@@ -110,6 +107,8 @@ class Milvus(Index):
         self._settle()
 
     def _insert(self, vectors, first):
+        if not self.remote:
+            self._inserted.append(vectors)
         for start in range(0, len(vectors), BATCH):
             rows = enumerate(vectors[start : start + BATCH], first + start)
             self._client.insert(self._collection, [{"id": row, "vector": vector} for row, vector in rows])
@@ -164,22 +163,21 @@ class Milvus(Index):
             found[row, : len(listed)] = [hit["id"] for hit in listed]
         return found
 
+    def _vectors_added(self):
+        return np.concatenate(self._inserted)
+
     def _write(self, path):
         if self.remote:
             path.write_text(json.dumps({"collection": self._collection}))
-            return
-        self._reopen()
-        self._client.load_collection(self._collection)
-        with tarfile.open(path, "w") as file:
-            for part in sorted(self._database.rglob("*")):
-                if part.name != "LOCK":
-                    file.add(part, part.relative_to(self._database), recursive=False)
+        else:
+            super()._write(path)
 
     def _read(self, path):
+        if not self.remote:
+            return super()._read(path)
         self._index_type = self.build_arguments.get("index_type", "HNSW")
-        self._connect(None if self.remote else path)
-        names = [json.loads(path.read_text())["collection"]] if self.remote else self._client.list_collections()
-        self._collection = names[0]
+        self._collection = json.loads(path.read_text())["collection"]
+        self._connect()
         if not self._client.has_collection(self._collection):
             raise ValueError(f"the server has no collection {self._collection}")
         self._client.load_collection(self._collection)

@@ -37,9 +37,5 @@ class PyNNDescent(Index):
     def _search(self, queries, k, epsilon=0.1):
         return self._graph.query(queries, k, epsilon=epsilon)[0].astype(np.int64)
 
-    def _write(self, path):
-        with path.open("wb") as file:
-            np.save(file, self._vectors, allow_pickle=False)
-
-    def _read(self, path):
-        self._build(np.load(path, allow_pickle=False), **self.build_arguments)
+    def _vectors_added(self):
+        return self._vectors

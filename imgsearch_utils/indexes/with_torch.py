@@ -35,9 +35,5 @@ class TorchExact(Index):
                 found.append(best.indices.masked_fill(best.values == -torch.inf, -1).cpu())
         return torch.cat(found).numpy()
 
-    def _write(self, path):
-        with path.open("wb") as file:
-            np.save(file, self._vectors.cpu().numpy(), allow_pickle=False)
-
-    def _read(self, path):
-        self._build(np.load(path, allow_pickle=False))
+    def _vectors_added(self):
+        return self._vectors.cpu().numpy()

@@ -64,4 +64,4 @@ def test_decisions_are_those_of_the_dev_pairs_at_the_calibrated_threshold(home):
                            "p_similar": [0.4, 0.39, 0.9]})
     (run.results / "round_00").mkdir(parents=True)
     scored.to_csv(run.results / "round_00" / "scored_pairs.csv", index=False)
-    assert adviser.decisions(run, 0).to_dict() == {("a", "d"): True, ("b", "e"): False}
+    assert adviser.decisions(run.round(0)).to_dict() == {("a", "d"): True, ("b", "e"): False}

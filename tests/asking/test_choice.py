@@ -8,11 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch_utils.asking.choice import STRATEGIES, automatic_zeros, choose_pairs
+from imgsearch_utils.asking import STRATEGIES, Pool, choice
+from imgsearch_utils.asking import pool as pool_room
+from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embeddings import Embeddings
 
 CALIBRATION = Calibration((8.0, 7.0, 7.0), (1.0, 0.0, -2.0), 0.3)
+
+
+def choose_pairs(strategy, embeddings, calibration, labelled, images, column, budget, cap, seed):
+    """The strategy's choice among the train images; `column` is the class, None for a study without classes."""
+    table = images[["image", *([column] if column else []), "group", "side"]]
+    pool = Pool.of(Images(table, embeddings).train, Model(calibration=calibration), labelled)
+    return choice.choose_pairs(pool, strategy, budget, seed, cap)
+
+
+def automatic_zeros(images, column, *arguments, **options):
+    return choice.automatic_zeros(Images(images[["image", column, "group", "side"]], None), *arguments, **options)
 
 
 def make_world(seed, n=60, classes=3):
@@ -50,7 +64,7 @@ def allowed_pairs(images, labelled, class_column):
 def test_every_strategy_keeps_the_contract(strategy, seed, class_column, budget, cap):
     embeddings, labelled, images = make_world(seed, n=10 + seed % 60)
     before = images.copy(), labelled.copy()
-    arguments = (strategy, embeddings, None, CALIBRATION, labelled, images, class_column, budget, cap, seed)
+    arguments = (strategy, embeddings, CALIBRATION, labelled, images, class_column, budget, cap, seed)
     chosen = choose_pairs(*arguments)
     pairs = list(zip(chosen.image1, chosen.image2))
     allowed = allowed_pairs(images, labelled, class_column)
@@ -70,10 +84,11 @@ def test_every_strategy_keeps_the_contract(strategy, seed, class_column, budget,
 @pytest.mark.parametrize("sample", [30, 100_000])
 @pytest.mark.parametrize("block", [(7, 5), (512, 1024)])
 def test_uncertainty_takes_the_pairs_nearest_to_the_threshold(monkeypatch, block, sample):
-    monkeypatch.setattr(pair_pool, "BLOCK", block)
-    monkeypatch.setattr(pair_pool, "SAMPLE", sample)
+    monkeypatch.setattr(pool_room, "BLOCK", block)
+    monkeypatch.setattr(pool_room, "SAMPLE", sample)
     embeddings, labelled, images = make_world(1)
-    chosen = choose_pairs("uncertainty", embeddings, None, CALIBRATION, labelled, images, "kind", 20, 99, 0, 0.0)
+    monkeypatch.setattr(choice, "AUDITED", 0.0)
+    chosen = choose_pairs("uncertainty", embeddings, CALIBRATION, labelled, images, "kind", 20, 99, 0)
     unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
     vector = dict(zip(embeddings.names, unit))
     target = CALIBRATION.cosine_at_threshold()
@@ -88,7 +103,7 @@ def test_random_is_uniform_over_the_allowed_pairs():
     allowed = allowed_pairs(images, labelled, "kind")
     counts = Counter()
     for seed in range(400):
-        chosen = choose_pairs("random", embeddings, None, None, labelled, images, "kind", 5, 99, seed)
+        chosen = choose_pairs("random", embeddings, None, labelled, images, "kind", 5, 99, seed)
         counts.update(zip(chosen.image1, chosen.image2))
     expected = 400 * 5 / len(allowed)
     assert set(counts) == allowed
@@ -99,9 +114,9 @@ def test_an_unknown_strategy_and_one_that_is_too_early_are_refused():
     embeddings, labelled, images = make_world(0)
     rest = (labelled, images, "kind", 5, 2, 0)
     with pytest.raises(ValueError, match="Did you mean uncertainty?"):
-        choose_pairs("uncertainly", embeddings, None, CALIBRATION, *rest)
+        choose_pairs("uncertainly", embeddings, CALIBRATION, *rest)
     with pytest.raises(ValueError, match="needs a calibrated head; start with random or typical"):
-        choose_pairs("uncertainty", embeddings, None, None, *rest)
+        choose_pairs("uncertainty", embeddings, None, *rest)
 
 
 @settings(max_examples=40, deadline=None)
@@ -126,7 +141,9 @@ def test_automatic_zeros_cross_classes_and_nothing_else(seed, n):
 def chosen_by(strategy, budget, seed=1, n=60):
     """A strategy's pairs without audits and caps, all allowed pairs, and each image's unit vector."""
     embeddings, labelled, images = make_world(seed, n)
-    chosen = choose_pairs(strategy, embeddings, None, CALIBRATION, labelled, images, "kind", budget, 999, 0, 0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "AUDITED", 0.0)
+        chosen = choose_pairs(strategy, embeddings, CALIBRATION, labelled, images, "kind", budget, 999, 0)
     unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
     allowed = sorted(allowed_pairs(images, labelled, "kind"))
     return list(zip(chosen.image1, chosen.image2)), allowed, dict(zip(embeddings.names, unit)), labelled, images
@@ -134,8 +151,8 @@ def chosen_by(strategy, budget, seed=1, n=60):
 
 @pytest.mark.parametrize("sample", [30, 100_000])
 def test_entropy_takes_the_most_uncertain_grades(monkeypatch, sample):
-    monkeypatch.setattr(pair_pool, "BLOCK", (7, 5))
-    monkeypatch.setattr(pair_pool, "SAMPLE", sample)
+    monkeypatch.setattr(pool_room, "BLOCK", (7, 5))
+    monkeypatch.setattr(pool_room, "SAMPLE", sample)
     pairs, allowed, unit, *_ = chosen_by("entropy", 15)
     entropy = {}
     for a, b in allowed:

@@ -6,6 +6,7 @@ import pytest
 
 from imgsearch_utils.asking.second_look import suspected_errors
 from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embeddings import Embeddings
 
 SETTINGS = HeadSettings(hidden=16, epochs=8, learning_rate=3e-3)
@@ -20,7 +21,7 @@ def make_pairs():
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     grades = np.digitize((unit[a] * unit[b]).sum(1), [-0.2, 0.2, 0.5])
     pairs = pd.DataFrame({"image1": np.take(names, a), "image2": np.take(names, b), "similarity": grades.astype(float)})
-    return Embeddings(names, vectors, {}), pairs
+    return Images.of(Embeddings(names, vectors, {})), pairs
 
 
 def test_spoilt_grades_are_listed_first():

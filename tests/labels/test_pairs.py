@@ -11,7 +11,14 @@ from imgsearch_utils.labels.graded import check_no_leak, usable
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.labels.pairs import canonical, lower_median, merge, read_pair_files, read_pairs, write_pairs
 from imgsearch_utils.pictures.duplicates import near_duplicate_groups
+from imgsearch_utils.vectors import Embeddings, Images
 from imgsearch_utils.vectors.sides import split_by_group
+
+
+def of(table):
+    """The images of a table, without vectors."""
+    return Images(table, Embeddings([], np.empty((0, 1), np.float32), {}))
+
 
 PLAIN = "image1,image2,similarity\nb.jpg,a.jpg,3\nc.jpg,a.jpg,\n"
 
@@ -127,7 +134,7 @@ def published(shared_data):
 
 def test_the_published_rounds_are_reported_as_they_are(published):
     pairs, images, duplicates = published
-    counts, problems = import_report(pairs, images, duplicates, "house_type")
+    counts, problems = import_report(pairs, of(images), duplicates)
     assert (counts["rows"], counts["pairs"], counts["recurring"], counts["conflicts"]) == (2068, 2051, 16, 1)
     assert (counts["unknown"], counts["automatic_zeros"], counts["people_zeros"]) == (0, 1491, 0)
     assert (counts["duplicates_within"], counts["duplicates_across"]) == (28, 1) and len(duplicates) == 111
@@ -158,7 +165,7 @@ def test_import_export_import_of_the_published_rounds_is_exact(published, shared
 def test_every_fault_of_an_import_is_named():
     images = pd.DataFrame({"image": list("abcd"), "kind": list("xxyy")})
     pairs = table(*zip("abacaab", "baqccdc", [2, 3, 1, 3, 1, 0, np.nan]))
-    counts, problems = import_report(pairs, images, table(("a", "b", 0), ("b", "d", 0), ("a", "q", 0)), "kind")
+    counts, problems = import_report(pairs, of(images), table(("a", "b", 0), ("b", "d", 0), ("a", "q", 0)))
     assert counts == {
         "rows": 7, "pairs": 6, "recurring": 1, "conflicts": 1, "unknown": 1, "self_pairs": 1, "not_asked": 1,
         "automatic_zeros": 1, "people_zeros": 0, "graded_across": 1, "duplicates_within": 1, "duplicates_across": 1,
@@ -166,9 +173,9 @@ def test_every_fault_of_an_import_is_named():
     assert problems.problem.tolist() == [
         "conflict", "conflict", "unknown", "self_pair", "graded_across", "duplicates_within", "duplicates_across",
     ]  # fmt: skip
-    left = usable(pairs, images)
+    left = usable(pairs, of(images))
     assert list(left.image1 + left.image2) == ["ab", "ba", "ac", "ad", "bc"]
-    assert import_report(pairs, images)[0]["people_zeros"] == 1  # without classes no zero is automatic
+    assert import_report(pairs, of(images[["image"]]))[0]["people_zeros"] == 1  # without classes no zero is automatic
 
 
 @settings(max_examples=60, deadline=None)
@@ -178,35 +185,35 @@ def test_groups_stay_whole_and_the_split_is_the_same_each_time(groups, seed, dat
     images = pd.DataFrame({"image": [f"{i:03}" for i in range(len(groups))], "kind": kinds, "group": groups})
     if len(set(groups)) < 8:
         return
-    split = split_by_group(images, 0.2, 0.2, seed, "kind")
+    split = split_by_group(of(images), 0.2, 0.2, seed).table
     assert (split.groupby("group").side.nunique() == 1).all()
     assert "side" not in images
-    shuffled = split_by_group(images.sample(frac=1, random_state=0), 0.2, 0.2, seed, "kind").sort_index()
+    shuffled = split_by_group(of(images.sample(frac=1, random_state=0)), 0.2, 0.2, seed).table.sort_index()
     pd.testing.assert_frame_equal(split, shuffled)
 
 
 def test_single_images_are_split_in_the_given_shares_in_each_class():
     names, kinds = [f"{i:03}" for i in range(100)], ["x"] * 75 + ["y"] * 25
     images = pd.DataFrame({"image": names, "group": range(100), "kind": kinds})
-    split = split_by_group(images, 0.2, 0.2, 0, "kind")
+    split = split_by_group(of(images), 0.2, 0.2, 0).table
     assert split.groupby(["kind", "side"]).size().to_dict() == {
         ("x", "dev"): 15, ("x", "test"): 15, ("x", "train"): 45, ("y", "dev"): 5, ("y", "test"): 5, ("y", "train"): 15,
     }  # fmt: skip
-    assert not split_by_group(images, 0.2, 0.2, 1, "kind").side.equals(split.side)
+    assert not split_by_group(of(images), 0.2, 0.2, 1).table.side.equals(split.side)
 
 
 def test_too_few_groups_are_refused():
     images = pd.DataFrame({"image": list("abcdefgh"), "group": [0, 0, 0, 0, 0, 0, 1, 1]})
     with pytest.raises(ValueError, match="at least 2 images .* 8 images in 2 groups"):
-        split_by_group(images, 0.2, 0.2, 0)
+        split_by_group(of(images), 0.2, 0.2, 0)
 
 
 def test_a_leak_is_refused_by_name():
     images = pd.DataFrame({"image": list("abcdef"), "group": [0, 1, 2, 3, 4, 0], "side": ["train"] * 3 + ["test"] * 3})
     pairs = table(("a", "b", 1), ("d", "e", 2), ("c", "d", 0), ("e", "f", 0))
     train, test = pairs[:1], pairs[[False, True, False, True]]
-    check_no_leak(train, test[:1], images)
+    check_no_leak(train, test[:1], of(images))
     with pytest.raises(ValueError, match="on both sides, e.g. 0: a, f"):
-        check_no_leak(train, test, images)
+        check_no_leak(train, test, of(images))
     with pytest.raises(ValueError, match="1 image.*both sides: d"):
-        check_no_leak(pairs[2:3], test, images)
+        check_no_leak(pairs[2:3], test, of(images))

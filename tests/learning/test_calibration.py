@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from imgsearch_utils.learning.calibration import Calibration, best_f1_threshold, score_pairs
-from imgsearch_utils.learning.heads import Head
+from imgsearch_utils.learning import Head, Model
+from imgsearch_utils.learning.calibration import Calibration, best_f1_threshold
 from imgsearch_utils.metrics import expected_calibration_error
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors import Embeddings, Images
 
 
 def sample(seed, n=20_000):
@@ -85,7 +85,7 @@ def test_scored_pairs_follow_the_format():
     head = Head(6, HeadSettings(hidden=4), np.full(6, 0.1))
     calibration = Calibration.fit(*sample(0, 200)[:2])
     pairs = pd.DataFrame({"image1": list("abc"), "image2": list("bcd"), "note": list("xyz")}, index=[5, 6, 7])
-    scored = score_pairs(embeddings, head, calibration, pairs)
+    scored = Model.with_head(head, calibration).score(Images.of(embeddings), pairs)
     grades = [f"p_grade_{k}" for k in range(4)]
     assert list(scored) == ["image1", "image2", "note", "score", "p_similar", *grades, "cosine"]
     assert scored.index.tolist() == [5, 6, 7] and list(pairs) == ["image1", "image2", "note"]
@@ -96,9 +96,9 @@ def test_scored_pairs_follow_the_format():
         assert row.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
         assert row.score == pytest.approx(unit[row.image1] @ unit[row.image2], abs=1e-5)
         assert row.p_similar == row.p_grade_3
-    encoder = score_pairs(embeddings, None, calibration, pairs)
+    encoder = Model(calibration=calibration).score(Images.of(embeddings), pairs)
     assert (encoder.score == encoder.cosine).all()
     np.testing.assert_allclose(scored[grades].sum(axis=1), 1)
     with pytest.raises(ValueError, match="nobody"):
-        score_pairs(embeddings, head, calibration, pairs.assign(image2="nobody"))
-    assert len(score_pairs(embeddings, head, calibration, pairs[:0])) == 0
+        Model.with_head(head, calibration).score(Images.of(embeddings), pairs.assign(image2="nobody"))
+    assert len(Model.with_head(head, calibration).score(Images.of(embeddings), pairs[:0])) == 0

@@ -10,15 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch_utils.geometry import pair_cosines
+from imgsearch_utils.learning import training
 from imgsearch_utils.learning.heads import HEADS, Head, load_head
 from imgsearch_utils.learning.losses import LOSSES
-from imgsearch_utils.learning.training import train_head
 from imgsearch_utils.registry import Registry
 from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embeddings import Embeddings
 
 TARGETS, WEIGHTS = (0.0, 0.3, 0.6, 1.0), (0.5, 1.0, 1.5, 3.0)
 SMALL = HeadSettings(hidden=16, epochs=8, learning_rate=3e-3, targets=TARGETS, weights=WEIGHTS)
+
+
+def train_head(embeddings, pairs, dev, settings, seed, train_images=None, classes=None):
+    """Train on images of which the mean (those of the pairs when not given) or the classes are known."""
+    names = classes.index if classes is not None else train_images
+    names = pd.unique(pd.concat([pairs.image1, pairs.image2])) if names is None else names
+    table = pd.DataFrame({"image": list(names), **({} if classes is None else {"kind": classes.to_numpy()})})
+    return training.train_head(Images(table, embeddings), pairs, settings, seed, dev)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +106,7 @@ def test_classes_make_their_share_of_the_cosine(world, n_classes):
     classes = pd.Series(np.argmax(embeddings.vectors[:, 4 : 4 + n_classes], 1).astype(str), embeddings.names)
     chosen = SMALL.model_copy(update={"class_share": 0.4})
     head, _ = train_head(embeddings, train, dev, chosen, 0, classes=classes[:90])
-    plain, _ = train_head(embeddings, train, dev, chosen, 0)
+    plain, _ = train_head(embeddings, train, dev, chosen, 0, train_images=classes.index[:90])
     unit, without = head.embed(embeddings.vectors), plain.embed(embeddings.vectors)
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)
     if n_classes == 1:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_indexes import clustered
+from tests.indexes.test_indexes import clustered
 from tqdm import tqdm
 
 from imgsearch_utils import indexes, neighbours

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_encoders import tiny_clip  # noqa: F401  a fixture
+from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.pages.queues import open_queue

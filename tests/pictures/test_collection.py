@@ -16,12 +16,15 @@ from imgsearch_utils.pictures.collection import open_collection, read_collection
 from imgsearch_utils.pictures.decoding import open_image, side_by_side
 from imgsearch_utils.pictures.duplicates import near_duplicate_groups
 from imgsearch_utils.study import ImageSettings, parse_study
+from imgsearch_utils.vectors import Embeddings, Images
 from imgsearch_utils.vectors.sides import balanced_sample
 
 down, across = np.mgrid[:48, :80]
 GREY = ((across + down) * 2).astype(np.uint8)
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], 2)
 PICTURE = Image.fromarray(COLOUR)
+
+NO_VECTORS = Embeddings([], np.empty((0, 1), np.float32), {})
 
 
 def png(width, height, depth, colour_type, rows, palette=b"") -> bytes:
@@ -234,11 +237,11 @@ def test_labels_may_have_no_class_column(tmp_path):
 
 
 @pytest.mark.parametrize("content, expected", [
-    ("", "not readable"),
+    ("", "expected a column file_label"),
     ("name,tree\na.png,oak\n", "expected a column file_label, got name, tree"),
     ("file_label,tree\na.png,oak\na.png,elm\n", "'a.png' is listed more than once"),
-    ("file_label,tree\na.png,oak,tall\nb.png,elm\n", "Expected 2 fields in line 2, saw 3"),
-    ("file_label,tree,tree\na.png,oak,elm\n", "'tree' stands twice"),
+    ("file_label,tree\na.png,oak,tall\nb.png,elm\n", "row 2: expected 2 fields, got 3"),
+    ("file_label,tree,tree\na.png,oak,elm\n", "a column stands twice"),
     ("file_label,side\na.png,left\n", "'side'.*rename"),
     ('file_label,tree\n"a.png,oak\n', "not readable"),
     ("file_label,tree\né.png,oak\n".encode("latin-1"), "UTF-8"),
@@ -254,7 +257,7 @@ def test_wrong_labels_give_one_line(tmp_path, content, expected):
 
 def test_listed_pictures_that_cannot_take_part_are_set_aside(tmp_path):
     write_pictures(tmp_path, "images/a.png", "images/b.png", "images/c.png")
-    (tmp_path / "labels.csv").write_text("file_label,tree\nb.png,oak\ngone.png,oak\nc.png\na.png, elm\n")
+    (tmp_path / "labels.csv").write_text("file_label,tree\nb.png,oak\ngone.png,oak\nc.png,\na.png, elm\n")
     found = collect(tmp_path)
     assert found.images.to_dict("list") == {"image": ["b.png", "a.png"], "tree": ["oak", "elm"]}
     assert found.set_aside.image.tolist() == ["gone.png", "c.png"]
@@ -368,12 +371,12 @@ def test_duplicates_are_transitive_and_found_across_blocks_and_at_cosine_one():
 @settings(deadline=None)
 def test_a_balanced_sample_takes_as_many_of_each_class_and_the_same_by_seed(sizes, per_class, seed):
     classes = np.random.default_rng(seed).permutation(np.repeat([f"c{i}" for i in range(len(sizes))], sizes))
-    images = pd.DataFrame({"image": [f"{i}.png" for i in range(len(classes))], "tree": classes})
-    before = images.copy()
-    sample = balanced_sample(images, "tree", per_class, seed)
-    pd.testing.assert_frame_equal(images, before)
-    pd.testing.assert_frame_equal(sample, balanced_sample(images, "tree", per_class, seed))
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(len(classes))], "tree": classes})
+    before, images = table.copy(), Images(table, NO_VECTORS)
+    sample = balanced_sample(images, per_class, seed).table
+    pd.testing.assert_frame_equal(table, before)
+    pd.testing.assert_frame_equal(sample, balanced_sample(images, per_class, seed).table)
     assert sample.tree.value_counts().to_dict() == {f"c{i}": min(n, per_class) for i, n in enumerate(sizes)}
     assert sample.index.is_monotonic_increasing
-    assert len(balanced_sample(images, None, per_class, seed)) == min(per_class, len(images))
-    assert len(balanced_sample(images, "tree", None, seed)) == len(images)
+    assert len(balanced_sample(Images(table[["image"]], NO_VECTORS), per_class, seed)) == min(per_class, len(images))
+    assert len(balanced_sample(images, None, seed)) == len(images)

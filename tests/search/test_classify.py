@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.metrics import log_loss
-from test_encoders import tiny_clip  # noqa: F401  a fixture
+from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.pictures.collection import read_collection

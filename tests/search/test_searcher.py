@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_encoders import tiny_clip  # noqa: F401  a fixture
+from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 import imgsearch_utils
 from imgsearch_utils import workspace

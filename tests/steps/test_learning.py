@@ -1,19 +1,26 @@
 """One round: its pairs, the answers, the labels that may be used, what they are worth, the log of all rounds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imgsearch_utils.labels import graded_pairs
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.labels.pairs import read_pairs, write_pairs
+from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.evaluation import cross_fitted, evaluate, score_sides
 from imgsearch_utils.learning.heads import Head
 from imgsearch_utils.pictures.collection import open_collection
+from imgsearch_utils.steps import learning, tagging
 from imgsearch_utils.study import HeadSettings, parse_study
+from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embedding import read_vectors
-from imgsearch_utils.vectors.sides import split_by_group
+from imgsearch_utils.vectors.sides import read_sides, split_by_group
 from imgsearch_utils.workspace import Run, write_json
 
 CURVES = Calibration((8.0, 8.0, 8.0), (-1.0, -3.0, -5.0), 0.5)
@@ -36,27 +43,33 @@ class World:
         np.save(folder / "v.npy", (rng.normal(size=(6, 8))[kinds] + rng.normal(size=(n, 8))).astype(np.float32))
         self.collection = open_collection(self.run)
         self.embeddings = read_vectors(self.collection)
-        self.column = self.collection.class_column
-        grouped = self.collection.images.assign(group=np.arange(n) // 2)
-        self.images = split_by_group(grouped, 0.25 if self.run.study.dev_share else 0, 0.25, 0, self.column)
+        grouped = Images(self.collection.images.assign(group=np.arange(n) // 2), self.embeddings)
+        self.all = split_by_group(grouped, 0.25 if self.run.study.dev_share else 0, 0.25, 0)
+        self.images = self.all.table
         self.run.labels.mkdir(parents=True, exist_ok=True)
         self.images.to_csv(self.run.labels / "images.csv", index=False)
         self.head = Head(8, HeadSettings(hidden=4))
 
     def folder(self, number, table):
-        folder = self.run.round_pairs(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_pairs(table, folder / "pairs.csv")
-        return folder
+        file = self.run.round(number).pairs
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_pairs(table, file)
+        return file.parent
 
     def first(self):
-        return rounds.first_pairs(self.run, self.embeddings, self.images, self.column)
+        return tagging.first_pairs(self.run, self.all)
 
     def next(self, number):
-        return rounds.next_pairs(self.run, number, self.embeddings, self.head, CURVES, self.images, self.column)
+        return learning.next_pairs(self.run.round(number - 1), self.all, Model.with_head(self.head, CURVES))
 
     def answer(self, number, folder, annotator="oracle"):
-        return rounds.answer(self.run, number, folder, self.collection, annotator)
+        return tagging.answer(self.run.tagging_stage(), self.run.round(number), self.collection, annotator)
+
+    def labels(self, number):
+        return graded_pairs(self.run.round(number), self.all)
+
+    def waiting(self, number=0):
+        return tagging.waiting_pairs(self.run.round(number))
 
 
 @pytest.fixture
@@ -69,11 +82,11 @@ def keys(table):
 
 
 def test_images_come_back_as_they_were_written(world):
-    images = rounds.read_images(world.run)
+    images = read_sides(world.run)
     assert images.to_dict("list") == world.images.to_dict("list")  # "01" stays text
     assert images.group.dtype == int
     with pytest.raises(ValueError, match="run other has no images.csv yet; run 01_data_tagging first"):
-        rounds.read_images(Run("other", world.run.study))
+        read_sides(Run("other", world.run.study))
 
 
 def test_first_pairs_stay_on_their_side_and_within_the_budgets(world):
@@ -94,13 +107,13 @@ def test_first_pairs_stay_on_their_side_and_within_the_budgets(world):
 def test_answers_are_given_once(world):
     folder = world.folder(0, world.first())
     before = (folder / "pairs.csv").read_bytes()
-    assert len(rounds.waiting(world.run, folder)) == 26
+    assert len(world.waiting()) == 26
     assert world.answer(0, folder) == 26
-    assert rounds.waiting(world.run, folder).empty
+    assert world.waiting().empty
     journal = world.run.journal.read_bytes()
     assert world.answer(0, folder) == world.answer(0, folder, "person") == 0
     assert world.run.journal.read_bytes() == journal and (folder / "pairs.csv").read_bytes() == before
-    labels = rounds.labels(world.run, 0, world.images, world.column)
+    labels = world.labels(0)
     assert len(labels) == 26 + 52 and labels.automatic.sum() == 52
     table = world.images.set_index("image")
     same = table.kind[labels.image1].to_numpy() == table.kind[labels.image2].to_numpy()
@@ -110,11 +123,11 @@ def test_answers_are_given_once(world):
 def test_answers_that_were_interrupted_are_completed(world):
     table = world.first()
     folder = world.folder(0, table)
-    some = rounds.waiting(world.run, folder).head(7)
+    some = world.waiting().head(7)
     Journal(world.run.journal).append_many(some.assign(similarity=2.0), "anna", "person", 0)
-    assert len(rounds.waiting(world.run, folder)) == 19
+    assert len(world.waiting()) == 19
     assert world.answer(0, folder) == 19
-    labels = rounds.labels(world.run, 0, world.images, world.column).set_index(["image1", "image2"])
+    labels = world.labels(0).set_index(["image1", "image2"])
     assert (labels.loc[keys(some)].similarity == 2).all()
 
 
@@ -122,7 +135,7 @@ def test_pairs_in_either_order_count_as_answered(world):
     table = world.first().rename(columns={"image1": "image2", "image2": "image1"})
     folder = world.folder(0, table[["image1", "image2", *table.columns.drop(["image1", "image2"])]])
     assert world.answer(0, folder) == 26
-    assert rounds.waiting(world.run, folder).empty and world.answer(0, folder) == 0
+    assert world.waiting().empty and world.answer(0, folder) == 0
 
 
 def test_people_are_waited_for_and_strangers_refused(home):
@@ -131,10 +144,10 @@ def test_people_are_waited_for_and_strangers_refused(home):
     for annotator in ("person", "oracle"):
         with pytest.raises(ValueError, match="26 pairs of round 0 wait for a person's grade"):
             world.answer(0, folder, annotator)
-    assert len(rounds.labels(world.run, 0, world.images, world.column)) == 52  # the automatic zeros are in
+    assert len(world.labels(0)) == 52  # the automatic zeros are in
     with pytest.raises(ValueError, match="ANNOTATOR must be oracle or person, got 'me'"):
         world.answer(0, folder, "me")
-    waiting = rounds.waiting(world.run, folder)
+    waiting = world.waiting()
     Journal(world.run.journal).append_many(waiting.assign(similarity=1.0), "anna", "person", 0)
     assert world.answer(0, folder, "person") == 0
 
@@ -151,9 +164,9 @@ def test_next_pairs_are_new_train_pairs(world):
         assert (~table.automatic).sum() == 10 and table.automatic.sum() == 20 and (table.side == "train").all()
         seen |= set(keys(table))
         world.answer(number, world.folder(number, table))
-    labels = rounds.labels(world.run, 2, world.images, world.column)
+    labels = world.labels(2)
     assert labels["round"].value_counts().to_dict() == {0: 78, 1: 30, 2: 30}
-    assert len(rounds.labels(world.run, 0, world.images, world.column)) == 78
+    assert len(world.labels(0)) == 78
 
 
 @pytest.mark.parametrize("classes", [True, False])
@@ -168,7 +181,7 @@ def test_when_no_pair_is_left_the_next_round_is_empty(home, classes):
     table = world.next(1)
     assert table.empty and {"image1", "image2", "similarity", "automatic", "strategy", "side"} == set(table)
     folder = world.folder(1, table)
-    assert rounds.waiting(world.run, folder).empty and world.answer(1, folder, "person") == 0
+    assert world.waiting(1).empty and world.answer(1, folder, "person") == 0
 
 
 @given(data=st.data())
@@ -183,7 +196,7 @@ def test_labels_never_cross_sides_nor_rounds_nor_know_strangers(world, data):
         if one != two:
             journal.append(source, one, two, "grade", grade=grade, round=number, source=source)
     by_image = world.images.set_index("image")
-    found = rounds.labels(world.run, 1, world.images, world.column)
+    found = world.labels(1)
     expected = {tuple(sorted((one, two))) for one, two, _, number, _ in acts
                 if one != two and number <= 1 and "stranger.png" not in (one, two)
                 and by_image.side[one] == by_image.side[two]}
@@ -201,7 +214,7 @@ def test_labels_without_classes_are_all_of_one_class(home):
     table = world.first()
     assert not table.automatic.any() and len(table) == 26
     Journal(world.run.journal).append_many(table.assign(similarity=3.0), "anna", "person", 0)
-    assert rounds.labels(world.run, 0, world.images, None).same_class.all()
+    assert world.labels(0).same_class.all()
 
 
 def scored_pairs(good, n=200, n_groups=100, seed=0):
@@ -219,14 +232,14 @@ def scored_pairs(good, n=200, n_groups=100, seed=0):
     return table
 
 
-CALIBRATIONS = {"encoder": CURVES, "head": CURVES}
+CALIBRATIONS = {"encoder": Model(calibration=CURVES), "head": Model(calibration=CURVES)}
 
 
 @pytest.fixture(scope="module")
 def perfect():
     table = scored_pairs(good=True)
     before = table.copy()
-    found = rounds.evaluate(table, CALIBRATIONS, 0)
+    found = evaluate(table, CALIBRATIONS, 0)
     pd.testing.assert_frame_equal(table, before)
     return found
 
@@ -248,20 +261,20 @@ def test_the_encoder_itself_is_not_promoted_nor_is_what_helps_on_test_alone():
     table = scored_pairs(good=True)
     dev = table.side == "dev"
     table.loc[dev, "score"] = table.cosine[dev]
-    found = rounds.evaluate(table, CALIBRATIONS, 0)
+    found = evaluate(table, CALIBRATIONS, 0)
     assert found["promoted"] is False and found["test"]["ap_gain_over"]["encoder"]["low"] > 0
 
 
 def test_a_head_that_only_knows_the_class_is_not_promoted():
     table = scored_pairs(good=True).assign(similarity=lambda t: np.where(t.same_class, 3.0, 0.0))
     table["score"] = table.same_class.astype(float)
-    found = rounds.evaluate(table, CALIBRATIONS, 0)
+    found = evaluate(table, CALIBRATIONS, 0)
     assert found["dev"]["ap_gain_over"]["encoder"]["low"] > 0 and found["promoted"] is False
 
 
 @pytest.mark.parametrize("grade", [0.0, 3.0])
 def test_pairs_of_one_kind_say_nothing_and_are_no_number(tmp_path, grade):
-    found = rounds.evaluate(scored_pairs(good=True).assign(similarity=grade), CALIBRATIONS, 0)
+    found = evaluate(scored_pairs(good=True).assign(similarity=grade), CALIBRATIONS, 0)
     assert found["promoted"] is False and found["dev"]["head"]["ap"] is None
     write_json(tmp_path / "metrics.json", found)
     assert "NaN" not in (tmp_path / "metrics.json").read_text()
@@ -269,9 +282,9 @@ def test_pairs_of_one_kind_say_nothing_and_are_no_number(tmp_path, grade):
 
 def test_both_models_are_scored_on_dev_and_test_alone(world):
     world.answer(0, world.folder(0, world.first()))
-    graded = rounds.labels(world.run, 0, world.images, world.column)
+    graded = world.labels(0)
     before = graded.copy()
-    scored, calibrations = rounds.score_sides(world.embeddings, world.head, graded)
+    scored, calibrations = score_sides(world.all, world.head, graded)
     pd.testing.assert_frame_equal(graded, before)
     assert set(scored.side) == {"dev", "test"} and len(scored) == (graded.side != "train").sum()
     assert set(calibrations) == {"encoder", "head"}
@@ -286,10 +299,10 @@ def test_without_a_dev_side_heads_judge_the_train_pairs_they_were_not_shown(home
                   head={"hidden": 4, "epochs": 1})
     assert set(world.images.side) == {"train", "test"}
     world.answer(0, world.folder(0, world.first()))
-    graded = rounds.labels(world.run, 0, world.images, world.column)
-    crossed = rounds.cross_fitted(world.run, 0, world.embeddings, graded, world.images, world.column)
+    graded = world.labels(0)
+    crossed = cross_fitted(world.run.round(0), world.all, graded)
     assert 20 < len(crossed) <= (graded.side == "train").sum() and crossed.between(-1.001, 1.001).all()
-    scored, _ = rounds.score_sides(world.embeddings, world.head, graded, crossed)
+    scored, _ = score_sides(world.all, world.head, graded, crossed)
     dev = scored[scored.side == "dev"]
     assert len(dev) == len(crossed) and (scored.side == "test").sum() == (graded.side == "test").sum()
     np.testing.assert_allclose(np.sort(dev.score), np.sort(crossed))
@@ -298,18 +311,18 @@ def test_without_a_dev_side_heads_judge_the_train_pairs_they_were_not_shown(home
     image1, image2 = graded.loc[one, ["image1", "image2"]]
     touching = graded.image1.isin([image1, image2]) | graded.image2.isin([image1, image2])
     other = graded.assign(similarity=graded.similarity.where(~touching, 3.0 - graded.similarity))
-    again = rounds.cross_fitted(world.run, 0, world.embeddings, other, world.images, world.column)
+    again = cross_fitted(world.run.round(0), world.all, other)
     assert again[one] == crossed[one] and not again.equals(crossed)
-    assert rounds.evaluate(scored.assign(automatic=False), CALIBRATIONS, 0)["dev"]["head"]["ap"] is not None
+    assert evaluate(scored.assign(automatic=False), CALIBRATIONS, 0)["dev"]["head"]["ap"] is not None
 
 
 def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect):
     labels = {"labels": {"labels": 30, "asked": 10, "similar": 3}}
     found = labels | perfect
-    nothing = labels | rounds.evaluate(scored_pairs(True).assign(similarity=0.0), CALIBRATIONS, 0)
+    nothing = labels | evaluate(scored_pairs(True).assign(similarity=0.0), CALIBRATIONS, 0)
     for number, metrics in ((0, found), (1, nothing)):
         write_json(world.run.results / f"round_{number:02d}" / "metrics.json", metrics)
-    log = rounds.log_rounds(world.run)
+    log = learning.log_rounds(world.run)
     path = world.run.results / "results_log.csv"
     content = path.read_bytes()
     assert log["round"].tolist() == [0, 1] and log.labels.tolist() == [30, 30]
@@ -317,18 +330,18 @@ def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect
     assert log.promoted.tolist() == [True, False]
     assert all(kind.kind in "ifb" for kind in log.dtypes)
     pd.testing.assert_frame_equal(pd.read_csv(path), log, atol=1e-6, check_dtype=False)
-    rounds.log_rounds(world.run)
+    learning.log_rounds(world.run)
     assert path.read_bytes() == content and b"\r" not in content
     write_json(world.run.results / "round_00" / "metrics.json", nothing)
-    assert all(kind.kind in "ifb" for kind in rounds.log_rounds(world.run).dtypes)
+    assert all(kind.kind in "ifb" for kind in learning.log_rounds(world.run).dtypes)
 
 
 def test_near_duplicates_on_train_and_test_are_refused_by_name(world):
     folder = world.folder(0, world.first())
     world.answer(0, folder)
-    labels = rounds.labels(world.run, 0, world.images, world.column)
+    labels = world.labels(0)
     seen, kept = (labels[labels.side == side].image1.iloc[0] for side in ("train", "test"))
     group = world.images.set_index("image").group[seen]
     leaking = world.images.assign(group=world.images.group.where(world.images.image != kept, group))
     with pytest.raises(ValueError, match="leak.*" + kept):
-        rounds.labels(world.run, 0, leaking, world.column)
+        graded_pairs(world.run.round(0), replace(world.all, table=leaking))
