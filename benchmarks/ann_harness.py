@@ -1,4 +1,4 @@
-"""Does the harness cost speed? Each index through `ann`'s timing, against a bare loop of its library on the same file.
+"""Does the harness cost speed? Each index through our timing, against a bare loop of its library on the same file.
 
     python -m benchmarks.ann_harness --json
 
@@ -98,8 +98,9 @@ def measure(name: str, vectors: np.ndarray, queries: np.ndarray, pairs: int) -> 
             ratios.append(speeds["harness"] / speeds["bare"])
         truth = neighbours.exact_neighbours(vectors, queries, K)[1]
         bare = np.array([ask(queries[row : row + 1]) for row in range(len(queries))], np.int64)
-        found = {"recall": index.query(queries, K, **point), "bare_recall": bare}
-    recalls = {side: recall_at_k(neighbours.distances_of(vectors, queries, ids), truth, K) for side, ids in found.items()}
+        found_ids = {"recall": index.query(queries, K, **point), "bare_recall": bare}
+    distances = {side: neighbours.distances_of(vectors, queries, ids) for side, ids in found_ids.items()}
+    recalls = {side: recall_at_k(distances[side], truth, K) for side in distances}
     low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
     return {"ratio": median, "ratio_low": low, "ratio_high": high, "pairs": pairs, "qps": speeds["harness"]} | recalls
 
@@ -115,16 +116,16 @@ def main() -> None:
     if chosen.pairs < 7:
         parser.error(f"--pairs must be at least 7, got {chosen.pairs}")
     vectors, queries = clustered(chosen.n, chosen.dim, chosen.queries)
-    found = {}
+    measured = {}
     for name in POINTS:
         try:
-            found[name] = measure(name, vectors, queries, chosen.pairs)
+            measured[name] = measure(name, vectors, queries, chosen.pairs)
         except indexes.MissingPackage as error:
-            found[name] = {"problem": str(error)}
+            measured[name] = {"problem": str(error)}
         if not chosen.json:
-            print(name, found[name])
+            print(name, measured[name])
     if chosen.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(measured, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Every index on 100,000 vectors of 512 dimensions: recall, speed, build time, size; what exact search costs there.
 
     python -m benchmarks.ann_scale --out FOLDER [--n 100000] [--dim 512] [--indexes exact faiss_hnsw ...] [--hdf5 FILE]
+    python -m benchmarks.ann_scale --write-hdf5 FILE [--n 100000] [--dim 512]
 
-The vectors are synthetic: drawn from a mixture of Gaussians fitted to a study's (``neighbours.drawn_like``), to the first
-`dim` principal components of them. A file of ann-benchmarks (angular distance) may be given instead. Each finished
-point is kept in FOLDER/points, so that the same command goes on where it was stopped. Writes FOLDER/indexes.csv and
-FOLDER/recall_and_speed.png, and prints each index at its fastest setting that reaches the recall.
+The vectors are synthetic: drawn from a mixture of Gaussians fitted to a study's (``neighbours.drawn_like``), to the
+first `dim` principal components of them. A file of ann-benchmarks (angular distance) may be given instead. Each
+finished point is kept in FOLDER/points, so that the same command goes on where it was stopped. Writes
+FOLDER/indexes.csv and FOLDER/recall_and_speed.png, and prints each index at its fastest setting that reaches the
+recall. With --write-hdf5 the vectors, the queries and their true neighbours are kept in the layout of ann-benchmarks,
+for other tools to be measured on.
 """
 
 import argparse
@@ -19,8 +22,9 @@ from sklearn.decomposition import PCA
 from tqdm import tqdm
 
 from benchmarks.learning_curves import open_trials
-from imgsearch_utils import neighbours, plots
+from imgsearch_utils import neighbours
 from imgsearch_utils.geometry import normalised
+from imgsearch_utils.neighbours import figures
 from imgsearch_utils.study import IndexSettings
 
 INDEXES = ("exact", "torch", "faiss_hnsw", "faiss_hnsw_sq", "faiss_ivf", "faiss_ivfpq", "faiss_lsh", "annoy", "hnswlib",
@@ -47,28 +51,37 @@ def fastest(table: pd.DataFrame, recall: float) -> pd.DataFrame:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Draw or read the vectors, compare, write, print."""
+    """Draw or read the vectors, keep them where asked; compare, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--out", type=Path, help="folder of the results")
     parser.add_argument("--n", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--study", default="synthetic_houses", help="whose vectors the drawn ones are like")
     parser.add_argument("--hdf5", type=Path, help="an ann-benchmarks file to take instead")
+    parser.add_argument("--write-hdf5", type=Path, help="keep vectors, queries and true neighbours in this file")
     parser.add_argument("--indexes", nargs="+", default=list(INDEXES))
     parser.add_argument("--recall", type=float, default=0.95)
     chosen = parser.parse_args(arguments)
+    if not chosen.out and not chosen.write_hdf5:
+        parser.error("nothing to do: give --out FOLDER, --write-hdf5 FILE, or both")
     began = time.monotonic()
     if chosen.hdf5:
         vectors, queries = neighbours.read_hdf5(chosen.hdf5)
     else:
         drawn = study_vectors(chosen.study, chosen.n + chosen.queries, chosen.dim)
         vectors, queries = drawn[: chosen.n], drawn[chosen.n :]
-    table = neighbours.compare_indexes(vectors, queries, [IndexSettings(name=name) for name in chosen.indexes], runs=1,
-                                folder=chosen.out / "points", progress=partial(tqdm, disable=None))
+    if chosen.write_hdf5:
+        neighbours.write_hdf5(chosen.write_hdf5, vectors, queries)
+    if not chosen.out:
+        return
+    wanted = [IndexSettings(name=name) for name in chosen.indexes]
+    table = neighbours.compare_indexes(vectors, queries, wanted, runs=1, folder=chosen.out / "points",
+                                       progress=partial(tqdm, disable=None))
     table = table.assign(megabytes=table["bytes"] / 1e6, model=chosen.hdf5.stem if chosen.hdf5 else "mixture")
     table.to_csv(chosen.out / "indexes.csv", index=False, float_format="%.5g")
-    plots.pareto(table.dropna(subset=["recall@10"]), "recall@10").savefig(chosen.out / "recall_and_speed.png", dpi=110)
+    figure = figures.pareto(table.dropna(subset=["recall@10"]), "recall@10")
+    figure.savefig(chosen.out / "recall_and_speed.png", dpi=110)
     print(*filter(None, table.problem.dropna().unique()), sep="\n")
     print(fastest(table, chosen.recall)[SHOWN].round(3).to_string(index=False))
     print(neighbours.recommend(table, chosen.recall)["reason"], f"({time.monotonic() - began:.0f} s)")

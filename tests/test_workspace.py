@@ -97,6 +97,22 @@ def test_a_finished_stage_is_never_written_again(stage, tmp_path):
     assert everything(tmp_path) == before
 
 
+def test_what_a_stage_keeps_is_made_once_and_again_without_writing_where_it_lacks(stage, tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return {"b": len(made)}
+
+    stage.start()
+    assert [stage.keep("kept.json", make) for _ in range(2)] == [{"b": 1}] * 2 and len(made) == 1
+    stage.publish()
+    assert stage.keep("kept.json", make) == {"b": 1} and len(made) == 1
+    (stage["results"] / "kept.json").unlink()
+    before = everything(tmp_path)
+    assert stage.keep("kept.json", make) == {"b": 2} and everything(tmp_path) == before
+
+
 def test_leftovers_of_another_stage_stay(stage, tmp_path):
     other = Stage({tree: tmp_path / tree / "round_01" for tree in TREES}, "results")
     fill(other)

@@ -16,9 +16,9 @@ from imgsearch_utils.indexes.registry import INDEXES, MissingPackage, check_argu
 class Index:
     """A nearest-neighbour index by cosine: subclasses give ``_build`` and ``_search``.
 
-    The caller normalises the vectors (``geometry.normalised``); ``build`` refuses others. Ids are the vectors' row numbers;
-    added vectors get the next ones. ``_build`` and ``_search`` name their arguments with defaults, which are all the
-    arguments that the index takes: anything else is refused. With cosine, inner product and Euclidean distance rank
+    The caller normalises the vectors (``geometry.normalised``); ``build`` refuses others. Ids are the vectors' row
+    numbers; added vectors get the next ones. ``_build`` and ``_search`` name their arguments with defaults, which are
+    all the arguments that the index takes: anything else is refused. Cosine, inner product and Euclidean distance rank
     unit vectors alike, so each library uses what it does best.
 
     A subclass with ``_add`` can add; one whose ``_search`` takes `allowed` (a mask over ids) can filter, and so

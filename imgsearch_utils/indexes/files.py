@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from imgsearch_utils.indexes.registry import find
-from imgsearch_utils.workspace import digest
+from imgsearch_utils.workspace import digest, write_json
 
 
 class IndexFileError(ValueError):
@@ -29,7 +29,7 @@ def save(index, path: Path) -> None:
     about |= {"parts": index.parts, "deleted": np.flatnonzero(index.deleted).tolist(), "build": index.build_arguments}
     about |= {"file_sha256": digest(partial)}
     partial.replace(path)  # whoever has the old file open or mapped keeps it
-    _about(path).write_text(json.dumps(about, indent=1) + "\n")
+    write_json(_about(path), about)
 
 
 def _about(path: Path) -> Path:

@@ -26,11 +26,11 @@ class Annoy(Index):
         self._forest.build(trees, n_jobs=-1)
 
     def _search(self, queries, k, search_k=0):
-        found = np.full((len(queries), k), -1, np.int64)
+        found_ids = np.full((len(queries), k), -1, np.int64)
         for row, query in enumerate(queries):
             ids = self._forest.get_nns_by_vector(query, k, search_k or -1)
-            found[row, : len(ids)] = ids
-        return found
+            found_ids[row, : len(ids)] = ids
+        return found_ids
 
     def _write(self, path):
         mapped = path.with_name(path.name + ".mapped")

@@ -31,13 +31,13 @@ class Hnswlib(Index):
         if allowed is None and not self.some_deleted:
             return self._graph.knn_query(queries, k)[0].view(np.int64)
         kept = ~self.deleted if allowed is None else allowed
-        found = np.full((len(queries), k), -1, np.int64)
+        found_ids = np.full((len(queries), k), -1, np.int64)
         k = min(k, int(kept.sum()))
         if k:
             self._graph.set_ef(self.count if 2 * k > kept.sum() else max(ef, k))  # it raises when it finds fewer
             filtered = None if allowed is None else lambda row: bool(allowed[row])
-            found[:, :k] = self._graph.knn_query(queries, k, filter=filtered)[0]
-        return found
+            found_ids[:, :k] = self._graph.knn_query(queries, k, filter=filtered)[0]
+        return found_ids
 
     def _write(self, path):
         self._graph.save_index(str(path))

@@ -155,13 +155,12 @@ class Milvus(Index):
                 raise ValueError(f"{name} is for {kind} kinds, got index_type {self._index_type}")
         chosen = {"params": {name: value for name, value in parameters.items() if value}}
         among = "" if allowed is None else f"id in {np.flatnonzero(allowed).tolist()}"
-        hits = self._client.search(
-            self._collection, queries, limit=k, filter=among, output_fields=["id"], search_params=chosen
-        )
-        found = np.full((len(queries), k), -1, np.int64)
+        hits = self._client.search(self._collection, queries, limit=k, filter=among, output_fields=["id"],
+                                   search_params=chosen)
+        found_ids = np.full((len(queries), k), -1, np.int64)
         for row, listed in enumerate(hits):
-            found[row, : len(listed)] = [hit["id"] for hit in listed]
-        return found
+            found_ids[row, : len(listed)] = [hit["id"] for hit in listed]
+        return found_ids
 
     def _vectors_added(self):
         return np.concatenate(self._inserted)

@@ -1,7 +1,5 @@
 """Exact search by matrix product and top-k in blocks, on the GPU where there is one."""
 
-import numpy as np
-
 from imgsearch_utils.indexes.base import Index
 from imgsearch_utils.indexes.registry import register
 
@@ -25,15 +23,15 @@ class TorchExact(Index):
 
     def _search(self, queries, k, allowed=None):
         torch = self.library()
-        found = []
+        found_ids = []
         with torch.inference_mode():
             for block in torch.as_tensor(queries).split(max(1, BLOCK // self.count)):
                 scores = block.to(self._device) @ self._vectors.T
                 if allowed is not None:
                     scores[:, ~torch.as_tensor(allowed, device=self._device)] = -torch.inf
                 best = torch.topk(scores, k)
-                found.append(best.indices.masked_fill(best.values == -torch.inf, -1).cpu())
-        return torch.cat(found).numpy()
+                found_ids.append(best.indices.masked_fill(best.values == -torch.inf, -1).cpu())
+        return torch.cat(found_ids).numpy()
 
     def _vectors_added(self):
         return self._vectors.cpu().numpy()

@@ -37,10 +37,10 @@ class Usearch(Index):
         self._graph.expansion_search = max(ef, k)
         matches = self._graph.search(queries, k)
         keys, counts = np.atleast_2d(matches.keys), np.atleast_1d(getattr(matches, "counts", len(matches.keys)))
-        found = np.full((len(queries), k), -1, np.int64)
-        found[:, : keys.shape[1]] = keys
-        found[np.arange(k) >= counts[:, None]] = -1
-        return found
+        found_ids = np.full((len(queries), k), -1, np.int64)
+        found_ids[:, : keys.shape[1]] = keys
+        found_ids[np.arange(k) >= counts[:, None]] = -1
+        return found_ids
 
     def _write(self, path):
         self._graph.save(str(path))

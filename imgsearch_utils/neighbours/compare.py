@@ -22,6 +22,7 @@ from imgsearch_utils import indexes
 from imgsearch_utils.indexes.memory import resident_bytes
 from imgsearch_utils.metrics import recall_at_k
 from imgsearch_utils.study import IndexSettings
+from imgsearch_utils.workspace import write_atomic
 
 CUTS = (1, 5, 10, 20, 50, 100)  # recall@k is given for those up to k, and for k
 QUIET = partial(tqdm, disable=True)
@@ -43,7 +44,6 @@ def distances_of(vectors: np.ndarray, queries: np.ndarray, ids: np.ndarray) -> n
     ValueError
         for ids that are duplicated in a query's results, or that no vector has.
     """
-    found = ids >= 0
     if ids.min(initial=0) < -1 or ids.max(initial=0) >= len(vectors):
         odd = ids[(ids < -1) | (ids >= len(vectors))][0]
         raise ValueError(f"expected ids 0 to {len(vectors) - 1} (or -1: not found), got {odd}")
@@ -55,7 +55,7 @@ def distances_of(vectors: np.ndarray, queries: np.ndarray, ids: np.ndarray) -> n
     distances = np.empty(ids.shape)
     for row, query in enumerate(queries):
         distances[row] = 1 - vectors[ids[row]] @ query
-    return np.where(found, distances, np.nan)
+    return np.where(ids >= 0, distances, np.nan)
 
 
 def exact_neighbours(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -72,13 +72,10 @@ def points_of(settings: IndexSettings) -> list[dict]:
     return [dict(zip(sweep, values)) for values in itertools.product(*sweep.values())]
 
 
-def _time_batch(index, queries, k, point, runs) -> list[float]:
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        index.query(queries, k, **point)
-        times.append(time.perf_counter() - start)
-    return times
+def _seconds(index, queries, k, point) -> float:
+    start = time.perf_counter()
+    index.query(queries, k, **point)
+    return time.perf_counter() - start
 
 
 def time_singles(index, queries, k, point, runs) -> np.ndarray:
@@ -86,9 +83,7 @@ def time_singles(index, queries, k, point, runs) -> np.ndarray:
     times = np.empty((runs, len(queries)))
     with threadpool_limits(1):
         for run, row in itertools.product(range(runs), range(len(queries))):
-            start = time.perf_counter()
-            index.query(queries[row : row + 1], k, **point)
-            times[run, row] = time.perf_counter() - start
+            times[run, row] = _seconds(index, queries[row : row + 1], k, point)
     return times
 
 
@@ -97,15 +92,15 @@ def recall_of(index, vectors: np.ndarray, queries: np.ndarray, k: int, **point) 
 
     With the vectors and queries of a new head and the index of the last, it says whether that index survives.
     """
-    found = distances_of(vectors, queries, index.query(queries, k, **point))
-    return recall_at_k(found, exact_neighbours(vectors, queries, k)[1], k)
+    distances = distances_of(vectors, queries, index.query(queries, k, **point))
+    return recall_at_k(distances, exact_neighbours(vectors, queries, k)[1], k)
 
 
 def _measure(index, vectors, queries, truth, k, point, runs, n_single) -> dict:
     """One query point: recall by distance, then speed; the first, untimed call warms up."""
-    found = distances_of(vectors, queries, index.query(queries, k, **point))
-    measured = {f"recall@{cut}": recall_at_k(found, truth, cut) for cut in sorted({*[c for c in CUTS if c < k], k})}
-    batch = len(queries) / np.array(_time_batch(index, queries, k, point, runs))
+    distances = distances_of(vectors, queries, index.query(queries, k, **point))
+    measured = {f"recall@{cut}": recall_at_k(distances, truth, cut) for cut in sorted({*[c for c in CUTS if c < k], k})}
+    batch = len(queries) / np.array([_seconds(index, queries, k, point) for _ in range(runs)])
     singles = time_singles(index, queries[:n_single], k, point, runs)
     single = singles.shape[1] / singles.sum(axis=1)
     measured |= {"batch_qps": batch.max(), "batch_qps_lowest": batch.min()}
@@ -132,8 +127,6 @@ class _Finished:
 
     def __init__(self, folder: Path | None, **same):
         self.folder, self.same = folder, same
-        if folder:
-            Path(folder).mkdir(parents=True, exist_ok=True)
 
     def _path(self, row: dict) -> Path:
         key = json.dumps([row["index"], row["library"], row["build"], row["query"], self.same], sort_keys=True)
@@ -145,9 +138,7 @@ class _Finished:
 
     def put(self, row: dict) -> dict:
         if self.folder:
-            partial = self._path(row).with_suffix(".partial")
-            partial.write_text(json.dumps(row, indent=1, default=float))
-            partial.replace(self._path(row))
+            write_atomic(self._path(row), json.dumps(row, indent=1, default=float))
         return row
 
 
@@ -179,8 +170,8 @@ def compare_indexes(
     DataFrame
         a row per index and query point: index, library (with its version), build, query (as JSON), n, dim, k,
         recall@..., build_seconds, batch_qps, single_qps (best), ..._lowest, p50_ms, p95_ms, p99_ms (of single
-        queries), bytes (on disk), memory_bytes (resident, in a fresh process that loaded and asked it), problem.
-        An index whose library is missing has one row whose `problem` holds the line that installs it.
+        queries), bytes (of the saved file, which of torch, pynndescent and Milvus Lite holds the vectors alone),
+        memory_bytes (resident, in a fresh process that loaded and asked it), problem. An index whose library is missing has one row whose `problem` holds the line that installs it.
 
     Raises
     ------

@@ -65,12 +65,12 @@ def read_hdf5(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with _h5py().File(path) as file:
             distance = file.attrs.get("distance", "angular")
-            found = {name: np.asarray(file[name], np.float32) for name in ("train", "test")}
+            train, test = (np.asarray(file[name], np.float32) for name in ("train", "test"))
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is not an ann-benchmarks file with train and test: {error}") from None
     if distance != "angular":
         raise ValueError(f"{path} is of {distance} distance, expected angular; choose a file named ...-angular.hdf5")
-    if any(values.ndim != 2 for values in found.values()) or found["train"].shape[1] != found["test"].shape[1]:
-        shapes = f"{found['train'].shape} and {found['test'].shape}"
+    if train.ndim != 2 or test.ndim != 2 or train.shape[1] != test.shape[1]:
+        shapes = f"{train.shape} and {test.shape}"
         raise ValueError(f"{path}: train and test must be (n, d) and (n_queries, d), got {shapes}")
-    return normalised(found["train"]), normalised(found["test"])
+    return normalised(train), normalised(test)

@@ -92,7 +92,7 @@ def index_costs(table: pd.DataFrame, costs: dict[str, str]) -> Figure:
 def relevance_lost(table: pd.DataFrame, recall: str) -> Figure:
     """nDCG and AP lost against exact search, with 95 % intervals, by recall: a row of panels a model.
 
-    table : from ``steps.comparison.relevance_lost``, with `model` and the recall of each point
+    table : from ``steps.comparison.lost_by_indexes``, with `model` and the recall of each point
     """
     models = list(dict.fromkeys(table.model))
     figure, axes = axes_grid(2, 4.8, 3.4, len(models))

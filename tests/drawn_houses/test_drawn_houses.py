@@ -97,7 +97,7 @@ def contents(folder) -> dict:
 
 def test_a_killed_drawing_goes_on_where_it_was(tmp_path):
     write_houses(tmp_path / "whole", 6, seed=5)
-    code = "import sys; from pathlib import Path; from imgsearch_utils.synthetic_houses import write_houses; " \
+    code = "import sys; from pathlib import Path; from imgsearch_utils.drawn_houses import write_houses; " \
            "write_houses(Path(sys.argv[1]), 6, seed=5)"
     drawing = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
     pictures = tmp_path / "killed" / "all_images"

@@ -1,11 +1,9 @@
 """indexes: one contract for every registered index, and the faults that the published study had.
 
-With MILVUS_URI set, `pytest tests/test_indexes.py -k milvus` holds a Milvus server to the same contract.
+With MILVUS_URI set, `pytest tests/indexes -k milvus` holds a Milvus server to the same contract.
 """
 
 import json
-import tarfile
-from pathlib import Path
 
 import faiss
 import numpy as np
@@ -240,6 +238,36 @@ def test_hnsw_is_never_searched_with_fewer_candidates_than_results():
     assert overlap(index.query(QUERIES, 300, ef=16), truth) > 0.95  # the published study: efSearch 16 for k 300: .28
 
 
+def test_usearch_builds_the_same_graph_each_time_and_it_leads_to_every_vector():
+    try:
+        built = [indexes.find("usearch")().build(VECTORS[:1000]) for _ in range(5)]
+    except indexes.MissingPackage as error:
+        pytest.skip(str(error))
+    for index in built:
+        index.add(VECTORS[1000:])
+        assert (index.query(VECTORS, 1, ef=512)[:, 0] == np.arange(N)).all()  # two threads lost up to 62 of them
+        assert (index.query(QUERIES, K, ef=16) == built[0].query(QUERIES, K, ef=16)).all()
+
+
+@pytest.mark.parametrize("name", ["torch", "milvus"])
+def test_what_is_built_again_when_loaded_is_built_of_the_same_vectors(name, tmp_path, monkeypatch):
+    monkeypatch.delenv("MILVUS_URI", raising=False)
+    given = VECTORS[:300].copy()
+    try:
+        index = indexes.find(name)().build(given)
+    except indexes.MissingPackage as error:
+        pytest.skip(str(error))
+    index.add(VECTORS[300:400])
+    index.delete([3, 350])
+    index.save(tmp_path / "index")
+    loaded = indexes.load(tmp_path / "index", VECTORS[:400])
+    assert (loaded.query(QUERIES, K) == index.query(QUERIES, K)).all()
+    loaded._vectors_added = lambda: VECTORS[1:401]
+    loaded.save(tmp_path / "index")
+    with pytest.raises(indexes.IndexFileError, match="are not those that the index was built of"):
+        indexes.load(tmp_path / "index")
+
+
 def test_lsh_is_centred():
     cone = normalised(VECTORS + 3 * VECTORS.mean(axis=0))  # mean cosine near 1, as the published study's
     truth = np.argsort(-cone[:50] @ cone.T, axis=1)[:, :5]
@@ -279,12 +307,11 @@ def test_milvus_built_again_has_no_row_twice(milvus):
     assert sorted(index.query(few[:1], 300, ef=400)[0]) == list(range(300))
 
 
-def test_milvus_lite_has_indexed_everything_when_it_is_built(milvus, monkeypatch, tmp_path):
+def test_milvus_lite_has_indexed_everything_when_it_is_built(milvus, monkeypatch):
     monkeypatch.delenv("MILVUS_URI", raising=False)
-    milvus().build(clustered(5000)).save(tmp_path / "index")
-    with tarfile.open(tmp_path / "index") as file:
-        parts, kinds = file.getnames(), (".parquet", ".idx")
-    stored, indexed = ({Path(name).name.split(".")[0] for name in parts if name.endswith(kind)} for kind in kinds)
+    index = milvus().build(clustered(5000))
+    stored, indexed = ({path.name.split(".")[0] for path in index._database.rglob(f"*{kind}")}
+                       for kind in (".parquet", ".idx"))
     assert stored and stored == indexed
 
 

@@ -16,6 +16,7 @@ from sklearn.metrics import cohen_kappa_score
 from imgsearch_utils.labels.agreement import agreement, agreement_with_others, graded_twice, self_agreement
 from imgsearch_utils.labels.journal import ADJUDICATION, AUTOMATIC, REPEAT, Journal
 from imgsearch_utils.metrics import grading_ceiling
+from imgsearch_utils.workspace import PUBLISHED
 
 NAMES = ["a.jpg", 'b "b", b.jpg', "c\nc\\n.jpg", "dé\r\n.jpg", "é‮.jpg"]
 
@@ -273,3 +274,15 @@ def test_people_who_grade_twice_set_the_ceiling(tmp_path):
     ceiling = grading_ceiling(first, second)
     assert ceiling.pairs == 4 and ceiling.f1 == pytest.approx(2 * 1 / (2 + 2))
     assert ceiling == grading_ceiling(second, first)
+
+
+def test_the_journal_of_a_published_run_is_read_and_never_written(tmp_path):
+    journal = Journal(tmp_path / "journal.csv")
+    journal.append("ann", "a", "b", "grade", grade=3)
+    before = journal.path.read_bytes()
+    (tmp_path / PUBLISHED).touch()
+    more = pd.DataFrame({"image1": ["a"], "image2": ["c"], "similarity": [1.0]})
+    for write in (lambda: journal.append("ann", "a", "b", "undo"), lambda: journal.append_many(more, "ann", "person")):
+        with pytest.raises(ValueError, match="this run is published and never written again"):
+            write()
+    assert journal.path.read_bytes() == before and Journal(journal.path).labels().similarity.tolist() == [3]

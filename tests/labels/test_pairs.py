@@ -84,6 +84,13 @@ def test_judged_results_are_read_by_their_own_column_names(tmp_path):
     assert judged.to_dict("records") == [{"image1": "a", "image2": "b", "similarity": 2.0, "rank": 1}]
 
 
+def test_a_further_column_of_zeros_is_numbers_and_one_of_nothing_is_not(tmp_path):
+    (tmp_path / "pairs.csv").write_text("image1,image2,similarity,round,note\na,b,2,0,\na,c,1,0,\n")
+    pairs = read_pairs(tmp_path / "pairs.csv")
+    assert pd.api.types.is_numeric_dtype(pairs["round"]) and pairs["round"].tolist() == [0, 0]
+    assert pairs.note.tolist() == ["", ""]
+
+
 name = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 grade = st.sampled_from([0.0, 1.0, 2.0, 3.0, np.nan])
 

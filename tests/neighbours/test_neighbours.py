@@ -1,4 +1,4 @@
-"""ann: the judge measures rightly, trusts nobody, and chooses as its rule says."""
+"""neighbours: the judge measures rightly, trusts nobody, and chooses as its rule says."""
 
 import json
 import subprocess
@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.indexes.test_indexes import clustered
 from tqdm import tqdm
 
 from imgsearch_utils import indexes, neighbours
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.study import IndexSettings
+from tests.indexes.test_indexes import clustered
 
 VECTORS, QUERIES = clustered(1200), clustered(60, seed=1)
 FEW = [
@@ -232,26 +232,6 @@ def test_other_files_are_refused(tmp_path, fault):
     with pytest.raises(ValueError, match="euclidean distance" if fault == "euclidean" else "is not an") as refusal:
         neighbours.read_hdf5(path)
     assert "\n" not in str(refusal.value)
-
-
-def test_relevance_lost_is_nothing_for_exact_search_and_something_for_a_poor_index():
-    names = [f"image_{row:04}" for row in range(len(VECTORS))]
-    rng = np.random.default_rng(0)
-    nearest = np.argsort(-VECTORS[:40] @ VECTORS.T, axis=1)
-    grades = pd.DataFrame(
-        [(names[q], names[i], 3 - place // 3) for q in range(40) for place, i in enumerate(nearest[q, 1:13])]
-        + [(names[q], names[i], 0) for q in range(40) for i in rng.choice(nearest[q, 200:], 5, replace=False)],
-        columns=["query", "image", "grade"],
-    )
-    poor = IndexSettings(name="faiss_ivf", build={"nlist": 30}, query={"nprobe": [1, 30]})
-    both = [IndexSettings(name="torch"), poor]
-    found = neighbours.relevance_lost(VECTORS, names, VECTORS[:40], names[:40], grades, both, k=10)
-    assert found["index"].tolist() == ["torch", "faiss_ivf", "faiss_ivf"]
-    assert found.loc[0, ["nDCG", "AP", "judged"]].tolist() == pytest.approx([1, 1, 1])
-    assert found["nDCG_lost"].tolist()[::2] == pytest.approx([0, 0]) and found.loc[2, "AP_lost"] == pytest.approx(0)
-    lossy = found.loc[1]
-    assert 0 <= lossy["nDCG_low"] < lossy["nDCG_lost"] < lossy["nDCG_high"]
-    assert lossy["nDCG_lost"] == pytest.approx(1 - lossy["nDCG"]) and lossy["AP_lost"] > 0
 
 
 def test_says_up_to_which_size_exact_search_wins():

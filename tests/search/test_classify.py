@@ -8,19 +8,21 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.metrics import log_loss
-from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
+from imgsearch_utils import workspace
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.pictures.collection import read_collection
 from imgsearch_utils.pictures.decoding import open_image
 from imgsearch_utils.search.classify import Classifier, by_words, imagenet
 from imgsearch_utils.study import ImageSettings, parse_study
+from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embedding import embed
 from imgsearch_utils.vectors.encoders import get_encoder
 from imgsearch_utils.vectors.sides import balanced_sample, split_by_group
 from imgsearch_utils.workspace import Run
 from tests import tiny_study
 from tests.tiny_study import command, living_in, typed
+from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 METHODS = ["neighbours", "linear probe"]
 
@@ -36,7 +38,7 @@ def home(tmp_path_factory):
 @pytest.fixture
 def classifier(home):
     with living_in(home):
-        return Classifier.fit(tiny_study.find_database("tiny"))
+        return Classifier.fit(workspace.find_run("tiny"))
 
 
 def test_a_picture_is_named_with_its_likeliest_classes_and_a_figure(home, tmp_path):
@@ -89,12 +91,15 @@ def test_test_images_are_named_better_than_by_chance_on_photographs(shared_data,
     monkeypatch.setenv("IMGSEARCH_HOME", str(tmp_path))
     settings = ImageSettings(source="grocery")
     collection = read_collection(shared_data / "grocery", settings)
-    few = balanced_sample(collection.images, "coarse", 6, 0).reset_index(drop=True)
+    by_coarse = collection.images[["image", "coarse"]]
+    sample = balanced_sample(Images(by_coarse, None), 6, 0)
+    few = collection.images.loc[sample.table.index].reset_index(drop=True)
     embeddings, _ = embed(type(collection)(few, collection.class_columns, collection.folder, None,
                                            collection.set_aside), get_encoder("efficientnet_lite0"), tmp_path / "v")
     run = Run("groceries", parse_study({"study": "groceries", "images": {"source": "grocery"}}))
     embeddings.save(run.vectors / "encoder")
-    split = split_by_group(few.assign(group=np.arange(len(few))), 0.2, 0.3, 0, "coarse")
+    halves = split_by_group(Images(few[["image", "coarse"]].assign(group=np.arange(len(few))), None), 0.2, 0.3, 0)
+    split = few.assign(group=halves.table.group, side=halves.table.side)
     run.labels.mkdir(parents=True)
     split.to_csv(run.labels / "images.csv", index=False)
     for level, at_least in (("top", 0.8), ("coarse", 0.5)):
@@ -168,9 +173,9 @@ def test_a_class_of_no_training_image_counts_as_wrong_and_no_dev_side_as_uncalib
     rare = (table.side != "train") & (table["class"] == "modern")
     table.assign(**{"class": table["class"].mask(rare, "castle")}).to_csv(images, index=False)
     with living_in(copy):
-        found = Classifier.fit(tiny_study.find_database("tiny")).evaluate()
+        found = Classifier.fit(workspace.find_run("tiny")).evaluate()
         assert (found.accuracy <= 2 / 3 + 1e-9).all() and found.low.notna().all()
         table.assign(side="train").to_csv(images, index=False)
-        without = Classifier.fit(tiny_study.find_database("tiny"))
+        without = Classifier.fit(workspace.find_run("tiny"))
     assert without.evaluate().empty
     assert not without.classify(without.database.vectors[:2]).calibrated.any()

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
-import imgsearch_utils
 from imgsearch_utils import workspace
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.search import search as search_once
 from imgsearch_utils.search.database import keep_index
 from imgsearch_utils.search.searcher import MAX_CROPS, Searcher, crops_of, expanded
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
 from tests.tiny_study import command, living_in, typed
+from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +74,11 @@ def test_the_command_and_the_function_say_the_same(home, searcher, capsys):
     [answer] = found["queries"]
     with living_in(home):
         for picture in (file, Image.open(file)):
-            table = imgsearch_utils.search(picture, 5, "tiny")
+            table = search_once(picture, 5, "tiny")
             assert list(table) == ["rank", "image", "class", "score", "p_similar", "close"]
             assert [row["image"] for row in answer["results"]] == table.image.tolist()
             np.testing.assert_allclose([row["score"] for row in answer["results"]], table.score, atol=1e-5)
-    assert found["threshold"] == searcher.threshold and answer["close_match"] == bool(table.close.any())
+    assert found["threshold"] == searcher.model.threshold and answer["close_match"] == bool(table.close.any())
     with pytest.raises(AttributeError, match="has no attribute serach"):
         imgsearch_utils.serach  # noqa: B018
 
@@ -89,7 +89,7 @@ def test_order_scores_and_probabilities_are_those_of_the_definition(home, model)
         run = find_run("tiny")
         searcher = Searcher.open(run, model)
     queries = searcher.vectors_of(searcher.names[:3])
-    unit, asked_ = (normalised(searcher.head.embed(v) if model == "head" else v)
+    unit, asked_ = (searcher.model.vectors(v)
                     for v in (searcher.database.vectors, queries))
     cosine = asked_ @ unit.T
     found = searcher.search(queries, 36)
@@ -157,7 +157,7 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy, capsys):
     out, _ = typed(copy, capsys, "index", "--study", "tiny", "--index", "faiss_hnsw")
     assert "faiss_hnsw of 36 vectors of the head" in out
     with living_in(copy):
-        assert len(imgsearch_utils.search("pictures/modern/modern_0001.jpg", 99, "tiny")) == 36
+        assert len(search_once("pictures/modern/modern_0001.jpg", 99, "tiny")) == 36
     new = tiny_study.draw(copy, 12)
     (copy / "pictures/rustic/torn.jpg").write_bytes(b"no picture")
     out, said = typed(copy, capsys, "embed", "--study", "tiny")
@@ -172,7 +172,7 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy, capsys):
         assert (found["index"], found["pictures"]) == ("faiss_hnsw", 37)
         assert found["queries"][0]["results"][0]["image"].endswith(new.name)
     with living_in(copy):  # the open database is opened anew
-        assert imgsearch_utils.search(new, 99, "tiny").image.str.endswith(new.name).sum() == 1
+        assert search_once(new, 99, "tiny").image.str.endswith(new.name).sum() == 1
 
 
 def test_a_kept_index_is_loaded_and_a_broken_one_refused(copy, capsys):
@@ -265,7 +265,7 @@ def test_options_are_off_by_default_and_gentle(searcher):
     np.testing.assert_allclose(several, np.repeat(crops.mean(0)[None], 2, 0), atol=1e-5)
     found, wide = searcher.search(plain, 5), searcher.search(plain, 5, expand=4, alpha=2)
     assert found.image[0] == wide.image[0] == searcher.names[3]
-    unit = normalised(searcher.head.embed(plain))
+    unit = searcher.model.vectors(plain)
     near = normalised(searcher.vectors[searcher.database.rows(found.image[:4])])
     by_hand = unit[0] + sum(vector * max(0, vector @ unit[0]) ** 2 for vector in near)
     np.testing.assert_allclose(wide.score[0], normalised(by_hand[None])[0] @ near[0], atol=1e-5)
@@ -333,6 +333,6 @@ def test_before_a_run_the_next_step_is_named(tmp_path, capsys):
     for arguments in (["index"], ["serve"], ["classify", "x.jpg"]):
         assert typed(tmp_path, capsys, *arguments, "--study", "tiny") == ("", done.stderr.strip())
     with living_in(tmp_path):
-        run = workspace.find_run("tiny")
+        run = workspace.find_run("tiny", begin=True)
         with pytest.raises(ValueError, match="run tiny has no vectors yet; make them: imgsearch embed --study tiny"):
             Searcher.open(run)

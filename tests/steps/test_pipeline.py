@@ -169,11 +169,12 @@ def test_pooled_queue_asks_for_results_that_nobody_judged(finished, monkeypatch)
     from imgsearch_utils import workspace
     from imgsearch_utils.labels.journal import Journal
     from imgsearch_utils.pages import queues
+    from imgsearch_utils.vectors.sides import read_sides
 
     monkeypatch.setenv("IMGSEARCH_HOME", str(finished))
     run = workspace.find_run(str(finished / "tiny.yaml"))
     queue = queues.open_queue(run, "pooled", 0)
-    test = rounds.read_images(run).query("side == 'test'").image
+    test = read_sides(run).query("side == 'test'").image
     assert len(queue) and queue.image1.isin(test).all() and queue.image2.isin(test).all()
     assert queue.systems.between(1, 6).all() and queue["rank"].between(1, 10).all()
     judged = set(zip(*Journal(run.journal).labels()[["image1", "image2"]].to_numpy().T))
@@ -192,4 +193,4 @@ def test_score_gives_every_pair_its_probabilities_and_names_unknown_images(finis
     sums = scored[[f"p_grade_{grade}" for grade in range(4)]].sum(axis=1, min_count=4)
     assert sums.dropna().round(4).eq(1).all() and scored.p_grade_3.dropna().equals(scored.p_similar.dropna())
     none_yet = imgsearch(finished, "score", "pairs.csv", "--study", "tiny.yaml", "--run", "begun_only")
-    assert none_yet.returncode == 1 and "no finished round" in none_yet.stderr
+    assert none_yet.returncode == 1 and "no run is called begun_only here" in none_yet.stderr

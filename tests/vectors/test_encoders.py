@@ -364,7 +364,7 @@ def test_a_name_is_registered_once():
 
 def test_weights_that_would_need_the_network_give_one_line(tmp_path):
     code = """
-from imgsearch_utils.encoders import get_encoder
+from imgsearch_utils.vectors.encoders import get_encoder
 for name in ("open_clip:ViT-B-32/laion2b_s34b_b79k", "timm:resnet18"):
     try:
         get_encoder(name)
