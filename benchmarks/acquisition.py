@@ -17,8 +17,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.learning_curves import Log, Trial, gains, labels_to_match, one_thread, open_trials, per_seed, read_rows
-from imgsearch_utils.asking.choice import automatic_zeros, choose_pairs
-from imgsearch_utils.asking.strategies import COLD, STRATEGIES
+from imgsearch_utils.asking import COLD, STRATEGIES, Pool, automatic_zeros, choose_pairs
+from imgsearch_utils.asking.pool import NO_PAIRS
+from imgsearch_utils.learning import Model
 
 RIVALS = ("random", "stratified")
 DOUBLED_AFTER = 480  # labels: from here on, a round asks twice as many
@@ -34,28 +35,27 @@ def rounds_of(size: int, most: int) -> list[int]:
 
 def run_strategy(trial: Trial, strategy: str, budgets: list[int], log: Log) -> None:
     """Ask, train and measure, round by round; only what the log lacks is written."""
-    study, train = trial.study, trial.train()
+    study, train = trial.study, trial.images.train
     names = {"images", "encoder", "oracle", "head", "zeros_per_round", "dev_asked", "dev_share", "test_share",
              "max_per_image"}
     settings = study.model_dump_json(include=names)
     settings = sha256(f"{settings} {budgets[0]} {DOUBLED_AFTER}".encode()).hexdigest()[:8]
     todo = [n for n in budgets if log.lacks(settings, study.study, strategy, trial.seed, n)]
-    graded, head, calibration = pd.DataFrame(columns=["image1", "image2"], dtype=str), None, None
+    graded, model = NO_PAIRS, Model()
     for number, labels in enumerate([n for n in budgets if todo and n <= todo[-1]]):
         step = labels - (budgets[number - 1] if number else 0)
         seed = trial.seed * 1000 + 10 * number
         name = strategy if number or strategy in COLD else "random"
-        asked = choose_pairs(name, trial.embeddings, head, calibration, graded, train, trial.class_column, step,
-                             study.max_per_image, seed)
+        asked = choose_pairs(Pool.of(train, model, graded), name, step, seed, study.max_per_image)
         n_zeros = round(step * study.zeros_per_round / study.asked_per_round)
-        zeros = automatic_zeros(train, trial.class_column, n_zeros, seed, exclude=graded)
+        zeros = automatic_zeros(train, n_zeros, seed, exclude=graded)
         new = pd.concat([trial.grade(asked).assign(asked=True), zeros.assign(asked=False)])
         graded = pd.concat([graded, new], ignore_index=True) if len(graded) else new
-        head, calibration = trial.fit(graded, study.head)
+        model = trial.fit(graded, study.head)
         if labels in todo:
             similar = int((graded.similarity[graded.asked.astype(bool)] == 3).sum())
             log.append({"study": study.study, "strategy": strategy, "seed": trial.seed, "labels": labels,
-                        "similar": similar, **trial.measure(head), "settings": settings})
+                        "similar": similar, **trial.measure(model), "settings": settings})
 
 
 def summarise(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:

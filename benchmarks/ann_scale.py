@@ -34,7 +34,7 @@ SHOWN = ["index", "query", "recall@10", "single_qps", "batch_qps", "p95_ms", "bu
 
 def study_vectors(study: str, n: int, dim: int) -> np.ndarray:
     """n unit vectors (n, dim) drawn like a study's."""
-    vectors = normalised(np.asarray(open_trials(study, 1)[0].embeddings.vectors))
+    vectors = normalised(np.asarray(open_trials(study, 1)[0].images.vectors))
     if vectors.shape[1] > dim:
         components = min(dim, len(vectors))
         reduced = PCA(components, random_state=0).fit_transform(vectors)

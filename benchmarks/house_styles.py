@@ -26,16 +26,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from imgsearch_utils.geometry import pair_cosines
+from imgsearch_utils.geometry import normalised, pair_cosines
 from imgsearch_utils.labels.pairs import canonical, read_pair_files
+from imgsearch_utils.learning import HEADS, LOSSES, Head, Model, train_head
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.heads import HEADS, Head
-from imgsearch_utils.learning.losses import LOSSES
-from imgsearch_utils.learning.training import train_head
-from imgsearch_utils.metrics import pair_metrics
-from imgsearch_utils.pictures.duplicates import near_duplicate_groups
+from imgsearch_utils.metrics import bootstrap, pair_metrics
+from imgsearch_utils.pictures.collection import read_labels
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors import Embeddings, Images
+from imgsearch_utils.vectors.sides import group_near_duplicates
 from imgsearch_utils.workspace import data_folder
 
 METRICS = ("roc_auc", "ap", "same_class_roc_auc", "f1", "accuracy", "ece")
@@ -44,56 +43,43 @@ Scorer = Callable[[pd.DataFrame], np.ndarray]
 
 @dataclass(frozen=True)
 class Data:
-    """The study: vectors, each image's class and near-duplicate group, graded pairs, the sides of each split."""
+    """The study: its images with classes and near-duplicate groups, graded pairs, the sides of each split."""
 
-    embeddings: Embeddings
-    classes: pd.Series
-    groups: pd.Series
+    images: Images
     pairs: pd.DataFrame
     splits: pd.DataFrame
 
 
 def read(folder: Path) -> Data:
     """Read the study's files; of a pair that recurs the first grade counts."""
-    labels = pd.read_csv(folder / "labels.csv", dtype=str)
-    names = labels.file_label.tolist()
-    embeddings = Embeddings(names, np.load(folder / "clip_vitb32_vectors.npy", allow_pickle=False), {})
+    table = read_labels(folder / "labels.csv")
+    vectors = np.load(folder / "clip_vitb32_vectors.npy", allow_pickle=False)
+    images, _ = group_near_duplicates(Images(table, Embeddings(table.image.tolist(), vectors, {})), 0.98)
     pairs = canonical(read_pair_files(folder / f"round_{number}.csv" for number in range(4)))
     pairs = pairs.drop_duplicates(["image1", "image2"])[["image1", "image2", "similarity", "file"]]
-    groups = pd.Series(near_duplicate_groups(embeddings.vectors, 0.98)[0], names)
-    return Data(embeddings, pd.Series(labels.house_type.to_numpy(str), names), groups,
-                pairs.reset_index(drop=True), pd.read_csv(folder / "splits.csv", dtype={"file_label": str}))
+    return Data(images, pairs.reset_index(drop=True), pd.read_csv(folder / "splits.csv", dtype={"file_label": str}))
 
 
-def inside(pairs: pd.DataFrame, images: set[str]) -> pd.DataFrame:
-    """The pairs whose two images are both among `images`."""
-    return pairs[pairs.image1.isin(images) & pairs.image2.isin(images)]
-
-
-def cosine(data: Data, train: pd.DataFrame, classes: pd.Series) -> Scorer:
+def cosine(images: Images, train: pd.DataFrame, known: Images) -> Scorer:
     """The encoder as it is."""
-    unit = data.embeddings.vectors / np.linalg.norm(data.embeddings.vectors, axis=1, keepdims=True)
-    return lambda pairs: pair_cosines(unit, *_rows(data, pairs))
+    return partial(Model().cosines, images)
 
 
-def whitening(data: Data, train: pd.DataFrame, classes: pd.Series) -> Scorer:
+def whitening(images: Images, train: pd.DataFrame, known: Images) -> Scorer:
     """Cosine after linear discriminant analysis: whitened by the covariance within classes (shrunk), two dimensions."""
-    known = data.embeddings.of(classes.index)
-    model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(known, classes)
-    projected = model.transform(data.embeddings.vectors)
-    unit = projected / np.linalg.norm(projected, axis=1, keepdims=True)
-    return lambda pairs: pair_cosines(unit, *_rows(data, pairs))
+    model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(known.vectors, known.classes)
+    unit = normalised(model.transform(images.embeddings.vectors))
+    return lambda pairs: pair_cosines(unit, *images.rows_of(pairs))
 
 
-def logistic(data: Data, train: pd.DataFrame, classes: pd.Series, absolute: bool = False) -> Scorer:
+def logistic(images: Images, train: pd.DataFrame, known: Images, absolute: bool = False) -> Scorer:
     """Logistic regression on the standardised a * b (or |a - b|) of the two centred vectors; positive is grade 3."""
-    vectors = data.embeddings.vectors
-    known = data.embeddings.of(np.unique(train[["image1", "image2"]]))
-    mean = (known / np.linalg.norm(known, axis=1, keepdims=True)).mean(0)
+    vectors = images.embeddings.vectors
+    mean = normalised(images.vectors_of(np.unique(train[["image1", "image2"]]))).mean(0)
     unit = Head(vectors.shape[1], HeadSettings(), mean).embed(vectors)  # an untrained head only centres
 
     def features(pairs):
-        i, j = _rows(data, pairs)
+        i, j = images.rows_of(pairs)
         return np.abs(unit[i] - unit[j]) if absolute else unit[i] * unit[j]
 
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=1000))
@@ -101,15 +87,15 @@ def logistic(data: Data, train: pd.DataFrame, classes: pd.Series, absolute: bool
     return lambda pairs: model.decision_function(features(pairs))
 
 
-def published(data: Data, train: pd.DataFrame, classes: pd.Series, epochs: int = 20) -> Scorer:
+def published(images: Images, train: pd.DataFrame, known: Images, epochs: int = 20) -> Scorer:
     """The published recipe: raw vectors, 512-256-128 with a ReLU, contrastive loss, margin 1, Adam 0.01.
 
     The score is 1 - distance: above 0 the recipe says "similar", for its threshold is its margin. Epochs and batch
     (64) are not part of what was published.
     """
     settings = HeadSettings(head="mlp", hidden=256, margin=1.0, weights=(1, 1, 1, 1))
-    i, j = map(torch.tensor, _rows(data, train))
-    vectors, grades = torch.tensor(data.embeddings.vectors), torch.tensor(train.similarity.to_numpy(int))
+    i, j = map(torch.tensor, images.rows_of(train))
+    vectors, grades = torch.tensor(images.embeddings.vectors), torch.tensor(train.similarity.to_numpy(int))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network, loss = HEADS["mlp"](vectors.shape[1], settings), LOSSES["contrastive"](settings)
@@ -120,19 +106,18 @@ def published(data: Data, train: pd.DataFrame, classes: pd.Series, epochs: int =
                 loss(network(vectors), i[batch], j[batch], grades[batch]).backward()
                 optimizer.step()
     embedded = network(vectors).detach().numpy()
-    return lambda pairs: 1 - np.linalg.norm(np.subtract(*(embedded[rows] for rows in _rows(data, pairs))), axis=1)
+    return lambda pairs: 1 - np.linalg.norm(np.subtract(*(embedded[rows] for rows in images.rows_of(pairs))), axis=1)
 
 
-def published_last_round(data: Data, train: pd.DataFrame, classes: pd.Series) -> Scorer:
+def published_last_round(images: Images, train: pd.DataFrame, known: Images) -> Scorer:
     """The published recipe as published: on the last round's pairs only."""
-    return published(data, train[train.file == "round_3.csv"], classes)
+    return published(images, train[train.file == "round_3.csv"], known)
 
 
-def head(data: Data, train: pd.DataFrame, classes: pd.Series) -> Scorer:
+def head(images: Images, train: pd.DataFrame, known: Images) -> Scorer:
     """Our head with the package's settings; no pairs are held back, so the last epoch is kept."""
-    network, _ = train_head(data.embeddings, train, train[:0], HeadSettings(), 0, classes=classes)
-    unit = network.embed(data.embeddings.vectors)
-    return lambda pairs: pair_cosines(unit, *_rows(data, pairs))
+    network, _ = train_head(known, train, HeadSettings(), 0)
+    return partial(Model.with_head(network).cosines, images)
 
 
 MODELS = {
@@ -146,49 +131,42 @@ MODELS = {
 }
 
 
-def _rows(data, pairs):
-    return data.embeddings.rows(pairs.image1), data.embeddings.rows(pairs.image2)
-
-
-def calibrate(model: Callable, data: Data, train: pd.DataFrame, images: list[str], classes: pd.Series) -> Calibration:
+def calibrate(model: Callable, images: Images, train: pd.DataFrame, known: Images, side: Images) -> Calibration:
     """Fit the calibration on pairs that the model did not learn from: 4 resamplings of the training images, 75 : 25."""
     scores, grades = [], []
-    folds = GroupShuffleSplit(4, train_size=0.75, random_state=0).split(images, groups=data.groups[images])
+    folds = GroupShuffleSplit(4, train_size=0.75, random_state=0).split(side.names, groups=side.table.group)
     for learn, hold in folds:
-        hold = {images[place] for place in hold}
-        held = inside(train, hold)
-        seen = classes[~classes.index.isin(hold)]
+        teaching, held_out = (side.among(side.table.image.iloc[rows]) for rows in (learn, hold))
+        held = held_out.both_of(train)
         if len(held):
-            scores.append(model(data, inside(train, {images[place] for place in learn}), seen)(held))
+            scores.append(model(images, teaching.both_of(train), known.without(held_out.names))(held))
             grades.append(held.similarity)
     return Calibration.fit(np.concatenate(scores), np.concatenate(grades))
 
 
 def run_split(data: Data, split: int) -> dict[str, pd.DataFrame]:
     """Each model's test pairs with score, p_similar and whether the model calls them similar."""
-    side = data.splits[data.splits.split == split]
-    images = side.file_label[side.side == "train"].tolist()
-    test_images = set(side.file_label[side.side == "test"])
-    train, test = inside(data.pairs, set(images)), inside(data.pairs, test_images)
-    classes = data.classes[~data.classes.index.isin(test_images)]
-    found = {}
+    names = data.splits[data.splits.split == split].set_index("file_label").side
+    side, test_side = (data.images.among(names.index[names == name]) for name in ("train", "test"))
+    train, test, known = side.both_of(data.pairs), test_side.both_of(data.pairs), data.images.without(test_side.names)
+    scored = {}
     for name, model in MODELS.items():
-        score = model(data, train, classes)(test)
+        score = model(data.images, train, known)(test)
         if name.startswith("published"):  # knows no probability; its own threshold
-            decision = {"p_similar": np.nan, "said": score > 0}
+            decision = {"p_similar": np.nan, "similar": score > 0}
         else:
-            calibration = calibrate(model, data, train, images, classes)
+            calibration = calibrate(model, data.images, train, known, side)
             p = calibration.predict(score)[:, 3]
-            decision = {"p_similar": p, "said": p >= calibration.threshold}
-        found[name] = test.assign(split=split, score=score, **decision)
-    return found
+            decision = {"p_similar": p, "similar": p >= calibration.threshold}
+        scored[name] = test.assign(split=split, score=score, **decision)
+    return scored
 
 
 def measure(scored: pd.DataFrame) -> list[float]:
     """The METRICS of one model on one split; pairs graded above 0 are of one class."""
     p = None if scored.p_similar.isna().any() else scored.p_similar
     found = pair_metrics(scored.similarity, scored.score, p, same_class=scored.similarity > 0)
-    decided = pair_metrics(scored.similarity, scored.score, scored.said.astype(float), 0.5)
+    decided = pair_metrics(scored.similarity, scored.score, scored.similar.astype(float), 0.5)
     return [{**decided, "ece": np.nan, **found}[name] for name in METRICS]
 
 
@@ -196,11 +174,9 @@ def table(measured: dict[str, np.ndarray], n: int = 10_000) -> pd.DataFrame:
     """One row a model and metric: mean, sd, gain over the first model, its 95 % bootstrap interval over splits."""
     base, rows = next(iter(measured.values())), []
     for model, values in measured.items():
-        draws = np.random.default_rng(0).integers(0, len(values), (n, len(values)))
         for place, name in enumerate(METRICS):
             gain = values[:, place] - base[:, place]
-            low, high = np.quantile(gain[draws].mean(1), [0.025, 0.975])
-            rows.append([model, name, values[:, place].mean(), values[:, place].std(), gain.mean(), low, high])
+            rows.append([model, name, values[:, place].mean(), values[:, place].std(), *bootstrap(gain, n=n)])
     return pd.DataFrame(rows, columns=["model", "metric", "mean", "sd", "gain", "gain_low", "gain_high"])
 
 

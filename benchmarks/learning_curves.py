@@ -4,7 +4,7 @@ A trial is a study under one seed: its images split by near-duplicate group, gra
 pairs for the curve. Its oracle grades. Results are kept a row at a time, so a run that was stopped goes on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +12,20 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from imgsearch_utils.asking.choice import automatic_zeros, choose_pairs
-from imgsearch_utils.geometry import pair_cosines
+from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs
+from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.labels import oracles
 from imgsearch_utils.labels.oracles import known_to_oracle
-from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.heads import Head
-from imgsearch_utils.learning.training import train_head
-from imgsearch_utils.metrics import pair_metrics
-from imgsearch_utils.pictures.collection import open_collection
-from imgsearch_utils.pictures.duplicates import near_duplicate_groups
+from imgsearch_utils.learning import Model, train_head
+from imgsearch_utils.metrics import bootstrap, pair_metrics
+from imgsearch_utils.pictures import open_collection
+from imgsearch_utils.steps.tagging import take_part
 from imgsearch_utils.study import HeadSettings, Study, read_study
-from imgsearch_utils.vectors.embedding import embed
-from imgsearch_utils.vectors.embeddings import Embeddings
-from imgsearch_utils.vectors.encoders import get_encoder
-from imgsearch_utils.vectors.sides import balanced_sample, split_by_group
+from imgsearch_utils.vectors import Images
+from imgsearch_utils.vectors.embedding import embed_run
 from imgsearch_utils.workspace import Run, find_study
 
 MEASURES = ("ap", "roc_auc", "same_class_ap", "same_class_roc_auc")
-NONE = pd.DataFrame(columns=["image1", "image2"], dtype=str)
 
 
 @dataclass(frozen=True)
@@ -38,9 +33,7 @@ class Trial:
     """A study under one seed: images with group and side, graded dev pairs, all test pairs."""
 
     study: Study
-    embeddings: Embeddings
-    images: pd.DataFrame
-    class_column: str
+    images: Images
     known: pd.DataFrame
     seed: int
     dev: pd.DataFrame
@@ -50,26 +43,17 @@ class Trial:
         """The pairs with the oracle's grades."""
         return pairs.assign(similarity=oracles.answer(self.study.oracle, pairs, self.known))
 
-    def train(self) -> pd.DataFrame:
-        """The images of the train side."""
-        return self.images[self.images.side == "train"]
-
-    def fit(self, pairs: pd.DataFrame, settings: HeadSettings) -> tuple[Head, Calibration]:
+    def fit(self, pairs: pd.DataFrame, settings: HeadSettings) -> Model:
         """Train a head from scratch on graded pairs; epoch and calibration by the dev pairs."""
-        teaching = self.train().set_index("image")
-        head, _ = train_head(self.embeddings, pairs, self.dev, settings, self.seed, train_images=teaching.index,
-                             classes=teaching[self.class_column])
-        return head, Calibration.fit(self._cosines(head, self.dev), self.dev.similarity)
+        head, _ = train_head(self.images.train, pairs, settings, self.seed, self.dev)
+        model = Model.with_head(head)
+        return model.calibrated(model.cosines(self.images, self.dev), self.dev.similarity)
 
-    def measure(self, head: Head | None) -> dict[str, float]:
-        """MEASURES on all test pairs, of a head or (None) of the encoder."""
-        found = pair_metrics(self.test.similarity, self._cosines(head, self.test), same_class=self.test.same_class)
+    def measure(self, model: Model) -> dict[str, float]:
+        """MEASURES of a model on all test pairs."""
+        found = pair_metrics(self.test.similarity, model.cosines(self.images, self.test),
+                             same_class=self.test.same_class)
         return {name: found[name] for name in MEASURES}
-
-    def _cosines(self, head, pairs):
-        vectors = self.embeddings.vectors
-        unit = head.embed(vectors) if head else vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        return pair_cosines(unit, self.embeddings.rows(pairs.image1), self.embeddings.rows(pairs.image2))
 
 
 def open_trials(name: str, seeds: int) -> list[Trial]:
@@ -77,36 +61,30 @@ def open_trials(name: str, seeds: int) -> list[Trial]:
     study = read_study(find_study(name))
     run = Run(f"benchmarks_{study.study}", study)
     collection = open_collection(run)
-    embeddings, _ = embed(collection, get_encoder(study.encoder), run.vectors / "encoder", progress=tqdm)
-    images = collection.images[collection.images.image.isin(embeddings.names)]
-    images = balanced_sample(images, collection.class_column, study.images.per_class, study.seed)
-    images = images.assign(group=near_duplicate_groups(embeddings.of(images.image), study.duplicate_cosine)[0])
-    embeddings = embeddings.subset(images.image)
+    embeddings, _ = embed_run(run, collection, tqdm)
     known = known_to_oracle(run, collection)
-    return [_trial(study, embeddings, images, collection.class_column, known, seed) for seed in range(seeds)]
+    return [_trial(study, take_part(run, collection, embeddings, seed)[0], known, seed) for seed in range(seeds)]
 
 
-def _trial(study, embeddings, images, class_column, known, seed):
-    images = split_by_group(images, study.dev_share, study.test_share, seed, class_column)
-    dev, test = (images[images.side == side].sort_values("image") for side in ("dev", "test"))
-    asked = random_pairs(embeddings, dev, class_column, study.dev_asked, seed)
+def _trial(study, images, known, seed):
+    dev, test = (images.side(side) for side in ("dev", "test"))
+    asked = random_pairs(dev, study.dev_asked, seed)
     n_zeros = round(study.dev_asked * study.zeros_per_round / study.asked_per_round)
-    zeros = automatic_zeros(dev, class_column, n_zeros, seed)
-    i, j = np.triu_indices(len(test), 1)
-    apart = test.group.to_numpy()[i] != test.group.to_numpy()[j]
-    i, j = i[apart], j[apart]
-    names, classes = test.image.to_numpy(), test[class_column].to_numpy()
-    pairs = pd.DataFrame({"image1": names[i], "image2": names[j], "same_class": classes[i] == classes[j]})
-    empty = Trial(study, embeddings, images, class_column, known, seed, NONE, NONE)
-    dev_pairs = pd.concat([empty.grade(asked), zeros])[["image1", "image2", "similarity"]]
-    return Trial(study, embeddings, images, class_column, known, seed, dev_pairs.reset_index(drop=True),
-                 empty.grade(pairs))
+    zeros = automatic_zeros(dev, n_zeros, seed)
+    table = test.table.sort_values("image")
+    i, j = np.triu_indices(len(table), 1)
+    apart = table.group.to_numpy()[i] != table.group.to_numpy()[j]
+    names = table.image.to_numpy()
+    pairs = pd.DataFrame({"image1": names[i[apart]], "image2": names[j[apart]]})
+    pairs = pairs.assign(same_class=test.same_class(pairs))
+    empty = Trial(study, images, known, seed, NO_PAIRS, NO_PAIRS)
+    dev_pairs = pd.concat([empty.grade(asked), zeros], ignore_index=True)
+    return replace(empty, dev=dev_pairs, test=empty.grade(pairs))
 
 
-def random_pairs(embeddings: Embeddings, images: pd.DataFrame, class_column: str, n: int, seed: int) -> pd.DataFrame:
+def random_pairs(images: Images, n: int, seed: int) -> pd.DataFrame:
     """`n` random pairs of one class of `images`, whatever their side, without a cap an image."""
-    return choose_pairs("random", embeddings, None, None, NONE, images.assign(side="train"), class_column, n,
-                        len(images), seed)
+    return choose_pairs(Pool.of(images), "random", n, seed)
 
 
 class Log:
@@ -171,9 +149,7 @@ def gains(curves: pd.DataFrame, kind: str, rivals: tuple[str, ...], n: int = 10_
                 for name in wide.columns.drop(rival):
                     gain = (wide[name] - wide[rival]).dropna().to_numpy()
                     if len(gain):
-                        draws = np.random.default_rng(0).integers(0, len(gain), (n, len(gain)))
-                        low, high = np.quantile(gain[draws].mean(1), [0.025, 0.975])
-                        rows.append([study, name, rival, measure, len(gain), (gain > 0).sum(), gain.mean(), low, high])
+                        rows.append([study, name, rival, measure, len(gain), (gain > 0).sum(), *bootstrap(gain, n=n)])
     columns = ["study", kind, "rival", "measure", "seeds", "won", "gain", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 

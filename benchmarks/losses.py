@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from benchmarks.learning_curves import Log, Trial, gains, one_thread, open_trials, per_seed, random_pairs, read_rows
 from imgsearch_utils.asking.choice import automatic_zeros
+from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.losses import LOSSES
 
 RIVALS = ("none", "contrastive")  # the encoder, and the published study's loss
@@ -24,22 +25,22 @@ RIVALS = ("none", "contrastive")  # the encoder, and the published study's loss
 
 def run_losses(trial: Trial, losses: list[str], budgets: list[int], log: Log) -> None:
     """Train and measure what the log lacks of one trial."""
-    study, train = trial.study, trial.train()
+    study, train = trial.study, trial.images.train
     names = {"images", "encoder", "oracle", "zeros_per_round", "dev_asked", "dev_share", "test_share"}
     settings = study.model_dump_json(include=names)
-    asked = trial.grade(random_pairs(trial.embeddings, train, trial.class_column, 1200, trial.seed))
+    asked = trial.grade(random_pairs(train, 1200, trial.seed))
     asked = asked.sample(frac=1, random_state=trial.seed)
     share = study.zeros_per_round / study.asked_per_round
-    zeros = automatic_zeros(train, trial.class_column, round(1200 * share), trial.seed)
+    zeros = automatic_zeros(train, round(1200 * share), trial.seed)
     for loss in losses:
         head_settings = study.head.model_copy(update={"loss": loss})
         stamp = sha256((settings + head_settings.model_dump_json()).encode()).hexdigest()[:8]
         for labels in budgets:
             if log.lacks(stamp, study.study, loss, trial.seed, labels):
                 pairs = pd.concat([asked[:labels], zeros[: round(labels * share)]], ignore_index=True)
-                head = None if loss == "none" else trial.fit(pairs, head_settings)[0]
+                model = Model() if loss == "none" else trial.fit(pairs, head_settings)
                 log.append({"study": study.study, "loss": loss, "seed": trial.seed, "labels": labels,
-                            "similar": int((pairs.similarity == 3).sum()), **trial.measure(head), "settings": stamp})
+                            "similar": int((pairs.similarity == 3).sum()), **trial.measure(model), "settings": stamp})
 
 
 def main(arguments: list[str] | None = None) -> None:

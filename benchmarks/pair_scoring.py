@@ -16,16 +16,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from imgsearch_utils.asking.choice import choose_pairs
+from imgsearch_utils.asking import Pool, choose_pairs
+from imgsearch_utils.asking import pool as pool_room
+from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embeddings import Embeddings
 
 
 def bare_product(vectors: torch.Tensor) -> float:
     """Seconds of the product of all pairs' blocks, nothing kept."""
-    buffer = torch.empty(pair_pool.BLOCK[0] * pair_pool.BLOCK[1])
+    buffer = torch.empty(pool_room.BLOCK[0] * pool_room.BLOCK[1])
     start = time.perf_counter()
-    for a0, a1, b0, b1 in pair_pool.blocks(np.array([0, len(vectors)])):
+    for a0, a1, b0, b1 in pool_room.blocks(np.array([0, len(vectors)])):
         torch.mm(vectors[a0:a1], vectors[b0:b1].T, out=buffer[: (a1 - a0) * (b1 - b0)].view(a1 - a0, b1 - b0))
     return time.perf_counter() - start
 
@@ -40,12 +43,12 @@ def measure(n: int, dim: int, chosen: int, threads: int) -> dict:
     vectors = np.random.default_rng(0).standard_normal((n, dim), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     names = [f"{k:07d}" for k in range(n)]
-    images = pd.DataFrame({"image": names, "group": np.arange(n), "side": "train"})
-    nothing = pd.DataFrame({"image1": [], "image2": []}, dtype=str)
+    table = pd.DataFrame({"image": names, "group": np.arange(n), "side": "train"})
+    images = Images(table, Embeddings(names, vectors, {}))
     calibration = Calibration((10.0, 10.0, 10.0), (2.0, 0.0, -2.0), 0.5)
     bare = [bare_product(torch.from_numpy(vectors))]
     before, start = _peak_mb(), time.perf_counter()
-    choose_pairs("uncertainty", Embeddings(names, vectors, {}), None, calibration, nothing, images, None, chosen, 4, 0)
+    choose_pairs(Pool.of(images, Model(calibration=calibration)), "uncertainty", chosen, 0, max_per_image=4)
     seconds = time.perf_counter() - start
     peak = _peak_mb() - before
     bare.append(bare_product(torch.from_numpy(vectors)))

@@ -16,10 +16,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from imgsearch_utils.geometry import normalised
+from imgsearch_utils.labels import graded_pairs
 from imgsearch_utils.metrics import bootstrap, retrieval_metrics
 from imgsearch_utils.pictures.decoding import open_image
 from imgsearch_utils.search.searcher import Searcher, crops_of, expanded
-from imgsearch_utils.steps import relevance
+from imgsearch_utils.steps.relevance import Judge
+from imgsearch_utils.vectors.sides import open_images
 from imgsearch_utils.workspace import find_run
 
 CROPS = (1, 3, 6, 10)
@@ -34,7 +36,7 @@ def settings() -> list[tuple[int, int, float]]:
 
 def rank(searcher: Searcher, queries: np.ndarray, images: list[str], expand: int, alpha: float) -> pd.DataFrame:
     """Rank `images` for each of them, its encoder vector being a row of `queries`: `query`, `image`, `score`."""
-    unit, gallery = (normalised(searcher.head.embed(vectors) if searcher.head else vectors)
+    unit, gallery = (searcher.model.vectors(vectors)
                      for vectors in (queries, searcher.vectors_of(images)))  # fmt: skip
     if expand:
         cosine = unit @ gallery.T
@@ -48,21 +50,21 @@ def rank(searcher: Searcher, queries: np.ndarray, images: list[str], expand: int
 def measure(study: str, run_name: str) -> pd.DataFrame:
     """The rows of one study."""
     run = find_run(study, run_name)
-    split = rounds.read_images(run)
-    dev = split.image[split.side == "dev"].tolist()
-    groups = split.set_index("image").group
+    split = open_images(run)
+    dev = split.side("dev").names
+    groups = split.table.set_index("image").group
     encoder = Searcher.open(run, "encoder")
     pictures = [open_image(encoder.collection.path(name)) for name in dev]
     cut = [encoder.encode(crops_of(picture, max(CROPS))) for picture in tqdm(pictures, desc=f"crops of {study}")]
     every = normalised(np.concatenate(cut)).reshape(len(dev), max(CROPS), -1)
-    graded = rounds.labels(run, run.study.rounds - 1, split, encoder.collection.class_column)
+    judge = Judge(run, encoder.collection, graded_pairs(run.last_round, split))
     rows = []
     for model in ("encoder", "head"):
         searcher, plain = Searcher.open(run, model), None
         for crops, expand, alpha in settings():
             # of n crops `encode` takes the first: the picture, the crops, the mirrored crops
             ranked = rank(searcher, every[:, :crops].mean(1), dev, expand, alpha)
-            grades = relevance.judged(run, searcher.collection, ranked, graded)
+            grades = judge.grades(ranked)
             found = retrieval_metrics(ranked, grades, [10]).set_index("query")[MEASURES]
             plain = found if plain is None else plain
             for name in MEASURES:

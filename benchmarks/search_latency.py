@@ -48,7 +48,7 @@ def from_file(searcher: Searcher, n: int) -> dict[str, float]:
     some = np.random.default_rng(0).choice(searcher.names, n + 3)
     first = milliseconds(lambda file: searcher.search(searcher.encode([open_image(file)])),
                          [searcher.collection.path(name) for name in some])
-    return {**first, "model": searcher.model, "encoder": searcher.database.config["encoder"],
+    return {**first, "model": searcher.model.name, "encoder": searcher.database.config["encoder"],
             "pictures": len(searcher.names)}  # fmt: skip
 
 

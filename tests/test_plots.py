@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from imgsearch_utils import plots
-from imgsearch_utils.indexes import INDEXES
-from imgsearch_utils.neighbours import figures
 from imgsearch_utils.workspace import Stage
 
 SIDES = ["train", "dev", "test"]
@@ -37,14 +35,6 @@ def log(n=4, value=0.5):
     gains = [f"{side}_ap_gain{part}" for side in ("dev", "test") for part in ("", "_low", "_high")]
     return pd.DataFrame({"round": range(n), "labels": [120 * (i + 1) for i in range(n)],
                          **{name: [value] * n for name in [*names, *gains]}})
-
-
-def ann(names=("exact", "faiss_hnsw"), models=("encoder", "head"), settings=2):
-    return pd.DataFrame([{"model": model, "index": name, "recall@1": 0.9, "recall@10": 0.5 + 0.1 * n,
-                          "single_qps": 100.0 * n, "build_seconds": 0.1, "megabytes": 2.0, "n": 50 * n, "p50_ms": 0.1,
-                          "p95_ms": 0.2, "p99_ms": 0.9, "nDCG_lost": 0.1, "nDCG_low": 0.0, "nDCG_high": 0.2,
-                          "AP_lost": 0.0, "AP_low": np.nan, "AP_high": np.nan}
-                         for model in models for name in names for n in range(1, settings + 1)])
 
 
 def history(n=3, dev=0.5):
@@ -79,22 +69,10 @@ CASES = {
     "rounds": [(log(),), (log(1), "dev"), (log(2, np.nan),)],
     "curves_with_bands": [(learning(), "loss", {"ap": "AP"}), (learning(1, 1, 1), "loss", {"ap": "AP", "auc": "AUC"}),
                           (learning(ap=np.nan), "loss", {"ap": "AP"})],
-    "recall_curves": [(ann(), [1, 10]), (ann(["exact"], ["head"], 1), [10]), (ann(list(INDEXES)), [1, 10])],
-    "pareto": [(ann(), "recall@10"), (ann(["exact"], ["head"], 1), "recall@1"), (ann(list(INDEXES)), "recall@1")],
-    "latency": [(ann(settings=1),), (ann(["exact"], ["head"], 1),), (ann(list(INDEXES), settings=1),), (ann()[:0],)],
-    "index_costs": [(ann(), {"megabytes": "on disk (MB)", "build_seconds": "s"}),
-                    (ann(["exact"], ["head"], 1), {"build_seconds": "s"}),
-                    (ann(list(INDEXES)).assign(megabytes=np.nan), {"megabytes": "on disk (MB)"})],
-    "relevance_lost": [(ann(), "recall@10"), (ann(["exact"], ["head"], 1), "recall@1"), (ann()[:0], "recall@1")],
-    "index_sizes": [(ann(),), (ann(["exact"], ["head"], 1),), (ann(list(INDEXES)),)],
     "retrieval": [(retrieval(),), (retrieval(["encoder"]),), (retrieval(mean=np.nan),)],
     "class_confusion": [(pd.DataFrame(np.eye(n), [f"t{i}" for i in range(n)], [f"t{i}" for i in range(n)]), "title")
                         for n in (1, 3, 30)],
 }
-
-
-FUNCTIONS = {name: thing for room in (plots, figures) for name, thing in vars(room).items()
-             if inspect.isfunction(thing) and thing.__module__ == room.__name__ and not name.startswith("_")}
 
 
 def same(one, other):
@@ -105,7 +83,9 @@ def same(one, other):
 
 
 def test_every_figure_of_the_room_is_tested():
-    assert set(FUNCTIONS) - {"save", "index_colours", "axes_grid", "of_rows", "legend_beside"} == set(CASES)
+    public = {name for name, thing in vars(plots).items() if inspect.isfunction(thing)
+              and thing.__module__ == plots.__name__ and not name.startswith("_")}
+    assert public - {"save", "axes_grid", "of_rows", "legend_beside"} == set(CASES)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
@@ -113,7 +93,7 @@ def test_every_figure_of_the_room_is_tested():
 def test_a_figure_is_drawn_and_its_data_stay_as_they_were(name, number):
     given = CASES[name][number]
     before = [thing.copy() if isinstance(thing, pd.DataFrame | list) else thing for thing in given]
-    figure = FUNCTIONS[name](*given)
+    figure = getattr(plots, name)(*given)
     assert isinstance(figure, Figure) and figure.axes
     figure.savefig("/dev/null", format="png", dpi=20)
     for one, other in zip(given, before):
@@ -134,14 +114,9 @@ def test_the_confusion_matrix_counts_what_was_said_and_graded():
 def test_axes_carry_names_and_models_their_colours():
     bars = plots.retrieval(retrieval()).axes[0].patches
     assert {to_hex(bar.get_facecolor()) for bar in bars} == set(plots.MODELS.values())
-    for name in ("rounds", "recall_curves", "pareto", "precision_recall", "training_curves"):
-        for axes in FUNCTIONS[name](*CASES[name][0]).axes:
+    for name in ("rounds", "precision_recall", "training_curves"):
+        for axes in getattr(plots, name)(*CASES[name][0]).axes:
             assert axes.get_xlabel() and (axes.get_ylabel() or axes.get_title())
-
-
-def test_an_index_keeps_its_colour_whatever_else_is_drawn():
-    alone, together = figures.index_colours(["faiss_hnsw"]), figures.index_colours(list(INDEXES))
-    assert alone["faiss_hnsw"] == together["faiss_hnsw"] and len(set(together.values())) == min(len(INDEXES), 20)
 
 
 def test_figures_are_saved_with_an_unfinished_stage_only(tmp_path):

@@ -171,7 +171,8 @@ def compare_indexes(
         a row per index and query point: index, library (with its version), build, query (as JSON), n, dim, k,
         recall@..., build_seconds, batch_qps, single_qps (best), ..._lowest, p50_ms, p95_ms, p99_ms (of single
         queries), bytes (of the saved file, which of torch, pynndescent and Milvus Lite holds the vectors alone),
-        memory_bytes (resident, in a fresh process that loaded and asked it), problem. An index whose library is missing has one row whose `problem` holds the line that installs it.
+        memory_bytes (resident, in a fresh process that loaded and asked it), problem. An index whose library is
+        missing has one row whose `problem` holds the line that installs it.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from benchmarks import ann_scale
 from imgsearch_utils import neighbours
@@ -9,6 +10,7 @@ from imgsearch_utils.geometry import normalised
 
 
 def test_the_comparison_goes_on_where_it_stopped(tmp_path, capsys):
+    pytest.importorskip("h5py")
     vectors = normalised(np.random.default_rng(0).normal(size=(420, 16)))
     neighbours.write_hdf5(tmp_path / "tiny-angular.hdf5", vectors[:400], vectors[400:], k=10)
     command = ["--out", str(tmp_path / "out"), "--hdf5", str(tmp_path / "tiny-angular.hdf5"), "--indexes", "exact"]
@@ -21,8 +23,24 @@ def test_the_comparison_goes_on_where_it_stopped(tmp_path, capsys):
     again = both[both["index"] == "exact"]
     pd.testing.assert_frame_equal(again, exact, check_dtype=False)  # its times too: it was not measured again
     assert (tmp_path / "out" / "recall_and_speed.png").stat().st_size > 5000
-    said = capsys.readouterr().out
-    assert "exact search" in said and "faiss_hnsw" in said
+    printed = capsys.readouterr().out
+    assert "exact search" in printed and "faiss_hnsw" in printed
+
+
+def test_the_drawn_vectors_are_written_for_other_tools(tmp_path, monkeypatch):
+    h5py = pytest.importorskip("h5py")
+    monkeypatch.setattr(ann_scale, "study_vectors", lambda study, n, dim: normalised(np.eye(n, dim) + 0.1))
+    ann_scale.main(["--write-hdf5", str(tmp_path / "drawn.hdf5"), "--n", "120", "--dim", "16", "--queries", "5"])
+    with h5py.File(tmp_path / "drawn.hdf5") as file:
+        assert {name: values.shape for name, values in file.items()} == {
+            "train": (120, 16), "test": (5, 16), "neighbors": (5, 100), "distances": (5, 100)}
+    assert [path.name for path in tmp_path.iterdir()] == ["drawn.hdf5"]  # and nothing was compared
+
+
+def test_something_must_be_asked_for(capsys):
+    with pytest.raises(SystemExit):
+        ann_scale.main([])
+    assert "give --out FOLDER, --write-hdf5 FILE, or both" in capsys.readouterr().err
 
 
 def test_an_index_below_the_recall_is_shown_at_its_best():

@@ -1,6 +1,7 @@
 """The benchmark on people's grades: no grade or class of a test image teaches, its table is what its files say."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -38,12 +39,13 @@ def test_what_is_known_of_test_images_changes_no_prediction(small):
     rng = np.random.default_rng(1)
     touched = data.pairs.image1.isin(test) | data.pairs.image2.isin(test)
     grades = data.pairs.similarity.mask(touched, pd.Series(rng.integers(0, 4, len(data.pairs)).astype(float)))
-    classes = data.classes.where(~data.classes.index.isin(test), "nobody knows")
+    table = data.images.table
+    classes = table.house_type.where(~table.image.isin(test), "nobody knows")
     pairs = data.pairs.assign(similarity=grades)
-    changed = house_styles.Data(data.embeddings, classes, data.groups, pairs, data.splits)
+    changed = house_styles.Data(replace(data.images, table=table.assign(house_type=classes)), pairs, data.splits)
     expected, got = house_styles.run_split(data, 0), house_styles.run_split(changed, 0)
     for name in house_styles.MODELS:
-        columns = ["image1", "image2", "score", "p_similar", "said"]
+        columns = ["image1", "image2", "score", "p_similar", "similar"]
         pd.testing.assert_frame_equal(got[name][columns], expected[name][columns])
 
 
@@ -84,10 +86,9 @@ def test_the_head_gains_on_people_grades(shared_data):
     for split in sorted(data.splits.split.unique())[:3]:
         side = data.splits[data.splits.split == split]
         test = set(side.file_label[side.side == "test"])
-        train = house_styles.inside(data.pairs, set(side.file_label[side.side == "train"]))
-        pairs = house_styles.inside(data.pairs, test)
-        classes = data.classes[~data.classes.index.isin(test)]
-        scores = [model(data, train, classes)(pairs) for model in (house_styles.cosine, house_styles.head)]
-        measured = [house_styles.measure(pairs.assign(score=score, p_similar=np.nan, said=False)) for score in scores]
+        train = data.images.among(side.file_label[side.side == "train"]).both_of(data.pairs)
+        pairs, known = data.images.among(test).both_of(data.pairs), data.images.without(test)
+        scores = [model(data.images, train, known)(pairs) for model in (house_styles.cosine, house_styles.head)]
+        measured = [house_styles.measure(pairs.assign(score=score, p_similar=np.nan, similar=False)) for score in scores]
         gains.append(np.subtract(*measured[::-1])[:3])
     assert (np.mean(gains, axis=0) > [0.06, 0.08, 0.02]).all()

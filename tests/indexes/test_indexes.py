@@ -1,30 +1,15 @@
-"""indexes: one contract for every registered index, and the faults that the published study had.
+"""indexes: one contract for every registered index.
 
 With MILVUS_URI set, `pytest tests/indexes -k milvus` holds a Milvus server to the same contract.
 """
 
 import json
 
-import faiss
 import numpy as np
 import pytest
 
 from imgsearch_utils import indexes
-from imgsearch_utils.geometry import normalised
-
-N, DIM, K = 1500, 32, 10
-
-
-def clustered(n=N, dim=DIM, seed=0):
-    """Unit vectors in clusters, within a narrow cone, as an encoder's are."""
-    rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(n // 50, dim)) + 2
-    return normalised(centres[rng.integers(len(centres), size=n)] + 0.5 * rng.normal(size=(n, dim)))
-
-
-VECTORS = clustered()
-QUERIES = clustered(80, seed=1)
-TRUTH = np.argsort(-QUERIES @ VECTORS.T, axis=1)[:, :K]
+from tests.indexes.clusters import DIM, QUERIES, TRUTH, VECTORS, K, N, overlap, widest
 
 
 @pytest.fixture(scope="module", params=sorted(indexes.INDEXES))
@@ -34,10 +19,6 @@ def built(request):
         return indexes.find(request.param)().build(VECTORS)
     except indexes.MissingPackage as error:
         pytest.skip(str(error))
-
-
-def overlap(found, truth=TRUTH):
-    return np.mean([len(set(f) & set(t)) / len(t) for f, t in zip(found, truth)])
 
 
 def test_returns_ids_and_leaves_what_it_is_given(built):
@@ -118,10 +99,6 @@ def able(built, *verbs):
         pytest.skip(f"{built.name} cannot {verbs[0]}, and says so")
 
 
-def widest(index):
-    return {name: values[-1] for name, values in index.default_sweep.items()}
-
-
 def test_adds(built):
     able(built, "add")
     index = type(built)().build(VECTORS[:1000])
@@ -170,34 +147,6 @@ def test_searches_among_the_allowed(built):
     assert overlap(built.query(QUERIES, K, **widest(built))) > 0.95  # and forgets the filter
 
 
-@pytest.mark.parametrize(
-    "name, arguments",
-    [
-        ("annoy", {"metric": "dot", "trees": 80}),
-        ("usearch", {"dtype": "f32", "m": 8}),
-        ("usearch", {"dtype": "i8"}),
-        ("hnswlib", {"m": 8, "ef_construction": 60}),
-        ("faiss_hnsw", {"m": 8}),
-        ("faiss_ivf", {"nlist": 5}),
-        ("faiss_ivfpq", {"dims_per_code": 4, "nlist": 3}),
-        ("faiss_lsh", {"bits": 64}),
-        ("milvus", {"index_type": "IVF_SQ8", "metric": "L2", "nlist": 1}),
-        ("milvus", {"index_type": "FLAT", "metric": "IP"}),
-    ],
-)
-def test_other_build_arguments_are_heeded_and_kept(name, arguments, tmp_path):
-    try:
-        index = indexes.find(name)().build(VECTORS, **arguments)
-    except indexes.MissingPackage as error:
-        pytest.skip(str(error))
-    point = {} if "index_type" in arguments else widest(index)
-    index.save(tmp_path / "index")
-    loaded = indexes.load(tmp_path / "index", VECTORS)
-    assert loaded.build_arguments == arguments
-    assert (loaded.query(QUERIES, K, **point) == index.query(QUERIES, K, **point)).all()
-    assert overlap(loaded.query(QUERIES, K, **point)) > (0.8 if arguments.get("dtype") == "i8" else 0.95)
-
-
 @pytest.mark.parametrize("damage", ["flipped", "cut", "foreign", "no description", "description", "other vectors"])
 def test_refuses_a_damaged_or_foreign_file_in_one_line(built, damage, tmp_path):
     path, about, vectors = tmp_path / "some.index", tmp_path / "some.index.json", VECTORS
@@ -230,96 +179,3 @@ def test_unknown_names_are_refused_with_the_nearest():
 def test_a_name_that_is_taken_is_refused():
     with pytest.raises(ValueError, match="exact is registered already"):
         indexes.register("exact")(type("Other", (indexes.Index,), {}))
-
-
-def test_hnsw_is_never_searched_with_fewer_candidates_than_results():
-    index = indexes.find("faiss_hnsw")().build(VECTORS)
-    truth = indexes.find("exact")().build(VECTORS).query(QUERIES, 300)
-    assert overlap(index.query(QUERIES, 300, ef=16), truth) > 0.95  # the published study: efSearch 16 for k 300: .28
-
-
-def test_usearch_builds_the_same_graph_each_time_and_it_leads_to_every_vector():
-    try:
-        built = [indexes.find("usearch")().build(VECTORS[:1000]) for _ in range(5)]
-    except indexes.MissingPackage as error:
-        pytest.skip(str(error))
-    for index in built:
-        index.add(VECTORS[1000:])
-        assert (index.query(VECTORS, 1, ef=512)[:, 0] == np.arange(N)).all()  # two threads lost up to 62 of them
-        assert (index.query(QUERIES, K, ef=16) == built[0].query(QUERIES, K, ef=16)).all()
-
-
-@pytest.mark.parametrize("name", ["torch", "milvus"])
-def test_what_is_built_again_when_loaded_is_built_of_the_same_vectors(name, tmp_path, monkeypatch):
-    monkeypatch.delenv("MILVUS_URI", raising=False)
-    given = VECTORS[:300].copy()
-    try:
-        index = indexes.find(name)().build(given)
-    except indexes.MissingPackage as error:
-        pytest.skip(str(error))
-    index.add(VECTORS[300:400])
-    index.delete([3, 350])
-    index.save(tmp_path / "index")
-    loaded = indexes.load(tmp_path / "index", VECTORS[:400])
-    assert (loaded.query(QUERIES, K) == index.query(QUERIES, K)).all()
-    loaded._vectors_added = lambda: VECTORS[1:401]
-    loaded.save(tmp_path / "index")
-    with pytest.raises(indexes.IndexFileError, match="are not those that the index was built of"):
-        indexes.load(tmp_path / "index")
-
-
-def test_lsh_is_centred():
-    cone = normalised(VECTORS + 3 * VECTORS.mean(axis=0))  # mean cosine near 1, as the published study's
-    truth = np.argsort(-cone[:50] @ cone.T, axis=1)[:, :5]
-    found = indexes.find("faiss_lsh")().build(cone, bits=256).query(cone[:50], 5)
-    uncentred = faiss.IndexLSH(DIM, 256)
-    uncentred.add(cone)
-    poor = overlap(uncentred.search(cone[:50], 5)[1], truth)
-    assert overlap(found, truth) > 0.5 and overlap(found, truth) > poor + 0.1
-
-
-def test_real_vectors_show_none_of_the_published_faults(shared_data):
-    vectors = normalised(np.load(shared_data / "house_styles" / "clip_vitb32_vectors.npy"))
-    truth = indexes.find("exact")().build(vectors).query(vectors[::10], 300)
-    for name in ("faiss_hnsw", "hnswlib"):
-        try:
-            found = indexes.find(name)().build(vectors).query(vectors[::10], 300, ef=16)
-        except indexes.MissingPackage:
-            continue
-        assert overlap(found, truth) > 0.95  # was .28: efSearch 16 for k up to 300
-    found = indexes.find("faiss_lsh")().build(vectors).query(vectors[::10], 5)
-    assert overlap(found, truth[:, :5]) > 0.5  # was .03: not centred
-
-
-@pytest.fixture(scope="module")
-def milvus():
-    kind = indexes.find("milvus")
-    try:
-        kind.library()
-    except indexes.MissingPackage as error:
-        pytest.skip(str(error))
-    return kind
-
-
-def test_milvus_built_again_has_no_row_twice(milvus):
-    few = VECTORS[:300]
-    index = milvus().build(few).build(few)
-    assert sorted(index.query(few[:1], 300, ef=400)[0]) == list(range(300))
-
-
-def test_milvus_lite_has_indexed_everything_when_it_is_built(milvus, monkeypatch):
-    monkeypatch.delenv("MILVUS_URI", raising=False)
-    index = milvus().build(clustered(5000))
-    stored, indexed = ({path.name.split(".")[0] for path in index._database.rglob(f"*{kind}")}
-                       for kind in (".parquet", ".idx"))
-    assert stored and stored == indexed
-
-
-def test_milvus_refuses_what_it_would_not_do_as_asked(milvus, monkeypatch):
-    monkeypatch.delenv("MILVUS_URI", raising=False)
-    with pytest.raises(ValueError, match="Milvus Lite would search DISKANN by brute force; choose from HNSW"):
-        milvus().build(VECTORS, index_type="DISKANN")
-    index = milvus().build(VECTORS, index_type="IVF_FLAT", metric="IP", nlist=20)
-    assert overlap(index.query(QUERIES, K, nprobe=20)) > 0.99 > overlap(index.query(QUERIES, K, nprobe=1))
-    with pytest.raises(ValueError, match="ef is for HNSW kinds, got index_type IVF_FLAT"):
-        index.query(QUERIES, K, ef=64)

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.pages.queues import open_queue
@@ -27,6 +26,7 @@ from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
 from tests.tiny_study import living_in
+from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 browser = pytest.importorskip("benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'")
 needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)

@@ -69,8 +69,8 @@ def test_a_folder_as_json_with_the_broken_one_skipped(home, tmp_path, capsys):
 
 
 def test_probabilities_are_calibrated_on_dev_alone(classifier):
-    dev = classifier.images[classifier.images.side == "dev"]
-    vectors = classifier.database.of(dev.image)
+    side = classifier.images.side("dev")
+    dev, vectors = side.table, side.vectors
     found = classifier.classify(vectors)
     for name in METHODS:
         table = found[found.method == name].pivot(index="query", columns="class", values="p")
@@ -178,4 +178,4 @@ def test_a_class_of_no_training_image_counts_as_wrong_and_no_dev_side_as_uncalib
         table.assign(side="train").to_csv(images, index=False)
         without = Classifier.fit(workspace.find_run("tiny"))
     assert without.evaluate().empty
-    assert not without.classify(without.database.vectors[:2]).calibrated.any()
+    assert not without.classify(without.images.vectors[:2]).calibrated.any()

@@ -79,8 +79,6 @@ def test_the_command_and_the_function_say_the_same(home, searcher, capsys):
             assert [row["image"] for row in answer["results"]] == table.image.tolist()
             np.testing.assert_allclose([row["score"] for row in answer["results"]], table.score, atol=1e-5)
     assert found["threshold"] == searcher.model.threshold and answer["close_match"] == bool(table.close.any())
-    with pytest.raises(AttributeError, match="has no attribute serach"):
-        imgsearch_utils.serach  # noqa: B018
 
 
 @pytest.mark.parametrize("model", ["encoder", "head"])
