@@ -21,6 +21,7 @@ import torch
 
 from imgsearch_utils import indexes, neighbours, workspace
 from imgsearch_utils.geometry import normalised
+from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.pictures.decoding import open_image
 from imgsearch_utils.search.searcher import Searcher
@@ -63,8 +64,8 @@ def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) ->
         start = time.perf_counter()
         index = indexes.find(name)().build(vectors, **build)
         built = time.perf_counter() - start
-        large = Searcher(searcher.run, "encoder", Embeddings(images, vectors, {}), vectors, labels,
-                         searcher.collection, index, point, None, CURVES)  # fmt: skip
+        large = Searcher(searcher.run, Model(calibration=CURVES), Embeddings(images, vectors, {}), vectors,
+                         labels, searcher.collection, index, point)  # fmt: skip
         recall = neighbours.recall_of(index, vectors, asked, k, **point)
         rows.append({"index": name, "build": build, "query": point, "vectors": n, "dim": vectors.shape[1], "k": k,
                      **milliseconds(lambda one: large.search(one[None], k), asked), "recall": recall,  # noqa: B023

@@ -89,6 +89,7 @@ def test_the_head_gains_on_people_grades(shared_data):
         train = data.images.among(side.file_label[side.side == "train"]).both_of(data.pairs)
         pairs, known = data.images.among(test).both_of(data.pairs), data.images.without(test)
         scores = [model(data.images, train, known)(pairs) for model in (house_styles.cosine, house_styles.head)]
-        measured = [house_styles.measure(pairs.assign(score=score, p_similar=np.nan, similar=False)) for score in scores]
+        measured = [house_styles.measure(pairs.assign(score=score, p_similar=np.nan, similar=False))
+                    for score in scores]
         gains.append(np.subtract(*measured[::-1])[:3])
     assert (np.mean(gains, axis=0) > [0.06, 0.08, 0.02]).all()
