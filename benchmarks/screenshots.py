@@ -17,8 +17,8 @@ from imgsearch_utils.drawn_houses import write_houses
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.labels.oracles import answer
 from imgsearch_utils.pages.tagger import make_queue
-from imgsearch_utils.search.database import find_database
 from imgsearch_utils.study import read_study
+from imgsearch_utils.workspace import find_run
 
 ANNOTATOR, OTHER = "Ada", "Grace"
 ASKED, DONE = 120, 47
@@ -66,7 +66,7 @@ def search_page(folder: Path, file: Path) -> None:
     cell, kernel = nbformat.v4.new_code_cell(SEARCH_CELL), {"name": "python3", "display_name": "Python 3"}
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
     nbformat.write(notebook, folder / "search.ipynb")
-    picture = find_database("synthetic_houses").data / "all_images" / SEARCHED
+    picture = find_run("synthetic_houses").data / "all_images" / SEARCHED
     with browser.serve(folder, "voila") as address, browser.browser_page(1320, 1140) as page:
         page.goto(address.format(path="search.ipynb"))
         page.locator(".sp-root[data-open]").wait_for(timeout=120_000)
