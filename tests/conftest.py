@@ -8,13 +8,6 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
 
-#: not yet adapted to the rooms, or not yet run since they moved: to be taken out of this list one by one
-collect_ignore = [f"{name}.py" for name in (
-    "steps/test_pipeline", "steps/test_own_pictures", "labels/test_label_commands", "pages/test_tagger",
-    "pages/test_search_page", "benchmarks/test_benchmark_acquisition", "benchmarks/test_benchmark_house_styles",
-    "benchmarks/test_benchmark_encoding", "benchmarks/test_benchmark_ann_harness",
-    "benchmarks/test_benchmark_ann_scale")]
-
 if SHARED.is_dir():
     os.environ.setdefault("IMGSEARCH_DATA", str(SHARED))
 

@@ -101,7 +101,7 @@ def test_bad_use_is_one_clear_line(finished, arguments, said):
 
 def test_unknown_notebook_parameter_is_refused_by_the_notebook_itself(finished, tmp_path):
     """Papermill alone only warns."""
-    notebook = Path(__file__).parents[1] / "notebooks" / "04_report.ipynb"
+    notebook = Path(__file__).parents[2] / "notebooks" / "04_report.ipynb"
     command = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "-p", "RUM", "tiny"]
     process = subprocess.run(command, capture_output=True, text=True,
                              env=os.environ | {"IMGSEARCH_HOME": str(finished)})
