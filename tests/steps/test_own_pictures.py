@@ -44,9 +44,14 @@ def messy_folder(folder: Path) -> list[str]:
 
 def test_messy_class_folders_run_to_a_report_that_names_what_was_set_aside(tmp_path):
     broken = messy_folder(tmp_path / "pictures")
+    blind = [(f"farmhouse/farmhouse_{n:04d}.jpg", f"farmhouse/farmhouse_{n + 1:04d}.jpg", n % 4) for n in range(1, 12)]
+    pd.DataFrame(blind, columns=["image1", "image2", "similarity"]).to_csv(tmp_path / "pictures/blind.csv", index=False)
     assert imgsearch(tmp_path, "new", "mine", tmp_path / "pictures").returncode == 0
-    process = imgsearch(tmp_path, "run", "mine", *SMALL)
+    process = imgsearch(tmp_path, "run", "mine", *SMALL, "--set", "blind_test=blind.csv")
     assert process.returncode == 0, process.stderr
+    own = pd.read_json(tmp_path / "active_learning_results/mine/ann_comparison/own_protocol.json")
+    assert own.model.tolist() == ["encoder", "head"] and (own.pairs == 11).all() and own.accuracy.between(0, 1).all()
+    assert "The study's own test" in (tmp_path / "report_results/mine/index.html").read_text()
     results = tmp_path / "active_learning_results/mine/tagging"
     assert sorted(pd.read_csv(results / "set_aside.csv").image) == broken
     twins = pd.read_csv(results / "duplicates.csv")

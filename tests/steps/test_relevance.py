@@ -6,6 +6,7 @@ import pytest
 
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning import Model
+from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.pictures.collection import Collection
 from imgsearch_utils.steps import relevance
 from imgsearch_utils.study import parse_study
@@ -137,3 +138,40 @@ def test_the_classes_of_results_are_those_of_a_plain_loop():
         assert table.get(name[1], {}).get(name[0], 0) == pytest.approx(expected.loc[name])
     every = relevance.confusion_of_results(Images(images.drop(columns="tree"), embeddings).side("test"), Model(), 999)
     assert every.sum(axis=1).to_numpy() == pytest.approx(1)
+
+
+def test_a_study_s_own_test_is_measured_as_plain_loops_measure_it(home):
+    folder = home / "datasets" / "trees"
+    folder.mkdir(parents=True)
+    embeddings, _ = make(20)
+    rng, names = np.random.default_rng(3), np.array(embeddings.names)
+    one, two = np.triu_indices(10, 1)
+    blind = pd.DataFrame({"image1": names[one], "image2": names[two], "similarity": rng.integers(0, 4, len(one))})
+    query, place = np.divmod(np.arange(4 * 8), 8)
+    judged = pd.DataFrame({"query_image": names[query], "retrieved_image": names[4 + place],
+                           "similarity": rng.integers(0, 4, len(query))})
+    blind.to_csv(folder / "blind.csv", index=False)
+    judged.to_csv(folder / "judged.csv", index=False)
+    settings = parse_study({"study": "tiny", "images": {"source": "trees"}, "blind_test": "blind.csv",
+                            "judged_results": "judged.csv"})
+    train = pd.DataFrame({"image1": names[8:12], "image2": names[12:16]})
+    model = Model(calibration=Calibration((5.0, 5.0, 5.0), (0.0, -1.0, -2.0), 0.4))
+    [row] = relevance.own_protocol(Run("tiny", settings), embeddings, {"encoder": model}, train).to_dict("records")
+    unit = {name: vector / np.linalg.norm(vector) for name, vector in zip(names, embeddings.of(names))}
+
+    called = [1 / (1 + np.exp(2 - 5 * unit[a] @ unit[b])) >= 0.4 for a, b in zip(blind.image1, blind.image2)]
+    similar = (blind.similarity == 3).tolist()
+    hits = sum(c and s for c, s in zip(called, similar))
+    assert row["pairs"] == 45 and row["shared_images"] == 2
+    assert row["accuracy"] == pytest.approx(sum(c == s for c, s in zip(called, similar)) / 45)
+    assert row["f1"] == pytest.approx(2 * hits / (sum(called) + sum(similar)))
+    gains, precisions = [], []
+    for name, part in judged.groupby("query_image"):
+        best = sorted(part.itertuples(), key=lambda r: (-float(unit[name] @ unit[r.retrieved_image]), r.retrieved_image))
+        value = [sum((2**g - 1) / np.log2(rank + 2) for rank, g in enumerate(grades)) for grades in (
+            [r.similarity for r in best[:5]], sorted(part.similarity, reverse=True)[:5])]
+        gains.append(value[0] / value[1])
+        right = [r.similarity == 3 for r in best[:5]]
+        if relevant := (part.similarity == 3).sum():
+            precisions.append(sum(sum(right[: n + 1]) / (n + 1) for n in range(5) if right[n]) / relevant)
+    assert row["nDCG@5"] == pytest.approx(np.mean(gains)) and row["MAP@5"] == pytest.approx(np.mean(precisions))
