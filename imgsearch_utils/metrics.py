@@ -68,18 +68,18 @@ def pair_metrics(
     for name, values in given.items():
         if values is not None and len(values) != len(similar):
             raise ValueError(f"{name} must have one value for each of the {len(similar)} grades, got {len(values)}")
-    found = {"n": len(similar), "n_similar": int(similar.sum())}
+    measured = {"n": len(similar), "n_similar": int(similar.sum())}
     sides = {"": np.ones(len(similar), bool)}
     if same_class is not None:
         sides["same_class_"] = np.asarray(same_class, bool)
     for prefix, side in sides.items():
-        found[f"{prefix}roc_auc"] = _two_classes(sk.roc_auc_score, similar[side], score[side])
-        found[f"{prefix}ap"] = _two_classes(sk.average_precision_score, similar[side], score[side])
+        measured[f"{prefix}roc_auc"] = _two_classes(sk.roc_auc_score, similar[side], score[side])
+        measured[f"{prefix}ap"] = _two_classes(sk.average_precision_score, similar[side], score[side])
     if p_similar is not None:
-        found["ece"] = expected_calibration_error(similar, p_similar)
+        measured["ece"] = expected_calibration_error(similar, p_similar)
     if p_similar is not None and threshold is not None:
-        found |= decision_metrics(similar, np.asarray(p_similar) >= threshold)
-    return found
+        measured |= decision_metrics(similar, np.asarray(p_similar) >= threshold)
+    return measured
 
 
 def decision_metrics(similar: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -225,9 +225,9 @@ def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int])
     columns = {"query": "query_id", "image": "doc_id"}
     lists = condensed[["query", "image", "score"]].rename(columns=columns)
     values = ir_measures.iter_calc(measures.values(), judged.rename(columns=columns), lists)
-    found = {(value.query_id, value.measure): value.value for value in values}
+    by_query = {(value.query_id, value.measure): value.value for value in values}
     for name, measure in measures.items():
-        table[name] = [found.get((query, measure), 0.0) for query in table.index]
+        table[name] = [by_query.get((query, measure), 0.0) for query in table.index]
 
     n_found = condensed.groupby("query").size().reindex(table.index, fill_value=0)
     for cut in k:
@@ -263,10 +263,10 @@ def class_confusion(query_classes: Sequence[str], found_classes: Sequence[Sequen
     query_classes : (n_queries,)
     found_classes : (n_queries, k)
     """
-    found = np.asarray(found_classes)
-    asked = np.repeat(np.asarray(query_classes), found.shape[1])
+    results = np.asarray(found_classes)
+    asked = np.repeat(np.asarray(query_classes), results.shape[1])
     return pd.crosstab(
-        pd.Series(asked, name="query class"), pd.Series(found.ravel(), name="result class"), normalize="index"
+        pd.Series(asked, name="query class"), pd.Series(results.ravel(), name="result class"), normalize="index"
     )
 
 

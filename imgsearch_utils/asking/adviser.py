@@ -26,12 +26,12 @@ def decisions(of: Round) -> pd.Series:
 
 def agreements(decided: Sequence[pd.Series]) -> list[float]:
     """Cohen's kappa of each two successive rounds' decisions on the pairs that both know; 1 where all are alike."""
-    found = []
+    kappas = []
     for before, after in zip(decided, decided[1:]):
         both = before.index.intersection(after.index)
         one, two = before[both].to_numpy(bool), after[both].to_numpy(bool)
-        found.append(1.0 if (one == two).all() else float(cohen_kappa_score(one, two)))
-    return found
+        kappas.append(1.0 if (one == two).all() else float(cohen_kappa_score(one, two)))
+    return kappas
 
 
 def expected_gain(log: pd.DataFrame, more: int = 100, last: int = 5) -> tuple[float, float, float]:

@@ -79,12 +79,12 @@ def _write_houses(folder, images, per_type, seed, progress) -> None:
     for name, table in tables.items():
         if (folder / name).exists() and (folder / name).read_text() != table.to_csv(index=False):
             (folder / name).unlink()
-    told = {path: _told(path) for path in images.iterdir()}
+    comments = {path: _comment_in(path) for path in images.iterdir()}
     wanted = {images / house["file_label"]: house for house in houses.to_dict("records")}
-    for path, comment in told.items():
+    for path, comment in comments.items():
         if path not in wanted and (comment.startswith(_DRAWN) or path.suffix == ".partial"):
             path.unlink()
-    missing = {path: house for path, house in wanted.items() if told.get(path) != _comment(house)}
+    missing = {path: house for path, house in wanted.items() if comments.get(path) != _comment(house)}
     for path, house in progress(missing.items()) if missing else ():
         partial = path.with_suffix(".partial")
         quality = _JPEG_QUALITY[house["image_quality"]]
@@ -99,7 +99,7 @@ def _comment(house: Mapping) -> bytes:
     return _DRAWN + f" {_HAND} {json.dumps(house)}".encode()
 
 
-def _told(path: Path) -> bytes:
+def _comment_in(path: Path) -> bytes:
     """The comment in a picture; empty where there is none."""
     try:
         with Image.open(path) as picture:

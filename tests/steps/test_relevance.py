@@ -167,7 +167,8 @@ def test_a_study_s_own_test_is_measured_as_plain_loops_measure_it(home):
     assert row["f1"] == pytest.approx(2 * hits / (sum(called) + sum(similar)))
     gains, precisions = [], []
     for name, part in judged.groupby("query_image"):
-        best = sorted(part.itertuples(), key=lambda r: (-float(unit[name] @ unit[r.retrieved_image]), r.retrieved_image))
+        cosine = {other: float(unit[name] @ unit[other]) for other in part.retrieved_image}
+        best = sorted(part.itertuples(), key=lambda r: (-cosine[r.retrieved_image], r.retrieved_image))
         value = [sum((2**g - 1) / np.log2(rank + 2) for rank, g in enumerate(grades)) for grades in (
             [r.similarity for r in best[:5]], sorted(part.similarity, reverse=True)[:5])]
         gains.append(value[0] / value[1])
