@@ -57,13 +57,13 @@ def measure(n: int, dim: int, chosen: int, threads: int) -> dict:
             "peak_mb": peak}  # fmt: skip
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("images", 100_000), ("dim", 128), ("chosen", 200), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     found = measure(chosen.images, chosen.dim, chosen.chosen, chosen.threads)
     print(json.dumps(found) if chosen.json else "\n".join(f"{name:16s} {value}" for name, value in found.items()))
 

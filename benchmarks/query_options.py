@@ -77,13 +77,13 @@ def measure(study: str, run_name: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", default="synthetic_houses")
     parser.add_argument("--run", default="")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     file, table = given.out / "query_options.csv", measure(given.study, given.run)
     if file.is_file():
         before = pd.read_csv(file)

@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from imgsearch_utils import indexes, neighbours, workspace
+from imgsearch_utils import indexes, neighbours
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.pictures import open_collection, open_image
 from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.vectors.embedding import embed_run
 from imgsearch_utils.vectors.embeddings import Embeddings
@@ -73,7 +73,7 @@ def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) ->
     return rows
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=int, default=100_000)
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     indexes.find("exact").library().omp_set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -91,8 +91,8 @@ def main() -> None:
             run = find_run(given.study, given.run)
         else:
             os.environ["IMGSEARCH_HOME"] = folder
-            run = workspace.find_run(given.study)
-            embed_run(run)
+            run = find_run(given.study, begin=True)
+            embed_run(run, open_collection(run))
         searcher = Searcher.open(run)
         found = {"threads": given.threads, "file_to_names": from_file(searcher, given.queries),
                  "search": among(searcher, given.vectors, given.index or ["faiss_ivf"], 10, given.queries)}
