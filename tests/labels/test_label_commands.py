@@ -97,15 +97,25 @@ def test_unknown_images_are_named_and_left_out(tmp_path, study):
 
 
 def test_nothing_to_export_is_said(tmp_path, study):
+    before = imgsearch(tmp_path, "labels", "export", tmp_path / "out.csv", "--study", study)
+    assert before.returncode == 1 and "no run is called mine here; begin it" in before.stderr
+    assert not (tmp_path / "active_learning_labels").exists()  # looking never begins a run
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("image1,image2,similarity\na/0.png,a/1.png,\n")
+    assert json_of(imgsearch(tmp_path, "labels", "import", pairs, "--study", study, "--json"))["imported"] == 0
     process = imgsearch(tmp_path, "labels", "export", tmp_path / "out.csv", "--study", study)
     assert process.returncode == 1 and "no grades to export" in process.stderr
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_new_writes_a_study_that_can_be_opened(tmp_path, pictures):
     process = imgsearch(tmp_path, "new", "mine", pictures)
     assert process.returncode == 0 and "12 pictures: 3 class" in process.stdout
     assert len((tmp_path / "configs/mine.yaml").read_text().strip().splitlines()) <= 6
-    assert json_of(imgsearch(tmp_path, "labels", "summary", "--study", "mine", "--json"))["pairs"] == 0
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("image1,image2,similarity\na/0.png,a/1.png,3\n")
+    assert json_of(imgsearch(tmp_path, "labels", "import", pairs, "--study", "mine", "--json"))["imported"] == 1
+    assert json_of(imgsearch(tmp_path, "labels", "summary", "--study", "mine", "--json"))["pairs"] == 1
     again = imgsearch(tmp_path, "new", "mine", pictures)
     assert again.returncode == 1 and "is there already" in again.stderr
 
