@@ -3,8 +3,10 @@
 Also grades worth a second look, and whether more grades are worth while.
 """
 
-from imgsearch_utils.asking.choice import automatic_zeros, choose_pairs
-from imgsearch_utils.asking.pool import Pool
-from imgsearch_utils.asking.strategies import COLD, STRATEGIES
+import lazy_loader
 
-__all__ = ["COLD", "STRATEGIES", "Pool", "automatic_zeros", "choose_pairs"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "choice": ["automatic_zeros", "choose_pairs"],
+    "pool": ["Pool"],
+    "strategies": ["COLD", "STRATEGIES"],
+})

@@ -1,6 +1,8 @@
 """The embedded data set: drawn houses whose attributes answer the nine questions of the rubric."""
 
-from imgsearch_utils.drawn_houses.attributes import HOUSE_TYPES, QUESTIONS, grade_pairs, sample_houses
-from imgsearch_utils.drawn_houses.drawing import draw_house, write_houses
+import lazy_loader
 
-__all__ = ["HOUSE_TYPES", "QUESTIONS", "draw_house", "grade_pairs", "sample_houses", "write_houses"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "attributes": ["HOUSE_TYPES", "QUESTIONS", "grade_pairs", "sample_houses"],
+    "drawing": ["draw_house", "write_houses"],
+})

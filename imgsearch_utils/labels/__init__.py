@@ -3,8 +3,10 @@
 Also how far the annotators agree.
 """
 
-from imgsearch_utils.labels.graded import graded_pairs
-from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.labels.pairs import read_pairs, write_pairs
+import lazy_loader
 
-__all__ = ["Journal", "graded_pairs", "read_pairs", "write_pairs"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "graded": ["graded_pairs"],
+    "journal": ["Journal"],
+    "pairs": ["read_pairs", "write_pairs"],
+})

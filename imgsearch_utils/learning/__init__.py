@@ -3,9 +3,11 @@
 And its calibration, and what both are worth on pairs that the head did not learn from.
 """
 
-from imgsearch_utils.learning.heads import HEADS, Head, load_head
-from imgsearch_utils.learning.losses import LOSSES
-from imgsearch_utils.learning.model import Model, load_models, model_in_use
-from imgsearch_utils.learning.training import train_head
+import lazy_loader
 
-__all__ = ["HEADS", "LOSSES", "Head", "Model", "load_head", "load_models", "model_in_use", "train_head"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "heads": ["HEADS", "Head", "load_head"],
+    "losses": ["LOSSES"],
+    "model": ["Model", "load_models", "model_in_use"],
+    "training": ["train_head"],
+})

@@ -4,14 +4,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import precision_recall_curve
 
 GRADES = (0, 1, 2, 3)
 
 
 def _platt(cosine, reached):
     """Slope (>= 0) and intercept of a logistic curve, with the smoothed targets of Platt (1999)."""
+    from sklearn.linear_model import LogisticRegression  # a second, which search and score do not need
+
     positives, negatives = reached.sum(), (~reached).sum()
     target = np.where(reached, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     x, y = np.tile(cosine, 2)[:, None], np.repeat([1, 0], len(cosine))
@@ -89,6 +89,8 @@ def best_f1_threshold(p: np.ndarray, similar: np.ndarray) -> float:
 
     Without a similar pair there is no F1: 0.5.
     """
+    from sklearn.metrics import precision_recall_curve
+
     if not similar.any():
         return 0.5
     precision, recall, thresholds = precision_recall_curve(similar, p)

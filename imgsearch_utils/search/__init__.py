@@ -3,6 +3,6 @@
 Also a picture's class, and scores of any pairs.
 """
 
-from imgsearch_utils.search.searcher import Searcher, search
+import lazy_loader
 
-__all__ = ["Searcher", "search"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"searcher": ["Searcher", "search"]})

@@ -3,8 +3,10 @@
 ``Images`` holds the study's images with their classes, groups, sides and vectors: the other rooms pass it on.
 """
 
-from imgsearch_utils.vectors.embeddings import Embeddings
-from imgsearch_utils.vectors.encoder import Encoder
-from imgsearch_utils.vectors.images import Images
+import lazy_loader
 
-__all__ = ["Embeddings", "Encoder", "Images"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "embeddings": ["Embeddings"],
+    "encoder": ["Encoder"],
+    "images": ["Images"],
+})
