@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from benchmarks import pair_scoring, query_options, search_latency
+from benchmarks import pair_scoring, query_options, search_latency, startup
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from tests import tiny_study
 
@@ -46,3 +46,11 @@ def test_choosing_pairs_is_compared_with_the_bare_product(capsys):
     pair_scoring.main(["--images", "600", "--dim", "16", "--chosen", "20", "--threads", "1", "--json"])
     measured = json.loads(capsys.readouterr().out)
     assert measured["pairs"] == 600 * 599 // 2 and measured["ratio_to_matmul"] > 0
+
+
+def test_starts_are_timed_and_what_needs_no_network_imports_none(tiny, capsys):
+    startup.main(["--study", "tiny", "--runs", "1", "--json"])
+    measured = json.loads(capsys.readouterr().out)
+    assert {"--help", "labels summary", "score", "search"} <= set(measured)
+    assert all(row["seconds"] > row["imports"] * 0.2 > 0 for row in measured.values())
+    assert not any(measured[name]["torch"] for name in ("--help", "labels summary"))
