@@ -1,24 +1,33 @@
 """Folder names and write-once folders: the only file that knows where a run keeps things."""
 
 import contextlib
+import csv
+import ctypes
 import hashlib
 import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from imgsearch_utils.study import Study, difference, nearest, parse_study, read_study
 from imgsearch_utils.tables import read_own, write_own
 
 DRAWN = "synthetic_houses"  # the image source that the package draws itself
 PUBLISHED = "PUBLISHED"  # a file beside a run's journal: the run is kept for readers, and its journal not written again
+#: of a published run, what .gitignore leaves out: drawn, made or executed again from what is there
+LEFT_OUT = ("figures/", "head.safetensors", "chosen.index", "notebook.ipynb")
+BY_PEOPLE = ("person", "repeat", "adjudication")  # what `source` says in the journal where a person gave the grade
+JOURNAL = "journal"  # the source of stages that grows
 VERSIONS = ("torch", "timm", "open_clip_torch", "numpy", "pandas", "scikit-learn", "annoy", "pillow", "imgsearch-utils")
 
 
@@ -84,36 +93,87 @@ def write_atomic(path: Path, text: str) -> None:
     partial.replace(path)
 
 
+def folder_lock(folder: Path) -> FileLock:
+    """The lock that writers of a folder hold; a file beside it."""
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
+
+
 @contextlib.contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """Build a folder beside its place and move it there in the end, replacing what stood there."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    if folder.exists():
-        old = folder.with_name(f"{folder.name}.old.partial")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-        partial.rename(folder)
-        shutil.rmtree(old)
-    else:
-        partial.rename(folder)
+    """Build a folder beside its place and move it there in the end, replacing what stood there.
+
+    Writers come one after the other. On Linux old and new change places in one step, so that a reader finds a folder
+    at every moment; where the file system cannot, a reader that misses it looks again under the ``folder_lock``.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder_lock(folder):
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        if not folder.exists():
+            partial.rename(folder)
+        elif _exchange(partial, folder):
+            shutil.rmtree(partial)
+        else:
+            old = folder.with_name(f"{folder.name}.old.partial")
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+            partial.rename(folder)
+            shutil.rmtree(old)
+
+
+def _exchange(one: Path, two: Path) -> bool:
+    """Let two names change places in one step; False where the system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    at_cwd, exchange = -100, 2  # of <fcntl.h> and <stdio.h>
+    return rename is not None and rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(two), exchange) == 0
 
 
 @dataclass(frozen=True)
 class Stage:
     """One step of a run: folders built as ``NAME.partial``, renamed together, `last` at the end.
 
-    A stage is finished when `last` stands under its final name; it is then never written again.
+    A stage is finished when all its folders stand under their final names and hold the files that their manifests
+    list; it is then never written again. One that lost a folder or a file is not finished: it is made again beside
+    what is left of it, and takes its place only where that gives the same.
+
+    sources : files outside the folders that the stage is made of, or writes; the manifest says what they held. Of a
+        file that is only appended to (a journal), what it held then must still stand at its beginning
+    published : kept in git, without what ``LEFT_OUT`` names
+    repeats : whether making it again gives the same (False where it measures times)
     """
 
     folders: dict[str, Path]
     last: str
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    published: bool = False
+    repeats: bool = True
 
     @property
     def finished(self) -> bool:
-        return self.folders[self.last].is_dir()
+        return all(folder.is_dir() for folder in self.folders.values()) and not self._lost(self._manifest(self.last))
+
+    @property
+    def begun(self) -> bool:
+        """Whether a folder stands under its final name."""
+        return any(folder.is_dir() for folder in self.folders.values())
+
+    def _manifest(self, tree: str) -> dict[str, Any]:
+        file = self.folders[tree] / "manifest.json"
+        return read_json(file, "versions") if file.is_file() else {}
+
+    def recorded(self) -> dict[str, Any]:
+        """The manifest of what is left of the stage, with `files` and `sources`; empty where there is none."""
+        return next(filter(None, map(self._manifest, (self.last, *self.folders))), {})
+
+    def _path(self, name: str) -> Path:
+        tree, _, file = name.partition("/")
+        return self.folders.get(tree, Path(os.devnull)) / file
+
+    def _lost(self, manifest: dict[str, Any]) -> list[str]:
+        return [name for name in manifest.get("files", ()) if not self._path(name).is_file()
+                and not (self.published and any(part in name for part in LEFT_OUT))]
 
     def __getitem__(self, tree: str) -> Path:
         """The folder to read from (finished) or to write into (unfinished)."""
@@ -123,8 +183,10 @@ class Stage:
     def start(self) -> "Stage":
         """Clear what an unfinished try left behind and make the folders to write into."""
         if not self.finished:
+            known = self.recorded().get("files")
             for tree, folder in self.folders.items():
-                shutil.rmtree(folder, ignore_errors=True)
+                if not known:  # nothing says what it was
+                    shutil.rmtree(folder, ignore_errors=True)
                 shutil.rmtree(self[tree], ignore_errors=True)
                 self[tree].mkdir(parents=True)
         return self
@@ -160,14 +222,77 @@ class Stage:
             return [KEPT[file.suffix][1](file) for file in files]
 
     def publish(self, **manifest: Any) -> None:
-        """Give the folders their final names; a finished stage stays as it is."""
+        """Give the folders their final names; a finished stage stays as it is.
+
+        Each folder's manifest lists the SHA-256 of the files of all of them, and what the sources held.
+
+        Raises
+        ------
+        ValueError
+            where a part of the stage stood already and what was made again differs from it: what was built on the
+            stage since would no longer belong to it. Nothing is changed then.
+        """
         if self.finished:
             return
-        for tree in sorted(self.folders, key=lambda tree: tree == self.last):
-            write_json(self[tree] / "manifest.json", {
-                **manifest, "written": datetime.now(UTC).isoformat(timespec="seconds"),
-                "python": platform.python_version(), "versions": {name: version(name) for name in VERSIONS}})
-            self[tree].rename(self.folders[tree])
+        files = {f"{tree}/{file.relative_to(self[tree]).as_posix()}": digest(file) for tree in self.folders
+                 for file in sorted(self[tree].rglob("*")) if file.is_file()}
+        before = self.recorded().get("files", {})
+        other = [name for name, content in files.items() if self.repeats and "/figures/" not in name and
+                 name.endswith((".csv", ".json", ".safetensors")) and before.get(name, content) != content]
+        if other:
+            left = " and ".join(shown(folder) for folder in self.folders.values() if folder.is_dir())
+            raise ValueError(f"made again, {', '.join(other)} is not what it was: grades, pictures or versions changed "
+                             f"since, and later steps were built on it. Restore the lost folder from a copy; or remove "
+                             f"{left} and all that was made after it, to make it anew")
+        about = {**manifest, "files": files, "sources": self._hold(), "python": platform.python_version(),
+                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
+                 "versions": {name: version(name) for name in VERSIONS}}
+        for tree in self.folders:
+            write_json(self[tree] / "manifest.json", about)
+        partials = {folder: self[tree] for tree, folder in self.folders.items()}
+        last = self.folders[self.last]
+        shutil.rmtree(last, ignore_errors=True)
+        for folder in sorted(partials, key=lambda folder: folder == last):
+            shutil.rmtree(folder, ignore_errors=True)
+            partials[folder].rename(folder)
+
+    def _hold(self) -> dict[str, dict[str, Any]]:
+        return {name: {"bytes": file.stat().st_size, "sha256": digest(file)}
+                for name, file in self.sources.items() if file.is_file()}
+
+    def faults(self) -> list[str]:
+        """What is wrong with a stage that stands, a line each: lost, other than when it was made, or made of others.
+
+        Reads every file. A stage that was made before manifests had digests is only looked at for its folders.
+        """
+        found = [f"{shown(folder)} is not there" for folder in self.folders.values() if not folder.is_dir()]
+        for tree, folder in self.folders.items():
+            if folder.is_dir() and not (about := self._manifest(tree)):
+                found.append(f"{shown(folder)} has no manifest.json")
+            elif folder.is_dir() and about.get("files") != self.recorded().get("files"):
+                found.append(f"{shown(folder)} belongs to another making of the stage (its manifest.json differs)")
+        about = self.recorded()
+        for name, content in about.get("files", {}).items():
+            file = self._path(name)
+            if file.is_file() and digest(file) != content:
+                found.append(f"{shown(file)} is not the file that was written")
+        found += [f"{shown(self._path(name))} is not there" for name in self._lost(about)
+                  if self._path(name).parent.is_dir()]
+        return found + self.other_sources()
+
+    def other_sources(self) -> list[str]:
+        """Which of the files that the stage was made of are gone or others now, a line each."""
+        found = []
+        for name, held in self.recorded().get("sources", {}).items():
+            file = self.sources.get(name)
+            if file is None:
+                continue
+            if not file.is_file():
+                found.append(f"{shown(file)} is not there")
+            elif digest(file, held["bytes"]) != held["sha256"] or (
+                    name != JOURNAL and file.stat().st_size != held["bytes"]):
+                found.append(f"{shown(file)} is not what {shown(self.folders[self.last])} was made of")
+        return found
 
 
 @dataclass(frozen=True)
@@ -219,20 +344,47 @@ class Run:
 
     @property
     def last_round(self) -> "Round":
-        """The last finished round; ValueError where none is finished."""
-        finished = [each for each in map(self.round, range(self.study.rounds)) if each.finished]
-        if not finished:
+        """The last finished round; ValueError where none is finished, or where the last one lost a part of it."""
+        rounds = [this for this in map(self.round, range(self.study.rounds))
+                  if this.results.is_dir() or this.model.is_dir()]
+        if not rounds:
             raise ValueError(f"run {self.name} has no finished round yet; run the study first")
-        return finished[-1]
+        if not rounds[-1].finished:
+            raise ValueError(f"round {rounds[-1].number} of run {self.name} lost a part of it; what it lost says: "
+                             f"imgsearch check{self.options}; to make it again: imgsearch run {self.study.study}"
+                             f"{self.named}")
+        return rounds[-1]
+
+    @property
+    def named(self) -> str:
+        """The option that names the run in a command; empty for the study's own."""
+        return f" --run {self.name}" if self.name != self.study.study else ""
+
+    @property
+    def options(self) -> str:
+        """The options of commands for this run."""
+        return f" --study {self.study.study}{self.named}"
+
+    def _stage(self, last: str, repeats: bool = True, sources: Sequence[str] = (), **folders: Path) -> Stage:
+        known = {"images": self.labels / "images.csv", JOURNAL: self.journal}
+        return Stage(folders, last, {name: known[name] for name in sources}, self.published, repeats)
 
     def tagging_stage(self) -> Stage:
-        return Stage({"pairs": self.round(0).labels, "results": self.results / "tagging"}, "results")
+        return self._stage("results", sources=("images", JOURNAL), pairs=self.round(0).labels,
+                           results=self.results / "tagging")
 
     def comparison_stage(self) -> Stage:
-        return Stage({"indexes": self.vectors / "indexes", "results": self.results / "ann_comparison"}, "results")
+        return self._stage("results", repeats=False, indexes=self.vectors / "indexes",
+                           results=self.results / "ann_comparison")
 
     def report_stage(self) -> Stage:
-        return Stage({"report": self.report}, "report")
+        return self._stage("report", repeats=False, report=self.report)
+
+    def stages(self) -> dict[str, Stage]:
+        """All stages of the run by name, in their order."""
+        rounds = {this.name: this.as_stage() for this in map(self.round, range(self.study.rounds))}
+        return {"tagging": self.tagging_stage(), **rounds, "ann_comparison": self.comparison_stage(),
+                "report": self.report_stage()}
 
 
 @dataclass(frozen=True)
@@ -268,12 +420,12 @@ class Round:
 
     @property
     def finished(self) -> bool:
-        return self.results.is_dir()
+        return self.as_stage().finished
 
     @property
     def metrics(self) -> dict[str, Any]:
         """What the finished round measured."""
-        return read_json(self.results / "metrics.json")
+        return read_json(self.results / "metrics.json", "promoted")
 
     def stage(self) -> Stage:
         """The round's head, its results, and the pairs to ask in the next round."""
@@ -282,8 +434,13 @@ class Round:
         if self.number and not (before := self.run.round(self.number - 1)).finished:
             raise ValueError(f"round {self.number} builds on round {before.number}, which is not finished; run it "
                              "first")
-        return Stage({"model": self.model, "next_pairs": self.run.round(self.number + 1).labels,
-                      "results": self.results}, "results")
+        return self.as_stage()
+
+    def as_stage(self) -> Stage:
+        """The same, whether its turn has come or not."""
+        stage = self.run._stage("results", sources=("images", JOURNAL), model=self.model,
+                                next_pairs=self.run.round(self.number + 1).labels, results=self.results)
+        return replace(stage, sources={**stage.sources, "pairs": self.labels / "pairs.csv"})
 
 
 def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) -> Run:
@@ -297,8 +454,9 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
     Raises
     ------
     ValueError
-        where the run was begun with other settings; the message lists each difference. The rubric may change: each
-        line of the journal says which version it answers.
+        where the run was begun with other settings, and a stage or a person's grades were made with them; the message
+        lists each difference. Before that, the new settings replace the old, and a line says so. The rubric may
+        change: each line of the journal says which version it answers.
     """
     checked = read_study(find_study(study), settings)
     name = run or checked.study
@@ -309,11 +467,40 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
     if not file.is_file():
         write_json(file, checked.model_dump(mode="json"))
         return opened
-    before, now = (each.model_dump(mode="json", exclude={"rubric"}) for each in (_begun_with(file), checked))
+    begun = Run(name, _begun_with(file))
+    before, now = (each.model_dump(mode="json", exclude={"rubric"}) for each in (begun.study, checked))
     if changed := difference(before, now):
-        raise ValueError(f"run {name} was made with other settings: {'; '.join(changed)}. Restore them, or choose "
-                         "another name for the new run (RUN)")
+        if binding := _binding(begun):
+            raise ValueError(f"run {name} was made with other settings: {'; '.join(changed)}; and {binding} with them. "
+                             "Restore them, or choose another name for the new run (RUN)")
+        if opened.journal.is_file() and _givers(opened.journal) <= {"oracle"}:  # which answers again
+            opened.journal.replace(opened.journal.with_name("journal.csv.of_other_settings"))
+        write_json(file, checked.model_dump(mode="json"))
+        print(f"run {name} goes on with other settings, as nothing was finished with the old: {'; '.join(changed)}",
+              file=sys.stderr)
     return opened
+
+
+def _binding(run: Run) -> str:
+    """What was made with a run's settings, so that they cannot be changed; empty where nothing was."""
+    made = [name for name, stage in run.stages().items() if stage.begun]
+    if made:
+        return f"{', '.join(made)} was made"
+    givers = _givers(run.journal)
+    if "people" in givers:
+        return f"people graded pairs in {shown(run.journal)}"
+    return f"an oracle's grades stand among others in {shown(run.journal)}" if {"oracle", "others"} <= givers else ""
+
+
+def _givers(journal: Path) -> set[str]:
+    """Who gave what the journal holds: "people", "oracle", "others" (imported, votes); automatic zeros are nobody's."""
+    if not journal.is_file():
+        return set()
+    with journal.open(encoding="utf-8", errors="replace", newline="") as file:
+        lines = [(line.get("annotator") or "", line.get("source") or "", line.get("act") or "")
+                 for line in csv.DictReader(file)]
+    return {"oracle" if who.startswith("oracle:") else "people" if source in BY_PEOPLE and "vote" not in act else
+            "others" for who, source, act in lines if source != "automatic"}
 
 
 def find_run(study: str, run: str = "", begin: bool = False) -> Run:
@@ -346,18 +533,30 @@ def write_json(path: Path, values: Any) -> None:
     write_atomic(path, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
+def digest(path: Path, n_bytes: int | None = None) -> str:
+    """SHA-256 of a file's content, or of its first bytes."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if n_bytes is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.sha256()
+        while n_bytes > 0 and (block := file.read(min(n_bytes, 1 << 20))):
+            found.update(block)
+            n_bytes -= len(block)
+        return found.hexdigest()
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; ValueError names it when it is not one."""
+def read_json(path: Path, *keys: str) -> Any:
+    """Read a JSON file; with `keys`, an object that has them. ValueError names the file when it is not one."""
+    again = "restore it from a copy, or remove its folder and run the study again"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as JSON: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: not readable as JSON: {' '.join(str(error).split())}; {again}") from None
+    if keys and not isinstance(values, dict):
+        raise ValueError(f"{path}: expected an object with {', '.join(keys)}, got {type(values).__name__}; {again}")
+    if lacking := [key for key in keys if key not in values]:
+        raise ValueError(f"{path}: {', '.join(lacking)} is missing; {again}")
+    return values
 
 
 #: ending -> how a stage keeps a file of this kind: save(value, path), load(path); other rooms add theirs

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -35,6 +37,12 @@ def fill(stage, text="work"):
     stage.start()
     for tree in TREES:
         (stage[tree] / "file.txt").write_text(text)
+
+
+def rewrite_manifest(stage, **changes):
+    for folder in stage.folders.values():
+        about = {**read_json(folder / "manifest.json"), **changes}
+        write_json(folder / "manifest.json", {name: value for name, value in about.items() if value is not None})
 
 
 def test_a_stage_is_finished_only_when_every_folder_has_its_name(stage, tmp_path):
@@ -108,9 +116,82 @@ def test_what_a_stage_keeps_is_made_once_and_again_without_writing_where_it_lack
     assert [stage.keep("kept.json", make) for _ in range(2)] == [{"b": 1}] * 2 and len(made) == 1
     stage.publish()
     assert stage.keep("kept.json", make) == {"b": 1} and len(made) == 1
+    rewrite_manifest(stage, files=None)  # as a published run's of an older version, which leaves the file out
     (stage["results"] / "kept.json").unlink()
     before = everything(tmp_path)
     assert stage.keep("kept.json", make) == {"b": 2} and everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("lost", [("model",), ("next_pairs",), ("results",), ("model", "results"), ("file",)])
+def test_a_stage_that_lost_a_part_is_made_again_and_only_as_it_was(stage, tmp_path, lost):
+    def make(text):
+        stage.start()
+        for tree in TREES:
+            (stage[tree] / "file.csv").write_text(text)
+        stage.publish()
+
+    make("as it was")
+    before = everything(tmp_path)
+    for tree in lost:
+        if tree == "file":
+            (stage.folders["model"] / "file.csv").unlink()
+        else:
+            shutil.rmtree(stage.folders[tree])
+    assert not stage.finished and stage.begun and stage.faults()
+    left = everything(tmp_path)
+    with pytest.raises(ValueError, match="made again, model/file.csv.*is not what it was.*Restore"):
+        make("other")
+    assert left.items() <= everything(tmp_path).items() and not stage.finished
+    make("as it was")
+    assert stage.finished and not stage.faults() and not list(tmp_path.rglob("*.partial"))
+    after = everything(tmp_path)
+    assert all(after[name] == content for name, content in before.items() if "manifest" not in name)
+
+
+def test_a_stage_names_what_was_changed_lost_or_exchanged(stage, tmp_path):
+    fill(stage)
+    images, journal = tmp_path / "images.csv", tmp_path / "journal.csv"
+    images.write_text("image\n")
+    journal.write_text("header\nline\n")
+    stage = replace(stage, sources={"images": images, "journal": journal})
+    stage.publish()
+    assert not stage.faults()
+    journal.write_text("header\nline\nanother\n")
+    assert not stage.faults()  # it grows
+    (stage["model"] / "file.txt").write_text("wrok")
+    journal.write_text("header\nnile\nanother\n")
+    images.write_text("image\na\n")
+    assert [fault.split(" ", 1)[1] for fault in stage.faults()] == [
+        "is not the file that was written", *[f"is not what {stage['results']} was made of"] * 2]
+    images.unlink()
+    (stage["next_pairs"] / "manifest.json").unlink()
+    faults = "; ".join(stage.faults())
+    assert "next_pairs/round_00 has no manifest.json" in faults and "images.csv is not there" in faults
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "{"])
+def test_a_manifest_that_is_none_is_one_line(stage, content):
+    fill(stage)
+    stage.publish()
+    (stage["results"] / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=r"results/round_00/manifest.json: .*run the study again") as caught:
+        assert stage.finished
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_published_stage_is_finished_without_what_git_leaves_out(stage):
+    stage.start()
+    for name in ("model/head.safetensors", "results/figures/a.png", "results/metrics.json"):
+        file = stage[name.split("/")[0]] / name.split("/", 1)[1]
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{}")
+    stage.publish()
+    (stage["model"] / "head.safetensors").unlink()
+    shutil.rmtree(stage.folders["results"] / "figures")
+    published = replace(stage, published=True)
+    assert published.finished and not published.faults() and not stage.finished
+    (stage.folders["results"] / "metrics.json").unlink()
+    assert not published.finished and "metrics.json is not there" in published.faults()[0]
 
 
 def test_leftovers_of_another_stage_stay(stage, tmp_path):
@@ -132,7 +213,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     with replace_folder(folder) as partial:
         (partial / "b").write_text("new")
     assert everything(folder) == {"b": b"new"}
-    assert [path.name for path in folder.parent.iterdir()] == ["vectors"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == [".vectors.lock", "vectors"]
 
 
 def test_a_text_file_is_the_old_or_the_new_one(tmp_path):
@@ -165,7 +246,7 @@ def test_a_run_is_begun_once_and_opened_again(study, home):
 
 
 def test_other_settings_under_the_same_name_are_refused_with_each_difference(study, home):
-    open_run(study, "mine")
+    open_run(study, "mine").tagging_stage().start().publish()
     before = everything(home)
     with pytest.raises(ValueError) as caught:
         open_run(study, "mine", {"rounds": 2, "head.epochs": 3, "images.per_class": 4})
@@ -173,6 +254,39 @@ def test_other_settings_under_the_same_name_are_refused_with_each_difference(stu
         assert line in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1 and "seed" not in str(caught.value)
     assert everything(home) == before
+
+
+def act(run, annotator, source, kind="grade"):
+    new = not run.journal.is_file()
+    with run.journal.open("a") as file:
+        file.write("time,annotator,image1,image2,act,grade,seconds,round,rubric,source,answers\n" * new)
+        file.write(f"t,{annotator},a,b,{kind},3,,0,1,{source},\n")
+
+
+@pytest.mark.parametrize(("acts", "said"), [
+    ([], None), ([("automatic", "automatic")], None), ([("oracle:rubric", "rubric")], None), ([("import", "import")],
+    None), ([("ann", "person", "vote_up")], None), ([("ann", "person")], "people graded pairs"),
+    ([("ann", "person", "skip")], "people graded pairs"), ([("import", "import"), ("ann", "adjudication")], "people"),
+    ([("oracle:rubric", "rubric"), ("import", "import")], "an oracle's grades stand among others"),
+])
+def test_settings_bind_once_something_was_made_with_them(study, home, capsys, acts, said):
+    run = open_run(study)
+    run.tagging_stage().start()  # a first try that did not end
+    for each in acts:
+        act(run, *each)
+    if said:
+        with pytest.raises(ValueError, match=f"rounds: 3 -> 2; and .*{said}.*RUN"):
+            open_run(study, settings={"rounds": 2})
+        assert open_run(study) == run
+        return
+    content = run.journal.read_bytes() if acts else b""
+    assert open_run(study, settings={"rounds": 2}).study.rounds == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert open_run(study, settings={"rounds": 2}).study.rounds == 2 and not capsys.readouterr().err
+    kept = {"import": True, "ann": True}.get(acts[0][0], False) if acts else False
+    assert run.journal.is_file() == kept
+    aside = run.journal.with_name("journal.csv.of_other_settings")
+    assert not acts or (run.journal if kept else aside).read_bytes() == content
 
 
 def test_a_run_of_older_settings_file_with_fewer_names_opens(study):
