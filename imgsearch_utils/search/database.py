@@ -1,6 +1,5 @@
 """A run's database: the images with their vectors, and the index that answers for a model's vectors."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
 from imgsearch_utils.study import difference
 from imgsearch_utils.vectors.embedding import embed_command, load_embeddings
-from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.embeddings import Embeddings, plain
 from imgsearch_utils.vectors.encoder import Encoder
 from imgsearch_utils.vectors.encoders import shared_encoder
 from imgsearch_utils.workspace import Run
@@ -23,7 +22,7 @@ def encoder_of(run: Run, database: Embeddings) -> Encoder:
         raise ValueError(f"run {run.name} came as {theirs['encoder']}, made elsewhere: pictures and words cannot be "
                          "compared with them; run the study on its pictures (images.vectors: null)")
     encoder = shared_encoder(run.study.encoder)
-    if changed := difference(theirs, json.loads(json.dumps(encoder.config, default=str))):
+    if changed := difference(theirs, plain(encoder.config)):
         raise ValueError(f"the database of run {run.name} was made by another encoder ({'; '.join(changed)}); make it "
                          f"again: {embed_command(run)}")
     return encoder
@@ -61,7 +60,7 @@ def _chosen(run: Run, model: str, name: str) -> dict:
     if name:
         indexes.find(name)
     file = run.vectors / "indexes" / "index.json"
-    choice = workspace.read_json(file) if file.is_file() else {}
+    choice = workspace.read_json(file, "model", "index", "build", "query") if file.is_file() else {}
     if choice.get("model") == model and name in ("", choice["index"]):
         return choice
     return {"index": name or "exact", "build": {}, "query": {}}

@@ -1,6 +1,5 @@
 """From a collection to its embeddings: encoding what is new, reading what came as vectors."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pandas as pd
 from filelock import FileLock
 
 from imgsearch_utils.pictures.collection import Collection
-from imgsearch_utils.vectors.embeddings import Embeddings, check_health
+from imgsearch_utils.vectors.embeddings import Embeddings, check_health, plain
 from imgsearch_utils.vectors.encoder import Encoder
 from imgsearch_utils.vectors.encoders import shared_encoder
 from imgsearch_utils.workspace import Run, digest
@@ -25,13 +24,14 @@ def embed_run(run: Run, collection: Collection, progress=iter) -> tuple[Embeddin
     """
     folder = run.vectors / "encoder"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(".encoder.lock")):  # two notebooks may ask at once
+    with FileLock(folder.with_name(".embed.lock")):  # two notebooks may ask at once
         if collection.vectors:
             embeddings, aside = read_vectors(collection), collection.set_aside
             embeddings.save(folder)
-            return embeddings, aside
-        embeddings, unreadable = embed(collection, shared_encoder(run.study.encoder), folder, progress)
-    return embeddings, pd.concat([collection.set_aside, unreadable], ignore_index=True)
+        else:
+            _, unreadable = embed(collection, shared_encoder(run.study.encoder), folder, progress)
+            aside = pd.concat([collection.set_aside, unreadable], ignore_index=True)
+    return Embeddings.load(folder), aside
 
 
 def load_embeddings(run: Run) -> Embeddings:
@@ -44,7 +44,7 @@ def load_embeddings(run: Run) -> Embeddings:
 
 def embed_command(run: Run) -> str:
     """What to type to make a run's vectors."""
-    return f"imgsearch embed --study {run.study.study}" + (f" --run {run.name}" if run.name != run.study.study else "")
+    return f"imgsearch embed{run.options}"
 
 
 def read_vectors(collection: Collection) -> Embeddings:
@@ -78,7 +78,7 @@ def embed(collection: Collection, encoder: Encoder, folder: Path, progress=iter)
     digests = [digest(path) for path in paths]
     place = dict(zip(digests, paths))
     saved = Embeddings.load(folder) if (folder / "config.json").is_file() else None
-    if saved and saved.config != json.loads(json.dumps(encoder.config, default=str)):
+    if saved and saved.config != plain(encoder.config):
         saved = None
     known = dict(zip(saved.digests, np.array(saved.vectors))) if saved else {}
     reasons: dict[str, str] = {}
@@ -100,7 +100,7 @@ def embed(collection: Collection, encoder: Encoder, folder: Path, progress=iter)
     if not embeddings.names:
         raise ValueError(f"{collection.folder}: none of {len(names)} pictures could be read; "
                          f"first: {names[0]!r}: {reasons[digests[0]]}")
-    if not saved or (saved.names, saved.digests) != (embeddings.names, embeddings.digests):
+    if not (saved and saved.sha256) or (saved.names, saved.digests) != (embeddings.names, embeddings.digests):
         embeddings.save(folder)
     check_health(embeddings.vectors, len(embeddings.names))
     aside = [(name, reasons[content]) for name, content in zip(names, digests) if content in reasons]

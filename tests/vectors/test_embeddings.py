@@ -1,6 +1,10 @@
 """Vectors on disk agree or are refused; a picture is encoded once, whatever happens around it."""
 
+import os
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from imgsearch_utils import workspace
 from imgsearch_utils.geometry import mean_cosine
 from imgsearch_utils.pictures.collection import read_collection
 from imgsearch_utils.study import ImageSettings
+from imgsearch_utils.vectors import embeddings
 from imgsearch_utils.vectors.embedding import embed, read_vectors
 from imgsearch_utils.vectors.embeddings import Embeddings, check_health
 from imgsearch_utils.vectors.encoder import Encoder
+from imgsearch_utils.workspace import read_json, write_json
 
 names_ = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
@@ -110,6 +117,129 @@ def test_files_that_do_not_agree_are_refused(tmp_path, damage, expected):
     with pytest.raises(ValueError, match=expected) as caught:
         Embeddings.load(folder)
     assert len(str(caught.value).splitlines()) == 1 and str(folder) in str(caught.value)
+
+
+def reverse(folder):
+    np.save(folder / "vectors.npy", np.load(folder / "vectors.npy")[::-1])
+
+
+def swap_names(folder):
+    table = pd.read_csv(folder / "names.csv")
+    table.loc[[0, 1], "image"] = table.image[[1, 0]].to_numpy()
+    table.to_csv(folder / "names.csv", index=False)
+
+
+def change(folder):
+    """As an editor might: the size and the time of the last change stay."""
+    file = folder / "vectors.npy"
+    before, content = file.stat(), bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("loaded_before", [False, True])
+@pytest.mark.parametrize("damage", [
+    reverse, swap_names, change,
+    lambda f: (f / "config.json").write_text('{"encoder": "another"}'),
+    lambda f: write_json(f / "config.json", {**read_json(f / "config.json"), "encoder": "another"}),
+    lambda f: shutil.copy(f.parent / "theirs" / "config.json", f),
+    lambda f: shutil.copy(f.parent / "theirs" / "vectors.npy", f),
+], ids=["reversed", "swapped", "a bit", "old config", "edited config", "another's config", "another's vectors"])
+def test_what_was_not_saved_together_is_refused(tmp_path, damage, loaded_before):
+    folder = tmp_path / "vectors"
+    some().save(folder)
+    replace(some(seed=1), config={"encoder": "theirs"}).save(tmp_path / "theirs")
+    if loaded_before:
+        Embeddings.load(folder)
+    damage(folder)
+    for again in (False, True, False):
+        with pytest.raises(ValueError, match="not those that were saved together.*imgsearch embed") as caught:
+            Embeddings.load(folder, again)
+        assert str(folder) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_a_folder_is_read_wholly_once_and_known_by_its_stamp_then(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(embeddings, "digest", lambda path: read.append(path.name) or workspace.digest(path))
+    folder = tmp_path / "vectors"
+    some().save(folder)
+    read.clear()
+    for _ in range(2):
+        assert Embeddings.load(folder).sha256 and not read
+    shutil.copytree(folder, tmp_path / "copy")
+    for times in (1, 1):
+        Embeddings.load(tmp_path / "copy")
+        assert read == ["vectors.npy", "names.csv"] * times
+    Embeddings.load(tmp_path / "copy", again=True)
+    assert len(read) == 4
+
+
+def test_a_folder_of_an_older_version_is_read_and_gets_its_digest_when_saved(tmp_path):
+    folder = tmp_path / "vectors"
+    some().save(folder)
+    (folder / ".verified.json").unlink()
+    write_json(folder / "config.json", {"encoder": "e"})
+    old = Embeddings.load(folder)
+    assert old.config == {"encoder": "e"} and not old.sha256 and not (folder / ".verified.json").exists()
+    old.save(folder)
+    assert Embeddings.load(folder).sha256
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"weights": 1}', '"encoder"'])
+def test_a_config_that_is_none_is_named(tmp_path, content):
+    some().save(tmp_path / "vectors")
+    (tmp_path / "vectors" / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="config.json: (expected an object with )?encoder") as caught:
+        Embeddings.load(tmp_path / "vectors")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_writers_come_one_after_the_other_and_readers_always_find_the_folder(tmp_path, exchanged):
+    """Two processes write, this one reads; without the exchange in one step too."""
+    folder = tmp_path / "vectors"
+    some(200, seed=9).save(folder)
+    code = f"""
+from imgsearch_utils import workspace
+from tests.vectors.test_embeddings import some
+if not {exchanged}:
+    workspace._exchange = lambda one, two: False
+for seed in range(40):
+    some(200, seed=seed).save(workspace.Path({str(folder)!r}))
+"""
+    writers = [subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) for _ in range(2)]
+    known = {seed: some(200, seed=seed).vectors for seed in range(40)}
+    reads, seen = 0, set()
+    while any(writer.poll() is None for writer in writers):
+        found = Embeddings.load(folder)
+        reads += 1
+        seen |= {seed for seed, vectors in known.items() if np.array_equal(vectors, found.vectors)}
+        assert not exchanged or (folder / "config.json").is_file()
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert reads > 10 and len(seen) > 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".vectors.lock", "vectors"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root writes everywhere")
+def test_a_read_only_folder_is_read(tmp_path):
+    folder = tmp_path / "shared" / "vectors"
+    some().save(folder)
+    (folder / ".verified.json").unlink()
+    for path in (folder, folder.parent):
+        path.chmod(0o555)
+    code = f"from imgsearch_utils.vectors.embeddings import *; print(Embeddings.load(Path({str(folder)!r})).sha256)"
+    drop = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []
+    for path in tmp_path.parents:
+        if path != Path("/"):
+            path.stat()
+    done = subprocess.run([*drop, sys.executable, "-c", code], capture_output=True, text=True,
+                          cwd=Path(__file__).parents[2])
+    for path in (folder.parent, folder):
+        path.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.strip()) == 64 and sorted(path.name for path in folder.iterdir()) == [
+        "config.json", "names.csv", "vectors.npy"]
 
 
 def test_rows_are_found_by_name():
