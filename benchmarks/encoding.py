@@ -32,7 +32,7 @@ from imgsearch_utils.pictures.collection import read_collection
 from imgsearch_utils.pictures.decoding import open_image
 from imgsearch_utils.study import ImageSettings
 from imgsearch_utils.vectors.backends import BACKENDS, export, onnx_session
-from imgsearch_utils.vectors.encoder import BATCH, BLOCK, Encoder
+from imgsearch_utils.vectors.encoder import BATCH, Encoder
 from imgsearch_utils.vectors.encoders import get_encoder
 from imgsearch_utils.workspace import data_folder
 
@@ -95,9 +95,8 @@ def measure(n: int, name: str, backend: str, threads: int, rounds: int, folder: 
             return (forward or encoder.forward)(batch)
 
     def bare():
-        size = BLOCK if forward else BATCH
         with ThreadPoolExecutor(threads if forward else 1) as pool:
-            list(pool.map(network, itertools.repeat(noise[:size], -(-n // size))))
+            list(pool.map(network, itertools.repeat(noise[:BATCH], -(-n // BATCH))))
 
     ways = {"encode": (n, lambda: encoder.encode(paths)), "bare": (n, bare),
             "torch": (len(few), lambda: plain_torch(plain, few))}  # fmt: skip

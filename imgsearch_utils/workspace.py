@@ -152,7 +152,11 @@ class Stage:
 
     @property
     def finished(self) -> bool:
-        return all(folder.is_dir() for folder in self.folders.values()) and not self._lost(self._manifest(self.last))
+        if not all(folder.is_dir() for folder in self.folders.values()):
+            return False
+        about = self._manifest(self.last)
+        needed = [self.sources[name] for name in about.get("sources", ()) if name in self.sources and name != JOURNAL]
+        return not self._lost(about) and all(file.is_file() for file in needed)
 
     @property
     def begun(self) -> bool:
@@ -212,6 +216,8 @@ class Stage:
         places = [name.rpartition("/") for name in names]
         files = [self[tree or self.last] / file for tree, _, file in places]
         if all(file.exists() for file in files):
+            if self.finished:
+                self.check(*(f"{tree or self.last}/{file}" for tree, _, file in places))
             return [KEPT[file.suffix][1](file) for file in files]
         with contextlib.ExitStack() as stack:
             if self.finished:
@@ -239,6 +245,7 @@ class Stage:
         before = self.recorded().get("files", {})
         other = [name for name, content in files.items() if self.repeats and "/figures/" not in name and
                  name.endswith((".csv", ".json", ".safetensors")) and before.get(name, content) != content]
+        other += self.other_sources()
         if other:
             left = " and ".join(shown(folder) for folder in self.folders.values() if folder.is_dir())
             raise ValueError(f"made again, {', '.join(other)} is not what it was: grades, pictures or versions changed "
@@ -260,6 +267,15 @@ class Stage:
         return {name: {"bytes": file.stat().st_size, "sha256": digest(file)}
                 for name, file in self.sources.items() if file.is_file()}
 
+    def check(self, *names: str) -> None:
+        """ValueError where one of these files (``folder/file``) is there and not what the stage's manifest says."""
+        files = self.recorded().get("files", {})
+        for name in names:
+            if name in files and self._path(name).is_file() and digest(self._path(name)) != files[name]:
+                raise ValueError(f"{shown(self._path(name))} is not the file that was written (by manifest.json in "
+                                 f"{shown(self.folders[self.last])}); restore it from a copy, or remove it and run "
+                                 "the study again, which makes it again")
+
     def faults(self) -> list[str]:
         """What is wrong with a stage that stands, a line each: lost, other than when it was made, or made of others.
 
@@ -280,12 +296,12 @@ class Stage:
                   if self._path(name).parent.is_dir()]
         return found + self.other_sources()
 
-    def other_sources(self) -> list[str]:
-        """Which of the files that the stage was made of are gone or others now, a line each."""
+    def other_sources(self, *names: str) -> list[str]:
+        """Which of the files that the stage was made of (of all `sources`, or these) are gone or others now."""
         found = []
         for name, held in self.recorded().get("sources", {}).items():
             file = self.sources.get(name)
-            if file is None:
+            if file is None or names and name not in names:
                 continue
             if not file.is_file():
                 found.append(f"{shown(file)} is not there")
@@ -425,6 +441,7 @@ class Round:
     @property
     def metrics(self) -> dict[str, Any]:
         """What the finished round measured."""
+        self.as_stage().check("results/metrics.json")
         return read_json(self.results / "metrics.json", "promoted")
 
     def stage(self) -> Stage:

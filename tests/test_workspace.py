@@ -164,7 +164,7 @@ def test_a_stage_names_what_was_changed_lost_or_exchanged(stage, tmp_path):
     assert [fault.split(" ", 1)[1] for fault in stage.faults()] == [
         "is not the file that was written", *[f"is not what {stage['results']} was made of"] * 2]
     images.unlink()
-    (stage["next_pairs"] / "manifest.json").unlink()
+    (stage.folders["next_pairs"] / "manifest.json").unlink()
     faults = "; ".join(stage.faults())
     assert "next_pairs/round_00 has no manifest.json" in faults and "images.csv is not there" in faults
 

@@ -73,7 +73,8 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
         for model in (Model(), Model.with_head(head)):
             curves[model.name] = model.calibrated(model.cosines(images, pairs), grades).calibration.to_dict()
         this = run.round(0)
-        this.model.mkdir(parents=True)
+        for folder in (this.model, run.round(1).labels):
+            folder.mkdir(parents=True)
         head.save(this.model)
         workspace.write_json(this.model / "calibration.json", curves)
         workspace.write_json(this.results / "metrics.json", {"promoted": promoted})

@@ -1,5 +1,6 @@
-"""The commands of a study's life: new, run, tag, score, publish."""
+"""The commands of a study's life: new, run, check, tag, score, publish."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 import yaml
 
 from imgsearch_utils import workspace
-from imgsearch_utils.cli.options import BrowserOption, RunOption, StudyArgument, StudyOption
+from imgsearch_utils.cli.options import BrowserOption, JsonOption, RunOption, StudyArgument, StudyOption
 from imgsearch_utils.study import parse_study
 
 app = typer.Typer()
@@ -36,6 +37,21 @@ def run(
     in_configs = path.parent == workspace.source() / "configs"
     opened = workspace.open_run(study, name, settings)
     pipeline.execute(opened, settings=settings, study=path.stem if in_configs else str(path))
+
+
+@app.command()
+def check(study: StudyOption = "synthetic_houses", name: RunOption = "", as_json: JsonOption = False) -> None:
+    """Verify a whole run against what was written about it, and say what to do; nothing is written."""
+    from imgsearch_utils.steps.check import check_run
+
+    found = workspace.find_run(study, name)
+    faults = check_run(found)
+    if as_json:
+        print(json.dumps({"run": found.name, "faults": [fault._asdict() for fault in faults]}, ensure_ascii=False))
+    else:
+        print("\n".join(f"{fault.what}; {fault.do}" for fault in faults) or
+              f"run {found.name} is whole, as far as it is made")
+    raise typer.Exit(int(bool(faults)))
 
 
 @app.command()

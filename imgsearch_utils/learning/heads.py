@@ -1,5 +1,6 @@
 """Heads: small networks on cached image embeddings, by name; on disk as safetensors and JSON."""
 
+import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
@@ -8,13 +9,14 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import normalize
 
 from imgsearch_utils.registry import Registry
-from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.workspace import KEPT
+from imgsearch_utils.study import HeadSettings, difference
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.workspace import KEPT, read_json, write_json
 
 #: name -> builder(dim, settings) of a module (n, dim) -> (n, e); a module may have ``penalty() -> scalar``
 HEADS = Registry("head")
@@ -74,11 +76,14 @@ class Head(torch.nn.Module):
     the mean of theirs; and, where classes were given in training, the square roots of the class probabilities of a
     logistic regression, whose product is the Bhattacharyya coefficient: it makes ``settings.class_share`` of the
     cosine. Classes are known of every training image and so cost no pair labels.
+
+    made_of : `encoder`, what made the vectors that the head was trained on, and `vectors`, their digest; empty where
+        that is not known
     """
 
     def __init__(self, dim: int, settings: HeadSettings, mean: np.ndarray | None = None, n_classes: int = 0):
         super().__init__()
-        self.dim, self.settings, self.n_classes = dim, settings, n_classes
+        self.dim, self.settings, self.n_classes, self.made_of = dim, settings, n_classes, {}
         self.register_buffer("mean", torch.as_tensor(np.zeros(dim) if mean is None else mean, dtype=torch.float32))
         self.register_buffer("class_weight", torch.zeros(n_classes, dim))
         self.register_buffer("class_bias", torch.zeros(n_classes))
@@ -120,16 +125,31 @@ class Head(torch.nn.Module):
                     range(0, max(1, len(vectors)), block)]
             return torch.cat(rows).numpy()
 
+    def check_fits(self, embeddings: Embeddings) -> None:
+        """ValueError where another encoder made these embeddings than those that the head was trained on."""
+        ours, theirs = self.made_of.get("encoder"), embeddings.encoder
+        if ours and ours != theirs:
+            raise ValueError("the head was trained on vectors of another encoder than these ("
+                             f"{'; '.join(difference(ours, theirs))}); make the vectors again with the run's own "
+                             "(imgsearch embed), or learn anew in another run")
+
+    def _about(self) -> dict:
+        return {"dim": self.dim, "n_classes": self.n_classes, "settings": self.settings.model_dump(mode="json")}
+
+    @property
+    def sha256(self) -> str:
+        """Digest of weights and settings: two heads with the same one give the same embeddings."""
+        about = json.dumps(self._about(), sort_keys=True)
+        return hashlib.sha256(save(self._weights(), {"about": about})).hexdigest()
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+
     def save(self, folder: Path) -> None:
         """Write ``head.safetensors`` and ``config.json`` into `folder` (made by the caller, renamed when complete)."""
-        config = {
-            "dim": self.dim,
-            "n_classes": self.n_classes,
-            "settings": self.settings.model_dump(),
-            "versions": {name: importlib.metadata.version(name) for name in ("numpy", "torch", "safetensors")},
-        }
-        save_file({k: tensor.contiguous() for k, tensor in self.state_dict().items()}, folder / "head.safetensors")
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        versions = {name: importlib.metadata.version(name) for name in ("numpy", "torch", "safetensors")}
+        save_file(self._weights(), folder / "head.safetensors")
+        write_json(folder / "config.json", {**self._about(), "made_of": self.made_of, "versions": versions})
 
 
 def load_head(folder: Path) -> Head:
@@ -142,11 +162,12 @@ def load_head(folder: Path) -> Head:
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = read_json(folder / "config.json", "dim", "settings", "n_classes")
         head = Head(config["dim"], HeadSettings.model_validate(config["settings"]), n_classes=config["n_classes"])
         head.load_state_dict(load_file(folder / "head.safetensors"))
+        head.made_of = dict(config.get("made_of", {}))
     except (OSError, ValueError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{folder} does not hold a head of this package ({reason}); train the round again") from None
     return head
 

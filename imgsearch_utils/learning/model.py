@@ -9,7 +9,7 @@ from imgsearch_utils.geometry import normalised, pair_cosines
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.heads import Head, load_head
 from imgsearch_utils.study import nearest
-from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.embeddings import Embeddings, plain
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.workspace import Round, Run, read_json
 
@@ -20,6 +20,9 @@ class NoHead:
     """Stands where a head could: the encoder's vectors, normalised."""
 
     embed = staticmethod(normalised)
+
+    def check_fits(self, embeddings: Embeddings) -> None:
+        """Any encoder's vectors fit."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Model:
         return self.head.embed(vectors)
 
     def cosines(self, images: Images, pairs: pd.DataFrame) -> np.ndarray:
-        """The model's cosine of each pair, (n_pairs,); ValueError names images without a vector."""
+        """The model's cosine of each pair, (n_pairs,); ValueError names images without a vector, another encoder."""
+        self.head.check_fits(images.embeddings)
         names, rows = np.unique(pd.concat([pairs.image1, pairs.image2]).to_numpy(str), return_inverse=True)
         return pair_cosines(self.vectors(np.asarray(images.vectors_of(names), np.float32)), *rows.reshape(2, -1))
 
@@ -72,39 +76,49 @@ class Model:
         return pairs.assign(score=score, **self.calibration.columns(score), cosine=Model().cosines(images, pairs))
 
 
+def calibrations(of: Round) -> dict[str, Calibration]:
+    """The calibrations of a finished round by model; ValueError where they are missing, broken or changed."""
+    file, again = of.model / "calibration.json", f"remove {of.model} and run the study again"
+    of.as_stage().check("model/calibration.json")
+    curves = read_json(file, *MODELS)
+    try:
+        return {name: Calibration.from_dict(curves[name]) for name in MODELS}
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}; {again}") from None
+
+
 def load_models(of: Round) -> dict[str, Model]:
     """The encoder and the head of a finished round with their calibrations, by name.
 
     Raises
     ------
     ValueError
-        where the round's head or calibration is missing or broken.
+        where the round's head or calibration is missing, broken, or not what its manifest says.
     """
-    curves = read_json(of.model / "calibration.json")
-    encoder, head = (Calibration.from_dict(curves[name]) for name in MODELS)
-    return {"encoder": Model(calibration=encoder), "head": Model.with_head(load_head(of.model), head)}
+    of.as_stage().check("model/head.safetensors", "model/config.json")
+    curves = calibrations(of)
+    return {"encoder": Model(calibration=curves["encoder"]),
+            "head": Model.with_head(load_head(of.model), curves["head"])}
 
 
 def model_vectors(run: Run, embeddings: Embeddings, model: Model, keep: bool = False) -> np.ndarray:
-    """A model's vectors (n, e) of all images with embeddings; the saved ones where this head made them.
+    """A model's vectors (n, e) of all images with embeddings; the saved ones where this head made them of these.
 
     keep : save a head's vectors in the run's folder
 
-    A saved file is known by 16 of its rows, made again.
+    Saved vectors are known by the digests of the head and of the embeddings that they were made of.
     """
     if model.name == "encoder":
         return embeddings.vectors
-    folder = run.vectors / model.name
+    model.head.check_fits(embeddings)
+    folder, made_of = run.vectors / model.name, {"head_sha256": model.head.sha256, "made_of": embeddings.sha256}
+    config = plain({**embeddings.config, "head": model.head.settings.model_dump(), **made_of})
     if (folder / "config.json").is_file():
         saved = Embeddings.load(folder)
-        if (saved.names, saved.digests) == (embeddings.names, embeddings.digests):
-            some = np.linspace(0, len(saved.names) - 1, 16).astype(int)
-            made = model.vectors(np.asarray(embeddings.vectors[some]))
-            if made.shape[1] == saved.vectors.shape[1] and np.allclose(made, saved.vectors[some], atol=1e-4):
-                return saved.vectors
+        if (saved.config, saved.names, saved.digests) == (config, embeddings.names, embeddings.digests):
+            return saved.vectors
     made = model.vectors(np.asarray(embeddings.vectors))
     if keep:
-        config = {**embeddings.config, "head": model.head.settings.model_dump()}
         Embeddings(embeddings.names, made, config, embeddings.digests).save(folder)
     return made
 
@@ -127,4 +141,4 @@ def model_in_use(run: Run, name: str = "") -> Model:
     at_hand = (last.model / "head.safetensors").is_file()  # a published run leaves it out
     if name == "head" or not name and last.metrics["promoted"] and at_hand:
         return load_models(last)["head"]
-    return Model(calibration=Calibration.from_dict(read_json(last.model / "calibration.json")["encoder"]))
+    return Model(calibration=calibrations(last)["encoder"])

@@ -110,4 +110,5 @@ def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed
             if not history[-1]["dev_loss"] >= best:
                 best, kept = history[-1]["dev_loss"], {k: v.clone() for k, v in head.state_dict().items()}
     head.load_state_dict(kept)
+    head.made_of = {"encoder": images.embeddings.encoder, "vectors": images.embeddings.sha256}
     return head.eval(), pd.DataFrame(history)

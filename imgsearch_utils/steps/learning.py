@@ -59,29 +59,43 @@ def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
     study, number = this.run.study, this.number + 1
     if study.oracle == "replay":
         return replayed_pairs(this.run, images, lambda table: (table["round"] == number) & (table.side == "train"))
-    labelled, seed = Journal(this.run.journal).labels(), study.seed * 1000 + 10 * number
+    labelled = Journal(this.run.journal).labels(up_to_round=this.number)  # so it gives the same when made again
+    seed = study.seed * 1000 + 10 * number
     pool = Pool.of(images.train, model, labelled)
     asked = choose_pairs(pool, study.strategy, study.asked_per_round, seed, study.max_per_image)
     return with_zeros(asked, images.train, study.zeros_per_round, seed, labelled).assign(side="train")
 
 
-def log_rounds(run: Run) -> pd.DataFrame:
-    """Write results_log.csv from the finished rounds' metrics, one row a round, and return it."""
+def rounds_log(run: Run) -> pd.DataFrame:
+    """The finished rounds' metrics, one row a round; ValueError names a metrics.json that lacks something."""
     rows = []
     for this in map(run.round, range(run.study.rounds)):
         if not this.finished:
             break
         metrics = this.metrics
-        row = {"round": this.number, **metrics["labels"], "promoted": metrics["promoted"]}
-        for side in ("dev", "test"):
-            for model in MODELS:
-                row |= {f"{side}_{model}_{name}": metrics[side][model].get(name) for name in LOGGED}
-            gain = metrics[side]["ap_gain_over"]["encoder"]
-            row |= {f"{side}_ap_gain": gain["difference"], f"{side}_ap_gain_low": gain["low"],
-                    f"{side}_ap_gain_high": gain["high"]}
+        try:
+            row = {"round": this.number, **metrics["labels"], "promoted": metrics["promoted"]}
+            for side in ("dev", "test"):
+                for model in MODELS:
+                    row |= {f"{side}_{model}_{name}": metrics[side][model].get(name) for name in LOGGED}
+                gain = metrics[side]["ap_gain_over"]["encoder"]
+                row |= {f"{side}_ap_gain": gain["difference"], f"{side}_ap_gain_low": gain["low"],
+                        f"{side}_ap_gain_high": gain["high"]}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{this.results / 'metrics.json'} lacks what a round measures ({error}); remove "
+                             f"{this.results} and run the study again, which makes it again") from None
         rows.append(row)
-    log = pd.DataFrame(rows).replace({None: float("nan")}).infer_objects()
-    file, text = run.results / "results_log.csv", log.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-    if not file.is_file() or file.read_text(encoding="utf-8") != text:
-        write_atomic(file, text)
+    return pd.DataFrame(rows).replace({None: float("nan")}).infer_objects()
+
+
+def log_text(log: pd.DataFrame) -> str:
+    """What results_log.csv holds."""
+    return log.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+
+
+def log_rounds(run: Run) -> pd.DataFrame:
+    """Write results_log.csv from the finished rounds' metrics where it says something else, and return it."""
+    log, file = rounds_log(run), run.results / "results_log.csv"
+    if not file.is_file() or file.read_text(encoding="utf-8") != log_text(log):
+        write_atomic(file, log_text(log))
     return log

@@ -14,7 +14,12 @@ from nbclient import NotebookClient
 from papermill.exceptions import PapermillExecutionError
 
 from imgsearch_utils import parameters, workspace
-from imgsearch_utils.workspace import PUBLISHED, Run, Stage
+from imgsearch_utils.learning.model import load_models, model_vectors
+from imgsearch_utils.pictures.collection import open_collection
+from imgsearch_utils.steps.check import RESTORE, check_run
+from imgsearch_utils.steps.learning import log_rounds
+from imgsearch_utils.vectors.embedding import embed_run, load_embeddings
+from imgsearch_utils.workspace import JOURNAL, PUBLISHED, Run, Stage
 
 EXECUTED = "notebook.ipynb"
 
@@ -45,22 +50,26 @@ def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, An
     run.labels.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.labels / ".run.lock", timeout=0):
-            pending = [step for step in steps(run) if not _done(step[2])]
-            if not pending:
-                say(f"Run {run.name} is finished with these settings. Its report: {workspace.shown(page)}")
-                return page
-            for name, own, stage in steps(run):
+            _refuse_a_lost_journal(run)
+            pending = not all(_done(stage) for _, _, stage in steps(run))
+            for name, own, stage in steps(run) if pending else ():
                 label = " ".join([name, *(f"{key}={value}" for key, value in own.items())])
                 if _done(stage):
+                    _refuse_other_sources(stage())
                     say(f"{label}: finished before")
                     continue
                 began = time.monotonic()
                 given = {"STUDY": study or run.study.study, "RUN": run.name, "SETTINGS": settings or {}, **own}
                 _execute(name, given, run, stage, label)
                 say(f"{label}: {time.monotonic() - began:.0f} s")
+            _make_again(run, say)
+            if faults := check_run(run, again=False):
+                more = f" ({len(faults) - 1} more: imgsearch check{run.options})" if len(faults) > 1 else ""
+                raise RuntimeError(f"{faults[0].what}; {faults[0].do}{more}")
     except Timeout:
         raise RuntimeError(f"run {run.name} is being worked on by another process; wait for it, or stop it") from None
-    say(f"The report: {workspace.shown(page)}")
+    say(f"Run {run.name} is finished with these settings. Its report: {workspace.shown(page)}" if not pending else
+        f"The report: {workspace.shown(page)}")
     return page
 
 
@@ -70,6 +79,40 @@ def _done(stage: Callable[[], Stage]) -> bool:
     except ValueError:  # a round whose predecessor is not finished
         return False
     return opened.finished and (opened[opened.last] / EXECUTED).is_file()
+
+
+def _refuse_a_lost_journal(run: Run) -> None:
+    """RuntimeError where stages were made, and the journal that they were made of is gone or lost lines."""
+    begun = [stage for stage in run.stages().values() if stage.begun]
+    lost = [line for stage in begun for line in stage.other_sources(JOURNAL)]
+    if begun and not run.journal.is_file():
+        lost = [f"{workspace.shown(run.journal)} is not there"]
+    if lost:
+        raise RuntimeError(f"{lost[0]}; {RESTORE}")
+
+
+def _refuse_other_sources(stage: Stage) -> None:
+    if other := stage.other_sources():
+        raise RuntimeError(f"{'; '.join(other)}. Restore it from a copy; or remove that folder and what was made after "
+                           "it, and run this again")
+
+
+def _make_again(run: Run, say: Callable[[str], None]) -> None:
+    """What belongs to no stage and follows from them: the log; the vectors, which a published run leaves out."""
+    log = run.results / "results_log.csv"
+    before = log.read_bytes() if log.is_file() else None
+    log_rounds(run)
+    if log.read_bytes() != before:
+        say(f"made again: {workspace.shown(log)}")
+    if run.published:
+        return
+    if not (run.vectors / "encoder" / "config.json").is_file():
+        embed_run(run, open_collection(run))
+        say(f"made again: {workspace.shown(run.vectors / 'encoder')}")
+    embeddings, there = load_embeddings(run), (run.vectors / "head").is_dir()
+    model_vectors(run, embeddings, load_models(run.last_round)["head"], keep=True)
+    if not there:
+        say(f"made again: {workspace.shown(run.vectors / 'head')}")
 
 
 def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Stage], label: str) -> None:
@@ -93,11 +136,9 @@ def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Sta
 
 def publish(run: Run) -> None:
     """Make the run that is kept in git, mark it as published, and make the committed notebooks' outputs anew."""
-    marker = run.labels / PUBLISHED
-    marker.unlink(missing_ok=True)
     execute(run, study=run.study.study)
-    workspace.write_atomic(marker, "This run is kept for readers. Its journal is never written again: work on a run of "
-                                   "your own.\n")
+    workspace.write_atomic(run.labels / PUBLISHED, "This run is kept for readers. Its journal is never written again: "
+                                                   "work on a run of your own.\n")
     refresh_notebooks(sorted(path.stem for path in workspace.notebook_path("").parent.glob("*.ipynb")))
 
 

@@ -23,7 +23,9 @@ from imgsearch_utils.vectors.sides import (
     read_sides,
     split_by_group,
 )
-from imgsearch_utils.workspace import Round, Run, Stage, write_atomic
+from imgsearch_utils.workspace import BY_PEOPLE, Round, Run, Stage, shown, write_atomic
+
+ORACLE = "oracle:"  # what an oracle's name as annotator begins with
 
 
 def embed_pictures(run: Run, stage: Stage, collection: Collection,
@@ -55,7 +57,11 @@ def split_images(run: Run, stage: Stage, collection: Collection,
     made = cache(lambda: take_part(run, collection, embeddings, run.study.seed))
     duplicates = stage.keep("duplicates.csv", lambda: made()[1])
     if not stage.finished:
-        write_atomic(run.labels / "images.csv", made()[0].table.to_csv(index=False, lineterminator="\n"))
+        file, text = run.labels / "images.csv", made()[0].table.to_csv(index=False, lineterminator="\n")
+        if stage.begun and file.is_file() and file.read_bytes() != text.encode():
+            raise ValueError(f"{shown(file)} is not what the pictures give now, and steps were built on it. Bring the "
+                             "pictures back as they were, or begin another run (RUN)")
+        write_atomic(file, text)
     return Images(read_sides(run), embeddings), duplicates
 
 
@@ -123,8 +129,26 @@ def _ungraded(of: Round, pairs: pd.DataFrame) -> pd.DataFrame:
     return pairs[~pd.MultiIndex.from_frame(canonical(pairs)[["image1", "image2"]]).isin(keys)]
 
 
+def is_a_persons(of: Round) -> bool:
+    """Whether a person has begun to grade what this round and those before it ask, and no oracle has answered yet.
+
+    A person's second look at an oracle's grades (the queues of disagreements, suspected errors, votes) comes after the
+    oracle's answers, and so leaves the run the oracle's. Imported grades are nobody's turn.
+    """
+    acts = Journal(of.run.journal).standing()
+    if any(act.annotator.startswith(ORACLE) for act in acts):
+        return False
+    by_people = {(act.image1, act.image2) for act in acts if act.source in BY_PEOPLE}
+    rounds = [this for this in map(of.run.round, range(of.number + 1)) if this.pairs.is_file()]
+    return any(key(one, two) in by_people for this in rounds
+               for one, two in zip(*asked_pairs(this)[["image1", "image2"]].to_numpy(object).T))
+
+
 def answer(stage: Stage, of: Round, collection: Collection, annotator: str) -> int:
     """Get a round's missing grades: from the oracle, or see that a person gave them; automatic zeros are written too.
+
+    A run whose pairs a person has begun to grade before any oracle answered is that person's (``is_a_persons``): its
+    other pairs wait for the person, whatever `annotator` says.
 
     Parameters
     ----------
@@ -146,12 +170,21 @@ def answer(stage: Stage, of: Round, collection: Collection, annotator: str) -> i
         return 0
     study, journal, table = of.run.study, Journal(of.run.journal), read_pairs(of.pairs)
     journal.append_many(_ungraded(of, table[table.strategy == AUTOMATIC]), AUTOMATIC, AUTOMATIC, of.number)
-    missing = waiting_pairs(of)
-    if annotator == "oracle" and study.oracle != "person":
+    missing, persons = waiting_pairs(of), study.oracle == "person" or is_a_persons(of)
+    if annotator == "oracle" and not persons:
         grades = oracles.answer(study.oracle, missing, oracles.known_to_oracle(of.run, collection))
-        return journal.append_many(missing.assign(similarity=grades), f"oracle:{study.oracle}", study.oracle, of.number)
+        return journal.append_many(missing.assign(similarity=grades), ORACLE + study.oracle, study.oracle, of.number)
     if len(missing):
+        begun = ("" if study.oracle == "person" or not persons else " A person has begun to grade this run, so its "
+                 "oracle does not answer; for an oracle's grades, begin another run (RUN).")
         raise ValueError(f"{len(missing)} pairs of round {of.number} wait for a person's grade; give them in the "
-                         f"notebook's widget, or by: make tag STUDY={study.study} ROUND={of.number}; then run this "
-                         "again")
+                         f"notebook's widget, or by: {tag_command(of)}; then run this again.{begun}")
     return 0
+
+
+def tag_command(of: Round) -> str:
+    """What to type to grade a round's pairs."""
+    run = of.run
+    if run.named:
+        return f"imgsearch tag {run.study.study}{run.named} --round {of.number}"
+    return f"make tag STUDY={run.study.study} ROUND={of.number}"

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from imgsearch_utils.study import nearest
-from imgsearch_utils.vectors.encoder import BLOCK, DEVICE, Encoder
+from imgsearch_utils.vectors.encoder import DEVICE, Encoder
 
 BACKENDS = ("auto", "torch", "onnxruntime")
 AGREES = 1e-3  # of the largest value: more means that the exported network is another; usual is 1e-6
@@ -90,19 +90,16 @@ def _onnxruntime(encoder: Encoder) -> Callable[[torch.Tensor], torch.Tensor]:
         raise ValueError(f"{name}: onnxruntime is for single precision on the processor alone; take back end torch")
     try:
         graph = export(encoder)
-        sessions = {n: onnx_session(graph, n, 1) for n in (1, BLOCK)}
+        session = onnx_session(graph, 1, 1)
     except Exception as error:  # the exporter and onnxruntime raise many kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{name}: onnxruntime cannot run this network ({reason}); take back end torch") from None
 
     def forward(batch: torch.Tensor) -> torch.Tensor:
-        whole = len(batch) // BLOCK * BLOCK
-        starts = [*range(0, whole, BLOCK), *range(whole, len(batch))]
-        parts = [batch[i : i + (BLOCK if i < whole else 1)].numpy() for i in starts]
-        vectors = [sessions[len(part)].run(None, {"pictures": part})[0] for part in parts]
+        vectors = [session.run(None, {"pictures": batch[i : i + 1].numpy()})[0] for i in range(len(batch))]
         return torch.from_numpy(np.concatenate(vectors))
 
-    noise = torch.rand(BLOCK + 1, *_shape(encoder), generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(2, *_shape(encoder), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = encoder.forward(noise)
     difference = float((forward(noise) - expected).abs().max() / expected.abs().max())

@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from imgsearch_utils.pictures.collection import Collection
 from imgsearch_utils.vectors.embeddings import Embeddings, check_health, plain
-from imgsearch_utils.vectors.encoder import Encoder
+from imgsearch_utils.vectors.encoder import BULK, Encoder
 from imgsearch_utils.vectors.encoders import shared_encoder
 from imgsearch_utils.workspace import Run, digest
 
@@ -62,7 +62,7 @@ def embed(collection: Collection, encoder: Encoder, folder: Path, progress=iter)
     """Encode a collection's pictures, once: what `folder` already holds of the same encoder is used again.
 
     A picture is recognised by its content (SHA-256), so adding pictures encodes only the new ones, and a
-    run that was stopped goes on after the last saved part. Unreadable pictures are set aside.
+    run that was stopped goes on after the last saved part, to the same bytes. Unreadable pictures are set aside.
 
     Parameters
     ----------
@@ -78,7 +78,8 @@ def embed(collection: Collection, encoder: Encoder, folder: Path, progress=iter)
     digests = [digest(path) for path in paths]
     place = dict(zip(digests, paths))
     saved = Embeddings.load(folder) if (folder / "config.json").is_file() else None
-    if saved and saved.config != plain(encoder.config):
+    many = len(place) >= BULK  # decides which network encodes, so all pictures are encoded anew where it changes
+    if saved and (saved.config != plain(encoder.config) or many != (len(saved.names) >= BULK)):
         saved = None
     known = dict(zip(saved.digests, np.array(saved.vectors))) if saved else {}
     reasons: dict[str, str] = {}
@@ -91,7 +92,7 @@ def embed(collection: Collection, encoder: Encoder, folder: Path, progress=iter)
     todo = [content for content in place if content not in known]
     while todo:
         part, todo = todo[: max(512, len(known) // 4)], todo[max(512, len(known) // 4) :]
-        vectors, failures = encoder.encode_files([place[content] for content in part], progress=progress)
+        vectors, failures = encoder.encode_files([place[content] for content in part], progress, many)
         known |= {content: vectors[j] for j, content in enumerate(part) if j not in failures}
         reasons |= {part[j]: reason.removeprefix(f"{str(place[part[j]])!r}: ") for j, reason in failures.items()}
         if known and todo:

@@ -145,7 +145,7 @@ def _verify(folder: Path, config: dict, saved: str, stamps: list, again: bool) -
         if not saved or _digest(folder, config) != saved:
             raise ValueError(f"{folder}: vectors, names and configuration are not those that were saved together (by "
                              "the digest in config.json). Restore the folder from a copy, or remove it and make it "
-                             "again: imgsearch embed")
+                             "again: imgsearch embed (of a head: imgsearch index)")
         if not again:
             with contextlib.suppress(OSError):  # read-only: it is read wholly each time
                 write_json(folder / STAMP, known)

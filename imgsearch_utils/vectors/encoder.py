@@ -14,9 +14,10 @@ from PIL import Image
 from imgsearch_utils.pictures.decoding import open_image
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-BATCH = 8 if DEVICE == "cpu" else 32  # pictures a batch of torch; larger ones are slower on a processor
-BLOCK = 4  # pictures that a thread takes at once: what more of them need does not stay in a core's cache
-BULK = 64  # for fewer files, starting the network for many files takes longer than it saves
+#: pictures that a network gets at once. One on a processor: sums are then made in one order, whatever is encoded
+#: beside a picture, and larger batches gain nothing there. A GPU always gets so many, the last batch filled up
+BATCH = 1 if DEVICE == "cpu" else 32
+BULK = 64  # for fewer pictures, starting the network for many files takes longer than it saves
 
 
 @contextlib.contextmanager
@@ -59,41 +60,42 @@ class Encoder:
             picture = picture.crop((left, top, left + min(width, side), top + min(height, side)))
         return self.preprocess(picture)
 
-    def encode(self, paths: Sequence[Path], batch_size: int = BATCH) -> np.ndarray:
+    def encode(self, paths: Sequence[Path]) -> np.ndarray:
         """Encode picture files: (n, dim) float32; raises ValueError at the first unreadable one."""
-        vectors, failures = self.encode_files(paths, batch_size)
+        vectors, failures = self.encode_files(paths)
         if failures:
             raise ValueError(next(iter(failures.values())))
         return vectors
 
-    def encode_files(self, paths: Sequence[Path], batch_size: int = BATCH, progress=iter):
-        """Encode picture files in as many threads as torch may use.
+    def encode_files(self, paths: Sequence[Path], progress=iter, many: bool | None = None):
+        """Encode picture files in as many threads as torch may use, each decoding a picture and running the network.
 
-        With onnxruntime each thread decodes a few pictures and runs the network on them, so that no core waits for
-        another. torch's network uses all cores by itself: one batch at a time, while other threads decode the next.
+        A picture's vector is the same bytes however the work is cut: it depends on the network alone, and on `many`.
 
         Parameters
         ----------
         progress : wraps the iterable of batches, e.g. ``tqdm``
+        many : whether to take the network for many files, where there is one; when not given, from ``BULK`` files on
 
         Returns
         -------
         vectors : (n, dim) float32; NaN where a file could not be read
         failures : {position: reason}
         """
-        bulk = self.bulk() if len(paths) >= BULK else None
-        forward, turn = (bulk, contextlib.nullcontext()) if bulk else (self.forward, Lock())
-        size = min(batch_size, BLOCK) if bulk else batch_size
+        many = len(paths) >= BULK if many is None else many
+        forward = (self.bulk() if many else None) or self.forward
+        turn = contextlib.nullcontext() if DEVICE == "cpu" else Lock()
 
         def encode(batch: range) -> list[np.ndarray | str]:
             loaded = [self._load(paths[i]) for i in batch]
             good = [tensor for tensor in loaded if not isinstance(tensor, str)]
             with turn:
-                found = iter(_run(forward, good) if good else ())
+                found = iter(_run(forward, good + good[-1:] * (BATCH - len(good))) if good else ())
             return [row if isinstance(row, str) else next(found) for row in loaded]
 
-        batches = [range(start, min(start + size, len(paths))) for start in range(0, len(paths), size)]
-        with ThreadPoolExecutor(torch.get_num_threads() + (not bulk)) as pool:
+        batches = [range(at, min(at + BATCH, len(paths))) for at in range(0, len(paths), BATCH)]
+        workers = torch.get_num_threads()
+        with one_thread(), ThreadPoolExecutor(workers + (DEVICE != "cpu")) as pool:
             done = pool.map(encode, batches)
             rows = [row for _ in progress(batches) for row in next(done)]
         failures = {i: row for i, row in enumerate(rows) if isinstance(row, str)}

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.search import search as search_once
 from imgsearch_utils.search.database import keep_index
 from imgsearch_utils.search.searcher import MAX_CROPS, Searcher, crops_of, expanded
+from imgsearch_utils.vectors import Embeddings
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
 from tests.tiny_study import command, living_in, typed
@@ -118,6 +120,8 @@ def test_the_head_is_asked_only_where_it_was_promoted_and_words_of_it_are_honest
     (copy / "active_learning_results/tiny/round_00/metrics.json").write_text('{"promoted": false}')
     assert asked(copy, capsys, name)["model"] == "encoder"
     shutil.rmtree(copy / "active_learning_results/tiny/round_00")
+    assert "round 0 of run tiny lost a part of it" in typed(copy, capsys, "search", name, "--study", "tiny")[1]
+    shutil.rmtree(copy / "active_learning_models/tiny/round_00")
     found = asked(copy, capsys, name)
     assert found["threshold"] is None and found["queries"][0]["results"][0]["p_similar"] is None
     out, _ = typed(copy, capsys, "search", name, "--study", "tiny")
@@ -210,8 +214,10 @@ def test_labels_of_any_name_stand_beside_the_results_own_columns(tmp_path, capsy
 
 
 def test_a_database_of_another_encoder_is_refused_and_made_again(copy, capsys):
-    file = copy / "vector_dbs/tiny/encoder/config.json"
-    file.write_text(file.read_text().replace("crop 224", "crop 200"))
+    folder = copy / "vector_dbs/tiny/encoder"
+    ours = Embeddings.load(folder)
+    theirs = ours.config["preprocessing"].replace("crop 224", "crop 200")
+    replace(ours, config={**ours.config, "preprocessing": theirs}, vectors=np.array(ours.vectors)).save(folder)
     _, said = typed(copy, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny")
     assert said.startswith("imgsearch: the database of run tiny was made by another encoder (preprocessing: ")
     assert said.endswith("make it again: imgsearch embed --study tiny") and len(said.splitlines()) == 1

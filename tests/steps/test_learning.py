@@ -321,6 +321,8 @@ def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect
     found = labels | perfect
     nothing = labels | evaluate(scored_pairs(True).assign(similarity=0.0), CALIBRATIONS, 0)
     for number, metrics in ((0, found), (1, nothing)):
+        for folder in world.run.round(number).as_stage().folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
         write_json(world.run.results / f"round_{number:02d}" / "metrics.json", metrics)
     log = learning.log_rounds(world.run)
     path = world.run.results / "results_log.csv"

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,9 +15,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from imgsearch_utils.drawn_houses import write_houses
+from imgsearch_utils.pictures.collection import read_collection
+from imgsearch_utils.study import ImageSettings
+from imgsearch_utils.vectors import embedding
 from imgsearch_utils.vectors.backends import BACKENDS, on_backend
+from imgsearch_utils.vectors.embedding import embed
+from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.encoder import Encoder
 from imgsearch_utils.vectors.encoders import ENCODERS, get_encoder
+from imgsearch_utils.workspace import digest
 
 open_clip = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")
@@ -87,7 +94,7 @@ def test_a_batch_of_one_equals_a_batch_of_many(encoder, tmp_path):
     assert np.abs(together[0] - together[1]).max() > 1e-3
     for number, picture in enumerate(several):
         picture.save(tmp_path / f"{number}.png")
-    from_files = encoder.encode([tmp_path / f"{number}.png" for number in range(5)], batch_size=2)
+    from_files = encoder.encode([tmp_path / f"{number}.png" for number in range(5)])
     np.testing.assert_allclose(from_files, together, rtol=1e-3, atol=1e-4 * np.abs(together).max())
 
 
@@ -116,7 +123,7 @@ def test_unreadable_files_are_named_and_the_others_encoded(encoder, tmp_path):
         picture.save(path)
     paths[1].write_bytes(b"")
     paths[4].write_text("text")
-    vectors, failures = encoder.encode_files(paths, batch_size=2)
+    vectors, failures = encoder.encode_files(paths)
     assert sorted(failures) == [1, 4] and "1.png" in failures[1] and "empty" in failures[1]
     assert np.isnan(vectors[[1, 4]]).all() and np.isfinite(vectors[[0, 2, 3]]).all()
     with pytest.raises(ValueError, match="1.png"):
@@ -210,6 +217,36 @@ def test_back_ends_give_the_same_vectors_of_drawn_houses(name, houses, tiny_clip
     assert encoders["torch"].config == encoders["onnxruntime"].config  # what was encoded before stays of use
     opened = [Image.open(path) for path in houses[:6]]
     np.testing.assert_array_equal(encoders["onnxruntime"].encode_images(opened), vectors["onnxruntime"][:6])
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_vectors_are_the_same_bytes_however_the_work_is_cut(houses, tmp_path, backend, monkeypatch):
+    """In one go; stopped and gone on with after any part, in more threads; with pictures that came later."""
+    encoder, few = get_encoder("efficientnet_lite0", backend), tmp_path / "few"
+    every = read_collection(houses[0].parent.parent, ImageSettings(source="houses"))
+    embed(every, encoder, tmp_path / "whole")
+    expected = {name: (tmp_path / "whole" / name).read_bytes() for name in ("vectors.npy", "names.csv", "config.json")}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for n in (1, 2, 65):
+            names = every.images.image.tolist()[:n]
+            paths = [every.path(name) for name in names]
+            vectors, _ = encoder.encode_files(paths, many=True)
+            folder = tmp_path / f"{n} first"
+            Embeddings(names, vectors, encoder.config, list(map(digest, paths))).save(folder)
+            monkeypatch.setattr(embedding, "BULK", 0)  # what was saved is a part of so many
+            embed(every, encoder, folder)
+            monkeypatch.undo()
+            assert {name: (folder / name).read_bytes() for name in expected} == expected
+        few.mkdir()
+        for path in houses[:63]:  # so few that another network encodes them
+            shutil.copy(path, few)
+        embed(read_collection(few, ImageSettings(source="few")), encoder, tmp_path / "grown")
+        embed(every, encoder, tmp_path / "grown")
+        assert {name: (tmp_path / "grown" / name).read_bytes() for name in expected} == expected
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_many_files_with_broken_ones_among_them(houses, tmp_path):

@@ -1,0 +1,144 @@
+"""Whether a run is whole: every file against what was written about it; nothing is written."""
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from imgsearch_utils import indexes
+from imgsearch_utils.labels.graded import graded_pairs
+from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.learning.model import MODELS, calibrations, load_models
+from imgsearch_utils.steps.learning import count_labels, log_text, rounds_log
+from imgsearch_utils.vectors.embedding import embed_command
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.vectors.sides import read_sides
+from imgsearch_utils.workspace import JOURNAL, Run, shown
+
+RESTORE = ("what people gave is never made again: restore the journal from a copy, or begin another run (--run NAME)")
+
+
+class Fault(NamedTuple):
+    """What is wrong, and what to do."""
+
+    what: str
+    do: str
+
+
+def check_run(run: Run, again: bool = True) -> list[Fault]:
+    """Everything that is wrong with a run, the journal first; empty where all is well.
+
+    What is not made yet is no fault. A run of an older version, whose manifests hold no digests, is looked at as far
+    as that goes.
+
+    again : read vectors and indexes wholly, however short ago that was done
+    """
+    found = []
+    for look in (_journal, _stages, _vectors, _models, _indexes, _log):
+        try:
+            found += look(run, again)
+        except (OSError, ValueError) as error:
+            found.append(Fault(" ".join(str(error).split()), "restore it from a copy, or remove its folder and "
+                               f"run: imgsearch run {run.study.study}{run.named}"))
+    return list(dict.fromkeys(found))
+
+
+def _run_again(run: Run) -> str:
+    return f"make it again: imgsearch run {run.study.study}{run.named}"
+
+
+def _journal(run: Run, _) -> Iterator[Fault]:
+    begun = [stage for stage in run.stages().values() if stage.begun]
+    if not run.journal.is_file():
+        if begun:
+            yield Fault(f"{shown(run.journal)} is not there", RESTORE)
+        return
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as torn:
+        warnings.simplefilter("always")
+        copy = Path(shutil.copy(run.journal, folder))
+        try:
+            Journal(copy).acts()
+        except ValueError as error:
+            yield Fault(str(error).replace(str(copy), shown(run.journal)), "restore the journal from a copy")
+            return
+    if torn:
+        yield Fault(f"{shown(run.journal)}: the last line is torn and never was acknowledged",
+                    "the next command that writes a grade sets it aside")
+        return
+    lost = [line for stage in begun for line in stage.other_sources(JOURNAL)]
+    yield from (Fault(line, RESTORE) for line in lost)
+    for this in map(run.round, range(run.study.rounds)):
+        if this.finished and JOURNAL not in this.as_stage().recorded().get("sources", {}):  # of an older version
+            nothing = Embeddings([], np.empty((0, 1), np.float32), {})
+            told = this.metrics.get("labels", {}).get("labels", 0)
+            graded = count_labels(graded_pairs(this, Images(read_sides(run), nothing)))["labels"]
+            if graded < told:
+                yield Fault(f"{shown(run.journal)} holds {graded} grades of train pairs up to round {this.number}, "
+                            f"which was made of {told}", RESTORE)
+
+
+def _stages(run: Run, _) -> Iterator[Fault]:
+    stages = run.stages()
+    last = max((number for number, stage in enumerate(stages.values()) if stage.begun), default=-1)
+    for number, stage in enumerate(stages.values()):
+        if number <= last:
+            lines = [line for line in stage.faults() if shown(run.journal) not in line]
+            yield from (Fault(line, "restore it from a copy; or remove it and what was made after it, and "
+                              + _run_again(run) if "is not what" in line or "is not the file" in line or
+                              "belongs to" in line else _run_again(run)) for line in lines)
+    if run.report_stage().begun and not (run.report / "index.html").is_file():
+        yield Fault(f"{shown(run.report / 'index.html')} is not there", _run_again(run))
+
+
+def _vectors(run: Run, again: bool) -> Iterator[Fault]:
+    if run.tagging_stage().begun and not run.published and not (run.vectors / "encoder").is_dir():
+        yield Fault(f"{shown(run.vectors / 'encoder')} is not there", f"make it again: {embed_command(run)}")
+    for model in MODELS:
+        if (run.vectors / model).is_dir():
+            try:
+                Embeddings.load(run.vectors / model, again)
+            except ValueError as error:
+                yield Fault(f"{shown(run.vectors / model)} is not what was saved "
+                            f"({str(error).partition(': ')[2]})", f"remove it, and {_run_again(run)}")
+
+
+def _models(run: Run, _) -> Iterator[Fault]:
+    for this in map(run.round, range(run.study.rounds)):
+        if this.finished:
+            if run.published and not (this.model / "head.safetensors").is_file():
+                calibrations(this)
+                continue
+            head = load_models(this)["head"].head
+            if (run.vectors / "encoder" / "config.json").is_file():
+                try:
+                    head.check_fits(Embeddings.load(run.vectors / "encoder", again=False))
+                except ValueError as error:
+                    yield Fault(f"{shown(this.model)}: {error}", f"restore the run's vectors, or {embed_command(run)}")
+
+
+def _indexes(run: Run, _) -> Iterator[Fault]:
+    for about in sorted(run.vectors.glob("*/*.index.json")):
+        file = about.with_suffix("")
+        if run.published and not file.is_file():
+            continue
+        try:
+            indexes.load(file)
+        except indexes.MissingPackage:
+            continue
+        except ValueError as error:
+            yield Fault(" ".join(str(error).split()), f"imgsearch index{run.options}" if file.parent.name == "search"
+                        else f"remove {shown(file)}, and {_run_again(run)}")
+
+
+def _log(run: Run, _) -> Iterator[Fault]:
+    file = run.results / "results_log.csv"
+    if run.round(0).finished:
+        if not file.is_file():
+            yield Fault(f"{shown(file)} is not there", _run_again(run))
+        elif file.read_text(encoding="utf-8") != log_text(rounds_log(run)):
+            yield Fault(f"{shown(file)} does not say what the rounds say", _run_again(run))
