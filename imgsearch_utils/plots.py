@@ -5,6 +5,7 @@ Colours are fixed: the encoder is grey-blue and the head orange, whatever the fi
 
 import functools
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +35,11 @@ class Plot(Figure):
         buffer = io.BytesIO()
         self.savefig(buffer, dpi=self.dpi)
         return buffer.getvalue()
+
+
+def literal(text: object) -> str:
+    """A text from data as matplotlib draws it letter by letter: no formula between dollars, no control characters."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\ufffd", str(text)).replace("$", r"\$")
 
 
 def axes_grid(columns: int = 1, width: float = 5.0, height: float = 3.6, rows: int = 1):
@@ -76,7 +82,7 @@ def save(figure: Figure, stage: Stage, name: str, table: pd.DataFrame | None = N
 def class_counts(images: pd.DataFrame) -> Figure:
     """Images of each class on each side (columns class, side); the 15 largest classes."""
     figure, [[axes]] = axes_grid(width=6.5)
-    counts = images.groupby(["class", "side"]).size().unstack(fill_value=0)
+    counts = images.groupby(["class", "side"]).size().unstack(fill_value=0).rename(index=literal)
     counts = counts.loc[counts.sum(1).nlargest(15).index, [side for side in SIDES if side in counts]]
     counts.plot.barh(stacked=True, ax=axes, color=SIDES, width=0.7)
     axes.invert_yaxis()
@@ -110,7 +116,7 @@ def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns
         place.axis("off")
     for place, picture, title in zip(axes.flat, pictures, titles):
         place.imshow(picture)
-        place.set_title(title, fontsize=8, fontweight="normal")
+        place.set_title(literal(title), fontsize=8, fontweight="normal")
     return figure
 
 
@@ -206,6 +212,7 @@ def curves_with_bands(table: pd.DataFrame, kind: str, measures: dict[str, str]) 
 
     table : study, `kind`, seed, labels and the columns of `measures` (column -> name on the axis)
     """
+    table = table.assign(**{kind: table[kind].map(literal)})
     studies, kinds = sorted(table.study.unique()), list(dict.fromkeys(table[kind]))
     colours = dict(zip(kinds, sns.color_palette("colorblind", len(kinds))))
     figure, axes = axes_grid(len(measures), 4.8, 3.4, len(studies))
@@ -213,7 +220,7 @@ def curves_with_bands(table: pd.DataFrame, kind: str, measures: dict[str, str]) 
         for place, (measure, title) in zip(row, measures.items()):
             sns.lineplot(table[table.study == study], x="labels", y=measure, hue=kind, palette=colours, marker="o",
                          hue_order=kinds, errorbar=("ci", 95), seed=0, legend=place is row[-1], ax=place)
-            place.set(xlabel="pairs asked", ylabel=title, title=study)
+            place.set(xlabel="pairs asked", ylabel=title, title=literal(study))
         legend_beside(row[-1])
     return figure
 
@@ -234,10 +241,10 @@ def retrieval(table: pd.DataFrame) -> Figure:
 
 def class_confusion(matrix: pd.DataFrame, title: str) -> Figure:
     """Share of results (columns) of each class among the first k for queries of each class (rows)."""
-    matrix = matrix.iloc[:12, :12]
+    matrix = matrix.iloc[:12, :12].rename(index=literal, columns=literal)
     size = 2.6 + 0.5 * len(matrix)
     figure, [[axes]] = axes_grid(width=size + 0.6, height=size - 0.4)
     sns.heatmap(matrix, annot=len(matrix) <= 12, fmt=".2f", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes,
                 annot_kws={"fontsize": 9})
-    axes.set(xlabel="class of the results", ylabel="class of the query", title=title)
+    axes.set(xlabel="class of the results", ylabel="class of the query", title=literal(title))
     return figure

@@ -1,28 +1,35 @@
 """A study's settings: one YAML file in ``configs/``, read, checked and compared."""
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-Natural = Annotated[int, Field(ge=0, strict=True)]
+
+def _count(most: int, least: int = 1) -> Any:
+    """A whole number with a limit that no sound study reaches: more would run out of time or memory."""
+    return Annotated[int, Field(ge=least, le=most, strict=True)]
+
+
+THOUSAND, MILLION = 1_000, 1_000_000
 Share = Annotated[float, Field(gt=0, lt=1)]
 INDEXES = ("exact", "faiss_hnsw", "faiss_ivf", "faiss_lsh", "annoy")  # compared when a study names none
+Plain = bool | int | float | str | None
 Positive = Annotated[float, Field(gt=0)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ImageSettings(_Settings):
     """Where the pictures are, and how many of each class take part."""
 
     source: str  # "synthetic_houses", or a folder: absolute, or below datasets/ or IMGSEARCH_DATA
-    per_class: Count | None = None  # a balanced sample of each class; all when absent
+    per_class: _count(MILLION) | None = None  # a balanced sample of each class; all when absent
     class_columns: tuple[str, ...] | None = None  # coarse to fine; all of labels.csv's when absent
     vectors: str | None = None  # a .npy in the source folder instead of pictures, in labels.csv's order
     obtain: str = ""  # how to get the pictures, said when they are not there
@@ -34,16 +41,16 @@ class HeadSettings(_Settings):
 
     head: str = "residual"
     loss: str = "graded_mse"
-    hidden: Count = 512
+    hidden: _count(65_536) = 512
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    epochs: Count = 16
-    batch_size: Count = 64
+    epochs: _count(100 * THOUSAND) = 16
+    batch_size: _count(MILLION) = 64
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     weights: tuple[Positive, Positive, Positive, Positive] = (0.25, 1.0, 1.0, 2.0)  # of a pair in the loss, by grade
     targets: tuple[float, float, float, float] = (0.0, 0.1, 0.5, 1.0)  # graded_mse's cosine, by grade
     class_share: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of the cosine: whether two images are of one class
-    members: Count = 1  # heads trained side by side; the cosine is the mean of theirs
+    members: _count(100) = 1  # heads trained side by side; the cosine is the mean of theirs
     centre: bool = True  # normalise, subtract the training images' mean, normalise again
     margin: Annotated[float, Field(gt=0)] = 0.5  # of the contrastive and triplet losses
     drift: Annotated[float, Field(ge=0)] = 1e-3  # what the linear head pays for leaving identity
@@ -53,8 +60,8 @@ class IndexSettings(_Settings):
     """One index: build arguments apart from the query arguments that are swept."""
 
     name: str
-    build: dict[str, Any] = {}
-    query: dict[str, list[Any]] = {}
+    build: dict[str, Plain] = {}
+    query: dict[str, list[Plain]] = {}
 
 
 class Rubric(_Settings):
@@ -88,28 +95,29 @@ class TableSettings(_Settings):
 class Study(_Settings):
     """Everything that decides a run's labels, models, metrics and figures."""
 
-    study: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    study: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=80)]
     images: ImageSettings
     encoder: str = "efficientnet_lite0"
     oracle: Literal["rubric", "hierarchy", "replay", "person"] = "person"
-    seed: Natural = 0
+    seed: _count(2**32 - 1, 0) = 0
     labels: tuple[str, ...] = ()  # for oracle replay: the pairs people graded, one CSV in the source folder a round
     blind_test: str | None = None  # pairs that people graded apart, reported by the study's own measures
     judged_results: str | None = None  # query_image, retrieved_image, similarity: retrieved results people judged
-    rounds: Count = 4
-    asked_per_round: Count = 120
-    zeros_per_round: Natural = 360
+    rounds: _count(THOUSAND) = 4
+    asked_per_round: _count(MILLION) = 120
+    zeros_per_round: _count(10 * MILLION, 0) = 360
     dev_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     test_share: Share = 0.2
-    cross_fits: Natural = 0  # without a dev side: heads that each judge the train images they were not shown
-    dev_asked: Count = 200
-    test_asked: Count = 300
+    cross_fits: _count(THOUSAND, 0) = 0  # without a dev side: heads that each judge train images they were not shown
+    dev_asked: _count(MILLION) = 200
+    test_asked: _count(MILLION) = 300
     duplicate_cosine: Annotated[float, Field(gt=0, le=1)] = 0.98
     strategy: str = "uncertainty"
-    max_per_image: Count = 4  # pairs of one round that one image may be part of
+    max_per_image: _count(MILLION) = 4  # pairs of one round that one image may be part of
     head: HeadSettings = HeadSettings()
     indexes: tuple[IndexSettings, ...] = tuple(IndexSettings(name=name) for name in INDEXES)
-    sizes: tuple[Count, ...] = (2_000, 10_000)  # larger sets, drawn like the study's vectors, to compare indexes on
+    #: of larger sets, drawn like the study's vectors, to compare indexes on
+    sizes: Annotated[tuple[_count(10 * MILLION), ...], Field(max_length=20)] = (2_000, 10_000)
     tables: tuple[TableSettings, ...] = ()
     rubric: Rubric = Rubric()  # or the name of a file in rubrics/, beside the study's own
 
@@ -135,10 +143,26 @@ class Study(_Settings):
         return value
 
 
-def nearest(name: str, choices) -> str:
+def listed(names: Iterable[str], most: int = 30) -> str:
+    """Names for a message, in one line and not without end: the first of them, cut to 60 characters each."""
+    names = [" ".join(str(name).split()) for name in names]
+    short = [name if len(name) <= 60 else f"{name[:57]}..." for name in names[:most]]
+    return ", ".join(short + [f"and {len(names) - most:,} more"] * (len(names) > most))
+
+
+def nearest(name: str, choices: Iterable) -> str:
     """Return "Did you mean X?" for the choice nearest to `name`, or the list of choices."""
-    close = difflib.get_close_matches(str(name), [str(choice) for choice in choices], n=1)
-    return f"Did you mean {close[0]}?" if close else f"Choose from: {', '.join(map(str, choices))}."
+    choices = [str(choice) for choice in choices]
+    close = difflib.get_close_matches(str(name)[:200], choices, n=1)
+    return f"Did you mean {close[0]}?" if close else f"Choose from: {listed(choices)}."
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _explain(error: ValidationError, path: str) -> str:
@@ -150,7 +174,7 @@ def _explain(error: ValidationError, path: str) -> str:
         for part in problem["loc"][:-1]:
             model = parts.get(part, model)
         return f"{path}: no setting is called {where}. {nearest(problem['loc'][-1], model.model_fields)}"
-    got = f", got {problem['input']!r}" if where and problem["type"] != "missing" else ""
+    got = f", got {_short(problem['input'])}" if where and problem["type"] != "missing" else ""
     return ": ".join(filter(None, [path, where, problem["msg"]])) + got
 
 
@@ -188,17 +212,60 @@ def read_study(path: Path, overrides: dict[str, Any] | None = None) -> Study:
     return parse_study(values, str(path))
 
 
+MOST_YAML, DEEPEST = 256_000, 20  # characters, and mappings in mappings: settings are short and flat
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only: no aliases (a few lines of them unfold to gigabytes), no name twice, a bounded depth."""
+
+    depth = 0
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"*{self.peek_event().anchor}: aliases are not read; write the value out")
+        if self.depth >= DEEPEST:
+            raise yaml.YAMLError(f"values are nested more than {DEEPEST} deep")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise yaml.YAMLError(f"{listed(twice)} stands twice; keep one")
+        return super().construct_mapping(node, deep)
+
+
+def plain_values(text: str, path: str) -> Any:
+    """Read YAML that people wrote: plain values, in little time and memory.
+
+    Raises
+    ------
+    ValueError
+        one line: no YAML, longer than 256,000 characters, nested more than 20 deep, an alias, a name that stands
+        twice, a tag of a programming language.
+    """
+    if len(text) > MOST_YAML:
+        raise ValueError(f"{path}: expected at most {MOST_YAML:,} characters of settings; is it another file?")
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())[:500]}") from None
+
+
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+        with path.open(encoding="utf-8-sig") as file:
+            return plain_values(file.read(MOST_YAML + 1), str(path))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from None
 
 
 def _named_rubric(study: Path, name: str) -> Any:
     """The content of ``rubrics/<name>.yaml`` beside the study's file; several studies may share one."""
     file = study.parent / "rubrics" / f"{name}.yaml"
-    names = [path.stem for path in file.parent.glob("*.yaml")]
+    names = [path.stem for path in file.parent.glob("*.yaml") if path.is_file()]
     if name not in names:
         raise ValueError(f"{study}: no rubric is called {name!r} in {file.parent.name}/. {nearest(name, names)}")
     return _read_yaml(file)

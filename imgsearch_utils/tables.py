@@ -1,15 +1,26 @@
 """Tables as files: reading what others wrote, strictly; reading and writing our own, so that names stay as they are."""
 
+import contextlib
 import csv
+import errno
 import io
+import os
+import secrets
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from imgsearch_utils.study import listed
+
 #: columns that hold names or text, whatever they look like: an image may be called 007 or NA
 TEXT = ("image", "image1", "image2", "query", "query_image", "retrieved_image", "file_label", "reason", "strategy",
         "class", "query class")
+
+
+MOST_COLUMNS, MOST_BYTES = 1_000, 2_000_000_000  # more is no table of people's
 
 
 def read_foreign(path: Path) -> pd.DataFrame:
@@ -25,10 +36,10 @@ def read_foreign(path: Path) -> pd.DataFrame:
     ------
     ValueError
         one line with the file and what is wrong: no such file, not UTF-8, no CSV, a row of another length, a column
-        that stands twice.
+        that stands twice, more than 1,000 columns.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = _content(Path(path)).decode("utf-8-sig")
         delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
         header, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)) or [[]]
     except FileNotFoundError:
@@ -37,14 +48,59 @@ def read_foreign(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path}: expected UTF-8 text, got byte {error.start}; save it as CSV UTF-8") from None
     except csv.Error as error:
         raise ValueError(f"{path}: not readable as CSV: {error}") from None
+    if "\0" in text:
+        raise ValueError(f"{path}: expected UTF-8 text, got a NUL byte; save it as CSV UTF-8")
     header = [name.strip() for name in header]
+    if len(header) > MOST_COLUMNS:
+        raise ValueError(f"{path}: expected at most {MOST_COLUMNS:,} columns, got {len(header):,}; keep those you need")
     numbered = {number: row for number, row in enumerate(rows, start=2) if any(row)}
     for number, row in numbered.items():
         if len(row) != len(header):
             raise ValueError(f"{path}: row {number}: expected {len(header)} fields, got {len(row)}")
     if len(set(header)) < len(header):
-        raise ValueError(f"{path}: a column stands twice in the header {', '.join(header)}; rename one")
+        raise ValueError(f"{path}: a column stands twice in the header {listed(header)}; rename one")
     return pd.DataFrame(list(numbered.values()), columns=header, dtype=str, index=list(numbered))
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, or of a pipe that somebody writes into; nothing of a pipe without a writer."""
+    opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(opened, "rb") as file:  # noqa: PTH123
+        about = os.fstat(opened)
+        if not (stat.S_ISREG(about.st_mode) or stat.S_ISFIFO(about.st_mode)):
+            raise ValueError(f"{path}: expected a CSV file, got a {'folder' if path.is_dir() else 'device'}")
+        if os.name == "posix":
+            os.set_blocking(opened, True)
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{path}: expected at most {MOST_BYTES / 1e9:.0f} GB; cut it into several files")
+    return content
+
+
+@contextlib.contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """A path beside `path` to write a file into; it takes the place of `path` in the end, so none is ever half there.
+
+    Where writing fails, what stood there stays. A device or a pipe is written into as it stands.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    partial = path.with_name(f".{secrets.token_hex(4)}.partial{path.suffix}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        if error.filename in (str(partial), None):  # people know nothing of the file beside theirs
+            error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_own(path: Path, **types: type) -> pd.DataFrame:
@@ -60,12 +116,19 @@ def write_own(table: pd.DataFrame, path: Path, decimals: int | None = None) -> N
     """Write a CSV that ``read_own`` reads back alike; `decimals` of numbers, as many as they have when not given."""
     text = [name for name in TEXT if name in table]
     returns = any(table[name].astype(str).str.contains("\r").any() for name in text)  # csv quotes them when told to
-    table.to_csv(path, index=False, lineterminator="\n", encoding="utf-8",
-                 quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL,
-                 float_format=None if decimals is None else f"%.{decimals}f")
+    with written_whole(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8",
+                     quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL,
+                     float_format=None if decimals is None else f"%.{decimals}f")
 
 
 def numbers_where_all_are(column: pd.Series) -> pd.Series:
-    """A column of text as numbers, where each of its cells is one or empty, and at least one is."""
-    numbers = pd.to_numeric(column.replace("", np.nan), errors="coerce")
-    return numbers if numbers.notna().any() and (numbers.notna() == (column != "")).all() else column
+    """A column of text as numbers, where each of its cells is one or empty, and at least one is.
+
+    Names of digits, which a number would change (007, more than 15 digits), are text.
+    """
+    if column.str.match(r"[+-]?(?:0\d|\d{16})").any():
+        return column
+    numbers = pd.to_numeric(column.replace("", np.nan), errors="coerce").astype(float)
+    finite = np.isfinite(numbers)
+    return numbers if finite.any() and (finite == (column != "")).all() else column

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from imgsearch_utils import workspace
 from imgsearch_utils.cli.options import BrowserOption, JsonOption, RunOption, StudyArgument, StudyOption
-from imgsearch_utils.study import parse_study
+from imgsearch_utils.study import parse_study, plain_values
 
 app = typer.Typer()
 
@@ -21,7 +20,9 @@ def _settings(assignments: list[str]) -> dict:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set expects NAME=VALUE, got {assignment!r}")
-        settings[name] = yaml.safe_load(value)
+        if name in settings:
+            raise ValueError(f"--set {name} stands twice; keep one")
+        settings[name] = plain_values(value, f"--set {assignment[:80]!r}")
     return settings
 
 
@@ -76,7 +77,7 @@ def new(
     if file.exists():
         raise ValueError(f"{workspace.shown(file)} is there already; choose another name, or edit it")
     text, line = describe_folder(study, images.resolve())
-    parse_study(yaml.safe_load(text), str(file))
+    parse_study(plain_values(text, str(file)), str(file))
     workspace.write_atomic(file, text)
     print(f"{line}\nwritten: {workspace.shown(file)}; next: make run STUDY={study}")
 
@@ -104,12 +105,18 @@ def score(
 ) -> None:
     """Score any pairs by a run's latest head: score, P(similar), P(each grade), the encoder's cosine."""
     from imgsearch_utils.search.scoring import score_file
+    from imgsearch_utils.tables import write_own
 
     scored, unknown, about = score_file(workspace.find_run(study, name), pairs)
-    scored.to_csv(out or sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
+    if out:
+        write_own(scored, out)
+    else:
+        scored.to_csv(sys.stdout, index=False, lineterminator="\n")
     role = "promoted" if about["promoted"] else "not promoted: search keeps the encoder"
     print(f"{len(scored):,} pairs scored by the head of round {about['round']} ({role}); similar is p_similar >= "
           f"{about['threshold']:.3f}", file=sys.stderr)
+    if about["anew"]:
+        print(f"made anew, in place of the file's own columns: {', '.join(about['anew'])}", file=sys.stderr)
     if unknown:
         named = ", ".join(map(repr, unknown[:10]))
         print(f"{len(unknown)} image(s) are unknown to the run, their pairs have no score: {named}", file=sys.stderr)

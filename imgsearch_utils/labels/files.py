@@ -13,6 +13,7 @@ from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.labels.pairs import COLUMNS, canonical, merge, read_pair_files, write_pairs
 from imgsearch_utils.pictures.collection import Collection, open_collection
 from imgsearch_utils.pictures.duplicates import SAME_PICTURE
+from imgsearch_utils.tables import write_own
 from imgsearch_utils.vectors.embedding import read_vectors
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.images import Images
@@ -120,14 +121,15 @@ def import_labels(run: Run, files: Sequence[Path]) -> tuple[dict[str, int], pd.D
     twins = twins[twins.image1.isin(named) & twins.image2.isin(named)]
     counts, problems = import_report(table, images, twins)
     graded = usable(merge(table).pairs.dropna(subset="similarity"), images)
-    held = {pair: acts[name].grade for pair, acts in journal.votes().items() for name in (IMPORTER, AUTOMATIC)
-            if name in acts}
-    known = graded.similarity == [held.get(pair) for pair in zip(graded.image1, graded.image2)]
-    graded = graded[~known]
-    automatic = ~images.same_class(graded) & (graded.similarity == 0)
-    counts["imported"] = journal.append_many(graded[automatic], AUTOMATIC, AUTOMATIC) + journal.append_many(
-        graded[~automatic], IMPORTER, IMPORTER)
-    problems.to_csv(run.labels / "import_problems.csv", index=False, lineterminator="\n")
+    with journal.alone():  # another import may run at once
+        held = {pair: acts[name].grade for pair, acts in journal.votes().items() for name in (IMPORTER, AUTOMATIC)
+                if name in acts}
+        known = graded.similarity == [held.get(pair) for pair in zip(graded.image1, graded.image2)]
+        graded = graded[~known]
+        automatic = ~images.same_class(graded) & (graded.similarity == 0)
+        counts["imported"] = journal.append_many(graded[automatic], AUTOMATIC, AUTOMATIC) + journal.append_many(
+            graded[~automatic], IMPORTER, IMPORTER)
+    write_own(problems, run.labels / "import_problems.csv")
     return counts, problems
 
 

@@ -1,21 +1,25 @@
 """The journal of labelling: one line per act, only appended to, on disk before `append` returns."""
 
+import contextlib
 import csv
 import io
 import os
 import re
+import stat
 import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from imgsearch_utils.labels.pairs import GRADES, key, lower_median
 from imgsearch_utils.study import nearest
 from imgsearch_utils.workspace import PUBLISHED
 
+PATIENCE = 60  # seconds that a writer waits for another
 RUBRIC_VERSION = "1"
 VOTES = ("vote_up", "vote_down", "unvote")  # of the search page: a wish that the pair be graded, never a grade
 ACTS = ("grade", "skip", "unsure", "undo", *VOTES)
@@ -92,12 +96,14 @@ class Journal:
     An undo takes back its annotator's last standing act on the pair that it names. Votes are not acts of labelling:
     they never stand, are not undone, and answer nothing; ``search_votes`` alone reads them. A last line without its
     line end (a power cut) never was acknowledged: the next reader or writer moves it to ``<journal>.torn`` and warns.
+    The order of the lines counts, not their times. A file that no longer begins with what was read from it (replaced,
+    cut, edited) is refused, read or written: open it anew.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._lock = FileLock(f"{self.path}.lock", timeout=60)
-        self._lines = self._read = 0  # how many lines and bytes of the file are in what follows
+        self._lock = FileLock(f"{self.path}.lock", timeout=PATIENCE)
+        self._read = b""  # what of the file is in what follows: whole lines
         self._acts: list[Act] = []
         self._standing: dict[int, Act] = {}
         self._latest: dict[tuple[str, str, str], list[int]] = {}
@@ -107,6 +113,20 @@ class Journal:
         if self.path.with_name(PUBLISHED).exists():
             raise ValueError(f"{self.path}: this run is published and never written again; work on a run of your own: "
                              "give another name (RUN)")
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other writers waiting while one reads, compares and appends."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()  # again and again by the same journal, where one holds it already
+        except Timeout:
+            raise RuntimeError(f"{self.path}: another process has been writing for {PATIENCE} s; nothing was written, "
+                               "try again") from None
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def append(self, annotator: str, image1: str, image2: str, act: str, **fields) -> Act:
         """Write one act; it is on disk when this returns.
@@ -141,14 +161,13 @@ class Journal:
         return len(acts)
 
     def acts(self) -> list[Act]:
-        """Every act in the file, oldest first; only what was appended since the last call is read."""
-        new = self._unread()
-        if not new.endswith(b"\n") and new:  # torn, or another process is in the middle of writing it
-            with self._lock:
-                self._set_torn_line_aside()
-                new = self._unread()
-        acts = []
-        for number, line in enumerate(new.split(b"\n")[:-1], start=self._lines + 1):
+        """Every act in the file, oldest first; only what was appended since the last call is parsed."""
+        content = self._content()
+        if content and not content.endswith(b"\n"):  # torn, or another process is in the middle of writing it
+            with self.alone():
+                content = self._whole_lines()
+        acts, lines = [], content[len(self._read) :].split(b"\n")[:-1]
+        for number, line in enumerate(lines, start=self._read.count(b"\n") + 1):
             try:
                 if number > 1:
                     acts.append(_parse(line))
@@ -162,8 +181,7 @@ class Journal:
         for act in acts:
             self._replay(len(self._acts), act)
             self._acts.append(act)
-        self._lines += new.count(b"\n")
-        self._read += len(new)
+        self._read = content
         return list(self._acts)
 
     def standing(self) -> list[Act]:
@@ -215,20 +233,24 @@ class Journal:
         columns = ["image1", "image2", "similarity", "round", "source", "annotators"]
         return pd.DataFrame(rows, columns=columns).astype({"similarity": float})
 
-    def _unread(self) -> bytes:
-        if not self.path.exists():
-            return b""
-        with self.path.open("rb") as file:
-            file.seek(self._read)
-            return file.read()
+    def _content(self) -> bytes:
+        """The file's bytes; ValueError where they do not begin with what was read before, or where it is no file."""
+        try:
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise ValueError(f"{self.path}: expected the journal of a run, a file; move away what stands there")
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        if not content.startswith(self._read):
+            raise ValueError(f"{self.path}: the journal was replaced, cut or edited since it was opened; nothing was "
+                             "written; open it anew, by starting this page or command again")
+        return content
 
     def _write(self, acts: list[Act]) -> None:
         self.check_writable()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock:
-            self._set_torn_line_aside()
+        with self.alone():
+            start = len(self._whole_lines())
             with self.path.open("ab", buffering=0) as file:
-                start = file.seek(0, os.SEEK_END)
                 lines = b"".join([b"" if start else _HEADER, *map(_line, acts)])
                 try:
                     if file.write(lines) != len(lines):
@@ -242,14 +264,17 @@ class Journal:
                 os.fsync(folder)
                 os.close(folder)
 
-    def _set_torn_line_aside(self) -> None:
-        if not self.path.exists() or not (content := self.path.read_bytes()) or content.endswith(b"\n"):
-            return
-        torn = content[content.rfind(b"\n") + 1 :]
-        aside = self.path.with_name(f"{self.path.name}.torn")
-        with aside.open("ab") as file:
-            file.write(torn + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.truncate(self.path, len(content) - len(torn))
-        warnings.warn(f"{self.path}: the last line was torn and never acknowledged; set aside in {aside}", stacklevel=2)
+    def _whole_lines(self) -> bytes:
+        """The file's bytes after a torn last line, if any, was set aside; the lock must be held."""
+        content = self._content()
+        whole = content[: content.rfind(b"\n") + 1]
+        if torn := content[len(whole) :]:
+            aside = self.path.with_name(f"{self.path.name}.torn")
+            with aside.open("ab") as file:
+                file.write(torn + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.truncate(self.path, len(whole))
+            warnings.warn(f"{self.path}: the last line was torn and never acknowledged; set aside in {aside}",
+                          stacklevel=2)
+        return whole

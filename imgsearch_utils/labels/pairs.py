@@ -4,6 +4,7 @@ A pairs table has `image1`, `image2`, `similarity` (0..3; NaN = not asked yet) a
 A pair is unordered; the canonical order is image1 < image2.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,21 +12,23 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.study import nearest
+from imgsearch_utils.study import listed, nearest
 from imgsearch_utils.tables import numbers_where_all_are, read_foreign, write_own
 
 COLUMNS = ["image1", "image2", "similarity"]
 GRADES = (0, 1, 2, 3)
 
 
+_GRADE = re.compile(r"([0-3])(?:\.0*|,0{0,2})?", re.ASCII)  # 3 and 3.0 and 3,0; 1,000 could be a thousand
+
+
 def _grade(text: str, place: str) -> float:
-    try:
-        grade = float(text.replace(",", ".")) if text.strip() else np.nan
-    except ValueError:
-        grade = -1.0
-    if np.isnan(grade) != (not text.strip()) or not (np.isnan(grade) or grade in GRADES):
-        raise ValueError(f"{place}: similarity must be 0, 1, 2, 3 or empty, got {text!r}; correct it and read again")
-    return grade
+    if not text.strip():
+        return np.nan
+    if not (found := _GRADE.fullmatch(text.strip())):
+        raise ValueError(f"{place}: similarity must be 0, 1, 2, 3 or empty, got {text[:40]!r}; correct it and read "
+                         "again")
+    return float(found[1])
 
 
 def _bare(path: str) -> str:
@@ -79,7 +82,8 @@ def _read(path: Path, first: str = "image1", second: str = "image2", need_grades
         table["similarity"] = ""
     for name in COLUMNS:
         if name not in table:
-            raise ValueError(f"{path}: expected a column {name}, got {', '.join(header)}. {nearest(name, header)}")
+            raise ValueError(f"{path}: expected a column {name}, got {listed(header)}. "
+                             f"{nearest(name, header)}")
     for name in ("image1", "image2"):
         for number in table.index[table[name] == ""]:
             raise ValueError(f"{path}: row {number}: {name} is empty; write the image's file name")

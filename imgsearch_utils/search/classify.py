@@ -177,7 +177,7 @@ def figure(picture: Image.Image, table: pd.DataFrame):
 
     table : one query's rows of `classify`, `by_words`, `imagenet`
     """
-    from imgsearch_utils.plots import Plot
+    from imgsearch_utils.plots import Plot, literal
 
     methods = list(table.groupby("method", sort=False))
     drawn = Plot(figsize=(3 + 3.2 * len(methods), 3))
@@ -185,7 +185,7 @@ def figure(picture: Image.Image, table: pd.DataFrame):
     first.imshow(picture)
     first.axis("off")
     for axes, (method, rows) in zip(others, methods):
-        bars = axes.barh([name.split(",")[0][:24] for name in rows["class"]], rows.p, color="#5b7a99")
+        bars = axes.barh([literal(name.split(",")[0][:24]) for name in rows["class"]], rows.p, color="#5b7a99")
         axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
         axes.invert_yaxis()
         axes.set(xlim=(0, 1.15), xlabel="P(class)", title=method + ("" if rows.calibrated.all() else ", uncalibrated"))
