@@ -3,6 +3,8 @@
 An error of use is one clear line and exit status 1.
 """
 
+import io
+import os
 import sys
 
 import typer
@@ -18,7 +20,30 @@ app.add_typer(labels.app, name="labels")
 
 def entry() -> None:
     """Run the command; an error of use is one line on stderr and exit status 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what no console can write
     try:
-        app()
-    except (ValueError, RuntimeError, FileNotFoundError, PermissionError, ImportError) as error:
-        sys.exit(f"imgsearch: {error}")
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except (OSError, ValueError, RuntimeError, ImportError, MemoryError) as error:
+        _give_up_output()
+        sys.exit(f"imgsearch: {_told(error)}")
+
+
+def _told(error: Exception) -> str:
+    """An error in one line."""
+    if isinstance(error, RecursionError | MemoryError):
+        return f"what was asked is too large for this machine ({type(error).__name__}: {error}); ask for less"
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(filter(None, [str(error.filename or ""), error.strerror])).replace("\n", "\\n")
+    return " ".join(str(error).splitlines())
+
+
+def _give_up_output() -> None:
+    """Where standard output cannot be written (a full disk), it cannot be flushed at the end either."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """The commands that search: embed, index, search, classify, serve; a table, or JSON."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 
 from imgsearch_utils import workspace
 from imgsearch_utils.cli.options import BrowserOption, IndexOption, JsonOption, ModelOption, RunOption, StudyOption
+from imgsearch_utils.tables import written_whole
 from imgsearch_utils.workspace import DRAWN
 
 app = typer.Typer()
@@ -49,24 +51,27 @@ def _opened(path: Path):
     """The pictures that can be read, as (file, picture); the others are named, or raised where there is but one."""
     from imgsearch_utils.pictures.decoding import SUFFIXES, open_image
 
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ValueError(f"{path}: no such file or folder; give a picture, or a folder of pictures")
-    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ValueError(f"{path}: no picture in this folder ({', '.join(sorted(SUFFIXES))})")
+    found = [path]
+    if path.is_dir():
+        inside = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+        if not (found := sorted(file for file in inside if file.suffix.lower() in SUFFIXES)):
+            raise ValueError(f"{path}: no picture in this folder ({', '.join(sorted(SUFFIXES))})")
     for file in found:
         try:
             yield file, open_image(file)
         except ValueError as error:
-            if path.is_file():
+            if found == [path]:
                 raise
             print(f"set aside: {error}", file=sys.stderr)
 
 
 def _draw(figure, file: Path) -> None:
     try:
-        figure.savefig(file)
-    except (ValueError, OSError) as error:
+        with written_whole(file) as partial:
+            figure.savefig(partial)
+    except ValueError as error:  # an ending that is no kind of picture
         raise ValueError(f"--show {file}: {' '.join(str(error).split())}") from None
 
 

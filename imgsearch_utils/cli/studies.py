@@ -76,6 +76,8 @@ def new(
     file = workspace.home() / "configs" / f"{study}.yaml"
     if file.exists():
         raise ValueError(f"{workspace.shown(file)} is there already; choose another name, or edit it")
+    if (workspace.source() / "configs" / file.name).exists():
+        raise ValueError(f"the workspace has a study called {study} already; choose another name")
     text, line = describe_folder(study, images.resolve())
     parse_study(plain_values(text, str(file)), str(file))
     workspace.write_atomic(file, text)

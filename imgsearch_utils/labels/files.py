@@ -1,5 +1,6 @@
 """Grades from and to files: importing pairs and naming what is odd about them, exporting the current grades, counts."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def import_report(pairs: pd.DataFrame, images: Images,
     again["problem"] = np.where(clashes, "conflict", "recurring")
     found = [
         again,
-        pairs[unknown].assign(problem="unknown", detail="an image that the study does not have"),
+        pairs[unknown].assign(problem="unknown", detail=_unknown(pairs[unknown], images)),
         pairs[alone].assign(problem="self_pair", detail="an image beside itself"),
         pairs[graded_across].assign(problem="graded_across", detail="a grade above 0 across classes"),
         twins[~across(twins)].assign(problem="duplicates_within", detail="the same picture twice in one class"),
@@ -85,6 +86,19 @@ def import_report(pairs: pd.DataFrame, images: Images,
     return {name: int(count) for name, count in counts.items()}, problems.astype(
         {name: "Int64" for name in place if name == "row"}
     )
+
+
+def _unknown(pairs: pd.DataFrame, images: Images) -> list[str]:
+    """What to say of pairs with an unknown image; a name that looks like a known one may be written otherwise."""
+
+    def plain(name):
+        return unicodedata.normalize("NFC", name).strip().casefold()
+
+    known, alike = set(images.names), {plain(name): name for name in images.names} if len(pairs) else {}
+    strangers = [one if one not in known else two for one, two in zip(pairs.image1, pairs.image2)]
+    return ["an image that the study does not have" + (
+        f"; it has {alike[plain(name)]!r}, which is written otherwise (case, blanks or accents)"
+        if plain(name) in alike else "") for name in strangers]
 
 
 def images_of_files(run: Run, collection: Collection) -> Images:

@@ -1,5 +1,6 @@
 """Image collections: what pictures a study has, and where they are."""
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -8,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from imgsearch_utils.pictures.decoding import SUFFIXES, open_image
-from imgsearch_utils.study import ImageSettings, nearest
+from imgsearch_utils.pictures.decoding import SUFFIXES, open_image, why_no_file
+from imgsearch_utils.study import ImageSettings, listed, nearest
 from imgsearch_utils.tables import read_foreign
 from imgsearch_utils.workspace import DRAWN, Run
 
@@ -39,8 +40,8 @@ class Collection:
 
     def path(self, image: str) -> Path:
         """Where a picture is; refuses names that leave the collection's folder."""
-        path = (self.folder / image).resolve()
-        if not path.is_relative_to(self.folder.resolve()):
+        path = Path(os.path.realpath(self.folder / image))  # resolve() dies of a loop of links
+        if not path.is_relative_to(os.path.realpath(self.folder)):
             raise ValueError(f"{image!r} leads out of the data folder {self.folder}; move the picture inside")
         return path
 
@@ -77,9 +78,11 @@ def read_labels(path: Path) -> pd.DataFrame:
     """
     table = read_foreign(path).reset_index(drop=True)
     if "file_label" not in table:
-        raise ValueError(f"{path}: expected a column file_label, got {', '.join(table)}")
+        raise ValueError(f"{path}: expected a column file_label, got {listed(table)}")
     if taken := [name for name in table if name in RESERVED]:
         raise ValueError(f"{path}: the column {taken[0]!r} is one of {', '.join(RESERVED)}; rename it")
+    if "" in table:
+        raise ValueError(f"{path}: a column has no name; name it, or remove it")
     twice = table.file_label[table.file_label.duplicated()]
     if len(twice):
         raise ValueError(f"{path}: {twice.iloc[0]!r} is listed more than once; keep one row per image")
@@ -91,7 +94,8 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
     """Read a folder of class folders, a folder with labels.csv, or vectors with labels.csv.
 
     Pictures may lie in the folder itself or below its `all_images` or `images`. Pictures that are listed but absent
-    or without a class, and names that no CSV can hold, are set aside.
+    or without a class, links to folders or out of the folder, what is no file, and names that no CSV can hold, are
+    set aside.
 
     Raises
     ------
@@ -104,12 +108,13 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
                          + (f". {settings.obtain}" if settings.obtain else ""))
     pictures = next((folder / name for name in ("all_images", "images") if (folder / name).is_dir()), folder)
     vectors = folder / settings.vectors if settings.vectors else None
-    if (folder / "labels.csv").is_file():
+    reasons: dict[str, str] = {}
+    if os.path.lexists(folder / "labels.csv"):
         table = read_labels(folder / "labels.csv")
     elif vectors:
         raise ValueError(f"{folder}: vectors need a labels.csv with a file_label for each row")
     else:
-        table = _scan(pictures, settings.class_columns != ())
+        table, reasons = _scan(pictures, settings.class_columns != ())
     if vectors and not vectors.is_file():
         raise ValueError(f"{vectors}: no such file (images.vectors)")
     columns = list(settings.class_columns if settings.class_columns is not None else table.columns[1:])
@@ -120,19 +125,26 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
     collection = Collection(table[["image", *columns]].reset_index(drop=True), columns, there, vectors,
                             pd.DataFrame(columns=["image", "reason"], dtype=str))
     if not vectors:
-        collection = _without_unusable(collection)
+        collection = _without_unusable(collection, reasons)
     if len(collection.images) < 2:
+        first = "".join(f"; set aside: {name!r}: {reason}"
+                        for name, reason in collection.set_aside.head(1).itertuples(index=False))
         raise ValueError(f"{folder}: {len(collection.images)} usable picture(s) found; a study needs at least two "
-                         f"({', '.join(SUFFIXES)})")
+                         f"({', '.join(SUFFIXES)}){first}")
     return collection
 
 
-def _without_unusable(collection: Collection) -> Collection:
-    reasons, images = {}, collection.images
+def _without_unusable(collection: Collection, reasons: dict[str, str]) -> Collection:
+    """The collection without the pictures that cannot take part.
+
+    reasons : of those that are known already, by name
+    """
+    reasons, images = dict(reasons), collection.images
     blank = (images[collection.class_columns] == "").any(axis=1)
     for name, classless in zip(images.image, blank):
-        if not collection.path(name).is_file():
-            reasons[name] = "listed in labels.csv but not in the folder"
+        if why := why_no_file(collection.path(name)):
+            absent = not os.path.lexists(collection.folder / name)
+            reasons[name] = "listed in labels.csv but not in the folder" if absent else why
         elif classless:
             reasons[name] = "without a class in labels.csv"
         elif re.search("[\r\ud800-\udfff]", name):
@@ -155,10 +167,36 @@ def open_collection(run: Run, progress: Callable = iter) -> Collection:
     return read_collection(run.data, run.study.images)
 
 
-def _scan(pictures: Path, with_classes: bool) -> pd.DataFrame:
-    """Pictures below a folder; their folders are the classes, coarse to fine, a missing finer one like the coarser."""
-    files = sorted(p.relative_to(pictures) for p in pictures.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    files = [path for path in files if not any(part.startswith(".") for part in path.parts)]
+def _found(pictures: Path) -> tuple[list[Path], dict[str, str]]:
+    """Picture files below a folder, relative to it, and why others are set aside; no link to a folder is followed."""
+    files, reasons, inside = [], {}, os.path.realpath(pictures)
+
+    def not_listed(error: OSError) -> None:
+        reasons[os.path.relpath(error.filename, pictures)] = f"a folder that cannot be read: {error.strerror}"
+
+    for root, folders, names in os.walk(pictures, onerror=not_listed):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(root).relative_to(pictures)
+        for name in [each for each in folders if (Path(root) / each).is_symlink()]:
+            leads = "out of" if not Path(os.path.realpath(Path(root) / name)).is_relative_to(inside) else "inside"
+            reasons[(below / name).as_posix()] = (f"a link to a folder, which leads {leads} the data folder and is not "
+                                                  "followed; put the folder itself here")
+        for path in [below / name for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]:
+            if not Path(os.path.realpath(pictures / path)).is_relative_to(inside):
+                reasons[path.as_posix()] = "a link that leads out of the data folder; put the picture itself here"
+            elif why := why_no_file(pictures / path):
+                reasons[path.as_posix()] = why
+            else:
+                files.append(path)
+    return sorted(files), reasons
+
+
+def _scan(pictures: Path, with_classes: bool) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Pictures below a folder; their folders are the classes, coarse to fine, a missing finer one like the coarser.
+
+    Also what is set aside, name -> reason.
+    """
+    files, reasons = _found(pictures)
     table = pd.DataFrame({"image": [path.as_posix() for path in files]}, dtype=object)
     depths = [len(path.parts) - 1 for path in files]
     if with_classes and any(depths):
@@ -168,4 +206,4 @@ def _scan(pictures: Path, with_classes: bool) -> pd.DataFrame:
         for n in range(max(depths)):
             level = "class" if max(depths) == 1 else f"level_{n + 1}"
             table[level] = [path.parts[min(n, depth - 1)] for path, depth in zip(files, depths)]
-    return table
+    return table, reasons

@@ -1,6 +1,8 @@
 """Picture files read safely, and small pictures for pages and figures."""
 
 import io
+import os
+import stat
 import warnings
 from pathlib import Path
 
@@ -13,6 +15,17 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is lower, and its warn
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
+def why_no_file(path: Path) -> str:
+    """Why a path is no file with content to read; empty where it is one. Opening a FIFO would wait for ever."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError, RuntimeError) as error:
+        return "a link that leads nowhere" if os.path.islink(path) else getattr(error, "strerror", str(error))  # noqa: PTH114
+    if stat.S_ISREG(mode):
+        return ""
+    return "a folder, not a picture" if stat.S_ISDIR(mode) else "a FIFO, a socket or a device, not a file"
+
+
 def open_image(path: Path) -> Image.Image:
     """Decode one picture to RGB: first frame, turned as its EXIF says, transparency on white.
 
@@ -22,13 +35,16 @@ def open_image(path: Path) -> Image.Image:
         one line that names the file, for anything that is not a sound picture of at most 250 megapixels.
     """
     try:
+        if reason := why_no_file(path):
+            raise ValueError(reason)
         with Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError(f"{picture.width} x {picture.height} pixels, more than {MAX_PIXELS:,} allowed")
             picture.draft("RGB", (1024, 1024))  # JPEG: decode at a smaller scale, at least this large
             return _to_rgb(ImageOps.exif_transpose(picture))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
-        reason = "empty file" if Path(path).exists() and not Path(path).stat().st_size else " ".join(str(error).split())
+        empty = not why_no_file(path) and not Path(path).stat().st_size
+        reason = "empty file" if empty else " ".join(str(error).split())
         reason = "not a readable picture" if "cannot identify" in reason else reason
         raise ValueError(f"{str(path)!r}: {reason}") from None
 

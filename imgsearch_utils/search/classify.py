@@ -185,7 +185,8 @@ def figure(picture: Image.Image, table: pd.DataFrame):
     first.imshow(picture)
     first.axis("off")
     for axes, (method, rows) in zip(others, methods):
-        bars = axes.barh([literal(name.split(",")[0][:24]) for name in rows["class"]], rows.p, color="#5b7a99")
+        names = [literal(name.split(",")[0][:24] if method == "ImageNet" else name[:24]) for name in rows["class"]]
+        bars = axes.barh(range(len(rows)), rows.p, tick_label=names, color="#5b7a99")  # two names may be cut alike
         axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
         axes.invert_yaxis()
         axes.set(xlim=(0, 1.15), xlabel="P(class)", title=method + ("" if rows.calibrated.all() else ", uncalibrated"))

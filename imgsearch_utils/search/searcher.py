@@ -138,7 +138,7 @@ class Searcher:
         query, after expansion), p_similar (of the cosine before it; NaN where not calibrated), close (p_similar
         reaches the threshold); equal scores by name
         """
-        if k < 1 or expand < 0 or alpha < 0:
+        if not (k >= 1 and expand >= 0 and 0 <= alpha < np.inf):
             raise ValueError(f"k must be at least 1, expand and alpha at least 0, got {k}, {expand} and {alpha}")
         queries = self.model.vectors(np.asarray(vectors))
         asked = expanded(queries, self._rows(self._ids(queries, expand)), alpha) if expand else queries
