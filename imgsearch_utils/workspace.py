@@ -538,8 +538,8 @@ def find_run(study: str, run: str = "", begin: bool = False) -> Run:
     if file.is_file():
         begun = _begun_with(file)
         if changed := difference(begun.images.source, checked.images.source, "images.source"):
-            raise ValueError(f"run {file.parent.name} was begun by another study: {changed[0]}; give this study, or its "
-                             "run, another name")
+            raise ValueError(f"run {file.parent.name} was begun by another study: {changed[0]}; give this study, or "
+                             "its run, another name")
         return Run(file.parent.name, begun.model_copy(update={"rubric": checked.rubric}))
     if begin and not run:
         return open_run(study)
