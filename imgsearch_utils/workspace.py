@@ -362,10 +362,15 @@ class Run:
         return Round(self, number)
 
     @property
+    def rounds_made(self) -> list["Round"]:
+        """The rounds of which something is there, whole or not."""
+        return [this for this in map(self.round, range(self.study.rounds))
+                if this.results.is_dir() or this.model.is_dir()]
+
+    @property
     def last_round(self) -> "Round":
         """The last finished round; ValueError where none is finished, or where the last one lost a part of it."""
-        rounds = [this for this in map(self.round, range(self.study.rounds))
-                  if this.results.is_dir() or this.model.is_dir()]
+        rounds = self.rounds_made
         if not rounds:
             raise ValueError(f"run {self.name} has no finished round yet; run the study first")
         if not rounds[-1].finished:

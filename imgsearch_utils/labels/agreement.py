@@ -1,18 +1,18 @@
 """How far annotators agree, with each other and with themselves, and which pairs need an adjudicator."""
 
 import itertools
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import krippendorff
 import numpy as np
 import pandas as pd
-from sklearn.metrics import cohen_kappa_score
 
 from imgsearch_utils.labels.journal import ADJUDICATION, AUTOMATIC, REPEAT, Journal
 from imgsearch_utils.labels.oracles import people_pairs
 from imgsearch_utils.labels.pairs import GRADES, lower_median, merge
-from imgsearch_utils.metrics import Ceiling, grading_ceiling
 from imgsearch_utils.workspace import Run
+
+if TYPE_CHECKING:
+    from imgsearch_utils.metrics import Ceiling  # and scikit-learn with it, a second which counting grades saves
 
 
 class Agreement(NamedTuple):
@@ -31,6 +31,8 @@ def weighted_kappa(first: list[int], second: list[int]) -> float:
     """Cohen's kappa with quadratic weights (Cohen 1968); NaN where it is undefined: no pairs, or one grade only."""
     if len({*first, *second}) < 2:
         return np.nan
+    from sklearn.metrics import cohen_kappa_score
+
     return float(cohen_kappa_score(first, second, labels=list(GRADES), weights="quadratic"))
 
 
@@ -44,8 +46,10 @@ def graded_twice(journal: Journal) -> tuple[list[int], list[int]]:
     return [one for one, _ in twice], [two for _, two in twice]
 
 
-def human_ceiling(run: Run) -> Ceiling:
+def human_ceiling(run: Run) -> "Ceiling":
     """Between the first two gradings of the pairs that people graded twice, in the label files of a replay too."""
+    from imgsearch_utils.metrics import grading_ceiling
+
     if run.study.oracle != "replay":
         return grading_ceiling(*graded_twice(Journal(run.journal)))
     grades = [list(map(float, text.split()[:2])) for text in merge(people_pairs(run)).recurring.grades]
@@ -82,6 +86,8 @@ def _alpha(grades: np.ndarray) -> float:
     shared = grades[:, (~np.isnan(grades)).sum(0) > 1] if grades.size else grades
     if len(np.unique(shared[~np.isnan(shared)])) < 2:
         return np.nan
+    import krippendorff
+
     return float(krippendorff.alpha(shared, level_of_measurement="ordinal", value_domain=list(GRADES)))
 
 

@@ -1,17 +1,20 @@
 """A model: the encoder as it is, or with a head, and the calibration that turns its cosines into probabilities."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from imgsearch_utils.geometry import normalised, pair_cosines
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.heads import Head, load_head
 from imgsearch_utils.study import nearest
 from imgsearch_utils.vectors.embeddings import Embeddings, plain
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.workspace import Round, Run, read_json
+
+if TYPE_CHECKING:
+    from imgsearch_utils.learning.heads import Head  # and torch with it, which the encoder's own model does not need
 
 MODELS = ("encoder", "head")
 
@@ -34,11 +37,11 @@ class Model:
     """
 
     name: str = "encoder"
-    head: Head | NoHead = NoHead()
+    head: "Head | NoHead" = NoHead()
     calibration: Calibration | None = None
 
     @classmethod
-    def with_head(cls, head: Head, calibration: Calibration | None = None) -> "Model":
+    def with_head(cls, head: "Head", calibration: Calibration | None = None) -> "Model":
         """The encoder followed by a trained head."""
         return cls("head", head, calibration)
 
@@ -95,6 +98,8 @@ def load_models(of: Round) -> dict[str, Model]:
     ValueError
         where the round's head or calibration is missing, broken, or not what its manifest says.
     """
+    from imgsearch_utils.learning.heads import load_head
+
     of.as_stage().check("model/head.safetensors", "model/config.json")
     curves = calibrations(of)
     return {"encoder": Model(calibration=curves["encoder"]),
@@ -132,12 +137,9 @@ def model_in_use(run: Run, name: str = "") -> Model:
     """
     if name not in ("", *MODELS):
         raise ValueError(f"no model is called {name}. {nearest(name, MODELS)}")
-    try:
-        last = run.last_round
-    except ValueError:
-        if name == "head":
-            raise
+    if name != "head" and not run.rounds_made:
         return Model()
+    last = run.last_round
     at_hand = (last.model / "head.safetensors").is_file()  # a published run leaves it out
     if name == "head" or not name and last.metrics["promoted"] and at_hand:
         return load_models(last)["head"]

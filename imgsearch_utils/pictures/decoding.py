@@ -61,6 +61,16 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
+def middle_of_strip(picture: Image.Image) -> Image.Image:
+    """The picture; of a strip more than eight times as long as wide the middle: scaled up, it would fill memory."""
+    width, height = picture.size
+    side = 8 * min(width, height)
+    if max(width, height) <= side:
+        return picture
+    left, top = max(0, width - side) // 2, max(0, height - side) // 2
+    return picture.crop((left, top, left + min(width, side), top + min(height, side)))
+
+
 def jpeg(picture: Image.Image, side: int, quality: int = 88) -> bytes:
     """A picture as JPEG, at most `side` pixels long."""
     picture = picture.copy()

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from imgsearch_utils.geometry import normalised
 
@@ -23,6 +21,9 @@ def near_duplicate_groups(vectors: np.ndarray, cosine: float) -> tuple[np.ndarra
     groups : (n,) int, the group of each image, numbered in order of first appearance
     pairs : (m, 2) int, the duplicate pairs' positions
     """
+    from scipy.sparse import coo_matrix  # here, so that a command which groups nothing does not wait for it
+    from scipy.sparse.csgraph import connected_components
+
     unit = normalised(vectors)
     found = []
     for start in range(0, max(1, len(unit)), 1024):

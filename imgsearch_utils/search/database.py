@@ -1,6 +1,7 @@
 """A run's database: the images with their vectors, and the index that answers for a model's vectors."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,19 +9,25 @@ from imgsearch_utils import indexes, workspace
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
 from imgsearch_utils.study import difference
-from imgsearch_utils.vectors.embedding import embed_command, load_embeddings
+from imgsearch_utils.vectors.embedding import NETWORK, embed_command, load_embeddings
 from imgsearch_utils.vectors.embeddings import Embeddings, plain
-from imgsearch_utils.vectors.encoder import Encoder
-from imgsearch_utils.vectors.encoders import shared_encoder
+from imgsearch_utils.vectors.kept import KeptEncoder, open_kept
 from imgsearch_utils.workspace import Run
 
+if TYPE_CHECKING:
+    from imgsearch_utils.vectors.encoder import Encoder
 
-def encoder_of(run: Run, database: Embeddings) -> Encoder:
-    """The study's encoder; ValueError where the database was made by another."""
+
+def encoder_of(run: Run, database: Embeddings) -> "Encoder | KeptEncoder":
+    """The study's encoder, as it was kept where it was; ValueError where the database was made by another."""
     theirs = database.config
     if str(theirs["encoder"]).startswith("vectors from"):
         raise ValueError(f"run {run.name} came as {theirs['encoder']}, made elsewhere: pictures and words cannot be "
                          "compared with them; run the study on its pictures (images.vectors: null)")
+    if theirs["encoder"] == run.study.encoder and (kept := open_kept(run.vectors / NETWORK, theirs)):
+        return kept
+    from imgsearch_utils.vectors.encoders import shared_encoder  # and torch with it
+
     encoder = shared_encoder(run.study.encoder)
     if changed := difference(theirs, plain(encoder.config)):
         raise ValueError(f"the database of run {run.name} was made by another encoder ({'; '.join(changed)}); make it "

@@ -1,10 +1,10 @@
 """Search: from a picture, words or known images to ranked answers with a calibrated P(similar)."""
 
-import contextlib
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,11 @@ from imgsearch_utils.pictures.decoding import open_image
 from imgsearch_utils.search.database import encoder_of, open_index
 from imgsearch_utils.vectors.embedding import load_embeddings
 from imgsearch_utils.vectors.embeddings import Embeddings
-from imgsearch_utils.vectors.encoder import Encoder, one_thread
 from imgsearch_utils.workspace import Run, find_run
+
+if TYPE_CHECKING:
+    from imgsearch_utils.vectors.encoder import Encoder  # and torch with it
+    from imgsearch_utils.vectors.kept import KeptEncoder
 
 CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]  # where the crops of 80 % lie: the middle, the corners
 MAX_CROPS = 2 * len(CORNERS)
@@ -98,16 +101,13 @@ class Searcher:
                    collection, *open_index(run, chosen.name, index, vectors))
 
     @functools.cached_property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> "Encoder | KeptEncoder":
         """The study's encoder; ValueError where the database was made by another."""
         return encoder_of(self.run, self.database)
 
     def encode(self, pictures: Sequence[Image.Image], crops: int = 1) -> np.ndarray:
         """Encoder vectors (n, d) of decoded pictures; with `crops`, the mean of as many normalised vectors of each."""
-        encoder, cut = self.encoder, [crop for picture in pictures for crop in crops_of(picture, crops)]
-        # for one picture, threads gain little on idle cores, and on busy ones wait for each other in every layer
-        with one_thread() if len(cut) == 1 else contextlib.nullcontext():
-            vectors = encoder.encode_images(cut)
+        vectors = self.encoder.encode_images([crop for picture in pictures for crop in crops_of(picture, crops)])
         return vectors if crops == 1 else normalised(vectors).reshape(len(pictures), crops, -1).mean(1)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:

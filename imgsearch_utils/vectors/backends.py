@@ -6,7 +6,6 @@ import functools
 import importlib.util
 import io
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image
 
 from imgsearch_utils.study import nearest
 from imgsearch_utils.vectors.encoder import DEVICE, Encoder
+from imgsearch_utils.vectors.kept import onnx_session
 
 BACKENDS = ("auto", "torch", "onnxruntime")
 AGREES = 1e-3  # of the largest value: more means that the exported network is another; usual is 1e-6
@@ -62,22 +62,22 @@ def export(encoder: Encoder) -> bytes:
     return graph.getvalue()
 
 
-def onnx_session(graph: bytes, batch: int, threads: int):
-    """An onnxruntime session for batches of exactly `batch`: knowing that, it is a third faster."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_free_dimension_override_by_name("n", batch)
-    return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
-
-
 def _shape(encoder: Encoder) -> torch.Size:
     return encoder.preprocess(Image.new("RGB", (64, 64))).shape
 
 
-def _onnxruntime(encoder: Encoder) -> Callable[[torch.Tensor], torch.Tensor]:
+class OnnxNetwork:
+    """A network that several threads may call at once; `graph` is its ONNX file."""
+
+    def __init__(self, graph: bytes):
+        self.graph, self._session = graph, onnx_session(graph, 1, 1)
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        vectors = [self._session.run(None, {"pictures": batch[i : i + 1].numpy()})[0] for i in range(len(batch))]
+        return torch.from_numpy(np.concatenate(vectors))
+
+
+def _onnxruntime(encoder: Encoder) -> OnnxNetwork:
     """Export the network, and check that it gives the vectors of torch."""
     name = encoder.config["encoder"]
     for package in ("onnx", "onnxruntime"):
@@ -89,24 +89,19 @@ def _onnxruntime(encoder: Encoder) -> Callable[[torch.Tensor], torch.Tensor]:
     if DEVICE != "cpu" or encoder.config.get("dtype"):
         raise ValueError(f"{name}: onnxruntime is for single precision on the processor alone; take back end torch")
     try:
-        graph = export(encoder)
-        session = onnx_session(graph, 1, 1)
+        network = OnnxNetwork(export(encoder))
     except Exception as error:  # the exporter and onnxruntime raise many kinds
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{name}: onnxruntime cannot run this network ({reason}); take back end torch") from None
 
-    def forward(batch: torch.Tensor) -> torch.Tensor:
-        vectors = [session.run(None, {"pictures": batch[i : i + 1].numpy()})[0] for i in range(len(batch))]
-        return torch.from_numpy(np.concatenate(vectors))
-
     noise = torch.rand(2, *_shape(encoder), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = encoder.forward(noise)
-    difference = float((forward(noise) - expected).abs().max() / expected.abs().max())
+    difference = float((network(noise) - expected).abs().max() / expected.abs().max())
     if not difference <= AGREES:
         raise ValueError(f"{name}: onnxruntime gives other vectors than torch (differ by {difference:.1g} of the "
                          "largest value); take back end torch")
-    return forward
+    return network
 
 
 def in_bfloat16(encoder: Encoder) -> Encoder:

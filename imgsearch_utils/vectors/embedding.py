@@ -1,6 +1,7 @@
 """From a collection to its embeddings: encoding what is new, reading what came as vectors."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,13 @@ from filelock import FileLock
 
 from imgsearch_utils.pictures.collection import Collection
 from imgsearch_utils.vectors.embeddings import Embeddings, check_health, plain
-from imgsearch_utils.vectors.encoder import BULK, Encoder
-from imgsearch_utils.vectors.encoders import shared_encoder
+from imgsearch_utils.vectors.kept import BULK, keep
 from imgsearch_utils.workspace import Run, digest
+
+if TYPE_CHECKING:
+    from imgsearch_utils.vectors.encoder import Encoder  # and torch with it, which reading vectors does not need
+
+NETWORK = "network"  # the folder beside the vectors in which their network is kept
 
 
 def embed_run(run: Run, collection: Collection, progress=iter) -> tuple[Embeddings, pd.DataFrame]:
@@ -22,6 +27,8 @@ def embed_run(run: Run, collection: Collection, progress=iter) -> tuple[Embeddin
     -------
     embeddings, and a table `image`, `reason` of all pictures set aside
     """
+    from imgsearch_utils.vectors.encoders import shared_encoder
+
     folder = run.vectors / "encoder"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(".embed.lock")):  # two notebooks may ask at once
@@ -29,7 +36,10 @@ def embed_run(run: Run, collection: Collection, progress=iter) -> tuple[Embeddin
             embeddings, aside = read_vectors(collection), collection.set_aside
             embeddings.save(folder)
         else:
-            _, unreadable = embed(collection, shared_encoder(run.study.encoder), folder, progress)
+            encoder = shared_encoder(run.study.encoder)
+            embeddings, unreadable = embed(collection, encoder, folder, progress)
+            if len(embeddings.names) >= BULK:
+                keep(run.vectors / NETWORK, embeddings.config, lambda: getattr(encoder.bulk(), "graph", None))
             aside = pd.concat([collection.set_aside, unreadable], ignore_index=True)
     return Embeddings.load(folder), aside
 
@@ -58,7 +68,7 @@ def read_vectors(collection: Collection) -> Embeddings:
     return Embeddings(collection.images.image.tolist(), vectors, config)
 
 
-def embed(collection: Collection, encoder: Encoder, folder: Path, progress=iter) -> tuple[Embeddings, pd.DataFrame]:
+def embed(collection: Collection, encoder: "Encoder", folder: Path, progress=iter) -> tuple[Embeddings, pd.DataFrame]:
     """Encode a collection's pictures, once: what `folder` already holds of the same encoder is used again.
 
     A picture is recognised by its content (SHA-256), so adding pictures encodes only the new ones, and a

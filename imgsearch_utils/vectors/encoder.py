@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.pictures.decoding import middle_of_strip, open_image
+from imgsearch_utils.vectors.kept import BULK
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 #: pictures that a network gets at once. One on a processor: sums are then made in one order, whatever is encoded
 #: beside a picture, and larger batches gain nothing there. A GPU always gets so many, the last batch filled up
 BATCH = 1 if DEVICE == "cpu" else 32
-BULK = 64  # for fewer pictures, starting the network for many files takes longer than it saves
 
 
 @contextlib.contextmanager
@@ -49,16 +49,14 @@ class Encoder:
     bulk: Callable[[], Callable[[torch.Tensor], torch.Tensor] | None] = lambda: None
 
     def encode_images(self, pictures: Iterable[Image.Image]) -> np.ndarray:
-        """Encode decoded pictures in one batch: (n, dim) float32, not normalised."""
-        return _run(self.forward, [self._tensor(picture) for picture in pictures])
+        """Encode decoded pictures in one batch, a single one on one thread: (n, dim) float32, not normalised."""
+        tensors = [self._tensor(picture) for picture in pictures]
+        # for one picture, threads gain little on idle cores, and on busy ones wait for each other in every layer
+        with one_thread() if len(tensors) == 1 else contextlib.nullcontext():
+            return _run(self.forward, tensors)
 
     def _tensor(self, picture: Image.Image) -> torch.Tensor:
-        width, height = picture.size
-        side = 8 * min(width, height)  # of a longer strip the middle: scaled by its short side, it would fill memory
-        if max(width, height) > side:
-            left, top = max(0, width - side) // 2, max(0, height - side) // 2
-            picture = picture.crop((left, top, left + min(width, side), top + min(height, side)))
-        return self.preprocess(picture)
+        return self.preprocess(middle_of_strip(picture))
 
     def encode(self, paths: Sequence[Path]) -> np.ndarray:
         """Encode picture files: (n, dim) float32; raises ValueError at the first unreadable one."""

