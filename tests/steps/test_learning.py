@@ -120,15 +120,57 @@ def test_answers_are_given_once(world):
     assert ((labels.similarity == 3).to_numpy() == same).all()
 
 
-def test_answers_that_were_interrupted_are_completed(world):
+@pytest.mark.parametrize(("annotator", "source"), [("oracle:hierarchy", "hierarchy"), ("import", "import")])
+def test_answers_that_were_interrupted_are_completed(world, annotator, source):
     table = world.first()
     folder = world.folder(0, table)
     some = world.waiting().head(7)
-    Journal(world.run.journal).append_many(some.assign(similarity=2.0), "anna", "person", 0)
+    Journal(world.run.journal).append_many(some.assign(similarity=2.0), annotator, source, 0)
     assert len(world.waiting()) == 19
     assert world.answer(0, folder) == 19
     labels = world.labels(0).set_index(["image1", "image2"])
     assert (labels.loc[keys(some)].similarity == 2).all()
+
+
+def grade(world, pair, act="grade", **fields):
+    grades = {"grade": 2} if act == "grade" else {}
+    Journal(world.run.journal).append("anna", pair.image1, pair.image2, act, **grades, **fields)
+
+
+def test_what_a_person_began_waits_for_the_person_in_later_rounds_too(world):
+    folder = world.folder(0, world.first())
+    grade(world, world.waiting().iloc[0], "unsure")
+    for annotator in ("oracle", "person"):
+        with pytest.raises(ValueError, match="25 pairs of round 0 wait for a person's grade.*make tag STUDY=tiny ROUN"):
+            world.answer(0, folder, annotator)
+    with pytest.raises(ValueError, match="A person has begun to grade this run.*begin another run"):
+        world.answer(0, folder)
+    for pair in world.waiting().itertuples():
+        grade(world, pair)
+    assert world.answer(0, folder) == 0
+    folder = world.folder(1, world.next(1))
+    with pytest.raises(ValueError, match="10 pairs of round 1 wait for a person's grade"):
+        world.answer(1, folder)
+    assert not [act for act in Journal(world.run.journal).acts() if act.annotator.startswith("oracle")]
+
+
+def test_a_grade_that_was_taken_back_begins_nothing(world):
+    folder = world.folder(0, world.first())
+    pair = world.waiting().iloc[0]
+    grade(world, pair)
+    grade(world, pair, "undo")
+    assert world.answer(0, folder) == 26
+
+
+def test_a_second_look_leaves_the_run_the_oracles(world):
+    folder = world.folder(0, world.first())
+    asked = world.waiting()
+    assert world.answer(0, folder) == 26
+    grade(world, asked.iloc[0])
+    grade(world, asked.iloc[1], source="adjudication")
+    grade(world, asked.iloc[2], "vote_up")
+    folder = world.folder(1, world.next(1))
+    assert world.answer(1, folder) == 10
 
 
 def test_pairs_in_either_order_count_as_answered(world):

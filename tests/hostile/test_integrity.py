@@ -1,0 +1,302 @@
+"""What was written is what is read: parts lost, exchanged or changed are made again or named, never overlooked."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from imgsearch_utils import workspace
+from imgsearch_utils.drawn_houses import draw_house, sample_houses
+from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.vectors import Embeddings
+from tests.tiny_study import typed
+
+LABELS, MODELS, RESULTS, VECTORS, REPORT = (f"{tree}/tiny" for tree in (
+    "active_learning_labels", "active_learning_models", "active_learning_results", "vector_dbs", "report_results"))
+STUDY = """\
+study: tiny
+images: {source: synthetic_houses, per_class: 18}
+oracle: rubric
+rounds: 2
+asked_per_round: 16
+zeros_per_round: 16
+dev_asked: 12
+test_asked: 12
+max_per_image: 16
+head: {epochs: 2}
+sizes: []
+indexes: [{name: exact}]
+"""
+
+
+def run_notebooks(home: Path, *arguments: str, study: str = "tiny.yaml") -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", "run", study, *arguments], capture_output=True,
+                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=600)
+
+
+def make_run(home: Path) -> None:
+    """The tiny study to its end; its first try names another encoder, which is then corrected."""
+    (home / "tiny.yaml").write_text(STUDY + "encoder: efficientnet_lite1\n")
+    first = run_notebooks(home)
+    assert first.returncode == 1 and "efficientnet_lite" in first.stderr
+    (home / "tiny.yaml").write_text(STUDY)
+    second = run_notebooks(home)
+    assert second.returncode == 0, second.stderr
+    assert "goes on with other settings" in second.stderr
+    assert "encoder: efficientnet_lite1 -> efficientnet_lite0" in second.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    home = tmp_path_factory.mktemp("finished")
+    make_run(home)
+    return home
+
+
+@pytest.fixture
+def home(finished, tmp_path) -> Path:
+    """A copy of the finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "home"))
+
+
+def everything(home: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.relative_to(home).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in home.rglob("*") if path.is_file()}
+
+
+def say(home: Path, capsys, *arguments: str) -> str:
+    """What a command that must end with one line of error says."""
+    _, line = typed(home, capsys, *arguments)
+    assert line.startswith("imgsearch: ") and len(line.splitlines()) == 1, line
+    return line
+
+
+def check(home: Path, capsys) -> list[dict]:
+    out, _ = typed(home, capsys, "check", "--study", "tiny.yaml", "--json")
+    return json.loads(out)["faults"]
+
+
+def edit_json(file: Path, **changes) -> None:
+    workspace.write_json(file, {**workspace.read_json(file), **changes})
+
+
+def test_a_whole_run_is_said_to_be_whole_and_nothing_is_written(finished, capsys):
+    before = everything(finished)
+    out, _ = typed(finished, capsys, "check", "--study", "tiny.yaml")
+    assert out == "run tiny is whole, as far as it is made\n" and everything(finished) == before
+    done = run_notebooks(finished)
+    assert done.returncode == 0 and "is finished with these settings" in done.stdout
+
+
+def test_what_can_be_made_again_is_made_again_as_it_was(home, capsys):
+    """A head whose results are there, results whose head is there, the log, the report, the vectors: all at once."""
+    before = everything(home)
+    for lost in (f"{MODELS}/round_00", f"{RESULTS}/round_01", f"{VECTORS}/encoder", f"{VECTORS}/head"):
+        shutil.rmtree(home / lost)
+    for lost in (f"{RESULTS}/results_log.csv", f"{REPORT}/index.html", f"{LABELS}/images.csv"):
+        (home / lost).unlink()
+    faults = "\n".join(fault["what"] for fault in check(home, capsys))
+    for lost in (f"{MODELS}/round_00", f"{RESULTS}/round_01", f"{VECTORS}/encoder", "results_log.csv", "index.html",
+                 "images.csv"):
+        assert f"{lost} is not there" in faults
+    done = run_notebooks(home)
+    assert done.returncode == 0, done.stderr
+    assert check(home, capsys) == []
+    after = everything(home)
+    same = [name for name in before if name.endswith((".csv", ".safetensors", ".npy", ".json")) and
+            "manifest.json" not in name and "figures/" not in name and not name.startswith(REPORT)]
+    assert len(same) > 25 and not [name for name in same if after[name][0] != before[name][0]
+                                   and ".verified" not in name]
+
+
+def test_a_head_that_would_be_another_is_not_made_silently(home, capsys):
+    """The grades of round 0 changed since: the head made again would not be the one that round 1 was built on."""
+    shutil.rmtree(home / f"{MODELS}/round_00")
+    for tree in (f"{LABELS}/round_01", f"{RESULTS}/round_00"):
+        about = workspace.read_json(home / tree / "manifest.json")
+        edit_json(home / tree / "manifest.json", files={**about["files"], "model/head.safetensors": "0" * 64})
+    before = {name: content for name, (content, _) in everything(home).items() if "partial" not in name}
+    done = run_notebooks(home)
+    assert done.returncode == 1 and "model/head.safetensors is not what it was" in done.stderr
+    assert "Restore the lost folder from a copy" in done.stderr and "Traceback" not in done.stderr
+    after = everything(home)
+    assert all(after[name][0] == content for name, content in before.items() if not name.endswith(".lock"))
+    assert not (home / f"{MODELS}/round_00").exists()
+
+
+def lose_lines(journal: Path) -> None:
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-5]))
+
+
+def change_a_grade(journal: Path) -> None:
+    text = journal.read_text()
+    journal.write_text(re.sub(r",grade,0,", ",grade,3,", text, count=1))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lose_lines, change_a_grade, lambda file: file.write_bytes(b"")])
+def test_what_people_gave_is_never_made_again(home, capsys, damage):
+    damage(home / f"{LABELS}/journal.csv")
+    before = everything(home)
+    for lost in (None, home / f"{RESULTS}/round_01"):
+        if lost:
+            shutil.rmtree(lost)
+            before = everything(home)
+        said = say(home, capsys, "run", "tiny.yaml")
+        assert "journal.csv" in said and "restore the journal from a copy" in said and "--run NAME" in said
+        after = everything(home)
+        assert {name: content for name, content in after.items() if not name.endswith(".lock")} == {
+            name: content for name, content in before.items() if not name.endswith(".lock")}
+    assert any("journal.csv" in fault["what"] and "restore the journal" in fault["do"]
+               for fault in check(home, capsys))
+
+
+def reverse(folder: Path) -> None:
+    np.save(folder / "vectors.npy", np.load(folder / "vectors.npy")[::-1])
+
+
+def swap_names(folder: Path) -> None:
+    table = pd.read_csv(folder / "names.csv", dtype=str)
+    table.loc[[0, 1], "image"] = table.image[[1, 0]].to_numpy()
+    table.to_csv(folder / "names.csv", index=False)
+
+
+def another_config(folder: Path) -> None:
+    edit_json(folder / "config.json", encoder="efficientnet_lite2")
+
+
+@pytest.mark.parametrize("damage", [reverse, swap_names, another_config])
+def test_exchanged_rows_names_and_encoders_are_refused_by_every_command_that_loads_them(home, capsys, damage):
+    damage(home / f"{VECTORS}/encoder")
+    names = pd.read_csv(home / f"{LABELS}/images.csv").image
+    (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
+    picture = next((home / "datasets").rglob("*.jpg"))
+    for command in (["score", "pairs.csv", "--study"], ["search", str(picture), "--study"], ["index", "--study"],
+                    ["classify", str(picture), "--study"], ["embed", "--study"], ["run"]):
+        said = say(home, capsys, *command, "tiny.yaml")
+        assert f"{VECTORS}/encoder" in said and "saved together" in said, command
+    assert any("vector_dbs/tiny/encoder" in fault["what"] for fault in check(home, capsys))
+
+
+def test_rows_of_the_heads_vectors_are_refused_too(home, capsys):
+    reverse(home / f"{VECTORS}/head")
+    picture = next((home / "datasets").rglob("*.jpg"))
+    said = say(home, capsys, "search", str(picture), "--study", "tiny.yaml", "--model", "head")
+    assert "tiny/head" in said and "saved together" in said
+
+
+def test_a_head_is_refused_for_vectors_of_another_encoder(home, capsys):
+    """They are whole by themselves: as after an embedding with other settings."""
+    folder = home / f"{VECTORS}/encoder"
+    ours = Embeddings.load(folder)
+    replace(ours, vectors=np.array(ours.vectors), config={**ours.config, "weights": "others"}).save(folder)
+    names = pd.read_csv(home / f"{LABELS}/images.csv").image
+    (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
+    said = say(home, capsys, "score", "pairs.csv", "--study", "tiny.yaml", "--out", "scored.csv")
+    assert "head was trained on vectors of another encoder" in said and "weights: " in said
+    assert not (home / "scored.csv").exists()
+    assert any("another encoder" in fault["what"] for fault in check(home, capsys))
+
+
+def test_an_exchanged_head_or_calibration_is_refused(home, capsys):
+    names = pd.read_csv(home / f"{LABELS}/images.csv").image
+    (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
+    for file in ("head.safetensors", "calibration.json"):
+        before = (home / f"{MODELS}/round_01" / file).read_bytes()
+        shutil.copy(home / f"{MODELS}/round_00" / file, home / f"{MODELS}/round_01" / file)
+        said = say(home, capsys, "score", "pairs.csv", "--study", "tiny.yaml")
+        assert f"{MODELS}/round_01/{file} is not the file that was written" in said
+        (home / f"{MODELS}/round_01" / file).write_bytes(before)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"a": 1}', "7", "{"])
+@pytest.mark.parametrize("name", [
+    f"{VECTORS}/encoder/config.json", f"{MODELS}/round_01/config.json", f"{MODELS}/round_01/calibration.json",
+    f"{RESULTS}/round_01/metrics.json", f"{RESULTS}/round_01/manifest.json", f"{LABELS}/settings.json",
+    f"{VECTORS}/indexes/index.json"])
+def test_json_that_lacks_what_is_needed_is_one_line_that_names_the_file(home, capsys, name, content):
+    (home / name).write_text(content)
+    names = pd.read_csv(home / f"{LABELS}/images.csv").image
+    (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
+    picture = str(next((home / "datasets").rglob("*.jpg")))
+    command = ["search", picture] if "indexes" in name else ["score", "pairs.csv"]
+    said = say(home, capsys, *command, "--study", "tiny.yaml")
+    named = Path(name).parent.as_posix() if "config.json" in name else name
+    assert named in said and "KeyError" not in said
+    said = say(home, capsys, "run", "tiny.yaml")
+    assert named in said and "KeyError" not in said
+
+
+@pytest.mark.parametrize(("damage", "what"), [
+    (lambda home: (home / f"{RESULTS}/results_log.csv").write_text("round\n"), "does not say what the rounds say"),
+    (lambda home: shutil.rmtree(home / f"{RESULTS}/ann_comparison"), f"{RESULTS}/ann_comparison is not there"),
+    (lambda home: (home / f"{LABELS}/images.csv").write_text("image\n"), "images.csv is not what"),
+    (lambda home: (home / f"{LABELS}/round_01/pairs.csv").write_text("image1\n"), "round_01/pairs.csv is not"),
+    (lambda home: (home / f"{RESULTS}/round_00/scored_pairs.csv").write_text(""), "scored_pairs.csv is not the file"),
+    (lambda home: (home / f"{VECTORS}/indexes/chosen.index").write_bytes(b"x"), "chosen.index"),
+    (lambda home: (home / f"{MODELS}/round_00/manifest.json").unlink(), f"{MODELS}/round_00 has no manifest.json"),
+    (lambda home: shutil.copytree(home / f"{MODELS}/round_00", home / f"{MODELS}/round_01", dirs_exist_ok=True),
+     f"{MODELS}/round_01 belongs to another making"),
+    (lambda home: (home / f"{LABELS}/journal.csv").open("ab").write(b"torn"), "the last line is torn"),
+    (lambda home: (home / f"{LABELS}/journal.csv").open("ab").write(b"no act\n"), "line "),
+])
+def test_each_fault_has_its_line_and_nothing_is_written(home, capsys, damage, what):
+    damage(home)
+    before = everything(home)
+    faults = check(home, capsys)
+    assert any(what in fault["what"] and fault["do"] for fault in faults), faults
+    out, _ = typed(home, capsys, "check", "--study", "tiny.yaml")
+    assert len(out.splitlines()) == len(faults) and everything(home) == before
+
+
+def test_a_bit_that_the_stamp_does_not_tell_is_found_by_the_check(home, capsys):
+    folder = home / f"{VECTORS}/encoder"
+    content = bytearray((folder / "vectors.npy").read_bytes())
+    content[-3] ^= 1
+    (folder / "vectors.npy").write_bytes(content)
+    stamp = workspace.read_json(folder / ".verified.json")
+    files = [(folder / name).stat() for name in ("vectors.npy", "names.csv", "config.json")]
+    stamps = [[each.st_size, each.st_ino, each.st_mtime_ns, each.st_ctime_ns] for each in files]
+    workspace.write_json(folder / ".verified.json", {**stamp, "stamps": stamps})  # as after a fault of the disk
+    Embeddings.load(folder)
+    assert any("tiny/encoder" in fault["what"] for fault in check(home, capsys))
+
+
+def test_the_published_run_is_finished_and_whole_without_what_git_leaves_out(capsys):
+    run = workspace.find_run("synthetic_houses", "published_synthetic_houses")
+    assert all(stage.finished for stage in run.stages().values()) and run.last_round.number == 3
+    out, _ = typed(workspace.source(), capsys, "check", "--run", "published_synthetic_houses")
+    assert out == "run published_synthetic_houses is whole, as far as it is made\n"
+
+
+def test_what_a_person_began_waits_for_the_person(tmp_path):
+    """As the README says: ANNOTATOR is a person in notebook 01, some grades are given; then the command is run."""
+    for house in sample_houses(8, seed=1).to_dict("records"):
+        file = tmp_path / "pictures" / house["house_type"] / house["file_label"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draw_house(house, 128).save(file)
+    study = STUDY.replace("{source: synthetic_houses, per_class: 18}", f"{{source: {tmp_path / 'pictures'}}}").replace(
+        "oracle: rubric", "oracle: hierarchy")
+    (tmp_path / "tiny.yaml").write_text(study)
+    code = ("import papermill; papermill.execute_notebook('notebooks/01_data_tagging.ipynb', None, dict(STUDY="
+            f"{str(tmp_path / 'tiny.yaml')!r}, RUN='', ANNOTATOR='person'), progress_bar=False)")
+    source = workspace.source()
+    first = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, timeout=300,
+                           env=os.environ | {"IMGSEARCH_HOME": str(tmp_path), "PYTHONPATH": str(source)})
+    assert "pairs of round 0 wait for a person's grade" in first.stderr
+    pairs = pd.read_csv(tmp_path / f"{LABELS}/round_00.partial/pairs.csv")
+    asked = pairs[~pairs.automatic]
+    journal = Journal(tmp_path / f"{LABELS}/journal.csv")
+    for one, two in asked[["image1", "image2"]].head(5).itertuples(index=False):
+        journal.append("ann", one, two, "grade", grade=2)
+    before = journal.path.read_bytes()
+    done = run_notebooks(tmp_path)
+    assert done.returncode == 1 and f"{len(asked) - 5} pairs of round 0 wait for a person" in done.stderr
+    assert "make tag STUDY=tiny ROUND=0" in done.stderr and journal.path.read_bytes() == before
