@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from imgsearch_utils.study import Study, difference, nearest, parse_study, read_study
 from imgsearch_utils.tables import read_own, write_own
@@ -27,6 +27,7 @@ PUBLISHED = "PUBLISHED"  # a file beside a run's journal: the run is kept for re
 #: of a published run, what .gitignore leaves out: drawn, made or executed again from what is there
 LEFT_OUT = ("figures/", "head.safetensors", "chosen.index", "notebook.ipynb")
 BY_PEOPLE = ("person", "repeat", "adjudication")  # what `source` says in the journal where a person gave the grade
+RUN_LOCK = ".run.lock"  # beside a run's settings: held by the process that works on the run
 JOURNAL = "journal"  # the source of stages that grows
 VERSIONS = ("torch", "timm", "open_clip_torch", "numpy", "pandas", "scikit-learn", "annoy", "pillow", "imgsearch-utils")
 
@@ -492,18 +493,31 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
     if not file.is_file():
         write_json(file, checked.model_dump(mode="json"))
         return opened
-    begun = Run(name, _begun_with(file))
-    before, now = (each.model_dump(mode="json", exclude={"rubric"}) for each in (begun.study, checked))
-    if changed := difference(before, now):
-        if binding := _binding(begun):
-            raise ValueError(f"run {name} was made with other settings: {'; '.join(changed)}; and {binding} with them. "
-                             "Restore them, or choose another name for the new run (RUN)")
-        if opened.journal.is_file() and _givers(opened.journal) <= {"oracle"}:  # which answers again
-            opened.journal.replace(opened.journal.with_name("journal.csv.of_other_settings"))
-        write_json(file, checked.model_dump(mode="json"))
-        print(f"run {name} goes on with other settings, as nothing was finished with the old: {'; '.join(changed)}",
-              file=sys.stderr)
+    if changed := _changed(file, checked):
+        try:
+            with FileLock(file.with_name(RUN_LOCK), timeout=0):
+                _replace_settings(Run(name, _begun_with(file)), checked, "; ".join(changed))
+        except Timeout:
+            raise ValueError(f"run {name} was begun with other settings ({'; '.join(changed)}), and another process "
+                             "works on it; wait for it, or choose another name for the new run (RUN)") from None
     return opened
+
+
+def _changed(settings: Path, study: Study) -> list[str]:
+    """How a study differs from what a run was begun with, but for the rubric."""
+    return difference(*(each.model_dump(mode="json", exclude={"rubric"}) for each in (_begun_with(settings), study)))
+
+
+def _replace_settings(run: Run, study: Study, changed: str) -> None:
+    """Let a run go on with other settings, where nothing was made with its own yet; ValueError where something was."""
+    if binding := _binding(run):
+        raise ValueError(f"run {run.name} was made with other settings: {changed}; and {binding} with them. Restore "
+                         "them, or choose another name for the new run (RUN)")
+    if run.journal.is_file() and _givers(run.journal) <= {"oracle"}:  # which answers again
+        run.journal.replace(run.journal.with_name("journal.csv.of_other_settings"))
+    write_json(run.labels / "settings.json", study.model_dump(mode="json"))
+    print(f"run {run.name} goes on with other settings, as nothing was finished with the old: {changed}",
+          file=sys.stderr)
 
 
 def _binding(run: Run) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from imgsearch_utils import workspace
 from imgsearch_utils.workspace import Run, Stage, open_run, read_json, replace_folder, write_atomic, write_json
@@ -250,9 +251,10 @@ def test_other_settings_under_the_same_name_are_refused_with_each_difference(stu
     before = everything(home)
     with pytest.raises(ValueError) as caught:
         open_run(study, "mine", {"rounds": 2, "head.epochs": 3, "images.per_class": 4})
-    for line in ("images.per_class: 3 -> 4", "rounds: 3 -> 2", "-> 3", "run mine"):
+    for line in ("tagging was made", "images.per_class: 3 -> 4", "rounds: 3 -> 2", "-> 3", "run mine"):
         assert line in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1 and "seed" not in str(caught.value)
+    (home / "active_learning_labels/mine/.run.lock").unlink()
     assert everything(home) == before
 
 
@@ -287,6 +289,15 @@ def test_settings_bind_once_something_was_made_with_them(study, home, capsys, ac
     assert run.journal.is_file() == kept
     aside = run.journal.with_name("journal.csv.of_other_settings")
     assert not acts or (run.journal if kept else aside).read_bytes() == content
+
+
+def test_settings_are_not_replaced_under_a_process_that_works_with_them(study, home):
+    run = open_run(study)
+    before = everything(home)
+    with FileLock(run.labels / ".run.lock"), pytest.raises(ValueError, match="rounds: 3 -> 2.*another process"):
+        open_run(study, settings={"rounds": 2})
+    assert {**everything(home), "active_learning_labels/tiny/.run.lock": b""} == {
+        **before, "active_learning_labels/tiny/.run.lock": b""}
 
 
 def test_a_run_of_older_settings_file_with_fewer_names_opens(study):

@@ -107,18 +107,24 @@ def _vectors(run: Run, again: bool) -> Iterator[Fault]:
                             f"({str(error).partition(': ')[2]})", f"remove it, and {_run_again(run)}")
 
 
-def _models(run: Run, _) -> Iterator[Fault]:
+def _models(run: Run, again: bool) -> Iterator[Fault]:
+    folder = run.vectors / "encoder"
+    try:
+        embeddings = Embeddings.load(folder, again) if folder.is_dir() else None
+    except ValueError:  # which is said of the vectors
+        embeddings = None
     for this in map(run.round, range(run.study.rounds)):
-        if this.finished:
-            if run.published and not (this.model / "head.safetensors").is_file():
-                calibrations(this)
-                continue
-            head = load_models(this)["head"].head
-            if (run.vectors / "encoder" / "config.json").is_file():
-                try:
-                    head.check_fits(Embeddings.load(run.vectors / "encoder", again=False))
-                except ValueError as error:
-                    yield Fault(f"{shown(this.model)}: {error}", f"restore the run's vectors, or {embed_command(run)}")
+        if not this.finished:
+            continue
+        if run.published and not (this.model / "head.safetensors").is_file():
+            calibrations(this)
+            continue
+        head = load_models(this)["head"].head
+        try:
+            if embeddings:
+                head.check_fits(embeddings)
+        except ValueError as error:
+            yield Fault(f"{shown(this.model)}: {error}", f"restore the run's vectors, or {embed_command(run)}")
 
 
 def _indexes(run: Run, _) -> Iterator[Fault]:

@@ -1,6 +1,7 @@
 """The notebooks in their order, run headless by papermill; what is finished is not run again."""
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.steps.check import RESTORE, check_run
 from imgsearch_utils.steps.learning import log_rounds
 from imgsearch_utils.vectors.embedding import embed_run, load_embeddings
-from imgsearch_utils.workspace import JOURNAL, PUBLISHED, Run, Stage
+from imgsearch_utils.workspace import JOURNAL, PUBLISHED, RUN_LOCK, Run, Stage
 
 EXECUTED = "notebook.ipynb"
 
@@ -49,7 +50,7 @@ def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, An
     page = run.report / "index.html"
     run.labels.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(run.labels / ".run.lock", timeout=0):
+        with FileLock(run.labels / RUN_LOCK, timeout=0):
             _refuse_a_lost_journal(run)
             pending = not all(_done(stage) for _, _, stage in steps(run))
             for name, own, stage in steps(run) if pending else ():
@@ -60,7 +61,10 @@ def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, An
                     continue
                 began = time.monotonic()
                 given = {"STUDY": study or run.study.study, "RUN": run.name, "SETTINGS": settings or {}, **own}
+                anew = name == "03_ann_comparison" and not stage().finished
                 _execute(name, given, run, stage, label)
+                if anew:
+                    shutil.rmtree(run.report, ignore_errors=True)  # it shows what was measured before
                 say(f"{label}: {time.monotonic() - began:.0f} s")
             _make_again(run, say)
             if faults := check_run(run, again=False):

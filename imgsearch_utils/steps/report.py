@@ -140,7 +140,7 @@ def write_page(run: Run, collection: Collection, stage: Stage) -> Path:
     log.to_csv(folder / "tables" / "results_log.csv", index=False)
     final.to_csv(folder / "tables" / "last_round.csv", index=False)
     shutil.copy(comparison / "examples.csv", folder / "tables")
-    quality, choice = read_own(comparison / "retrieval.csv"), read_json(comparison / "index.json")
+    quality, choice = read_own(comparison / "retrieval.csv"), read_json(comparison / "index.json", "index", "reason")
     own = pd.DataFrame(read_json(comparison / "own_protocol.json"))
     aside, indexes = read_own(run.results / "tagging" / "set_aside.csv"), read_own(comparison / "indexes.csv")
     columns = ["model", "index", "query", *[c for c in indexes if c.startswith("recall@")], "build_seconds",

@@ -144,6 +144,11 @@ def test_killed_at_random_times_it_ends_with_the_same_log(finished, tmp_path):
     expected = [re.sub(r"^[^,]*,", "", line) for line in
                 (finished / "active_learning_labels/tiny/journal.csv").read_text().splitlines()]
     assert without_times == expected, f"seed {seed}"
+    same = [file.relative_to(finished) for name in ("scored_pairs.csv", "pairs.csv", "names.csv", "vectors.npy")
+            for file in sorted(finished.rglob(name)) if "figures" not in file.parts]
+    assert len(same) == 2 + 3 + 4, same  # two rounds; the pairs of both and of the next; encoder and head
+    other = [str(file) for file in same if (tmp_path / file).read_bytes() != (finished / file).read_bytes()]
+    assert not other, f"seed {seed}"
 
 
 def test_two_at_once_are_refused(finished, tmp_path):
