@@ -64,12 +64,12 @@ def read_foreign(path: Path) -> pd.DataFrame:
 
 def _content(path: Path) -> bytes:
     """The bytes of a file, or of a pipe that somebody writes into; nothing of a pipe without a writer."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise ValueError(f"{path}: expected a CSV file, got a {'folder' if stat.S_ISDIR(mode) else 'device'}")
     opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(opened, "rb") as file:  # noqa: PTH123
-        about = os.fstat(opened)
-        if not (stat.S_ISREG(about.st_mode) or stat.S_ISFIFO(about.st_mode)):
-            raise ValueError(f"{path}: expected a CSV file, got a {'folder' if path.is_dir() else 'device'}")
-        if os.name == "posix":
+    with os.fdopen(opened, "rb") as file:
+        if stat.S_ISFIFO(mode):
             os.set_blocking(opened, True)
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
@@ -89,18 +89,20 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         return
     partial = path.with_name(f".{secrets.token_hex(4)}.partial{path.suffix}")
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if path.is_dir() or not path.parent.is_dir():
+            number = errno.EISDIR if path.is_dir() else errno.ENOENT
+            raise OSError(number, os.strerror(number), str(path))
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        if error.filename in (str(partial), None):  # people know nothing of the file beside theirs
+        if error.errno and error.filename in (str(partial), None):  # people know nothing of the file beside theirs
             error.filename, error.filename2 = str(path), None
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def read_own(path: Path, **types: type) -> pd.DataFrame:

@@ -70,8 +70,8 @@ def _opened(path: Path):
 def _draw(figure, file: Path) -> None:
     try:
         with written_whole(file) as partial:
-            figure.savefig(partial)
-    except ValueError as error:  # an ending that is no kind of picture
+            figure.savefig(partial, format=file.suffix[1:] or "png")
+    except (ValueError, OSError) as error:
         raise ValueError(f"--show {file}: {' '.join(str(error).split())}") from None
 
 

@@ -39,7 +39,8 @@ def messy_folder(folder: Path) -> list[str]:
     (farm / "empty.jpg").write_bytes(b"")
     (modern / "torn.jpg").write_bytes((modern / "modern_0002.jpg").read_bytes()[:2000])
     (rustic / "text.png").write_text("not a picture")
-    return ["farmhouse/empty.jpg", "modern/torn.jpg", "rustic/text.png"]
+    rustic.rename(folder / "ran$ch_{$")  # a name that figures must draw as it stands
+    return ["farmhouse/empty.jpg", "modern/torn.jpg", "ran$ch_{$/text.png"]
 
 
 def test_messy_class_folders_run_to_a_report_that_names_what_was_set_aside(tmp_path):
