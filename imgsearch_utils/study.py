@@ -1,12 +1,16 @@
 """A study's settings: one YAML file in ``configs/``, read, checked and compared."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+THOUSAND, MILLION = 1_000, 1_000_000
+INDEXES = ("exact", "faiss_hnsw", "faiss_ivf", "faiss_lsh", "annoy")  # compared when a study names none
 
 
 def _count(most: int, least: int = 1) -> Any:
@@ -14,11 +18,15 @@ def _count(most: int, least: int = 1) -> Any:
     return Annotated[int, Field(ge=least, le=most, strict=True)]
 
 
-THOUSAND, MILLION = 1_000, 1_000_000
+def _bounded(value: Any) -> Any:
+    if isinstance(value, int | float) and not abs(value) <= 10 * MILLION:
+        raise ValueError(f"expected a number up to {10 * MILLION:,}")
+    return value
+
+
+Plain = Annotated[bool | int | float | str | None, AfterValidator(_bounded)]  # what an index may be told
 Share = Annotated[float, Field(gt=0, lt=1)]
-INDEXES = ("exact", "faiss_hnsw", "faiss_ivf", "faiss_lsh", "annoy")  # compared when a study names none
-Plain = bool | int | float | str | None
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=MILLION)]
 
 
 class _Settings(BaseModel):
@@ -45,15 +53,15 @@ class HeadSettings(_Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     epochs: _count(100 * THOUSAND) = 16
     batch_size: _count(MILLION) = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    learning_rate: Annotated[float, Field(gt=0, le=THOUSAND)] = 3e-4
+    weight_decay: Annotated[float, Field(ge=0, le=THOUSAND)] = 1e-2
     weights: tuple[Positive, Positive, Positive, Positive] = (0.25, 1.0, 1.0, 2.0)  # of a pair in the loss, by grade
     targets: tuple[float, float, float, float] = (0.0, 0.1, 0.5, 1.0)  # graded_mse's cosine, by grade
     class_share: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of the cosine: whether two images are of one class
     members: _count(100) = 1  # heads trained side by side; the cosine is the mean of theirs
     centre: bool = True  # normalise, subtract the training images' mean, normalise again
-    margin: Annotated[float, Field(gt=0)] = 0.5  # of the contrastive and triplet losses
-    drift: Annotated[float, Field(ge=0)] = 1e-3  # what the linear head pays for leaving identity
+    margin: Annotated[float, Field(gt=0, le=THOUSAND)] = 0.5  # of the contrastive and triplet losses
+    drift: Annotated[float, Field(ge=0, le=MILLION)] = 1e-3  # what the linear head pays for leaving identity
 
 
 class IndexSettings(_Settings):
@@ -61,7 +69,7 @@ class IndexSettings(_Settings):
 
     name: str
     build: dict[str, Plain] = {}
-    query: dict[str, list[Plain]] = {}
+    query: dict[str, Annotated[list[Plain], Field(max_length=100)]] = {}
 
 
 class Rubric(_Settings):
@@ -212,7 +220,7 @@ def read_study(path: Path, overrides: dict[str, Any] | None = None) -> Study:
     return parse_study(values, str(path))
 
 
-MOST_YAML, DEEPEST = 256_000, 20  # characters, and mappings in mappings: settings are short and flat
+MOST_YAML, DEEPEST = 100_000, 20  # characters, and mappings in mappings: settings are short and flat
 
 
 class _Loader(yaml.SafeLoader):
@@ -231,8 +239,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node, deep=False):
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [name for name, count in names.items() if count > 1]:
             raise yaml.YAMLError(f"{listed(twice)} stands twice; keep one")
         return super().construct_mapping(node, deep)
 
@@ -243,7 +251,7 @@ def plain_values(text: str, path: str) -> Any:
     Raises
     ------
     ValueError
-        one line: no YAML, longer than 256,000 characters, nested more than 20 deep, an alias, a name that stands
+        one line: no YAML, longer than 100,000 characters, nested more than 20 deep, an alias, a name that stands
         twice, a tag of a programming language.
     """
     if len(text) > MOST_YAML:

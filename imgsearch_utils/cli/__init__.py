@@ -21,7 +21,7 @@ app.add_typer(labels.app, name="labels")
 def entry() -> None:
     """Run the command; an error of use is one line on stderr and exit status 1."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what no console can write
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # a file name may be no text
     try:
         try:
             app()

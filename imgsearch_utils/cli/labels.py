@@ -16,7 +16,9 @@ app = typer.Typer(no_args_is_help=True, help="Import, export and count a study's
 def import_(files: list[Path], study: StudyOption, run: RunOption = "", as_json: JsonOption = False) -> None:
     """Add graded pairs from CSV files (image1,image2,similarity) to a study, naming what is odd about them."""
     from imgsearch_utils.labels.files import import_labels
+    from imgsearch_utils.labels.pairs import read_pair_files
 
+    read_pair_files(files)  # what cannot be read begins no run
     opened = workspace.find_run(study, run, begin=True)
     counts, problems = import_labels(opened, files)
     if as_json:

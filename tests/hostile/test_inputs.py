@@ -394,7 +394,7 @@ TINY = "study: hostile\nimages: {source: x}\n"
     ("a: &a [*a]\n", "aliases are not read"),
     (TINY + "rounds: " + "[" * 5000 + "]" * 5000, "nested more than 20 deep"),
     (TINY + "rounds: " + "{a: " * 3000, "nested more than 20 deep"),
-    (TINY + "x: 1\n" * 100_000, "expected at most 256,000 characters"),
+    (TINY + "x: 1\n" * 30_000, "expected at most 100,000 characters"),
     (TINY + "rounds: 2\nrounds: 3\n", "rounds stands twice"),
     (TINY + "head: {epochs: 2, epochs: 3}\n", "epochs stands twice"),
     (TINY + "rounds:\t[\t2\n", "not readable as YAML"),
@@ -409,10 +409,15 @@ TINY = "study: hostile\nimages: {source: x}\n"
     (TINY + "head: {targets: [0, .nan, 0.5, 1]}\n", "head.targets.1: Input should be a finite number"),
     (TINY + "duplicate_cosine: .nan\n", "duplicate_cosine: Input should be a finite number"),
     (TINY + "indexes: [{name: exact, build: {m: .inf}}]\n", "indexes.0.build.m"),
+    (TINY + f"indexes: [{{name: annoy, build: {{trees: {10**20}}}}}]\n", "expected a number up to 10,000,000"),
+    (TINY + f"indexes: [{{name: annoy, query: {{search_k: {[1] * 200}}}}}]\n", "should have at most 100 items"),
+    (TINY + "head: {learning_rate: 1.0e+300}\n", "head.learning_rate: Input should be less than or equal to 1000"),
+    (TINY + "".join(f"a{n}: 1\n" for n in range(10_000)), "no setting is called a0"),
+    (TINY + f"sizes: {[1] * 30_000}\n", "sizes: Tuple should have at most 20 items"),
     (TINY + "rounds: !!python/object/apply:os.system ['touch evil']\n", "could not determine a constructor"),
     (TINY + "rounds: !!python/name:os.system\n", "could not determine a constructor"),
-    (TINY + f"obtain: {'x' * 200_000}\n", "no setting is called obtain"),
-    (TINY + f"{'x' * 1000}: 3\n", "no setting is called xxx"), (TINY + f"{'x' * 100_000}: 3\n", "not readable as YAML"),
+    (TINY + f"obtain: {'x' * 90_000}\n", "no setting is called obtain"),
+    (TINY + f"{'x' * 1000}: 3\n", "no setting is called xxx"), (TINY + f"{'x' * 90_000}: 3\n", "not readable as YAML"),
     (f"study: {'x' * 300}\nimages: {{source: x}}\n", "study: String should have at most 80 characters"),
     (TINY + "rubric: {questions: 3}\n", "rubric.questions"), (TINY + "rubric: absent\n", "no rubric is called"),
     (TINY + "rubric: bomb\n", "aliases are not read"), (TINY + "rubric: folder\n", "no rubric is called 'folder'"),
@@ -435,9 +440,9 @@ def test_a_yaml_of_100_mb_is_refused_without_being_read(tmp_path, capsys):
     with (tmp_path / "hostile.yaml").open("wb") as file:
         file.truncate(100_000_000)
     began = time.process_time()
-    assert "expected at most 256,000 characters" in refused(tmp_path, capsys, "run", "hostile.yaml")
+    assert "expected at most 100,000 characters" in refused(tmp_path, capsys, "run", "hostile.yaml")
     (tmp_path / "hostile.yaml").write_text("# " + "x" * 100_000_000)
-    assert "expected at most 256,000 characters" in refused(tmp_path, capsys, "run", "hostile.yaml")
+    assert "expected at most 100,000 characters" in refused(tmp_path, capsys, "run", "hostile.yaml")
     assert time.process_time() - began < 10
 
 
@@ -529,6 +534,14 @@ def test_a_header_alone_imports_nothing_and_odd_pairs_are_named(room, capsys):
     detail = problems[problems.problem == "unknown"].detail
     assert detail.str.contains(f"it has '{A}', which is written otherwise", regex=False).tolist() == [
         True, True, True, False]
+
+
+def test_files_that_cannot_be_read_begin_no_run(tmp_path, capsys):
+    tiny_study.write_study(tmp_path)
+    for text in ("", f"{HEADER}{A},{B},7\n"):
+        (tmp_path / "pairs.csv").write_text(text)
+        refused(tmp_path, capsys, "labels", "import", "pairs.csv", "--study", "tiny")
+    assert "absent.csv: no such file" in refused(tmp_path, capsys, "labels", "import", "absent.csv", "--study", "tiny")
 
 
 def test_two_imports_of_a_file_at_once_write_each_grade_once(room):
