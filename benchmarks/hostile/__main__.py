@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.hostile import damage, inputs, kills, quota, study, together, widgets  # noqa: F401  they register
+from benchmarks.hostile import damage, inputs, kills, quota, servers, study, together, widgets  # noqa: F401  they register
 from benchmarks.hostile.case import ATTACKS, Case, Skipped
 from benchmarks.hostile.commands import adopt_orphans, kill_tree
 

@@ -158,10 +158,11 @@ def _become(home: Path, arguments: list[str], fresh: bool, disturbed: Disturbanc
 def surroundings(home: Path) -> dict[str, str]:
     """The environment of a command: a workspace, a folder of temporary files and a Jupyter of its own."""
     own = home.parent / "own"
-    for name in ("tmp", "jupyter", "ipython"):
+    for name in ("tmp", "jupyter", "ipython", "state"):
         (own / name).mkdir(parents=True, exist_ok=True)
     return {"IMGSEARCH_HOME": str(home), "TMPDIR": str(own / "tmp"), "JUPYTER_RUNTIME_DIR": str(own / "jupyter"),
-            "IPYTHONDIR": str(own / "ipython"), "PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "Agg"}
+            "IPYTHONDIR": str(own / "ipython"), "XDG_STATE_HOME": str(own / "state"),
+            "PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "Agg"}
 
 
 def _in_this_process(arguments: list[str], disturbed: Disturbance) -> int:

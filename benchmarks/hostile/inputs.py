@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from benchmarks.hostile.case import ASKED, STUDY, Case, attack
+from benchmarks.hostile.case import STUDY, Case, attack
 from benchmarks.hostile.commands import ACCEPTED, Disturbance
 from imgsearch_utils.labels.journal import Journal
 
@@ -21,8 +21,10 @@ KEYS = ("study", "images", "images.source", "images.per_class", "images.vectors"
         "rounds", "asked_per_round", "zeros_per_round", "dev_share", "test_share", "cross_fits", "duplicate_cosine",
         "strategy", "max_per_image", "head", "head.epochs", "head.weights", "head.hidden", "head.loss", "indexes",
         "indexes.0.name", "sizes", "tables", "rubric", "rubric.version", "rubric.questions", "blind_test", "nonsense")
-VALUES = (*ODD, 0, -1, 1, 2, 10**9, 10**20, -(10**20), 1.5, 1e308, float("nan"), float("inf"), None, True, [], {}, [1, [2]],
-          {"a": {"b": 1}}, ["x"] * 1000, "[", "{a: 1", "&a [*a]", "!!python/object:os.system x", "2001-01-01", "0x1F", "1_000")
+VALUES = (*ODD, 0, -1, 1, 2, 10**9, 10**20, -(10**20), 1.5, 1e308, float("nan"), float("inf"), None, True, [], {},
+          [1, [2]], {"a": {"b": 1}}, ["x"] * 1000, "[", "{a: 1", "&a [*a]", "!!python/object:os.system x", "2001-01-01",
+          "0x1F", "1_000")
+COLUMNS = ("score", "image1_path", "p_similar", "cosine", "round", "file", "row", "group1", *ODD)
 
 
 def mutated(rng, content: bytes) -> bytes:
@@ -57,7 +59,7 @@ def odd_table(case: Case) -> bytes:
     columns = ["image1", "image2", "similarity"]
     table = pd.DataFrame(rows, columns=columns)
     if rng.random() < 0.3:
-        table[case.one_of(["score", "image1_path", "p_similar", "cosine", "round", "file", "row", "group1", *ODD])] = "1"
+        table[case.one_of(COLUMNS)] = "1"
     if rng.random() < 0.2:
         table = table.drop(columns=case.one_of(columns))
     buffer = io.StringIO()
@@ -79,7 +81,7 @@ def csv(case: Case) -> None:
     if not found.startswith(case.base.journal):
         case.fall("labels import changed or lost acts that were there")
     elif done.status and found != case.base.journal:
-        case.fall(f"a refused import wrote {len(found) - len(case.base.journal)} bytes to the journal: {done.last[:150]}")
+        case.fall(f"a refused import wrote to the journal: {done.last[:150]}")
     elif not done.status:
         exact_import(case, done.out)
     scored = case.run("score", "odd.csv", "--study", STUDY, "--out", "odd_scored.csv")
@@ -130,7 +132,7 @@ def settings(case: Case) -> None:
     begins = Disturbance(stop_at="subprocess.Popen")  # it was accepted where a notebook is started
     if case.rng.random() < 0.5:
         value = case.one_of(VALUES)
-        text = value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).replace("...", "").strip()
+        text = value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).split("\n...")[0]
         done = case.run("run", STUDY, "--set", f"{case.one_of(KEYS)}={text}", disturbed=begins, limit=30)
     else:
         values = yaml.safe_load(sound)
@@ -227,6 +229,3 @@ def odd_entry(folder, kind: str) -> None:
         place.mkdir()
     else:
         place.symlink_to(folder if kind == "loop" else "nowhere.png")
-
-
-__all__ = ["ASKED", "mutated", "odd_picture"]
