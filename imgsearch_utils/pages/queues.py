@@ -2,19 +2,24 @@
 
 import pandas as pd
 
-from imgsearch_utils.asking.second_look import suspected_errors
 from imgsearch_utils.labels.agreement import agreement
-from imgsearch_utils.labels.graded import graded_pairs
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
-from imgsearch_utils.labels.pairs import canonical
-from imgsearch_utils.steps.comparison import pooled_rankings
-from imgsearch_utils.steps.tagging import asked_pairs
+from imgsearch_utils.labels.pairs import canonical, read_pairs
 from imgsearch_utils.study import nearest
-from imgsearch_utils.vectors.sides import open_images
 from imgsearch_utils.workspace import Run
 
 QUEUES = ("round", "disagreements", "suspected_errors", "pooled", "votes")
 SUSPECTED = 50  # grades that a queue of suspected errors lists
+
+
+def check_queue(run: Run, name: str, number: int) -> None:
+    """ValueError, in a moment, for a queue that has another name, or a round that is not there yet."""
+    if name not in QUEUES:
+        raise ValueError(f"no queue is called {name!r}. {nearest(name, QUEUES)}")
+    if not 0 <= number <= run.study.rounds:
+        raise ValueError(f"ROUND must be 0 to {run.study.rounds} in this study, got {number}")
+    if name == "round" and not run.round(number).pairs.is_file():
+        raise ValueError(f"run {run.name} has no pairs of round {number} yet; run the notebooks before it first")
 
 
 def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
@@ -32,15 +37,20 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
     ValueError
         for another name, or a round that is not there yet.
     """
-    if name not in QUEUES:
-        raise ValueError(f"no queue is called {name!r}. {nearest(name, QUEUES)}")
+    check_queue(run, name, number)
     journal, this = Journal(run.journal), run.round(number)
     if name == "round":
-        return asked_pairs(this)
+        pairs = read_pairs(this.pairs)
+        return pairs[pairs.strategy != AUTOMATIC]
     if name == "disagreements":
         return agreement(journal).queue
     if name == "votes":
         return voted(journal)
+    from imgsearch_utils.asking.second_look import suspected_errors  # these load torch, which the others do without
+    from imgsearch_utils.labels.graded import graded_pairs
+    from imgsearch_utils.steps.comparison import pooled_rankings
+    from imgsearch_utils.vectors.sides import open_images
+
     images = open_images(run)
     if name == "pooled":
         return pooled(pooled_rankings(run, images.side("test"), 10), journal.labels(), 10)

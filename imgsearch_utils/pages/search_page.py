@@ -1,12 +1,9 @@
-"""The search widget: drop a picture, see what encoder and head find, go on from a result, vote on it."""
+"""What the search page does: a picture in, what encoder and head find out, on from a result, votes on it."""
 
-import tempfile
-import warnings
-from collections.abc import Mapping
-from pathlib import Path
+import threading
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import anywidget
 import numpy as np
 from PIL import Image
 
@@ -14,45 +11,22 @@ from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.labels.pairs import key
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.pages.queues import voted
-from imgsearch_utils.pages.tagger import picture_bytes
+from imgsearch_utils.pages.tagger import LONGEST_NAME, picture_bytes
 from imgsearch_utils.pictures.collection import open_collection, thumbnails
 from imgsearch_utils.pictures.decoding import jpeg, open_image
 from imgsearch_utils.pictures.duplicates import SAME_PICTURE
 from imgsearch_utils.search.searcher import Searcher
+from imgsearch_utils.search.service import MAX_UPLOAD, Service
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.workspace import Run, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second of imports that the page does not need
 
-MAX_UPLOAD = 20_000_000  # bytes
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that starts another program to be read
+LONGEST_TEXT = 300  # letters of a description
 SMALL, QUERY = 320, 900  # pixels, the longer side of a picture in the grid, and of an uploaded query
 MOST, SAMPLES, TRAIL = 60, 12, 20  # results at most, pictures offered to begin with, queries to go back to
 ACTS = {"up": "vote_up", "down": "vote_down", "": "unvote"}
-
-
-def read_upload(content: bytes) -> Image.Image:
-    """Decode an uploaded picture of a common format, as ``images.open_image``; it is on disk meanwhile, then gone.
-
-    Raises
-    ------
-    ValueError
-        one line without a path, for more than 20 MB and for what is not a sound picture.
-    """
-    if len(content) > MAX_UPLOAD:
-        raise ValueError(f"more than {MAX_UPLOAD // 10**6} MB; make it smaller first")
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
-        file = Path(folder) / "upload"
-        file.write_bytes(content)
-        try:
-            Image.open(file, formats=FORMATS).close()
-            return open_image(file)
-        except Exception as error:  # decoders of broken files raise many kinds
-            known = not content or "cannot identify" in str(error)
-            reason = "" if known else f" ({str(error).removeprefix(f'{str(file)!r}: ')})"
-            raise ValueError(f"{'not' if content else 'an empty file, not'} a picture that can be read{reason}; try a "
-                             "JPEG or PNG") from None
 
 
 def static_page(run: Run) -> "Figure":
@@ -90,44 +64,51 @@ class Query(NamedTuple):
     words: bool = False
 
 
-class SearchPage(anywidget.AnyWidget):
-    """Search a run's images by picture, by words where the encoder reads them, or by one of the images.
+class Searching:
+    """One visitor's searches: understands what the page sends, and sends back what encoder and head find.
 
     Encoder and head answer side by side. Votes go to the run's journal as pairs to grade, never as grades; a
     published run is not written to and takes none.
 
     Parameters
     ----------
-    run : opened when the page is shown; what it lacks is said on screen
+    service : gives the opened run; called when the page is shown, and what the run lacks is said on screen
+    send : called with a message to the page and its buffers
     k : results to begin with
+    votes : the run's journal, and a lock for who uses it; shared by all visitors of a server
     """
 
-    _esm = Path(__file__).with_name("search_page.js")
-    _css = Path(__file__).with_name("search_page.css")
-
-    def __init__(self, run: Run, k: int = 12):
-        super().__init__()
-        self._run, self._k, self._journal = run, k, Journal(run.journal)
+    def __init__(self, run: Run, service: Callable[[], Service], send: Callable[..., None], k: int = 12,
+                 votes: tuple[Journal, Any] | None = None):
+        self._run, self._service, self._send, self._k = run, service, send, k
+        self._journal, self._turn = votes or (Journal(run.journal), threading.RLock())
         self._votes = not run.published
-        self._searchers: dict[str, Searcher] = {}
         self._trail: list[Query] = []
         self._upload = b""
-        self.on_msg(self._receive)
+        self._open = False
 
-    def _receive(self, _, message: Mapping[str, Any], buffers) -> None:
-        answer = {"hello": self._on_hello, "upload": self._on_upload, "words": self._on_words, "like": self._on_like,
-                  "back": self._on_back, "more": self._show, "vote": self._on_vote,
-                  "want": self._on_want}[message["kind"]]  # fmt: skip
+    def receive(self, message: Mapping[str, Any], buffers=()) -> None:
+        """Do what the page asks; what cannot be done is sent back as one line."""
         try:
+            handle = {"hello": self._on_hello, "upload": self._on_upload, "words": self._on_words,
+                      "like": self._on_like, "back": self._on_back, "more": self._show, "vote": self._on_vote,
+                      "want": self._on_want}[message["kind"]]  # fmt: skip
             self._k = min(max(int(message.get("k", self._k)), 1), MOST)
-            answer(message, buffers)
+            handle(message, buffers)
         except (OSError, ValueError, RuntimeError) as error:  # nothing on screen changes but one line
-            line = " ".join(str(error).split())
-            self.send({"kind": "error", "serial": message.get("serial"), "line": line, "fatal": not self._searchers})
+            self._refuse(message, " ".join(str(error).split()))
+        except (KeyError, TypeError, IndexError, AttributeError, OverflowError):
+            self._refuse(message, "not a message of this page; reload it")
+
+    def _refuse(self, message, line: str) -> None:
+        serial = message.get("serial") if isinstance(message, dict) else None
+        self._send({"kind": "error", "serial": serial, "line": line, "fatal": not self._open})
 
     def _on_hello(self, message, _) -> None:
-        if not self._searchers:
-            self._open()
+        service = self._service()
+        self._searchers, self._used = service.searchers, service.used
+        self._number = {name: row for row, name in enumerate(self._used.names)}
+        self._open = True
         used, n = self._used, len(self._used.names)
         samples = np.random.default_rng(self._run.study.seed).permutation(n)[:SAMPLES]
         try:
@@ -136,24 +117,13 @@ class SearchPage(anywidget.AnyWidget):
         except ValueError as error:
             no_words = str(error)
         thresholds = {model: _plain(searcher.model.threshold) for model, searcher in self._searchers.items()}
-        self.send({"kind": "open", "run": self._run.name, "study": self._run.study.study, "images": n, "k": self._k,
-                   "encoder": self._run.study.encoder, "used": used.model.name, "thresholds": thresholds,
-                   "no_words": no_words, "votes": self._votes, "waiting": len(voted(self._journal)),
-                   "limit": MAX_UPLOAD, "most": min(MOST, n),
-                   "samples": [self._image(row) for row in sorted(samples.tolist())]})  # fmt: skip
+        self._send({"kind": "open", "run": self._run.name, "study": self._run.study.study, "images": n, "k": self._k,
+                    "encoder": self._run.study.encoder, "used": used.model.name, "thresholds": thresholds,
+                    "no_words": no_words, "votes": self._votes, "waiting": self._waiting(),
+                    "limit": MAX_UPLOAD, "most": min(MOST, n),
+                    "samples": [self._image(row) for row in sorted(samples.tolist())]})  # fmt: skip
         if self._trail:
             self._show(message, _)
-
-    def _open(self) -> None:
-        self._used = Searcher.open(self._run)  # what search uses
-        self._number = {name: row for row, name in enumerate(self._used.names)}
-        searchers = {}
-        for model in ("encoder", "head"):
-            try:
-                searchers[model] = self._used if self._used.model.name == model else Searcher.open(self._run, model)
-            except ValueError:  # no head yet: the encoder answers alone
-                continue
-        self._searchers = searchers
 
     def _on_upload(self, message, buffers) -> None:
         """One part of a file; after the last one, search."""
@@ -163,22 +133,25 @@ class SearchPage(anywidget.AnyWidget):
             return
         content, self._upload = self._upload, b""
         try:
-            picture = read_upload(content)
+            vector, picture = self._service().encode(content)
         except ValueError as error:
             raise ValueError(f"“{message['file']}”: {error}") from None
-        encoder = self._searchers["encoder"]
-        vectors = encoder.encode([picture])
-        first = encoder.search(vectors, 1).iloc[0]
+        first = self._searchers["encoder"].search(vector[None], 1).iloc[0]
         row = self._number[first.image] if first.score >= SAME_PICTURE else None
-        self._ask(Query(message["file"], vectors, row, jpeg(picture, QUERY)), message)
+        self._ask(Query(str(message["file"]), vector[None], row, jpeg(picture, QUERY)), message)
 
     def _on_words(self, message, _) -> None:
-        text = message["text"].strip()
+        text = message["text"].strip()[:LONGEST_TEXT]
         self._ask(Query(text, self._used.encode_texts([text]), words=True), message)
 
     def _on_like(self, message, _) -> None:
-        name = self._used.names[message["row"]]
+        name = self._name(message["row"])
         self._ask(Query(name, self._used.vectors_of([name]), message["row"]), message)
+
+    def _name(self, row: int) -> str:
+        if not (isinstance(row, int) and 0 <= row < len(self._used.names)):
+            raise ValueError("no image of this page; reload it")
+        return self._used.names[row]
 
     def _on_back(self, message, _) -> None:
         self._trail = self._trail[:-1] or self._trail
@@ -189,12 +162,14 @@ class SearchPage(anywidget.AnyWidget):
         self._show(message, ())
 
     def _show(self, message, _) -> None:
+        if not self._trail:
+            raise ValueError("nothing was asked yet; choose a picture")
         query = self._trail[-1]
-        self.send({"kind": "results", "serial": message.get("serial"), "text": query.text, "words": query.words,
-                   "image": None if query.row is None else self._image(query.row), "uploaded": bool(query.picture),
-                   "back": len(self._trail) > 1, "votes": self._votes_of(query, message["name"]),
-                   "results": {model: self._results(searcher, query) for model, searcher in self._searchers.items()},
-                   }, [query.picture])  # fmt: skip
+        self._send({"kind": "results", "serial": message.get("serial"), "text": query.text, "words": query.words,
+                    "image": None if query.row is None else self._image(query.row), "uploaded": bool(query.picture),
+                    "back": len(self._trail) > 1, "votes": self._votes_of(query, _annotator(message)),
+                    "results": {model: self._results(searcher, query) for model, searcher in self._searchers.items()},
+                    }, [query.picture])  # fmt: skip
 
     def _results(self, searcher: Searcher, query: Query) -> list[dict]:
         found = searcher.search(query.vectors, self._k, calibrated=not query.words)
@@ -208,32 +183,46 @@ class SearchPage(anywidget.AnyWidget):
     def _votes_of(self, query: Query, annotator: str) -> dict[int, str]:
         """How this annotator voted on pairs with the query, by the other image's row."""
         mine, name = {}, None if query.row is None else self._used.names[query.row]
-        for pair, by_annotator in self._journal.search_votes().items():
+        with self._turn:
+            votes = self._journal.search_votes()
+        for pair, by_annotator in votes.items():
             if name in pair and annotator in by_annotator:
                 other = pair[pair[0] == name]
                 mine[self._number.get(other)] = by_annotator[annotator].act.removeprefix("vote_")
         return mine
 
+    def _waiting(self) -> int:
+        with self._turn:
+            return len(voted(self._journal))
+
     def _on_vote(self, message, _) -> None:
-        pair = key(self._used.names[message["query"]], self._used.names[message["row"]])
-        self._journal.append(message["name"], *pair, ACTS[message["vote"]], source="search")
-        labels = self._journal.labels()
+        pair, act = key(self._name(message["query"]), self._name(message["row"])), ACTS[message["vote"]]
+        annotator = _annotator(message)
+        with self._turn:
+            stands = self._journal.search_votes().get(pair, {}).get(annotator)
+            if act != (stands.act if stands else "unvote"):  # else it was written, and its answer was lost
+                self._journal.append(annotator, *pair, act, source="search")
+            labels = self._journal.labels()
         graded = labels[(labels.image1 == pair[0]) & (labels.image2 == pair[1]) & (labels.source != AUTOMATIC)]
-        self.send({"kind": "voted", "serial": message["serial"], "row": message["row"], "vote": message["vote"],
-                   "waiting": len(voted(self._journal)),
-                   "grade": int(graded.similarity.iloc[0]) if len(graded) else None})  # fmt: skip
+        self._send({"kind": "voted", "serial": message["serial"], "row": message["row"], "vote": message["vote"],
+                    "waiting": self._waiting(),
+                    "grade": int(graded.similarity.iloc[0]) if len(graded) else None})  # fmt: skip
 
     def _on_want(self, message, _) -> None:
         for row in message["rows"]:
-            answer, content = {"kind": "picture", "row": row, "large": message["large"]}, b""
+            name, answer, content = self._name(row), {"kind": "picture", "row": row, "large": message["large"]}, b""
             try:
                 if self._used.collection.folder is None:
                     raise ValueError("this study has vectors only")
-                path = self._used.collection.path(self._used.names[row])
+                path = self._used.collection.path(name)
                 content = picture_bytes(path) if message["large"] else jpeg(open_image(path), SMALL)
             except ValueError:
                 answer["missing"] = True
-            self.send(answer, [content])
+            self._send(answer, [content])
+
+
+def _annotator(message) -> str:
+    return str(message["name"]).strip()[:LONGEST_NAME] or "visitor"
 
 
 def _plain(number: float) -> float | None:

@@ -1,14 +1,16 @@
-"""The labelling widget: two pictures, a grade by one key. Each act is in the journal before the next pair appears."""
+"""What the tagging page does: two pictures, a grade by one key; each act is in the journal before the next pair."""
 
+import re
+import threading
 import zlib
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import anywidget
 import numpy as np
 import pandas as pd
-import traitlets
 
 from imgsearch_utils.labels.agreement import agreement_with_others, self_agreement
 from imgsearch_utils.labels.journal import REPEAT, Act, Journal
@@ -20,6 +22,7 @@ from imgsearch_utils.study import Rubric
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # like `plots`, half a second of imports that the widget does not need
 
+LONGEST_NAME, LONGEST_LOOK = 60, 86_400  # letters of an annotator's name, seconds before one act
 AHEAD = 3  # pairs whose pictures are loaded before they are shown
 MAX_SIDE, MAX_BYTES = 1600, 1_000_000  # larger pictures are sent smaller
 _BROWSER_FORMATS = {".jpg", ".jpeg", ".png", ".webp"}
@@ -69,20 +72,13 @@ def picture_bytes(path: Path) -> bytes:
     return jpeg(open_image(path), MAX_SIDE, quality=90)
 
 
-class Tagger(anywidget.AnyWidget):
-    """Show pairs of pictures and write a person's grades to a journal.
+@dataclass(frozen=True)
+class Task:
+    """What is graded, for one annotator or for many at once.
 
-    Keys: 0 1 2 3 grade, S skip, R unsure, U undo, arrows browse, Z zoom, Shift+1 to Shift+9 answer a question of the
-    rubric, Enter takes the grade that the rubric's rule proposes. The next pair appears when the last act is on disk.
-    A new widget on the same journal, also in another kernel, continues where the annotator stopped.
-
-    Parameters
-    ----------
     pairs : image1, image2
     collection : where the pictures are; nothing outside its folder is ever sent
-    journal : the journal or its path
-    rubric : what people are asked, usually ``study.rubric``; each act is written with its version
-    annotator : asked on screen when empty
+    rubric : what people are asked; each act is written with its version
     round : written to the journal; acts of other rounds do not count as done here
     seed : of the order of pairs and sides
     repeats : share of the pairs asked a second time, to measure agreement with oneself
@@ -94,49 +90,66 @@ class Tagger(anywidget.AnyWidget):
         when the study has no pictures, or there is no pair to show.
     """
 
-    _esm = Path(__file__).with_name("tagger.js")
-    _css = Path(__file__).with_name("tagger.css")
-    rubric = traitlets.Dict().tag(sync=True)
+    pairs: pd.DataFrame
+    collection: Collection
+    journal: Journal
+    rubric: Rubric = Rubric()  # it is frozen
+    round: int = 0
+    seed: int = 0
+    repeats: float = 0.05
+    source: str = "person"
+    turn: threading.RLock = field(default_factory=threading.RLock)  # one act at a time, so that none is written twice
+    written: deque[str] = field(default_factory=lambda: deque(maxlen=1000))  # serials of the last acts
 
-    def __init__(
-        self,
-        pairs: pd.DataFrame,
-        collection: Collection,
-        journal: Journal | str | Path,
-        rubric: Rubric = Rubric(),  # noqa: B008, it is frozen
-        annotator: str = "",
-        round: int = 0,
-        seed: int = 0,
-        repeats: float = 0.05,
-        source: str = "person",
-    ):
-        if collection.folder is None:
+    def __post_init__(self):
+        if self.collection.folder is None:
             raise ValueError("this study has vectors only, no pictures to show; place them, or let an oracle answer")
-        pairs = canonical(pairs).drop_duplicates(["image1", "image2"]).reset_index(drop=True)
+        pairs = canonical(self.pairs).drop_duplicates(["image1", "image2"]).reset_index(drop=True)
         if pairs.empty:
             raise ValueError("no pair to show: every pair of this queue has its grade")
-        super().__init__(rubric=rubric.model_dump(mode="json"))
-        self._collection, self._version, self._round = collection, rubric.version, round
-        self._journal = journal if isinstance(journal, Journal) else Journal(journal)
-        self._queue_of = lambda name: make_queue(pairs, seed, name, repeats, source)
-        self._pictures = list(dict.fromkeys(pairs[["image1", "image2"]].to_numpy(object).ravel()))
+        object.__setattr__(self, "pairs", pairs)
+
+    def queue(self, annotator: str) -> list[Item]:
+        """This annotator's order of the pairs."""
+        return make_queue(self.pairs, self.seed, annotator, self.repeats, self.source)
+
+
+class Tagging:
+    """One annotator's sitting at a task: understands what the page sends, writes acts, and says what to show.
+
+    A new one on the same journal, also in another process, goes on where the annotator stopped. An act that was not
+    acknowledged (the server stopped) comes again with its serial, and is written only if the journal does not hold it.
+
+    Parameters
+    ----------
+    send : called with a message to the page and its buffers
+    annotator : asked on screen when empty
+    """
+
+    def __init__(self, task: Task, send: Callable[..., None], annotator: str = ""):
+        self._task, self._send, self._journal, self._collection = task, send, task.journal, task.collection
+        self._pictures = list(dict.fromkeys(task.pairs[["image1", "image2"]].to_numpy(object).ravel()))
         self._number = {name: number for number, name in enumerate(self._pictures)}
+        self._known_as = zlib.crc32(repr(self._pictures).encode("utf-8", "replace"))  # pictures go by their number
         self._set_annotator(annotator)
-        self.on_msg(self._receive)
 
     def _set_annotator(self, annotator: str) -> None:
-        self._annotator = annotator.strip()
-        self._queue = self._queue_of(self._annotator)
+        name = str(annotator).strip()[:LONGEST_NAME]
+        self._queue, self._annotator = self._task.queue(name), name
         self._place = {(*item.pair, item.source): i for i, item in enumerate(self._queue)}
         self._at = self._next_open(-1)
+
+    def _own(self, acts: list[Act]) -> list[tuple[int, Act]]:
+        """Those acts that are this annotator's on this queue, each with its place."""
+        mine = [act for act in acts if act.annotator == self._annotator and act.round == self._task.round]
+        places = [self._place.get((act.image1, act.image2, act.source)) for act in mine]
+        return [(place, act) for place, act in zip(places, mine) if place is not None]
 
     def _own_acts(self) -> dict[int, list[Act]]:
         """This annotator's standing acts on this queue, by place, in the order of the last of each."""
         acts: dict[int, list[Act]] = {}
-        for act in self._journal.standing():
-            place = self._place.get((act.image1, act.image2, act.source))
-            if act.annotator == self._annotator and act.round == self._round and place is not None:
-                acts[place] = [*acts.pop(place, []), act]
+        for place, act in self._own(self._journal.standing()):
+            acts[place] = [*acts.pop(place, []), act]
         return acts
 
     def _next_open(self, place: int) -> int:
@@ -144,18 +157,30 @@ class Tagger(anywidget.AnyWidget):
         done, n = self._own_acts(), len(self._queue)
         return next((i for i in [*range(place + 1, n), *range(place + 1)] if i not in done), n)
 
-    def _receive(self, _, message: dict[str, Any], buffers) -> None:
-        handle = {"hello": self._on_hello, "name": self._on_name, "act": self._on_act, "undo": self._on_undo,
-                  "go": self._on_go, "want": self._on_want}[message["kind"]]  # fmt: skip
+    def receive(self, message: dict[str, Any], _=()) -> None:
+        """Do what the page asks; what cannot be done is sent back as one line."""
         try:
-            handle(message)
+            handle = {"hello": self._on_hello, "name": self._on_name, "act": self._on_act, "undo": self._on_undo,
+                      "go": self._on_go}.get(message["kind"])  # fmt: skip
+            if message["kind"] == "want":
+                return self._on_want(message)
+            with self._task.turn:
+                handle(message)
         except (OSError, ValueError) as error:  # a full disk, a broken journal: shown, and nothing acknowledged
-            self.send({"kind": "error", "serial": message.get("serial"), "line": " ".join(str(error).split())})
+            self._refuse(message, " ".join(str(error).split()))
+        except (KeyError, TypeError, IndexError, AttributeError, OverflowError):
+            self._refuse(message, "not a message of this page; reload it")
+
+    def _refuse(self, message, line: str) -> None:
+        serial = message.get("serial") if isinstance(message, dict) else None
+        self._send({"kind": "error", "serial": serial, "line": line})
 
     def _on_hello(self, message) -> None:
         if not self._annotator and message.get("name"):
             self._set_annotator(message["name"])
-        if self._at in self._own_acts():  # answered in another tab in the meantime
+        if "pair" in message and self._pair_at(message["place"]) == message["pair"]:  # the page was there before
+            self._at = message["place"]
+        elif self._at in self._own_acts():  # answered in another tab in the meantime
             self._at = self._next_open(self._at)
         self._show()
 
@@ -164,23 +189,51 @@ class Tagger(anywidget.AnyWidget):
         self._show()
 
     def _on_act(self, message) -> None:
-        self._write(message["place"], message["act"], grade=message.get("grade"),
-                    seconds=round(float(message["seconds"]), 2), answers=message.get("answers", ""))
-        self._at = self._next_open(message["place"])
+        place, grade, seconds = message["place"], message.get("grade"), float(message["seconds"])
+        answers = message.get("answers", "")
+        if message["act"] not in ("grade", "skip", "unsure") or not re.fullmatch("[yn-]{0,99}", answers):
+            raise ValueError("not an act of this page; reload it")
+        if self._pair_at(place) != message["pair"]:
+            self._show()
+            raise ValueError("the pairs of this page have changed since it was opened; it shows the new ones now")
+        held = (place, message["act"], grade)
+        if not self._holds(message, lambda at, act: (at, act.act, act.grade) == held):
+            looked = round(min(max(seconds, 0), LONGEST_LOOK), 2) if seconds == seconds else None
+            self._write(place, message["act"], grade=grade, seconds=looked, answers=answers)
+            self._task.written.append(message["serial"])
+        self._at = self._next_open(place)
         self._show(message["serial"])
 
     def _on_undo(self, message) -> None:
         acts = self._own_acts()
-        if acts:
+        if acts and not self._holds(message, lambda _, act: act.act == "undo"):
             place = next(reversed(acts))
             self._write(place, "undo")
+            self._task.written.append(message["serial"])
             self._at = place
         self._show(message["serial"])
 
+    def _holds(self, message, same: Callable[[int, Act], bool]) -> bool:
+        """Whether an act that is sent again is in the journal already.
+
+        It is known by its serial, or, where it was written by a server that has ended since, by being among the
+        lines that came after those that the page knew of when it sent it first.
+        """
+        if message["serial"] in self._task.written:
+            return True
+        return bool(message.get("again")) and any(
+            same(place, act) for place, act in self._own(self._journal.acts())[int(message["lines"]) :])
+
+    def _pair_at(self, place: int) -> list[str] | None:
+        """The two names as they are shown at a place, None where there is none."""
+        if not isinstance(place, int) or not 0 <= place < len(self._queue):
+            return None
+        return [_shown(name) for name in (self._queue[place].left, self._queue[place].right)]
+
     def _write(self, place: int, act: str, **fields) -> None:
         item = self._queue[place]
-        self._journal.append(self._annotator, *item.pair, act, round=self._round, source=item.source,
-                             rubric=self._version, **fields)
+        self._journal.append(self._annotator, *item.pair, act, round=self._task.round, source=item.source,
+                             rubric=self._task.rubric.version, **fields)
 
     def _on_go(self, message) -> None:
         self._at = min(max(int(message["place"]), 0), len(self._queue))
@@ -188,12 +241,14 @@ class Tagger(anywidget.AnyWidget):
 
     def _on_want(self, message) -> None:
         for number in message["pictures"]:
+            if not (isinstance(number, int) and 0 <= number < len(self._pictures)):
+                raise ValueError("not a picture of this page; reload it")
             try:
                 content = picture_bytes(self._collection.path(self._pictures[number]))
-                self.send({"kind": "picture", "number": number}, [content])
+                self._send({"kind": "picture", "number": number}, [content])
             except ValueError as error:
                 reason = str(error).rsplit(": ", 1)[-1].replace(str(self._collection.folder), "")
-                self.send({"kind": "picture", "number": number, "error": reason.strip()})
+                self._send({"kind": "picture", "number": number, "error": reason.strip()})
 
     def _show(self, serial: str | None = None) -> None:
         n = len(self._queue)
@@ -209,6 +264,8 @@ class Tagger(anywidget.AnyWidget):
             "place": self._at,
             "total": n,
             "done": len(latest),
+            "lines": len(self._own(self._journal.acts())),
+            "known_as": self._known_as,
             "pace": float(np.median(seconds)) if seconds else None,
             "counts": {str(name): count for name, count in counts.items()},
             "myself": _finite(self_agreement(self._journal, self._annotator)),
@@ -218,13 +275,16 @@ class Tagger(anywidget.AnyWidget):
         if self._at < n:
             item, act = self._queue[self._at], latest.get(self._at)
             state["pictures"] = [
-                {"number": self._number[name], "name": name.encode("utf-8", "replace").decode()}
-                for name in (item.left, item.right)
+                {"number": self._number[name], "name": _shown(name)} for name in (item.left, item.right)
             ]
             if act:  # answers to another version's questions would stand beside the wrong ones
-                answers = act.answers if act.rubric == self._version else ""
+                answers = act.answers if act.rubric == self._task.rubric.version else ""
                 state["standing"] = {"act": act.act, "grade": act.grade, "answers": answers}
-        self.send(state)
+        self._send(state)
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()
 
 
 def _finite(numbers: tuple) -> list[float | None]:

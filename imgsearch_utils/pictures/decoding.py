@@ -4,7 +4,9 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -37,16 +39,21 @@ def open_image(path: Path) -> Image.Image:
     try:
         if reason := why_no_file(path):
             raise ValueError(reason)
-        with Image.open(path) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(f"{picture.width} x {picture.height} pixels, more than {MAX_PIXELS:,} allowed")
-            picture.draft("RGB", (1024, 1024))  # JPEG: decode at a smaller scale, at least this large
-            return _to_rgb(ImageOps.exif_transpose(picture))
+        return decode(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
         empty = not why_no_file(path) and not Path(path).stat().st_size
         reason = "empty file" if empty else " ".join(str(error).split())
         reason = "not a readable picture" if "cannot identify" in reason else reason
         raise ValueError(f"{str(path)!r}: {reason}") from None
+
+
+def decode(file: Path | BinaryIO, formats: Sequence[str] | None = None) -> Image.Image:
+    """As ``open_image``, of a path or of an open file, of these formats alone; raises what the decoders raise."""
+    with Image.open(file, formats=formats) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise ValueError(f"{picture.width} x {picture.height} pixels, more than {MAX_PIXELS:,} allowed")
+        picture.draft("RGB", (1024, 1024))  # JPEG: decode at a smaller scale, at least this large
+        return _to_rgb(ImageOps.exif_transpose(picture))
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

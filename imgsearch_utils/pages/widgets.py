@@ -1,0 +1,61 @@
+"""The two pages as widgets for notebooks: thin covers of `Tagging` and `Searching`, which a server talks to as well."""
+
+import functools
+from pathlib import Path
+
+import anywidget
+import pandas as pd
+import traitlets
+
+from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.pages.search_page import Searching
+from imgsearch_utils.pages.tagger import Tagging, Task
+from imgsearch_utils.pictures.collection import Collection
+from imgsearch_utils.search.service import Service
+from imgsearch_utils.study import Rubric
+from imgsearch_utils.workspace import Run
+
+
+class Tagger(anywidget.AnyWidget):
+    """Show pairs of pictures and write a person's grades to a journal.
+
+    Keys: 0 1 2 3 grade, S skip, R unsure, U undo, arrows browse, Z zoom, Shift+1 to Shift+9 answer a question of the
+    rubric, Enter takes the grade that the rubric's rule proposes. The next pair appears when the last act is on disk.
+    A new widget on the same journal, also in another kernel, continues where the annotator stopped.
+
+    Parameters
+    ----------
+    journal : the journal or its path
+    annotator : asked on screen when empty
+    others : as of ``Task``
+    """
+
+    _esm = Path(__file__).with_name("tagger.js")
+    _css = Path(__file__).with_name("tagger.css")
+    rubric = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, pairs: pd.DataFrame, collection: Collection, journal: Journal | str | Path,
+                 rubric: Rubric = Rubric(), annotator: str = "", *others, **more):  # noqa: B008, it is frozen
+        journal = journal if isinstance(journal, Journal) else Journal(journal)
+        task = Task(pairs, collection, journal, rubric, *others, **more)
+        super().__init__(rubric=rubric.model_dump(mode="json"))
+        self._tagging = Tagging(task, self.send, annotator)
+        self.on_msg(lambda _, message, buffers: self._tagging.receive(message, buffers))
+
+
+class SearchPage(anywidget.AnyWidget):
+    """Search a run's images by picture, by words where the encoder reads them, or by one of the images.
+
+    Parameters
+    ----------
+    run : opened when the page is shown; what it lacks is said on screen
+    k : results to begin with
+    """
+
+    _esm = Path(__file__).with_name("search_page.js")
+    _css = Path(__file__).with_name("search_page.css")
+
+    def __init__(self, run: Run, k: int = 12):
+        super().__init__()
+        self._searching = Searching(run, functools.cache(lambda: Service(run)), self.send, k)
+        self.on_msg(lambda _, message, buffers: self._searching.receive(message, buffers))

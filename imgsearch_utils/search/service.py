@@ -1,0 +1,255 @@
+"""Search for many at once: a run opened one time, and pictures that wait together encoded together."""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from queue import Empty, Full, Queue
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from imgsearch_utils.pictures.decoding import decode, open_image
+from imgsearch_utils.search.searcher import Searcher
+from imgsearch_utils.study import nearest
+from imgsearch_utils.vectors.encoder import BLOCK, DEVICE, Encoder, one_thread
+from imgsearch_utils.workspace import Run
+
+MAX_UPLOAD = 20_000_000  # bytes
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that starts another program to be read
+MOST, MOST_EXPANDED = 1000, 100  # results of one question, and first results that are added to it
+WAITING = 256  # pictures that wait to be encoded; the next is refused
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what an uploaded file has wrong is said to who uploaded it
+
+
+class Busy(RuntimeError):
+    """More pictures wait than can be answered in good time."""
+
+
+def read_upload(content: bytes) -> Image.Image:
+    """Decode an uploaded picture of a common format, as ``open_image``, in memory.
+
+    Raises
+    ------
+    ValueError
+        one line, for more than 20 MB and for what is not a sound picture.
+    """
+    if len(content) > MAX_UPLOAD:
+        raise ValueError(f"more than {MAX_UPLOAD // 10**6} MB; make it smaller first")
+    try:
+        return decode(io.BytesIO(content), FORMATS)
+    except Exception as error:  # decoders of broken files raise many kinds
+        known = not content or "cannot identify" in str(error)
+        reason = "" if known else f" ({' '.join(str(error).split())})"
+        raise ValueError(f"{'not' if content else 'an empty file, not'} a picture that can be read{reason}; try a "
+                         "JPEG or PNG") from None
+
+
+class PictureQueue:
+    """Pictures on their way to vectors: a few threads take what waits, and run the network once for up to a block.
+
+    torch's network is not run by two threads at once; `faster` takes the encoder's network for many files instead.
+    """
+
+    def __init__(self, encoder: Encoder):
+        self._encoder, self._turn = encoder, threading.Lock()
+        self._waiting: Queue[tuple[bytes, Future]] = Queue(WAITING)
+        self._workers = max(1, min(4, os.cpu_count() or 1))
+        for _ in range(self._workers):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def faster(self) -> None:
+        """Go over to a network that several threads run at once, where there is one; takes seconds."""
+        if bulk := self._encoder.bulk():
+            self._encoder, self._turn = replace(self._encoder, forward=bulk), contextlib.nullcontext()
+
+    def encode(self, content: bytes) -> tuple[np.ndarray, Image.Image]:
+        """The encoder's vector (d,) of an uploaded picture, and the picture.
+
+        Raises
+        ------
+        ValueError
+            for what is not a sound picture (see ``read_upload``)
+        Busy
+            where too many wait
+        """
+        answer: Future = Future()
+        try:
+            self._waiting.put_nowait((content, answer))
+        except Full:
+            raise Busy(f"{WAITING} pictures wait already; try again in a moment") from None
+        return answer.result()
+
+    def _work(self) -> None:
+        while True:
+            taken = [self._waiting.get()]
+            share = -(-(1 + self._waiting.qsize()) // self._workers)  # leave the other threads theirs
+            with contextlib.suppress(Empty):
+                while len(taken) < min(share, BLOCK):
+                    taken.append(self._waiting.get_nowait())
+            good = []
+            for content, answer in taken:
+                try:
+                    good.append((read_upload(content), answer))
+                except Exception as error:
+                    answer.set_exception(error)
+            if good:
+                self._answer(*zip(*good))
+
+    def _answer(self, pictures: Sequence[Image.Image], answers: Sequence[Future]) -> None:
+        try:
+            with self._turn as alone, one_thread() if alone else contextlib.nullcontext():
+                vectors = self._encoder.encode_images(pictures)
+        except Exception as error:
+            for answer in answers:
+                answer.set_exception(error)
+        else:
+            for vector, picture, answer in zip(vectors, pictures, answers):
+                answer.set_result((vector, picture))
+
+
+class Service:
+    """A run's database, opened once; its methods may be called from several threads at a time.
+
+    used : what search uses; searchers : by model, "encoder" and, once it is trained, "head"
+
+    Raises
+    ------
+    ValueError
+        where the run has no vectors, or a saved file of it is broken.
+    """
+
+    def __init__(self, run: Run):
+        self.run, self._began = run, time.monotonic()
+        self.used = Searcher.open(run)
+        self.searchers = {self.used.model.name: self.used}
+        with contextlib.suppress(ValueError):  # no head yet: the encoder answers alone
+            other = "encoder" if self.used.model.name == "head" else "head"
+            self.searchers[other] = Searcher.open(run, other)
+        self.searchers = {name: self.searchers[name] for name in ("encoder", "head") if name in self.searchers}
+        self._one_at_a_time = threading.Lock()
+
+    @functools.cached_property
+    def _pictures(self) -> PictureQueue:
+        return PictureQueue(self.used.encoder)
+
+    def warm_up(self) -> None:
+        """Load the networks before somebody asks; nothing where the vectors were made elsewhere."""
+        with contextlib.suppress(ValueError):
+            self._pictures.faster()
+            gray = io.BytesIO()
+            Image.new("RGB", (64, 64), "gray").save(gray, "PNG")
+            self.search(picture=gray.getvalue())
+
+    def encode(self, content: bytes) -> tuple[np.ndarray, Image.Image]:
+        """The encoder's vector (d,) of an uploaded picture, and the picture; raises as ``PictureQueue.encode``."""
+        with self._one_at_a_time:
+            pictures = self._pictures
+        return pictures.encode(content)
+
+    def search(self, *, picture: bytes = b"", image: str = "", words: str = "", k: int = 10, model: str = "",
+               expand: int = 0) -> dict[str, Any]:
+        """Rank the run's images for a picture, one of its images by name, or words.
+
+        Parameters
+        ----------
+        picture, image, words : one of the three: a file's content, a name, a text
+        k : results, 1 to 1000
+        model : "encoder" or "head"; what search uses when empty (for words, the encoder)
+        expand : so many first results are added to the query, 0 to 100
+
+        Returns
+        -------
+        study, run, model, index, pictures (how many are searched), threshold (of p_similar; None where unknown),
+        query, close_match, and results: rank, image, its labels, score, p_similar, close
+
+        Raises
+        ------
+        ValueError
+            for a question that cannot be answered, in one line
+        Busy
+            where too many pictures wait
+        """
+        if [bool(picture), bool(image), bool(words)].count(True) != 1:
+            raise ValueError("ask with one of three: a picture, an image's name, or words")
+        if not (1 <= k <= MOST and 0 <= expand <= MOST_EXPANDED):
+            raise ValueError(f"k must be 1 to {MOST} and expand 0 to {MOST_EXPANDED}, got {k} and {expand}")
+        searcher = self.searcher(model or ("encoder" if words else ""))
+        if picture:
+            vectors = self.encode(picture)[0][None]
+        elif words:
+            with self._one_at_a_time:
+                vectors = searcher.encode_texts([words])
+        else:
+            vectors = searcher.vectors_of([image])
+        found = searcher.search(vectors, k, expand, calibrated=not words).drop(columns="query")
+        return {**self._about(searcher), "query": image or words, "close_match": bool(found.close.any()),
+                "results": _records(found)}
+
+    def searcher(self, model: str = "") -> Searcher:
+        """The searcher by model, that which search uses when empty."""
+        if model and model not in self.searchers:
+            absent = model == "head"
+            raise ValueError(f"run {self.run.name} has no head yet; take the encoder" if absent else
+                             f"no model is called {model}. {nearest(model, self.searchers)}")
+        return self.searchers[model] if model else self.used
+
+    def classify(self, *, picture: bytes = b"", image: str = "") -> dict[str, Any]:
+        """Name the class of a picture, or of one of the run's images by name.
+
+        Returns
+        -------
+        study, run, level (the class column), query, and classes: method, rank, class, p, calibrated
+
+        Raises
+        ------
+        ValueError
+            for a question that cannot be answered, and for a run without classes.
+        """
+        from imgsearch_utils.search import classify as classifying  # scikit-learn and scipy
+
+        if bool(picture) == bool(image):
+            raise ValueError("ask with one of two: a picture, or an image's name")
+        if image:
+            vectors, shown = self.used.vectors_of([image]), open_image(self.used.collection.path(image))
+        else:
+            vector, shown = self.encode(picture)
+            vectors = vector[None]
+        with self._one_at_a_time:  # torch's networks, and the classifier is fitted once
+            classifier = self._classifier
+            tables = [classifier.classify(vectors), classifying.imagenet([shown])]
+            if self.used.encoder.encode_texts:
+                classes = sorted(classifier.images.table[classifier.level].unique())
+                tables.insert(1, classifying.by_words(self.used.encoder, vectors, classes))
+        found = pd.concat(tables, ignore_index=True).drop(columns="query")
+        return {"study": self.run.study.study, "run": self.run.name, "level": classifier.level, "query": image,
+                "classes": _records(found)}
+
+    @functools.cached_property
+    def _classifier(self):
+        from imgsearch_utils.search.classify import Classifier
+
+        return Classifier.fit(self.run)
+
+    def health(self) -> dict[str, Any]:
+        """The run, its model, how many images, and for how long (s) it has been open."""
+        return {**self._about(self.used), "encoder": self.run.study.encoder, "device": DEVICE,
+                "uptime_seconds": round(time.monotonic() - self._began, 1)}
+
+    def _about(self, searcher: Searcher) -> dict[str, Any]:
+        threshold = float(searcher.model.threshold) if searcher.model.calibration else None
+        return {"study": self.run.study.study, "run": self.run.name, "model": searcher.model.name,
+                "index": searcher.index.name, "pictures": len(searcher.names), "threshold": threshold}
+
+
+def _records(table: pd.DataFrame) -> list[dict]:
+    return json.loads(table.to_json(orient="records"))
