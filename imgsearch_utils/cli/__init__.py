@@ -9,12 +9,13 @@ import sys
 
 import typer
 
-from imgsearch_utils.cli import labels, searching, studies
+from imgsearch_utils.cli import labels, searching, serving, studies
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Teach an image search engine what you mean by similar.")
 app.add_typer(studies.app)
 app.add_typer(searching.app)
+app.add_typer(serving.app)
 app.add_typer(labels.app, name="labels")
 
 

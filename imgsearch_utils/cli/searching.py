@@ -1,4 +1,4 @@
-"""The commands that search: embed, index, search, classify, serve; a table, or JSON."""
+"""The commands that search: embed, index, search, classify; a table, or JSON."""
 
 import json
 import os
@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from imgsearch_utils import workspace
-from imgsearch_utils.cli.options import BrowserOption, IndexOption, JsonOption, ModelOption, RunOption, StudyOption
+from imgsearch_utils.cli import remote
+from imgsearch_utils.cli.options import IndexOption, JsonOption, ModelOption, RunOption, StudyOption
 from imgsearch_utils.tables import written_whole
 from imgsearch_utils.workspace import DRAWN
 
@@ -85,12 +86,17 @@ def search(
     expand: Annotated[int, typer.Option(help="So many first results are added to the query.")] = 0,
     alpha: Annotated[float, typer.Option(help="Their weight is their cosine to this power.")] = 3.0,
     as_json: JsonOption = False, show: ShowOption = None,
+    server: Annotated[str, typer.Option(help="The address of `imgsearch serve`, which answers at once.")] = "",
 ) -> None:
     """Find the most similar pictures of a study: names, labels, score, calibrated P(similar)."""
-    from imgsearch_utils.search.searcher import Searcher
-
     if (picture is None) == (not text):
         raise ValueError("give a picture, a folder of pictures, or --text WORDS")
+    if server:
+        if index or show or (crops, alpha) != (1, 3.0) or run or study != DRAWN:
+            raise ValueError("a server has its study, run and index, and takes no --crops, --alpha or --show")
+        return remote.search(server, picture, text, as_json, k=k, model=model, expand=expand)
+    from imgsearch_utils.search.searcher import Searcher
+
     searcher = Searcher.open(workspace.find_run(study, run), model or ("encoder" if text else ""), index)
     answers, sheet, queries = [], [], [(text, None)] if text else _opened(picture)
     for query, opened in queries:
@@ -189,20 +195,3 @@ def classify(
     elif len(trust):
         print(f"right on the {trust.images.iloc[0]} test images: " + ", ".join(
             f"{row.method} {row.accuracy:.0%}" for row in trust.itertuples()))
-
-
-@app.command()
-def serve(
-    study: StudyOption = DRAWN, run: RunOption = "",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8867,
-    ip: Annotated[str, typer.Option(help="The address to listen on; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
-    browser: BrowserOption = True,
-) -> None:
-    """Search on a page of its own, on this machine; stop it with Ctrl-C."""
-    from imgsearch_utils.pages.serving import serve as serve_page
-    from imgsearch_utils.vectors.embedding import load_embeddings
-
-    opened = workspace.find_run(study, run)
-    load_embeddings(opened)  # says what is missing before a browser opens
-    given = {"STUDY": str(workspace.find_study(study)), "RUN": opened.name}
-    serve_page("15_image_search", given, port, browser, ip)

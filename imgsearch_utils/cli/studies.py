@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imgsearch_utils import workspace
-from imgsearch_utils.cli.options import BrowserOption, JsonOption, RunOption, StudyArgument, StudyOption
+from imgsearch_utils.cli.options import JsonOption, RunOption, StudyArgument, StudyOption
 from imgsearch_utils.study import parse_study, plain_values
 
 app = typer.Typer()
@@ -82,21 +82,6 @@ def new(
     parse_study(plain_values(text, str(file)), str(file))
     workspace.write_atomic(file, text)
     print(f"{line}\nwritten: {workspace.shown(file)}; next: make run STUDY={study}")
-
-
-@app.command()
-def tag(
-    study: StudyArgument, name: RunOption = "",
-    queue: Annotated[str, typer.Option(help="round, disagreements, suspected_errors, pooled or votes.")] = "round",
-    number: Annotated[int, typer.Option("--round", help="The round whose pairs are asked.")] = 0,
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8866, browser: BrowserOption = True,
-) -> None:
-    """Grade pairs on a page of its own, on this machine; stop it with Ctrl-C."""
-    from imgsearch_utils.pages.serving import serve
-
-    run = workspace.find_run(study, name).name
-    given = {"STUDY": str(workspace.find_study(study)), "RUN": run, "QUEUE": queue, "ROUND": number}
-    serve("10_tagging_page", given, port, browser)
 
 
 @app.command()

@@ -31,16 +31,19 @@ function render({ model, el }) {
   let chosen = null; // the threshold, once somebody moved it
   let own = ""; // the url of an uploaded query
   let sent = 0;
-  let pending = null;
+  let pending = null; // the question that is not answered yet
+  let resuming = false; // after the server was away
+  let trail = []; // what was asked, each as a function that asks it again
 
   // ---- the page -----------------------------------------------------------------------------------------------
-  const title = make("div", { className: "sp-title" }, make("b", { textContent: "Image search" }));
+  const title = make("div", { className: "sp-title" }, make("b", { textContent: "Image search" }), make("span"));
   const status = make("span", { className: "sp-status", role: "status" });
-  const file = make("input", { type: "file", accept: "image/*", hidden: true });
+  const file = make("input", { type: "file", accept: "image/*", hidden: true, ariaLabel: "a picture" });
   const drop = make("div", { className: "sp-drop", tabIndex: 0, role: "button" });
   drop.setAttribute("aria-label", "Choose a picture");
   const caption = make("div", { className: "sp-caption" });
-  const words = make("input", { type: "text", className: "sp-text", maxLength: 300, placeholder: "or describe it" });
+  const words = make("input", { type: "text", className: "sp-text", maxLength: 300, placeholder: "or describe it",
+    ariaLabel: "describe what you look for" });
   const wordsForm = make("form", { className: "sp-words" }, words, make("button", { textContent: "Search" }));
   const noWords = make("p", { className: "sp-hint" });
   const slider = (label, properties) => {
@@ -53,15 +56,17 @@ function render({ model, el }) {
   const least = slider("P(similar) at least", { min: 0, max: 1, step: 0.01 });
   const calibrated = make("button", { type: "button", className: "sp-link", textContent: "as calibrated" });
   least.line.append(calibrated);
-  const person = make("input", { type: "text", className: "sp-person", maxLength: 60, placeholder: "visitor" });
+  const person = make("input", { type: "text", className: "sp-person", maxLength: 60, placeholder: "visitor",
+    ariaLabel: "your name, for votes" });
   const waiting = make("span");
   const back = make("button", { type: "button", className: "sp-link sp-back", textContent: "← back" });
   const samples = make("div", { className: "sp-samples" });
   const columns = make("div", { className: "sp-columns" });
   const legend = make("p", { className: "sp-hint sp-foot", hidden: true, textContent: "P(similar) is the probability " +
     "that people would give the pair grade 3, calibrated on the study's own grades; below the threshold a result is " +
-    "dimmed. The score is the model's cosine. Click a picture to see it beside the query." });
-  const large = make("dialog", { className: "sp-large" });
+    "dimmed. The score is the model's cosine. Click a picture to see it beside the query. By keyboard: Tab " +
+    "goes from card to card, the arrows from its picture to “More like this” and to the votes." });
+  const large = make("dialog", { className: "sp-large", ariaLabel: "Query and result, large; Escape closes" });
   const votesLine = make("p", { className: "sp-hint sp-votes" }, "Votes as ", person, " · ", waiting);
   const root = make("div", { className: "sp-root" },
     make("header", {}, title, status),
@@ -86,11 +91,27 @@ function render({ model, el }) {
 
   function ask(message, doing = "searching …", buffers = []) {
     settle();
-    pending = { serial: ++sent };
+    pending = { serial: ++sent, kind: message.kind };
     pending.slow = setTimeout(() => say(doing, "sp-waiting"), 250);
     pending.lost = setTimeout(() => say("No answer: the kernel is busy, or gone. Reload the page.", "sp-error"), 60000);
     const name = person.value.trim() || "visitor";
-    model.send({ ...message, serial: sent, k: Number(k.input.value), name }, undefined, buffers);
+    pending.message = { ...message, serial: sent, k: Number(k.input.value), name };
+    model.send(pending.message, undefined, buffers);
+  }
+
+  function begin(asking) {
+    trail.push(asking);
+    asking();
+  }
+
+  // The server was away: a vote that it did not acknowledge is sent again, and what is shown is asked again.
+  function goOn() {
+    urls.forEach((url) => url && URL.revokeObjectURL(url));
+    urls.clear();
+    model.send({ kind: "hello", name: person.value.trim() || "visitor" });
+    if (pending?.kind === "vote") model.send(pending.message);
+    trail = trail.slice(-1);
+    resuming = true;
   }
 
   async function upload(picture) {
@@ -99,13 +120,17 @@ function render({ model, el }) {
       return say(`“${picture.name}”: more than ${megabytes(about.limit)}; make it smaller first`, "sp-error");
     }
     const content = await picture.arrayBuffer();
+    begin(() => send(picture.name, content));
+  }
+
+  function send(name, content) {
     for (let at = 0, part = 0; part === 0 || at < content.byteLength; at += PART, part += 1) {
-      ask({ kind: "upload", file: picture.name, part, last: at + PART >= content.byteLength }, "reading …",
+      ask({ kind: "upload", file: name, part, last: at + PART >= content.byteLength }, "reading …",
         [content.slice(at, at + PART)]);
     }
   }
 
-  function like(row) { ask({ kind: "like", row }); }
+  function like(row) { begin(() => ask({ kind: "like", row })); }
 
   // ---- pictures: asked for by number, kept -----------------------------------------------------------------------
   function want(rows, size = false) {
@@ -114,9 +139,9 @@ function render({ model, el }) {
     if (missing.length) model.send({ kind: "want", rows: missing, large: size });
   }
 
-  function frame(row, name) {
+  function frame(row, name, tag = "div") {
     const url = urls.get(`${row}`);
-    const picture = make("div", { className: "sp-picture" });
+    const picture = make(tag, { className: "sp-picture", ...(tag === "button" ? { type: "button" } : {}) });
     Object.assign(picture.dataset, { row, name });
     if (url) picture.append(make("img", { src: url, alt: name, draggable: false }));
     return picture;
@@ -128,7 +153,7 @@ function render({ model, el }) {
     if (size) return large.open && fillLarge();
     root.querySelectorAll(`.sp-picture[data-row="${row}"]`).forEach((picture) => {
       picture.querySelector("img, span")?.remove();
-      picture.prepend(url ? make("img", { src: url, alt: "", draggable: false }) :
+      picture.prepend(url ? make("img", { src: url, alt: picture.dataset.name, draggable: false }) :
         make("span", { textContent: `${picture.dataset.name}: no picture` }));
     });
   }
@@ -142,16 +167,18 @@ function render({ model, el }) {
 
   function fillLarge() {
     const sources = large.rows.map((row) => (row === null ? own : urls.get(`${row} large`) || urls.get(`${row}`)));
-    large.replaceChildren(...sources.filter(Boolean).map((src) => make("img", { src, alt: "" })));
+    const alts = large.rows.length > 1 ? ["the query", "the result"] : ["the picture"];
+    large.replaceChildren(...sources.map((src, i) => src && make("img", { src, alt: alts[i] })).filter(Boolean));
   }
 
   // ---- showing ----------------------------------------------------------------------------------------------------
   function showRun(said) {
+    const before = about;
     about = said;
-    title.append(make("span", { textContent:
+    title.lastChild.replaceWith(make("span", { textContent:
       `${said.images.toLocaleString("en")} images · run ${said.run} · ${said.encoder}` +
       ("head" in said.thresholds ? " and its head" : ", no head yet") }));
-    Object.assign(k.input, { max: said.most, value: Math.min(said.k, said.most) });
+    Object.assign(k.input, { max: said.most, value: Math.min(before ? Number(k.input.value) : said.k, said.most) });
     wordsForm.hidden = Boolean(said.no_words);
     noWords.textContent = said.no_words;
     noWords.hidden = !said.no_words;
@@ -167,7 +194,10 @@ function render({ model, el }) {
       })));
     want(said.samples.map(({ row }) => row));
     root.dataset.open = said.run;
-    say("");
+    root.classList.remove("sp-closed");
+    if (pending?.kind !== "vote") say("");
+    if (resuming) trail.at(-1)?.();
+    resuming = false;
   }
 
   function showWaiting(count) {
@@ -187,7 +217,7 @@ function render({ model, el }) {
 
   function showDrop() {
     const image = shown?.image;
-    const picture = shown?.uploaded ? make("img", { src: own, alt: "" }) : image ? frame(image.row, image.name) : null;
+    const picture = shown?.uploaded ? make("img", { src: own, alt: `the query, ${shown.text}` }) : image ? frame(image.row, image.name) : null;
     drop.classList.toggle("sp-full", Boolean(picture));
     drop.replaceChildren(picture ?? make("div", { className: "sp-invite" }, make("i", { textContent: "⬆" }),
       make("b", { textContent: "Drop a picture here" }), make("span", { textContent: "or click to choose one" })));
@@ -229,7 +259,7 @@ function render({ model, el }) {
 
   function card(name, { row, name: image, classes, score, p }, place) {
     const self = shown.image?.row === row;
-    const picture = frame(row, image);
+    const picture = frame(row, image, "button");
     picture.title = "Enlarge, beside the query";
     picture.append(make("em", { textContent: self ? "the query" : place + 1 }));
     picture.addEventListener("click", () => zoom([...(shown.words || self ? [] : [shown.image?.row ?? null]), row]));
@@ -237,10 +267,11 @@ function render({ model, el }) {
     more.addEventListener("click", () => like(row));
     const votes = [["up", "▲", "similar"], ["down", "▼", "not similar"]].map(([vote, sign, said]) => {
       const button = make("button", { type: "button", className: `sp-vote sp-${vote}`, textContent: sign,
-        disabled: !shown.image, title: shown.image ? `Vote: ${said} to the query; somebody grades the pair later` :
+        disabled: !shown.image, ariaLabel: `vote: ${said} to the query`, title: shown.image ? `Vote: ${said} to the query; somebody grades the pair later` :
           "Votes need a query that is a picture of the study" });
       button.addEventListener("click", () => ask({ kind: "vote", query: shown.image.row, row,
-        vote: shown.votes[row] === vote ? "" : vote }, "saving …"));
+        names: [shown.image.name, image], vote: shown.votes[row] === vote ? "" : vote }, "saving …"));
+      button.setAttribute("aria-pressed", shown.votes[row] === vote);
       return button;
     });
     const meter = make("div", { className: "sp-meter", title: `P(similar) ${p?.toFixed(3)}` }, make("i"));
@@ -253,11 +284,31 @@ function render({ model, el }) {
         make("span", { className: "sp-score", title: `the ${name}'s cosine`, textContent: score.toFixed(3) })),
       make("div", { className: "sp-name", textContent: image, title: image }),
       self ? null : make("div", { className: "sp-acts" }, more, ...(about.votes ? votes : [])));
+    element.setAttribute("aria-label", `${self ? "the query" : `result ${place + 1}`}: ${image}` +
+      (p === null ? "" : `, P(similar) ${percent(p)}`));
+    element.setAttribute("role", "group");
+    oneStop(element);
     Object.assign(element.dataset, { row, p: p ?? "", self: self ? "1" : "", vote: shown.votes[row] ?? "" });
     for (const [event, on] of [["mouseenter", true], ["mouseleave", false]]) {
       element.addEventListener(event, () => twins(row).forEach((twin) => twin.classList.toggle("sp-twin", on)));
     }
     return element;
+  }
+
+  // One stop of the Tab key for each card: in it, the arrows go from the picture to what can be done with it.
+  function oneStop(element) {
+    const stops = () => [...element.querySelectorAll("button:enabled")];
+    stops().forEach((stop, place) => { stop.tabIndex = place ? -1 : 0; });
+    element.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      const [all, at] = [stops(), stops().indexOf(event.target)];
+      if (!step || at < 0) return;
+      event.preventDefault();
+      all.forEach((stop) => { stop.tabIndex = -1; });
+      const next = all[(at + step + all.length) % all.length];
+      next.tabIndex = 0;
+      next.focus();
+    });
   }
 
   function twins(row) { return columns.querySelectorAll(`.sp-card[data-row="${row}"]`); }
@@ -281,7 +332,10 @@ function render({ model, el }) {
   function showVote({ serial, row, vote, waiting: count, grade }) {
     if (pending?.serial === serial) settle();
     shown.votes[row] = vote;
-    twins(row).forEach((each) => { each.dataset.vote = vote; });
+    twins(row).forEach((each) => {
+      each.dataset.vote = vote;
+      for (const way of ["up", "down"]) each.querySelector(`.sp-${way}`)?.setAttribute("aria-pressed", way === vote);
+    });
     showWaiting(count);
     say(grade !== null ? `saved; the pair is graded ${grade} already, and the grade stands` :
       vote ? "saved: the pair waits to be graded" : "vote taken back", "sp-saved");
@@ -305,7 +359,8 @@ function render({ model, el }) {
   root.addEventListener("keydown", (event) => event.stopPropagation()); // the notebook has keys of its own
   wordsForm.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (words.value.trim()) ask({ kind: "words", text: words.value });
+    const text = words.value;
+    if (text.trim()) begin(() => ask({ kind: "words", text }));
   });
   k.input.addEventListener("input", () => {
     showControls();
@@ -315,7 +370,7 @@ function render({ model, el }) {
   least.input.addEventListener("input", () => { chosen = Number(least.input.value); showControls(); dim(); });
   calibrated.addEventListener("click", () => { chosen = null; showControls(); dim(); });
   person.addEventListener("change", () => { remember(person.value.trim()); if (shown) ask({ kind: "more" }); });
-  back.addEventListener("click", () => ask({ kind: "back" }));
+  back.addEventListener("click", () => { trail.pop(); ask({ kind: "back" }); });
   large.addEventListener("click", () => large.close());
 
   function received(content, buffers) {
@@ -323,6 +378,8 @@ function render({ model, el }) {
     else if (content.kind === "results") showResults(content, buffers);
     else if (content.kind === "picture") receivePicture(content, buffers);
     else if (content.kind === "voted") showVote(content);
+    else if (content.kind === "back") goOn();
+    else if (content.kind === "lost") [pending?.slow, pending?.lost].forEach(clearTimeout);
     else if (content.kind === "error") {
       settle();
       say(content.line, "sp-error");

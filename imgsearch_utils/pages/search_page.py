@@ -196,7 +196,10 @@ class Searching:
             return len(voted(self._journal))
 
     def _on_vote(self, message, _) -> None:
-        pair, act = key(self._name(message["query"]), self._name(message["row"])), ACTS[message["vote"]]
+        names, act = [self._name(message["query"]), self._name(message["row"])], ACTS[message["vote"]]
+        if names != message["names"]:
+            raise ValueError("the images of this page have changed since it was opened; reload it")
+        pair = key(*names)
         annotator = _annotator(message)
         with self._turn:
             stands = self._journal.search_votes().get(pair, {}).get(annotator)

@@ -1,9 +1,7 @@
 """A page's server as a process: its port, its token, and its end, after which nothing is left."""
 
-import contextlib
-import html
+import errno
 import ipaddress
-import json
 import os
 import re
 import secrets
@@ -12,13 +10,10 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import platformdirs
 import uvicorn
 
+from imgsearch_utils.pages.address import announced
 from imgsearch_utils.pages.guard import Guard
 from imgsearch_utils.pages.site import Site, build
 
@@ -47,9 +42,10 @@ def serve(site: Site, port: int, ip: str, open_browser: bool) -> None:
     def stop(*_) -> None:
         server.should_exit = True
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, stop)  # uvicorn takes over the first two, and raises them again when it has ended
-    with _announced(port, {"address": address, "port": port, "pid": os.getpid(), "token": token}) as page:
+    for name_of in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name_of):
+            signal.signal(getattr(signal, name_of), stop)  # uvicorn takes over two, and raises them again at its end
+    with announced(port, {"address": address, "port": port, "pid": os.getpid(), "token": token}) as page:
         print(f"{site.title}: {address}?token={token}\nCtrl-C stops it.", flush=True)
         if not ipaddress.ip_address(ip).is_loopback:
             print(f"imgsearch: whoever can read the traffic to {ip} can read the token: it is not encrypted",
@@ -79,7 +75,7 @@ def listen(ip: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        if error.errno == 98 or "in use" in str(error):
+        if error.errno == errno.EADDRINUSE:
             raise ValueError(f"port {port} is in use; stop what listens there, or give --port") from None
         raise ValueError(f"cannot listen on {ip}, port {port}: {error.strerror}") from None
     return listener
@@ -91,41 +87,3 @@ def _token() -> str:
     if given and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", given):
         raise ValueError("IMGSEARCH_TOKEN must be 16 to 200 letters, digits, - and _")
     return given or secrets.token_urlsafe(24)
-
-
-def _folder() -> Path:
-    return platformdirs.user_state_path("imgsearch") / "servers"
-
-
-@contextlib.contextmanager
-def _announced(port: int, about: dict[str, Any]) -> Iterator[Path]:
-    """Keep what programs of this user need to know in a file that no other user can read, and a page that goes there.
-
-    A browser is started with that page: what stands on a command line, every user of the machine can read.
-    """
-    folder = _folder()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    address = html.escape(f"{about['address']}?token={about['token']}")
-    texts = {folder / f"{port}.json": json.dumps(about),
-             folder / f"{port}.html": f'<meta http-equiv="refresh" content="0;url={address}">'}
-    try:
-        for file, text in texts.items():
-            file.unlink(missing_ok=True)  # of a server that was killed
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-                opened.write(text)
-        yield folder / f"{port}.html"
-    finally:
-        for file in texts:
-            file.unlink(missing_ok=True)
-
-
-def token_of(address: str, port: int) -> str:
-    """The token of this user's server at an address such as http://127.0.0.1:8867/; ValueError where there is none."""
-    file = _folder() / f"{port}.json"
-    try:
-        about = json.loads(file.read_text())
-        if about["address"] == address:
-            return about["token"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise ValueError(f"no server of yours at {address} is known; give the whole address that it printed, with ?token=...")

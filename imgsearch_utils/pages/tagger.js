@@ -3,6 +3,7 @@
 // the act is in the journal. What people are asked comes from the study's rubric, and is put in as text, never as HTML.
 
 const KEPT_PICTURES = 40;
+const SIDES = ["the left picture", "the right picture"];
 const NAME_KEY = "imgsearch-annotator";
 
 function make(tag, properties = {}, ...children) {
@@ -97,10 +98,11 @@ function render({ model, el }) {
   const status = make("span", { className: "lt-status", role: "status" });
   const tally = make("div", { className: "lt-tally" });
   const agreement = make("span", { className: "lt-agreement" });
-  const large = make("dialog", { className: "lt-large" });
+  const large = make("dialog", { className: "lt-large", ariaLabel: "Both pictures, large; Escape or Z closes" });
   large.addEventListener("click", () => large.close());
   const finished = make("div", { className: "lt-finished" });
-  const nameField = make("input", { type: "text", placeholder: "Your name", maxLength: 60, autocomplete: "off" });
+  const nameField = make("input", { type: "text", placeholder: "Your name", maxLength: 60, autocomplete: "off",
+    ariaLabel: "Your name" });
   const nameForm = make("form", { className: "lt-name" },
     make("h3", { textContent: "Who is grading?" }),
     make("p", { textContent: "Your name stands beside each of your grades. You are asked once." }),
@@ -126,12 +128,23 @@ function render({ model, el }) {
   // ---- acts: sent, then waited for ------------------------------------------------------------------------------
   function post(message, notice) {
     if (pending || !state) return;
-    pending = { serial: `${view}-${++sent}`, notice }; // shown when the act is on disk
+    const serial = `${view}-${++sent}`;
+    pending = { serial, notice, message: { ...message, serial, lines: state.lines } }; // until the act is on disk
     pending.slow = setTimeout(() => showStatus("saving …", "lt-waiting"), 250);
     pending.lost = setTimeout(() => showStatus("The kernel does not answer: busy, or gone. All that you see counted is on " +
       "disk; if it was restarted, run the cell again and go on.", "lt-error"), 4000);
-    model.send({ ...message, serial: pending.serial });
+    model.send(pending.message);
   }
+
+  // The server was away. What it did not acknowledge is sent again; it writes it if the journal does not hold it.
+  function goOn() {
+    for (const [number, { image, error }] of pictures) if (!image && !error) pictures.delete(number);
+    const here = state?.pictures ? { place: state.place, pair: names() } : {};
+    model.send({ kind: "hello", name: state?.annotator || remembered(), ...here });
+    if (pending) model.send({ ...pending.message, again: true });
+  }
+
+  function names() { return state.pictures.map(({ name }) => name); }
 
   function settle() {
     clearTimeout(pending?.slow);
@@ -143,7 +156,7 @@ function render({ model, el }) {
     if (!state || state.place >= state.total) return;
     const seconds = shownAt ? (performance.now() - shownAt) / 1000 : 0;
     const written = answers.some((answer) => answer !== "-") ? answers.join("") : "";
-    post({ kind: "act", place: state.place, act: name, grade, seconds, answers: written },
+    post({ kind: "act", place: state.place, pair: names(), act: name, grade, seconds, answers: written },
       name === "grade" ? `saved: ${grade}, ${rubric.grades[grade]}` : `saved: ${name}`);
   }
 
@@ -184,6 +197,7 @@ function render({ model, el }) {
       root.dataset.acknowledged = sent; // how many acts of this view are on disk
       settle();
     }
+    if (state && state.known_as !== next.known_as) pictures.clear(); // other pairs have these numbers now
     const moved = !state || state.place !== next.place || state.annotator !== next.annotator || own;
     state = next;
     root.classList.toggle("lt-asking", !state.annotator);
@@ -238,6 +252,7 @@ function render({ model, el }) {
       const { image, error, shape, name } = shown[side];
       figure.style.setProperty("--shape", shape ?? 1);
       figure.classList.toggle("lt-broken", Boolean(error));
+      if (image) image.alt = SIDES[side];
       figure.replaceChildren(error ? make("p", { textContent: `This picture cannot be shown: ${error}` }) :
         image ?? make("p", { textContent: "…" }), make("figcaption", { textContent: name }));
     });
@@ -250,7 +265,7 @@ function render({ model, el }) {
 
   function fillLarge() {
     large.replaceChildren(...state.pictures.map(({ number }) => pictures.get(number)).filter((picture) => picture?.url)
-      .map((picture) => make("img", { src: picture.url, alt: "" })));
+      .map((picture, side) => make("img", { src: picture.url, alt: SIDES[side] })));
   }
 
   function zoom() {
@@ -315,6 +330,8 @@ function render({ model, el }) {
   function received(content, buffers) {
     if (content.kind === "state") showState(content);
     else if (content.kind === "picture") receivePicture(content, buffers);
+    else if (content.kind === "back") goOn();
+    else if (content.kind === "lost") [pending?.slow, pending?.lost].forEach(clearTimeout);
     else if (content.kind === "error") {
       if (pending?.serial === content.serial) settle();
       showStatus(`Not saved: ${content.line}`, "lt-error");

@@ -1,0 +1,61 @@
+"""The commands of pages: serve, tag."""
+
+import shlex
+from typing import Annotated
+
+import typer
+
+from imgsearch_utils import workspace
+from imgsearch_utils.cli.options import BrowserOption, RunOption, StudyArgument, StudyOption
+from imgsearch_utils.workspace import DRAWN, Run
+
+app = typer.Typer()
+IpOption = Annotated[str, typer.Option(help="The address to listen on; 127.0.0.1 is this machine alone.")]
+
+
+def _again(command: str, run: Run, **options) -> str:
+    """What starts this page again."""
+    given = {"run": run.name if run.name != run.study.study else "", **options}
+    return " ".join([f"imgsearch {command}", *(f"--{name} {shlex.quote(str(v))}" for name, v in given.items() if v)])
+
+
+@app.command()
+def serve(
+    study: StudyOption = DRAWN, run: RunOption = "",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8867, ip: IpOption = "127.0.0.1",
+    browser: BrowserOption = True,
+) -> None:
+    """Search on a page of its own, and answer programs (/api/docs); stop it with Ctrl-C."""
+    opened = workspace.find_run(study, run)
+    if not (opened.vectors / "encoder" / "config.json").is_file():
+        from imgsearch_utils.vectors.embedding import load_embeddings
+
+        load_embeddings(opened)  # says what is missing before anything starts
+    from imgsearch_utils.pages.serving import serve as serve_site
+    from imgsearch_utils.pages.sites import search_site
+
+    again = _again("serve", opened, study=study, port=port, ip=ip if ip != "127.0.0.1" else "")
+    serve_site(search_site(opened, again), port, ip, browser)
+
+
+@app.command()
+def tag(
+    study: StudyArgument, name: RunOption = "",
+    queue: Annotated[str, typer.Option(help="round, disagreements, suspected_errors, pooled or votes.")] = "round",
+    number: Annotated[int, typer.Option("--round", help="The round whose pairs are asked.")] = 0,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8866, ip: IpOption = "127.0.0.1",
+    browser: BrowserOption = True,
+) -> None:
+    """Grade pairs on a page of its own; stop it with Ctrl-C."""
+    from imgsearch_utils.pages.queues import check_queue
+
+    run = workspace.find_run(study, name)
+    if run.published:
+        raise ValueError(f"run {run.name} is published and never written again; grade a run of your own: --run NAME")
+    check_queue(run, queue, number)
+    from imgsearch_utils.pages.serving import serve as serve_site
+    from imgsearch_utils.pages.sites import tagging_site
+
+    again = _again(f"tag {shlex.quote(study)}", run, queue=queue if queue != "round" else "", round=number, port=port,
+                   ip=ip if ip != "127.0.0.1" else "")
+    serve_site(tagging_site(run, queue, number, again), port, ip, browser)

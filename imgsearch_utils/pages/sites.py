@@ -1,0 +1,55 @@
+"""The two pages that are served: what is opened for them, once for all who come."""
+
+import threading
+from typing import TYPE_CHECKING
+
+from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.pages.site import Site
+from imgsearch_utils.workspace import Run
+
+if TYPE_CHECKING:
+    from imgsearch_utils.pages.tagger import Task  # this module is loaded before the page is shown, the rest after it
+    from imgsearch_utils.search.service import Service
+
+
+def search_site(run: Run, command: str) -> Site:
+    """The search page, and the answers to programs."""
+    votes = Journal(run.journal), threading.RLock()
+
+    def open_() -> "Service":
+        from imgsearch_utils.pages import search_page  # noqa: F401  loaded here, where nobody waits
+        from imgsearch_utils.search.service import Service
+
+        service = Service(run)
+        threading.Thread(target=service.warm_up, daemon=True).start()
+        return service
+
+    def talk(service, send):
+        from imgsearch_utils.pages.search_page import Searching
+
+        return Searching(run, lambda: service, send, votes=votes)
+
+    return Site(f"Image search · {run.name}", "search_page", {}, command, open_, talk, lambda service: service.health(),
+                api=True)
+
+
+def tagging_site(run: Run, queue: str, number: int, command: str) -> Site:
+    """The tagger of a queue of a run; an adjudicator's for the queue of disagreements."""
+
+    def open_() -> "Task":
+        from imgsearch_utils.pages.queues import open_queue
+        from imgsearch_utils.pages.tagger import Task
+        from imgsearch_utils.pictures.collection import open_collection
+
+        source = "adjudication" if queue == "disagreements" else "person"
+        return Task(open_queue(run, queue, number), open_collection(run), Journal(run.journal), run.study.rubric,
+                    number, run.study.seed + number, source=source)
+
+    def talk(task, send):
+        from imgsearch_utils.pages.tagger import Tagging
+
+        return Tagging(task, send)
+
+    return Site(f"Tagging · {run.name}", "tagger", {"rubric": run.study.rubric.model_dump(mode="json")}, command,
+                open_, talk, lambda task: {"study": run.study.study, "run": run.name, "queue": queue,
+                                           "round": number, "pairs": len(task.pairs)})
