@@ -1,6 +1,10 @@
-"""A real browser on a real JupyterLab or Voila, for tests, benchmarks and screenshots of the tagger."""
+"""A real browser on a real JupyterLab, or on a page of its own, for tests, benchmarks and screenshots.
+
+Run: python -m benchmarks.browser FOLDER PORT, to serve the tagger of what `draw_study` wrote into a folder.
+"""
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -9,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,22 +24,25 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, sync_playwright
 
-from imgsearch_utils.study import Rubric
+from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.pages.serving import serve
+from imgsearch_utils.pages.sites import task_site
+from imgsearch_utils.pages.tagger import Task
+from imgsearch_utils.pictures.collection import read_collection
+from imgsearch_utils.study import ImageSettings, Rubric
 
 INSTALL = "needs a Chromium: apt-get install -y --no-install-recommends chromium, or playwright install chromium"
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 TAGGER_CELL = """\
-import os
 from pathlib import Path
 import pandas as pd
-from imgsearch_utils.pages.tagger import Tagger
+from imgsearch_utils.pages import Tagger
 from imgsearch_utils.pictures.collection import read_collection
 from imgsearch_utils.study import ImageSettings, Rubric
 
 folder = Path({folder!r})
-(folder / "kernel.pid").write_text(str(os.getpid()))
 collection = read_collection(folder / "pictures", ImageSettings(source="pictures"))
 rubric = Rubric(**{rubric!r})
 Tagger(pd.read_csv(folder / "pairs.csv"), collection, folder / "journal.csv", rubric, **{options!r})
@@ -69,8 +77,12 @@ def draw_study(folder: Path, images: int, pairs: int, seed: int = 0, **options) 
 
 
 def write_tagger(folder: Path, pairs: pd.DataFrame, rubric: Rubric = Rubric(), **options) -> None:  # noqa: B008
-    """Write the pairs, and tag.ipynb, which tags them by the rubric with these options of `Tagger`."""
+    """Write the pairs, and how they are tagged: tag.ipynb for JupyterLab, task.json for a page of its own.
+
+    options : of ``Task``, and `annotator`
+    """
     pairs.to_csv(folder / "pairs.csv", index=False)
+    (folder / "task.json").write_text(json.dumps({"rubric": rubric.model_dump(mode="json"), "options": options}))
     cell = TAGGER_CELL.format(folder=str(folder), rubric=rubric.model_dump(), options=options)
     write_notebook(folder / "tag.ipynb", cell)
 
@@ -81,39 +93,97 @@ def write_notebook(file: Path, source: str) -> None:
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=kernel), file)
 
 
-@contextlib.contextmanager
-def serve(folder: Path, application: str) -> Iterator[str]:
-    """Run "lab" or "voila" on a free port of this machine alone; give the address with {path} open in it."""
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    token = secrets.token_hex(16)
-    common = ["--no-browser", f"--port={port}"]
-    command = {
-        "lab": ["jupyterlab", *common, "--ip=127.0.0.1", "--allow-root", f"--IdentityProvider.token={token}",
-                f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"],
-        "voila": ["voila", *common, str(folder), "--Voila.ip=127.0.0.1"],
-    }[application]  # fmt: skip
+        return probe.getsockname()[1]
+
+
+def _started(command: list[str], folder: Path, log: str, answers: str, **environment: str) -> subprocess.Popen:
+    """Start a Python module and wait until it answers at an address."""
+    file = folder / f"{log}.log"
+    with file.open("ab") as output:
+        server = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, stdout=output, stderr=output,
+                                  start_new_session=True, env=os.environ | {
+                                      "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **environment})
+    until = time.monotonic() + 120
+    while server.poll() is None and time.monotonic() < until:
+        try:
+            urllib.request.urlopen(answers)
+            return server
+        except urllib.error.HTTPError:  # it is there, and wants its token
+            return server
+        except OSError:
+            time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    raise TimeoutError(f"{command[0]} did not start: {file.read_text()[-800:]}")
+
+
+def _stop(server: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    server.wait(20)
+
+
+@contextlib.contextmanager
+def lab(folder: Path) -> Iterator[str]:
+    """Run JupyterLab on a free port of this machine alone; give the address with {path} open in it."""
+    port, token = free_port(), secrets.token_hex(16)
     own = {name: str(folder / "jupyter" / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
            "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}  # fmt: skip
-    environment = os.environ | own | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    with (folder / f"{application}.log").open("wb") as log:
-        server = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, env=environment, stdout=log,
-                                  stderr=log, start_new_session=True)  # fmt: skip
+    command = ["jupyterlab", "--no-browser", f"--port={port}", "--ip=127.0.0.1", "--allow-root",
+               f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
+    server = _started(command, folder, "lab", f"http://127.0.0.1:{port}/api", **own)
     try:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{address}/{'api' if application == 'lab' else 'voila/static/voila.js'}")
-                break
-            time.sleep(0.1)
-        else:
-            raise TimeoutError(f"{application} did not start: {(folder / f'{application}.log').read_text()[-800:]}")
-        path = "/lab/tree/{path}?token=" + token if application == "lab" else "/voila/render/{path}"
-        yield address + path
+        yield f"http://127.0.0.1:{port}/lab/tree/{{path}}?token={token}"
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
+        _stop(server)
+
+
+class ServedPage:
+    """A page's server: by a command of `imgsearch`, or, without one, the tagger of what `draw_study` wrote.
+
+    folder : where it runs, and IMGSEARCH_HOME
+    module : what is run with the command
+    """
+
+    def __init__(self, folder: Path, *command: str, module: str = "imgsearch_utils.cli"):
+        self.folder, self.port, self.token = folder, free_port(), secrets.token_urlsafe(24)
+        self.address = f"http://127.0.0.1:{self.port}/"
+        self.url = f"{self.address}?token={self.token}"
+        self._command = ([module, *command, f"--port={self.port}", "--no-browser"] if command else
+                         ["benchmarks.browser", str(folder), str(self.port)])
+
+    def start(self) -> "ServedPage":
+        """Start it, also again: it has one port and one token."""
+        self.process = _started(self._command, self.folder, "page", self.address, IMGSEARCH_TOKEN=self.token,
+                                IMGSEARCH_HOME=str(self.folder), XDG_STATE_HOME=str(self.folder / "state"))
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> "ServedPage":
+        return self.start()
+
+    def __exit__(self, *_) -> None:
+        _stop(self.process)
+
+
+def _serve_tagger(folder: Path, port: int) -> None:
+    task = json.loads((folder / "task.json").read_text())
+    options, rubric = task["options"], Rubric(**task["rubric"])
+    annotator = options.pop("annotator", "")
+
+    def open_() -> Task:
+        collection = read_collection(folder / "pictures", ImageSettings(source="pictures"))
+        return Task(pd.read_csv(folder / "pairs.csv"), collection, Journal(folder / "journal.csv"), rubric, **options)
+
+    serve(task_site("Tagging", rubric, open_, "imgsearch tag", {}, annotator), port, "127.0.0.1", False)
 
 
 @contextlib.contextmanager
@@ -158,3 +228,5 @@ def press(page: Page, key: str) -> None:
     page.locator(f".lt-root[data-acknowledged='{before + 1}']").wait_for()
 
 
+if __name__ == "__main__":
+    _serve_tagger(Path(sys.argv[1]), int(sys.argv[2]))

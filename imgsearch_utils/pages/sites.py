@@ -1,10 +1,12 @@
 """The two pages that are served: what is opened for them, once for all who come."""
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.pages.site import Site
+from imgsearch_utils.study import Rubric
 from imgsearch_utils.workspace import Run
 
 if TYPE_CHECKING:
@@ -45,11 +47,18 @@ def tagging_site(run: Run, queue: str, number: int, command: str) -> Site:
         return Task(open_queue(run, queue, number), open_collection(run), Journal(run.journal), run.study.rubric,
                     number, run.study.seed + number, source=source)
 
+    about = {"study": run.study.study, "run": run.name, "queue": queue, "round": number}
+    return task_site(f"Tagging · {run.name}", run.study.rubric, open_, command, about)
+
+
+def task_site(title: str, rubric: Rubric, open_: Callable[[], "Task"], command: str, about: dict[str, Any],
+              annotator: str = "") -> Site:
+    """The tagger of any task; `about` is what programs are told of it."""
+
     def talk(task, send):
         from imgsearch_utils.pages.tagger import Tagging
 
-        return Tagging(task, send)
+        return Tagging(task, send, annotator)
 
-    return Site(f"Tagging · {run.name}", "tagger", {"rubric": run.study.rubric.model_dump(mode="json")}, command,
-                open_, talk, lambda task: {"study": run.study.study, "run": run.name, "queue": queue,
-                                           "round": number, "pairs": len(task.pairs)})
+    return Site(title, "tagger", {"rubric": rubric.model_dump(mode="json")}, command, open_, talk,
+                lambda task: {**about, "pairs": len(task.pairs)})

@@ -2,17 +2,9 @@
 
 import contextlib
 import io
-import os
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,9 +13,10 @@ from PIL import Image
 
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.pages.queues import open_queue
-from imgsearch_utils.pages.search_page import FORMATS, MAX_UPLOAD, read_upload
+from imgsearch_utils.pages.search_page import Searching
 from imgsearch_utils.search.searcher import Searcher
-from imgsearch_utils.workspace import find_run
+from imgsearch_utils.search.service import FORMATS, MAX_UPLOAD, Service, read_upload
+from imgsearch_utils.workspace import find_run, open_run
 from tests import tiny_study
 from tests.tiny_study import living_in
 from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
@@ -45,24 +38,10 @@ def home(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(home):
+def server(home):
     """The page, by the command."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = {name: str(home / "jupyter" / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
-    command = [sys.executable, "-m", "imgsearch_utils.cli", "serve", "--study=tiny", f"--port={port}", "--no-browser"]
-    with (home / "serve.log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=home, stdout=log, stderr=log, start_new_session=True,
-                                  env=os.environ | own | {"IMGSEARCH_HOME": str(home), "OMP_NUM_THREADS": "1"})
-    for _ in range(600):
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/voila/static/voila.js")
-            break
-        time.sleep(0.1)
-    yield f"http://127.0.0.1:{port}/"
-    os.killpg(server.pid, signal.SIGTERM)
-    server.wait(20)
+    with browser.ServedPage(home, "serve", "--study=tiny") as server:
+        yield server
 
 
 class Hands:
@@ -106,9 +85,9 @@ def chrome():
 
 
 @pytest.fixture(scope="module")
-def hands(chrome, address):
+def hands(chrome, server):
     page = chrome.new_page()
-    page.goto(address)
+    page.goto(server.url)
     page.locator(".sp-root[data-open]").wait_for(timeout=90_000)
     return Hands(page)
 
@@ -254,29 +233,92 @@ def test_uploads_that_are_no_picture_or_too_large_get_one_kind_line(hands, searc
     assert hands.page.locator(".sp-caption b").inner_text() == "parts.bmp"
 
 
-CELL = """\
+def tab_until(page, selector: str) -> None:
+    """Press Tab until what has the focus is this."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"Tab does not lead to {selector}")
+
+
+@needs_chromium
+def test_by_keyboard_a_card_is_one_stop_enlarges_and_votes(hands, searchers, home):
+    name, content = bytes_of(searchers, 12)
+    hands.upload("a.png", content)
+    hands.page.locator(".sp-drop").focus()
+    second = ".sp-encoder .sp-card:nth-child(2) .sp-picture"
+    tab_until(hands.page, second)
+    hands.page.keyboard.press("Tab")
+    assert hands.page.evaluate("document.activeElement.matches('.sp-encoder .sp-card:nth-child(3) .sp-picture')")
+    hands.page.keyboard.press("Shift+Tab")
+    hands.page.keyboard.press("Enter")
+    hands.page.wait_for_function("() => document.querySelectorAll('dialog[open] img').length === 2")
+    assert hands.page.locator("dialog img").evaluate_all("all => all.map(each => each.alt)") == [
+        "the query", "the result"]
+    hands.page.keyboard.press("Escape")
+    assert hands.page.evaluate("selector => document.activeElement.matches(selector)", second)
+    hands.page.keyboard.press("ArrowRight")
+    hands.page.keyboard.press("ArrowRight")
+    focused = hands.page.locator(":focus")
+    assert focused.get_attribute("aria-label") == "vote: similar to the query"
+    assert focused.get_attribute("aria-pressed") == "false"
+    before = hands.root.get_attribute("data-voted") or ""
+    hands.page.keyboard.press("Enter")
+    hands.page.locator(f".sp-root[data-voted]:not([data-voted='{before}'])").wait_for()
+    assert focused.get_attribute("aria-pressed") == "true"
+    assert Journal(home / "active_learning_labels" / "tiny" / "journal.csv").acts()[-1].act == "vote_up"
+
+
+@needs_chromium
+def test_the_page_goes_on_after_its_server_was_killed_and_a_vote_is_written_once(hands, searchers, home, server):
+    name, content = bytes_of(searchers, 3)
+    hands.upload("a.png", content)
+    found = hands.names("head")
+    journal = Journal(home / "active_learning_labels" / "tiny" / "journal.csv")
+    before = len(journal.acts())
+    server.kill()
+    hands.page.locator("#notice:has-text('The server has stopped')").wait_for(timeout=3000)
+    assert f"imgsearch serve --study tiny --port {server.port}" in hands.page.locator("#notice").inner_text()
+    hands.card(found[1]).locator(".sp-up").click()
+    server.start()
+    hands.page.locator(f".sp-card[data-vote='up'] .sp-name:text-is('{found[1]}')").first.wait_for(timeout=60_000)
+    hands.page.wait_for_function("() => !document.querySelector('.sp-waiting')")
+    assert hands.names("head") == found and not hands.page.locator("#notice").is_visible()
+    acts = journal.acts()[before:]
+    assert [({act.image1, act.image2}, act.act) for act in acts] == [({name, found[1]}, "vote_up")]
+
+
+@needs_chromium
+def test_a_server_with_another_token_is_not_the_pages_own(hands, server):
+    old, server.token = server.token, "another-token-of-the-test"
+    server.kill()
+    server.start()
+    hands.page.locator("#notice:has-text('open the address that it printed')").wait_for(timeout=60_000)
+    server.token = old
+    server.kill()
+    server.start()
+    hands.page.locator("#notice").wait_for(state="hidden", timeout=60_000)
+
+
+WITH_WORDS = """\
 import open_clip
-from IPython.display import display
-from imgsearch_utils.search_page import SearchPage
-from imgsearch_utils.workspace import find_run
+from imgsearch_utils.cli import entry
 open_clip.add_model_config({config!r})
-display(SearchPage(find_run("tiny")), SearchPage(find_run("tiny", "begun_only")))
+entry()
 """
 
 
 @needs_chromium
-def test_words_where_the_encoder_reads_them_and_a_line_where_the_run_has_nothing(
-        tmp_path, chrome, tiny_clip, monkeypatch):  # noqa: F811
+def test_words_where_the_encoder_reads_them(tmp_path, chrome, tiny_clip, monkeypatch):  # noqa: F811
     with_words = tmp_path / "words"
     with_words.mkdir()
     tiny_study.make(with_words, encoder=f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}")
-    cells = [nbformat.v4.new_code_cell(CELL.format(config=str(tiny_clip[1] / "tiny-clip.json")))]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), with_words / "page.ipynb")
+    (with_words / "with_words.py").write_text(WITH_WORDS.format(config=str(tiny_clip[1] / "tiny-clip.json")))
     monkeypatch.setenv("IMGSEARCH_HOME", str(with_words))
     page = chrome.new_page()
-    with browser.serve(with_words, "voila") as address:
-        page.goto(address.format(path="page.ipynb"))
+    with browser.ServedPage(with_words, "serve", "--study=tiny", module="with_words") as server:
+        page.goto(server.url)
         hands = Hands(page)
         page.locator(".sp-root[data-open]").wait_for(timeout=90_000)
         page.locator(".sp-text").first.fill("a red house")
@@ -285,7 +327,15 @@ def test_words_where_the_encoder_reads_them_and_a_line_where_the_run_has_nothing
         expected = searcher.search(searcher.encode_texts(["a red house"]), 12, calibrated=False)
         assert hands.names("encoder") == expected.image.tolist()
         assert page.locator(".sp-far, .sp-meter, .sp-vote:enabled").count() == 0  # P(similar) is not known of words
-        assert "run begun_only has no vectors yet" in page.locator(".sp-closed .sp-status").inner_text()
+    page.close()
+
+
+def test_a_run_that_has_nothing_is_a_line_on_the_page(home):
+    with living_in(home):
+        said, run = [], open_run("tiny", "begun_only")
+        page = Searching(run, lambda: Service(run), lambda content, buffers=(): said.append(content))
+        page.receive({"kind": "hello", "name": "visitor"})
+    assert said[0]["fatal"] and "run begun_only has no vectors yet" in said[0]["line"]
 
 
 @settings(max_examples=150, deadline=None)
@@ -303,7 +353,7 @@ def test_any_bytes_are_a_picture_or_one_line_without_a_path(kind, data):
         picture = read_upload(bytes(content))
     except ValueError as error:
         assert broken or kind in ("PPM", "EPS")
-        assert "\n" not in str(error) and tempfile.gettempdir() not in str(error)
+        assert "\n" not in str(error) and tempfile.gettempdir() not in str(error) and "object at" not in str(error)
     else:
         assert picture.mode == "RGB" and kind not in ("PPM", "EPS")
 

@@ -1,7 +1,5 @@
-"""The tagger in a real Chromium, on JupyterLab and on a Voila page: what the screen acknowledged is in the journal."""
+"""The tagger in a real Chromium, in JupyterLab and as a page: what the screen acknowledged is in the journal."""
 
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from PIL import Image
 
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.labels.pairs import key
-from imgsearch_utils.pages.tagger import Tagger, contact_sheet, make_queue, picture_bytes
+from imgsearch_utils.pages.tagger import Task, contact_sheet, make_queue, picture_bytes
 from imgsearch_utils.pictures.collection import Collection, read_collection
 from imgsearch_utils.study import ImageSettings, Rubric, read_study
 
@@ -31,14 +29,24 @@ def studies(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(studies):
-    with browser.serve(studies, "lab") as address:
+    with browser.lab(studies) as address:
         yield address
 
 
-@pytest.fixture(scope="module")
-def voila(studies):
-    with browser.serve(studies, "voila") as address:
-        yield address
+@pytest.fixture
+def served(studies):
+    """Starts the page of a study, or starts it again, and gives its address."""
+    running = []
+
+    def start(name: str) -> str:
+        if running:
+            running[-1].__exit__()
+        running.append(browser.ServedPage(studies / name).start())
+        return running[-1].url
+
+    yield start
+    for server in running:
+        server.__exit__()
 
 
 @pytest.fixture
@@ -74,17 +82,30 @@ def written(folder):
 
 
 @needs_chromium
-@pytest.mark.parametrize("application", ["lab", "voila"])
-def test_twenty_grades_undo_skip_reload_and_on(application, studies, page, request):
-    folder, address = studies / application, request.getfixturevalue(application)
-    browser.draw_study(folder, images=8, pairs=28, repeats=0.2)
+def test_twenty_grades_undo_skip_reload_and_on_in_jupyterlab(lab, studies, page):
+    browser.draw_study(studies / "lab", images=8, pairs=28, repeats=0.2)
 
     def arrive():
-        page.goto(address.format(path=f"{application}/tag.ipynb"))
-        if application == "lab":
-            browser.run_cell(page)
+        page.goto(lab.format(path="lab/tag.ipynb"))
+        browser.run_cell(page)
         browser.start_grading(page, "Ann <b>")
 
+    twenty_grades_undo_skip_reload_and_on(studies / "lab", page, arrive)
+
+
+@needs_chromium
+def test_twenty_grades_undo_skip_reload_and_on_as_a_page(studies, page):
+    browser.draw_study(studies / "page", images=8, pairs=28, repeats=0.2)
+    with browser.ServedPage(studies / "page") as server:
+
+        def arrive():
+            page.goto(server.url)
+            browser.start_grading(page, "Ann <b>")
+
+        twenty_grades_undo_skip_reload_and_on(studies / "page", page, arrive)
+
+
+def twenty_grades_undo_skip_reload_and_on(folder, page, arrive):
     arrive()
     assert page.locator(".lt-person").inner_text() == "Ann <b>"
     acts = label(page, "32103210001122330123" + "uuu" + "ss")  # 0 0 would restart JupyterLab's kernel
@@ -114,9 +135,9 @@ def test_twenty_grades_undo_skip_reload_and_on(application, studies, page, reque
 
 
 @needs_chromium
-def test_questions_propose_a_grade_by_the_rule_of_thirds(voila, studies, page):
+def test_questions_propose_a_grade_by_the_rule_of_thirds(served, studies, page):
     browser.draw_study(studies / "rubric", images=4, pairs=6, rubric=HOUSES, annotator="ann", repeats=0)
-    page.goto(voila.format(path="rubric/tag.ipynb"))
+    page.goto(served("rubric"))
     browser.start_grading(page, "ann")
     page.set_viewport_size({"width": 1280, "height": 800})  # a small laptop shows all of the questions
     last = page.locator(".lt-question").last.bounding_box()
@@ -140,12 +161,13 @@ def test_questions_propose_a_grade_by_the_rule_of_thirds(voila, studies, page):
 
 
 @needs_chromium
-def test_two_tabs_keep_every_grade_and_nothing_outside_the_folder_is_sent(voila, studies, page):
+def test_two_tabs_keep_every_grade_and_nothing_outside_the_folder_is_sent(served, studies, page):
     folder = studies / "tabs"
     browser.draw_study(folder, images=6, pairs=15, annotator="ann", repeats=0)
-    page.goto(voila.format(path="tabs/tag.ipynb"))
+    address = served("tabs")
+    page.goto(address)
     other = page.context.new_page()
-    other.goto(voila.format(path="tabs/tag.ipynb"))
+    other.goto(address)
     acts = []
     for tab, keys in ((page, "3"), (other, "10"), (page, "2u"), (other, "s1"), (page, "20")):
         browser.start_grading(tab, "ann")
@@ -154,24 +176,20 @@ def test_two_tabs_keep_every_grade_and_nothing_outside_the_folder_is_sent(voila,
     other.close()
     Image.new("RGB", (9, 9)).save(folder / "secret.png")
     browser.write_tagger(folder, pd.DataFrame({"image1": ["../secret.png"], "image2": ["0001.png"]}), annotator="ann")
-    page.goto(voila.format(path="tabs/tag.ipynb"))
+    page.goto(served("tabs"))
     page.locator(".lt-broken").wait_for()
     assert "leads out of the data folder" in page.locator(".lt-broken p").inner_text()
     assert str(folder) not in page.locator(".lt-broken p").inner_text()
 
 
 @needs_chromium
-def test_a_kernel_killed_at_random_times_loses_nothing_that_was_acknowledged(voila, studies, page):
+def test_a_server_killed_at_random_times_loses_nothing_and_writes_nothing_twice(studies, page):
     folder, rng = studies / "killed", np.random.default_rng(0)
     browser.draw_study(folder, images=40, pairs=700, annotator="ann", repeats=0)
-    journal, before, grades = Journal(folder / "journal.csv"), 0, "0123"
-    tabs, address = [page, page.context.new_page()], voila.format(path="killed/tag.ipynb")
-    page.goto(address)
-    for number in range(20):
-        page = tabs[number % 2]
+    journal, before, grades, server = Journal(folder / "journal.csv"), 0, "0123", browser.ServedPage(folder).start()
+    page.goto(server.url)
+    try:
         browser.start_grading(page, "ann")
-        kernel = int((folder / "kernel.pid").read_text())
-        tabs[(number + 1) % 2].goto(address, wait_until="commit")  # the next kernel starts meanwhile
         page.evaluate(
             """() => {
                 const root = document.querySelector(".lt-root"), status = root.querySelector(".lt-status");
@@ -180,17 +198,30 @@ def test_a_kernel_killed_at_random_times_loses_nothing_that_was_acknowledged(voi
                     .observe(root, { attributeFilter: ["data-acknowledged"] });
             }"""
         )
-        last = time.monotonic() + rng.uniform(0.02, 0.8)
-        while time.monotonic() < last:
-            page.keyboard.press(grades[rng.integers(4)])
-        os.kill(kernel, signal.SIGKILL)
-        page.keyboard.press("3")
-        page.wait_for_timeout(100)
-        acknowledged = page.evaluate("acknowledged.join('')")
-        on_disk = "".join(str(act.grade) for act in journal.acts()[before:])
-        assert on_disk.startswith(acknowledged) and len(on_disk) <= len(acknowledged) + 1
-        before += len(on_disk)
-    assert before > 20
+        for _ in range(6):
+            browser.start_grading(page, "ann")
+            page.evaluate("acknowledged.length = 0")
+            last = time.monotonic() + rng.uniform(0.02, 0.8)
+            while time.monotonic() < last:
+                page.keyboard.press(grades[rng.integers(4)])
+            server.kill()
+            page.keyboard.press("3")
+            page.locator("#notice:has-text('The server has stopped. Everything you saw confirmed is saved.')").wait_for(
+                timeout=3000)
+            acknowledged = page.evaluate("acknowledged.join('')")
+            on_disk = "".join(str(act.grade) for act in journal.acts()[before:])
+            assert on_disk.startswith(acknowledged) and len(on_disk) <= len(acknowledged) + 1
+            server.start()
+            page.locator("#notice").wait_for(state="hidden")
+            page.wait_for_function("() => !document.querySelector('.lt-waiting')")
+            browser.ready(page)
+            browser.press(page, "1")  # after what was on its way
+            acknowledged = page.evaluate("acknowledged.join('')")
+            assert "".join(str(act.grade) for act in journal.acts()[before:]) == acknowledged
+            before = len(journal.acts())
+    finally:
+        server.__exit__()
+    assert before > 12
 
 
 def texts(page, selector):
@@ -198,13 +229,13 @@ def texts(page, selector):
 
 
 @needs_chromium
-def test_the_rubric_of_the_study_is_shown_and_its_version_written(voila, studies, page):
+def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studies, page):
     rubric = Rubric(title="Which boats belong together?", questions=("The same sails", "The same hull"), rule="thirds",
                     grades=("strangers", "cousins", "sisters", "twins"), hints=("no yes", "one", "two", "all"),
                     ignored="the weather", version="7b")
     folder = studies / "boats"
     browser.draw_study(folder, images=5, pairs=10, rubric=rubric, annotator="ann", repeats=0)
-    page.goto(voila.format(path="boats/tag.ipynb"))
+    page.goto(served("boats"))
     browser.start_grading(page, "ann")
     assert texts(page, ".lt-title") == [rubric.title]
     assert texts(page, ".lt-question") == list(rubric.questions)
@@ -228,7 +259,7 @@ def test_the_rubric_of_the_study_is_shown_and_its_version_written(voila, studies
     page.locator(".lt-root[data-standing='3'] .lt-question[data-answer='y']").wait_for()
     other = rubric.model_copy(update={"version": "8"})  # other questions: the answers given before are not theirs
     browser.write_tagger(folder, pd.read_csv(folder / "pairs.csv"), other, annotator="ann", repeats=0)
-    page.goto(voila.format(path="boats/tag.ipynb"))
+    page.goto(served("boats"))
     browser.start_grading(page, "ann")
     page.keyboard.press("ArrowLeft")
     page.locator(".lt-root[data-standing='3'] .lt-question[data-answer='-']").first.wait_for()
@@ -236,10 +267,10 @@ def test_the_rubric_of_the_study_is_shown_and_its_version_written(voila, studies
 
 
 @needs_chromium
-def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(voila, studies, page):
+def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(served, studies, page):
     folder = studies / "checklist"
     browser.draw_study(folder, images=4, pairs=6, rubric=Rubric(questions=("One", "Two")), annotator="ann", repeats=0)
-    page.goto(voila.format(path="checklist/tag.ipynb"))
+    page.goto(served("checklist"))
     browser.start_grading(page, "ann")
     for question in (1, 2, 2):
         page.keyboard.press(f"Shift+Digit{question}")
@@ -252,10 +283,10 @@ def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(v
 
 
 @needs_chromium
-def test_a_study_without_a_rubric_shows_no_questions_and_needs_none(voila, studies, page):
+def test_a_study_without_a_rubric_shows_no_questions_and_needs_none(served, studies, page):
     folder = studies / "neutral"
     browser.draw_study(folder, images=4, pairs=6, annotator="ann", repeats=0)
-    page.goto(voila.format(path="neutral/tag.ipynb"))
+    page.goto(served("neutral"))
     browser.start_grading(page, "ann")
     assert texts(page, ".lt-title") == [Rubric().title] and texts(page, ".lt-grade b") == list(Rubric().grades)
     for part in (".lt-rubric", ".lt-ignored", ".lt-grade small"):
@@ -268,12 +299,12 @@ def test_a_study_without_a_rubric_shows_no_questions_and_needs_none(voila, studi
 
 
 @needs_chromium
-def test_html_in_a_rubric_stays_text(voila, studies, page):
+def test_html_in_a_rubric_stays_text(served, studies, page):
     rubric = Rubric(title=HTML, questions=(HTML, HTML), rule="thirds", grades=(HTML,) * 4, hints=(HTML,) * 4,
                     ignored=HTML, version=HTML)
     folder = studies / "html"
     browser.draw_study(folder, images=4, pairs=6, rubric=rubric, annotator="ann", repeats=0)
-    page.goto(voila.format(path="html/tag.ipynb"))
+    page.goto(served("html"))
     browser.start_grading(page, "ann")
     browser.press(page, "2")
     browser.ready(page)
@@ -327,10 +358,10 @@ def test_a_study_without_pictures_or_pairs_is_refused(tmp_path):
     collection = a_collection(tmp_path)
     pairs = pd.DataFrame({"image1": ["a.png"], "image2": ["b.png"]})
     with pytest.raises(ValueError, match="no pair to show"):
-        Tagger(pairs[:0], collection, tmp_path / "journal.csv")
+        Task(pairs[:0], collection, Journal(tmp_path / "journal.csv"))
     vectors_only = Collection(collection.images, [], None, None, collection.set_aside)
     with pytest.raises(ValueError, match="vectors only"):
-        Tagger(pairs, vectors_only, tmp_path / "journal.csv")
+        Task(pairs, vectors_only, Journal(tmp_path / "journal.csv"))
 
 
 def test_a_static_sheet_stands_in_for_the_widget(tmp_path):
