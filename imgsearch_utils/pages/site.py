@@ -171,11 +171,11 @@ class Talk:
             done, _ = await asyncio.wait([reading, writing, answering], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except (WebSocketDisconnect, RuntimeError):  # gone, also while something was being sent
-            pass
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             with contextlib.suppress(RuntimeError):
                 await self._socket.close(1003, "not a message of this page")
+        except (WebSocketDisconnect, RuntimeError):  # gone, also while something was being sent
+            pass
         finally:
             await self._end(reading, writing, answering)
 
@@ -195,7 +195,7 @@ class Talk:
     async def _read(self) -> None:
         while True:
             said = json.loads(await self._socket.receive_text())
-            if "ping" in said:
+            if said == {"ping": 1}:
                 self._send({"pong": 1})
                 continue
             buffers = [await self._socket.receive_bytes() for _ in range(min(int(said["buffers"]), WAITING))]

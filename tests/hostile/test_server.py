@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -30,13 +31,11 @@ needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.I
 def home(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("server")
     run = tiny_study.make(folder)
-    names = run.labels / "images.csv"
-    images = [line.split(",")[0] for line in names.read_text().splitlines()[1:]]
-    run.round(0).labels.mkdir(parents=True, exist_ok=True)
-    rows = [f"{one},{two},,False,random,train" for one, two in zip(images[:10], images[1:11])]
     with living_in(folder):
-        workspace.write_atomic(run.labels / "round_00" / "pairs.csv", "\n".join(
-            ["image1,image2,similarity,automatic,strategy,side", *rows]) + "\n")
+        images = pd.read_csv(run.labels / "images.csv").image
+        pairs = pd.DataFrame({"image1": images[:10], "image2": images[1:11].to_numpy(), "similarity": float("nan"),
+                              "automatic": False, "strategy": "random", "side": "train"})
+        workspace.write_atomic(run.labels / "round_00" / "pairs.csv", pairs.to_csv(index=False))
         (run.results / "tagging").mkdir(parents=True)
     return folder
 
@@ -208,8 +207,9 @@ def test_the_next_page_after_sixty_four_is_told_so(server):
 
 def test_a_body_that_is_too_long_is_cut_off_while_it_is_read(server):
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
-        raw.sendall((f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
-                     f"Authorization: Bearer {server.token}\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n").encode())
+        head = [f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1:{server.port}", f"Authorization: Bearer {server.token}",
+                "Content-Type: image/png", "Transfer-Encoding: chunked", "", ""]
+        raw.sendall("\r\n".join(head).encode())
         chunk, sent = b"%x\r\n%s\r\n" % (1_000_000, b"0" * 1_000_000), 0
         raw.settimeout(0.01)
         answer = b""
@@ -396,6 +396,6 @@ def test_another_user_of_the_machine_reads_nothing(home, server):
                "except OSError: print('closed')\n"
                f"try: print({server.token!r} in open('/proc/{server.process.pid}/environ').read())\n"
                "except OSError: print('closed')\n")
-    done = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, user=65534,
+    done = subprocess.run([sys._base_executable, "-S", "-c", program], capture_output=True, text=True, user=65534,
                           group=65534, extra_groups=[], cwd="/", env={})
     assert done.stdout.split() == ["401", "closed", "closed"], done.stderr
