@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from queue import Empty, Full, Queue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,11 @@ from PIL import Image
 from imgsearch_utils.pictures.decoding import decode, open_image
 from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.study import nearest
-from imgsearch_utils.vectors.encoder import BLOCK, DEVICE, Encoder, one_thread
+from imgsearch_utils.vectors.kept import KeptEncoder
 from imgsearch_utils.workspace import Run
+
+if TYPE_CHECKING:
+    from imgsearch_utils.vectors.encoder import Encoder
 
 MAX_UPLOAD = 20_000_000  # bytes
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that starts another program to be read
@@ -55,13 +58,16 @@ def read_upload(content: bytes) -> Image.Image:
 
 
 class PictureQueue:
-    """Pictures on their way to vectors: a few threads take what waits, and run the network once for up to a block.
+    """Pictures on their way to vectors: a few threads take what waits.
 
-    torch's network is not run by two threads at once; `faster` takes the encoder's network for many files instead.
+    A kept network is run by several threads at once. torch's is not; `faster` takes the encoder's network for many
+    files instead. A GPU gets as many pictures at once as wait, up to a batch.
     """
 
-    def __init__(self, encoder: Encoder):
-        self._encoder, self._turn = encoder, threading.Lock()
+    def __init__(self, encoder: "Encoder | KeptEncoder"):
+        kept = isinstance(encoder, KeptEncoder)
+        self._encoder, self._turn = encoder, contextlib.nullcontext() if kept else threading.Lock()
+        self._most = 1 if kept else encoder.batch
         self._waiting: Queue[tuple[bytes, Future]] = Queue(WAITING)
         self._workers = max(1, min(4, os.cpu_count() or 1))
         for _ in range(self._workers):
@@ -69,7 +75,7 @@ class PictureQueue:
 
     def faster(self) -> None:
         """Go over to a network that several threads run at once, where there is one; takes seconds."""
-        if bulk := self._encoder.bulk():
+        if not isinstance(self._encoder, KeptEncoder) and (bulk := self._encoder.bulk()):
             self._encoder, self._turn = replace(self._encoder, forward=bulk), contextlib.nullcontext()
 
     def encode(self, content: bytes) -> tuple[np.ndarray, Image.Image]:
@@ -94,7 +100,7 @@ class PictureQueue:
             taken = [self._waiting.get()]
             share = -(-(1 + self._waiting.qsize()) // self._workers)  # leave the other threads theirs
             with contextlib.suppress(Empty):
-                while len(taken) < min(share, BLOCK):
+                while len(taken) < min(share, self._most):
                     taken.append(self._waiting.get_nowait())
             good = []
             for content, answer in taken:
@@ -107,7 +113,7 @@ class PictureQueue:
 
     def _answer(self, pictures: Sequence[Image.Image], answers: Sequence[Future]) -> None:
         try:
-            with self._turn as alone, one_thread() if alone else contextlib.nullcontext():
+            with self._turn:
                 vectors = self._encoder.encode_images(pictures)
         except Exception as error:
             for answer in answers:
@@ -242,7 +248,7 @@ class Service:
 
     def health(self) -> dict[str, Any]:
         """The run, its model, how many images, and for how long (s) it has been open."""
-        return {**self._about(self.used), "encoder": self.run.study.encoder, "device": DEVICE,
+        return {**self._about(self.used), "encoder": self.run.study.encoder,
                 "uptime_seconds": round(time.monotonic() - self._began, 1)}
 
     def _about(self, searcher: Searcher) -> dict[str, Any]:

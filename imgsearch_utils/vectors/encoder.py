@@ -40,6 +40,7 @@ class Encoder:
     config : what made the vectors; two encoders agree exactly when their configurations are equal
     encode_texts : n texts -> (n, dim) float32 in the space of the pictures, not normalised; None without a text tower
     bulk : starts a `forward` that several threads may call at once, for many files; None where there is none
+    batch : pictures that the network gets at once
     """
 
     preprocess: Callable[[Image.Image], torch.Tensor]
@@ -47,12 +48,14 @@ class Encoder:
     config: dict
     encode_texts: Callable[[list[str]], np.ndarray] | None = None
     bulk: Callable[[], Callable[[torch.Tensor], torch.Tensor] | None] = lambda: None
+    batch: int = BATCH
 
     def encode_images(self, pictures: Iterable[Image.Image]) -> np.ndarray:
         """Encode decoded pictures in one batch, a single one on one thread: (n, dim) float32, not normalised."""
         tensors = [self._tensor(picture) for picture in pictures]
         # for one picture, threads gain little on idle cores, and on busy ones wait for each other in every layer
-        with one_thread() if len(tensors) == 1 else contextlib.nullcontext():
+        alone = len(tensors) == 1 and isinstance(self.forward, torch.nn.Module)
+        with one_thread() if alone else contextlib.nullcontext():
             return _run(self.forward, tensors)
 
     def _tensor(self, picture: Image.Image) -> torch.Tensor:
