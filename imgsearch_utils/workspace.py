@@ -74,11 +74,8 @@ def find_study(name: str) -> Path:
     Raises
     ------
     ValueError
-        for a name that is neither, with the nearest one; for a name that two studies bear.
+        for a name that is neither, with the nearest one.
     """
-    own, built_in = (place / "configs" / f"{name}.yaml" for place in (home(), source()))
-    if own.is_file() and built_in.is_file() and own.read_bytes() != built_in.read_bytes():
-        raise ValueError(f"two studies are called {name}: {own} and a built-in one; give yours another name")
     for path in (home() / "configs" / f"{name}.yaml", source() / "configs" / f"{name}.yaml", Path(name)):
         if path.is_file():
             return path.resolve()
@@ -364,15 +361,14 @@ class Run:
 
     @property
     def rounds_made(self) -> list["Round"]:
-        """The rounds of which something is there, whole or not."""
+        """The rounds of which a head or results stand, whole or not."""
         return [this for this in map(self.round, range(self.study.rounds))
                 if this.results.is_dir() or this.model.is_dir()]
 
     @property
     def last_round(self) -> "Round":
         """The last finished round; ValueError where none is finished, or where the last one lost a part of it."""
-        rounds = self.rounds_made
-        if not rounds:
+        if not (rounds := self.rounds_made):
             raise ValueError(f"run {self.name} has no finished round yet; run the study first")
         if not rounds[-1].finished:
             raise ValueError(f"round {rounds[-1].number} of run {self.name} lost a part of it; what it lost says: "
@@ -555,11 +551,7 @@ def find_run(study: str, run: str = "", begin: bool = False) -> Run:
     checked = read_study(find_study(study))
     file = Run(run or checked.study, checked).labels / "settings.json"
     if file.is_file():
-        begun = _begun_with(file)
-        if changed := difference(begun.images.source, checked.images.source, "images.source"):
-            raise ValueError(f"run {file.parent.name} was begun by another study: {changed[0]}; give this study, or "
-                             "its run, another name")
-        return Run(file.parent.name, begun.model_copy(update={"rubric": checked.rubric}))
+        return Run(file.parent.name, _begun_with(file).model_copy(update={"rubric": checked.rubric}))
     if begin and not run:
         return open_run(study)
     begun = sorted(path.parent.name for path in file.parents[1].glob("*/settings.json"))

@@ -142,9 +142,8 @@ def _indexes(run: Run, _) -> Iterator[Fault]:
 
 
 def _log(run: Run, _) -> Iterator[Fault]:
-    file = run.results / "results_log.csv"
-    if run.round(0).finished:
-        if not file.is_file():
-            yield Fault(f"{shown(file)} is not there", _run_again(run))
-        elif file.read_text(encoding="utf-8") != log_text(rounds_log(run)):
-            yield Fault(f"{shown(file)} does not say what the rounds say", _run_again(run))
+    file, begun = run.results / "results_log.csv", run.rounds_made
+    if begun and not file.is_file():
+        yield Fault(f"{shown(file)} is not there", _run_again(run))
+    elif begun and all(this.finished for this in begun) and file.read_text("utf-8") != log_text(rounds_log(run)):
+        yield Fault(f"{shown(file)} does not say what the rounds say", _run_again(run))
