@@ -115,13 +115,13 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         if not folder.exists():
             partial.rename(folder)
         elif _exchange(partial, folder):
-            shutil.rmtree(partial)
+            shutil.rmtree(partial, ignore_errors=True)  # a reader may be writing its stamp there
         else:
             old = folder.with_name(f"{folder.name}.old.partial")
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
             partial.rename(folder)
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _exchange(one: Path, two: Path) -> bool:
@@ -244,8 +244,9 @@ class Stage:
         files = {f"{tree}/{file.relative_to(self[tree]).as_posix()}": digest(file) for tree in self.folders
                  for file in sorted(self[tree].rglob("*")) if file.is_file()}
         before = self.recorded().get("files", {})
-        other = [name for name, content in files.items() if self.repeats and "/figures/" not in name and
-                 name.endswith((".csv", ".json", ".safetensors")) and before.get(name, content) != content]
+        aside = ("/figures/", "/config.json")  # drawings, and the versions and all the vectors that a head met
+        other = [name for name, content in files.items() if self.repeats and before.get(name, content) != content and
+                 name.endswith((".csv", ".json", ".safetensors")) and not any(part in name for part in aside)]
         other += self.other_sources()
         if other:
             left = " and ".join(shown(folder) for folder in self.folders.values() if folder.is_dir())
