@@ -18,8 +18,6 @@ from imgsearch_utils.study import listed
 #: columns that hold names or text, whatever they look like: an image may be called 007 or NA
 TEXT = ("image", "image1", "image2", "query", "query_image", "retrieved_image", "file_label", "reason", "strategy",
         "class", "query class")
-
-
 MOST_COLUMNS, MOST_BYTES = 1_000, 2_000_000_000  # more is no table of people's
 
 
@@ -63,18 +61,15 @@ def read_foreign(path: Path) -> pd.DataFrame:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file, or of a pipe that somebody writes into; nothing of a pipe without a writer."""
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-        raise ValueError(f"{path}: expected a CSV file, got a {'folder' if stat.S_ISDIR(mode) else 'device'}")
-    opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(opened, "rb") as file:
-        if stat.S_ISFIFO(mode):
-            os.set_blocking(opened, True)
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
+    """The bytes of a file, or of a shell's ``<(command)``; a FIFO could make us wait for ever."""
+    about = path.stat()
+    piped = stat.S_ISFIFO(about.st_mode) and str(path).startswith(("/dev/", "/proc/"))
+    if not (stat.S_ISREG(about.st_mode) or piped):
+        kind = "folder" if stat.S_ISDIR(about.st_mode) else "FIFO, a socket or a device"
+        raise ValueError(f"{path}: expected a CSV file, got a {kind}")
+    if about.st_size > MOST_BYTES:
         raise ValueError(f"{path}: expected at most {MOST_BYTES / 1e9:.0f} GB; cut it into several files")
-    return content
+    return path.read_bytes()
 
 
 @contextlib.contextmanager
@@ -83,10 +78,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
     Where writing fails, what stood there stays. A device or a pipe is written into as it stands.
     """
-    path = Path(os.path.realpath(path))
+    path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         yield path
         return
+    path = Path(os.path.realpath(path))  # the file that a link names, not the link
     partial = path.with_name(f".{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         if path.is_dir() or not path.parent.is_dir():
@@ -114,12 +110,16 @@ def read_own(path: Path, **types: type) -> pd.DataFrame:
     return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
 
 
-def write_own(table: pd.DataFrame, path: Path, decimals: int | None = None) -> None:
-    """Write a CSV that ``read_own`` reads back alike; `decimals` of numbers, as many as they have when not given."""
-    text = [name for name in TEXT if name in table]
-    returns = any(table[name].astype(str).str.contains("\r").any() for name in text)  # csv quotes them when told to
-    with written_whole(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8",
+def write_own(table: pd.DataFrame, target: str | Path | io.TextIOBase, decimals: int | None = None) -> None:
+    """Write a CSV that ``read_own`` reads back alike; `decimals` of numbers, as many as they have when not given.
+
+    target : a path, which is written whole or not at all; or an open text file
+    """
+    text = table.select_dtypes(exclude="number")
+    returns = any(text[name].astype(str).str.contains("\r").any() for name in text)  # csv quotes them when told to
+    whole = written_whole(target) if isinstance(target, str | Path) else contextlib.nullcontext(target)
+    with whole as file:
+        table.to_csv(file, index=False, lineterminator="\n", encoding="utf-8",
                      quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL,
                      float_format=None if decimals is None else f"%.{decimals}f")
 
@@ -131,6 +131,6 @@ def numbers_where_all_are(column: pd.Series) -> pd.Series:
     """
     if column.str.match(r"[+-]?(?:0\d|\d{16})").any():
         return column
-    numbers = pd.to_numeric(column.replace("", np.nan), errors="coerce").astype(float)
+    numbers = pd.to_numeric(column.replace("", np.nan), errors="coerce")
     finite = np.isfinite(numbers)
     return numbers if finite.any() and (finite == (column != "")).all() else column

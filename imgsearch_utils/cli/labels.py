@@ -18,9 +18,9 @@ def import_(files: list[Path], study: StudyOption, run: RunOption = "", as_json:
     from imgsearch_utils.labels.files import import_labels
     from imgsearch_utils.labels.pairs import read_pair_files
 
-    read_pair_files(files)  # what cannot be read begins no run
+    pairs = read_pair_files(files)  # what cannot be read begins no run
     opened = workspace.find_run(study, run, begin=True)
-    counts, problems = import_labels(opened, files)
+    counts, problems = import_labels(opened, pairs)
     if as_json:
         print(json.dumps(counts))
         return

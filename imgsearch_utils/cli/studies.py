@@ -95,10 +95,7 @@ def score(
     from imgsearch_utils.tables import write_own
 
     scored, unknown, about = score_file(workspace.find_run(study, name), pairs)
-    if out:
-        write_own(scored, out)
-    else:
-        scored.to_csv(sys.stdout, index=False, lineterminator="\n")
+    write_own(scored, out or sys.stdout)
     role = "promoted" if about["promoted"] else "not promoted: search keeps the encoder"
     print(f"{len(scored):,} pairs scored by the head of round {about['round']} ({role}); similar is p_similar >= "
           f"{about['threshold']:.3f}", file=sys.stderr)

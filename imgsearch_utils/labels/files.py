@@ -1,7 +1,6 @@
 """Grades from and to files: importing pairs and naming what is odd about them, exporting the current grades, counts."""
 
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 from imgsearch_utils.labels.agreement import agreement
 from imgsearch_utils.labels.graded import usable
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
-from imgsearch_utils.labels.pairs import COLUMNS, canonical, merge, read_pair_files, write_pairs
+from imgsearch_utils.labels.pairs import COLUMNS, canonical, merge, write_pairs
 from imgsearch_utils.pictures.collection import Collection, open_collection
 from imgsearch_utils.pictures.duplicates import SAME_PICTURE
 from imgsearch_utils.tables import write_own
@@ -112,8 +111,8 @@ def images_of_files(run: Run, collection: Collection) -> Images:
     return Images(collection.images, embeddings)
 
 
-def import_labels(run: Run, files: Sequence[Path]) -> tuple[dict[str, int], pd.DataFrame]:
-    """Write the pairs of CSV files to the run's journal, and name everything odd about them.
+def import_labels(run: Run, pairs: pd.DataFrame) -> tuple[dict[str, int], pd.DataFrame]:
+    """Write the pairs of CSV files (of ``read_pair_files``) to the run's journal, and name what is odd about them.
 
     A pair that recurs is written once, with the lower median of its grades; grade 0 across classes is automatic.
     Pairs of unknown images are left out. What the journal already holds of the importer is not written again.
@@ -125,16 +124,16 @@ def import_labels(run: Run, files: Sequence[Path]) -> tuple[dict[str, int], pd.D
     Raises
     ------
     ValueError
-        for a published run, and for what ``pairs.read_pairs`` refuses.
+        for a published run.
     """
     journal = Journal(run.journal)
     journal.check_writable()
-    images, table = images_of_files(run, open_collection(run)), read_pair_files(files)
+    images = images_of_files(run, open_collection(run))
     _, twins = group_near_duplicates(images.among(images.embeddings.names), SAME_PICTURE)
-    named = {*table.image1, *table.image2}
+    named = {*pairs.image1, *pairs.image2}
     twins = twins[twins.image1.isin(named) & twins.image2.isin(named)]
-    counts, problems = import_report(table, images, twins)
-    graded = usable(merge(table).pairs.dropna(subset="similarity"), images)
+    counts, problems = import_report(pairs, images, twins)
+    graded = usable(merge(pairs).pairs.dropna(subset="similarity"), images)
     with journal.alone():  # another import may run at once
         held = {pair: acts[name].grade for pair, acts in journal.votes().items() for name in (IMPORTER, AUTOMATIC)
                 if name in acts}

@@ -174,15 +174,18 @@ def _found(pictures: Path) -> tuple[list[Path], dict[str, str]]:
     def not_listed(error: OSError) -> None:
         reasons[os.path.relpath(error.filename, pictures)] = f"a folder that cannot be read: {error.strerror}"
 
+    def leaves(path: Path) -> bool:  # what is no link itself lies inside, for no link is followed on the way to it
+        return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside)
+
     for root, folders, names in os.walk(pictures, onerror=not_listed):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(root).relative_to(pictures)
-        for name in [each for each in folders if (Path(root) / each).is_symlink()]:
-            leads = "out of" if not Path(os.path.realpath(Path(root) / name)).is_relative_to(inside) else "inside"
-            reasons[(below / name).as_posix()] = (f"a link to a folder, which leads {leads} the data folder and is not "
-                                                  "followed; put the folder itself here")
+        for path in [below / name for name in folders if (Path(root) / name).is_symlink()]:
+            leads = "out of" if leaves(pictures / path) else "inside"
+            reasons[path.as_posix()] = (f"a link to a folder, which leads {leads} the data folder and is not followed; "
+                                        "put the folder itself here")
         for path in [below / name for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]:
-            if not Path(os.path.realpath(pictures / path)).is_relative_to(inside):
+            if leaves(pictures / path):
                 reasons[path.as_posix()] = "a link that leads out of the data folder; put the picture itself here"
             elif why := why_no_file(pictures / path):
                 reasons[path.as_posix()] = why

@@ -1,5 +1,6 @@
 """Hostile files, folders, names and settings, through the command: used rightly, or refused in one line and no more."""
 
+import csv
 import inspect
 import json
 import os
@@ -7,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from PIL import Image
 from imgsearch_utils import plots
 from imgsearch_utils.labels.files import export_labels, import_labels
 from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.labels.pairs import COLUMNS, canonical, read_pairs
+from imgsearch_utils.labels.pairs import COLUMNS, canonical, read_pair_files, read_pairs
 from imgsearch_utils.search import classify
 from imgsearch_utils.study import read_study
 from imgsearch_utils.tables import read_foreign, written_whole
@@ -71,7 +71,7 @@ def refused(where: Path, capsys, *arguments) -> str:
 def pairs_file(where: Path, **more) -> Path:
     names = [f"modern/modern_{n:04}.jpg" for n in range(1, 5)]
     table = pd.DataFrame({"image1": names[:-1], "image2": names[1:], **more})
-    table.to_csv(where / "pairs.csv", index=False)
+    table.to_csv(where / "pairs.csv", index=False, quoting=csv.QUOTE_NONNUMERIC)
     return where / "pairs.csv"
 
 
@@ -84,15 +84,15 @@ def scored(home, capsys, file, *more):
 
 def test_scores_of_another_run_give_way_and_are_named(home, tmp_path, capsys):
     plain, _ = scored(home, capsys, pairs_file(tmp_path))
-    names = dict.fromkeys(SCORES, 0.123)
-    again, said = scored(home, capsys, pairs_file(tmp_path, **names, note="kept", id="007", big=12345678901234567890))
+    more = {"note": "kept\rhere", "id": "007", "big": 12345678901234567890, "round": 1}
+    again, said = scored(home, capsys, pairs_file(tmp_path, **dict.fromkeys(SCORES, 0.123), **more))
     assert f"made anew, in place of the file's own columns: {', '.join(SCORES)}\n" in said
     (tmp_path / "plain.csv").write_text(plain)
-    (tmp_path / "again.csv").write_text(again)
+    (tmp_path / "again.csv").write_text(again, newline="")
     first, second = pd.read_csv(tmp_path / "plain.csv"), pd.read_csv(tmp_path / "again.csv", dtype=str)
     np.testing.assert_array_equal(second[SCORES].astype(float), first[SCORES])
-    assert second.note.tolist() == ["kept"] * 3 and second.id.tolist() == ["007"] * 3
-    assert second.big.tolist() == ["12345678901234567890"] * 3
+    for name, value in more.items():
+        assert second[name].tolist() == [str(value)] * 3
     third, _ = scored(home, capsys, tmp_path / "again.csv")
     assert pd.read_csv(pd.io.common.StringIO(third))[SCORES].equals(first[SCORES])
 
@@ -175,7 +175,7 @@ def test_what_is_no_file_to_read_or_write_is_one_line(home, tmp_path, capsys):
     for arguments, said in (
             (["score", tmp_path / "folder.csv"], "folder.csv: expected a CSV file, got a folder"),
             (["score", long], "File name too long"),
-            (["score", "/dev/zero"], "expected a CSV file, got a device"),
+            (["score", "/dev/zero"], "expected a CSV file, got a FIFO, a socket or a device"),
             (["score", good, "--out", tmp_path / "folder.csv"], "folder.csv: Is a directory"),
             (["score", good, "--out", long], "File name too long"),
             (["score", good, "--out", "nowhere/x.csv"], "No such file or directory"),
@@ -257,6 +257,9 @@ def test_a_file_is_written_whole_or_not_and_devices_and_links_are_written_into(t
     with written_whole("/dev/null") as partial:
         partial.write_text("nothing")
     assert not Path("/dev/null").is_file()
+    piped = ("from imgsearch_utils.tables import written_whole\n"
+             "with written_whole('/dev/stdout') as file: file.write_text('a')")
+    assert subprocess.run([sys.executable, "-c", piped], capture_output=True, text=True).stdout == "a"
 
 
 # ---- runs and studies by name ----
@@ -357,17 +360,14 @@ def test_a_folder_of_links_alone_says_so(tmp_path, capsys):
 
 @posix
 @pytest.mark.parametrize("command", [["labels", "import"], ["score"]], ids=" ".join)
-def test_a_pipe_is_read_where_somebody_writes_and_refused_where_nobody_does(room, capsys, command):
-    os.mkfifo(room / "pipe.csv")
-    _, said = typed(room, capsys, *command, room / "pipe.csv", "--study", "tiny")
-    assert "expected a column image1" in said
-    text = pairs_file(room, similarity=3).read_text()
-    held = os.open(room / "pipe.csv", os.O_RDWR)  # so that the reader finds a writer
-    os.write(held, text.encode())
-    closing = threading.Timer(2, os.close, [held])
-    closing.start()
-    out, said = typed(room, capsys, *command, room / "pipe.csv", "--study", "tiny")
-    closing.join()
+def test_a_fifo_is_no_csv_and_what_a_shell_pipes_is(room, capsys, command):
+    os.mkfifo(room / "fifo.csv")
+    assert "got a FIFO" in refused(room, capsys, *command, room / "fifo.csv", "--study", "tiny")
+    reading, writing = os.pipe()
+    os.write(writing, pairs_file(room, similarity=3).read_bytes())
+    os.close(writing)
+    out, said = typed(room, capsys, *command, f"/dev/fd/{reading}", "--study", "tiny")
+    os.close(reading)
     assert "3 rows" in out or "3 pairs scored" in said
 
 
@@ -580,14 +580,14 @@ def test_grades_survive_import_export_and_import_whatever_the_images_are_called(
     table.to_csv(home / "first.csv", index=False, quoting=1)
     with living_in(home):
         run = find_run("round.yaml", begin=True)
-        counts, _ = import_labels(run, [home / "first.csv"])
+        counts, _ = import_labels(run, read_pair_files([home / "first.csv"]))
         usable = canonical(table[table.image1.isin(names) & table.image2.isin(names) & (table.image1 != table.image2)])
         assert counts["imported"] == len(usable.drop_duplicates(["image1", "image2"]))
         if not counts["imported"]:
             return
         assert export_labels(run, home / "out.csv") == counts["imported"]
         exported = read_pairs(home / "out.csv")
-        assert import_labels(run, [home / "out.csv"])[0]["imported"] == 0
+        assert import_labels(run, read_pair_files([home / "out.csv"]))[0]["imported"] == 0
         labels = Journal(run.journal).labels()
         pd.testing.assert_frame_equal(exported[COLUMNS], labels[COLUMNS], check_dtype=False)
         grades = usable.groupby(["image1", "image2"]).similarity.agg(lambda g: sorted(g)[(len(g) - 1) // 2]).to_dict()
