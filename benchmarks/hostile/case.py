@@ -14,6 +14,7 @@ from benchmarks.hostile.study import ASKED, JOURNAL, STUDY, TREES, WRITTEN, Base
 from imgsearch_utils.registry import Registry
 
 ATTACKS = Registry("attack")
+LIBRARIES = ("tmp/.ses",)  # onnxruntime keeps one file of this name for all processes
 LINE = 1500  # characters of a message that a person would still read
 
 
@@ -106,7 +107,7 @@ class Case:
             self.fall(f"{_shape(done.line)} ended with status {done.status}: {done.last[:200]}")
         elif done.line.startswith("imgsearch check") and done.out.strip():
             pass  # it says on stdout what it found
-        elif (not done.last.startswith(("imgsearch: ", "Aborted")) or len(done.last) > LINE):
+        elif not done.last.startswith(("imgsearch: ", "Aborted")) or len(done.last) > LINE:
             self.fall(f"{_shape(done.line)} refused without one clear line: {done.err[-200:]!r}")
         if done.rss > MEMORY_MB:
             self.fall(f"{_shape(done.line)} took {done.rss:.0f} MB")
@@ -119,8 +120,8 @@ class Case:
     def temporary_files(self, after: str) -> None:
         """Nothing may lie in the folder of temporary files."""
         own = self.folder / "own"
-        if left := sorted(p.relative_to(own).as_posix() for p in own.rglob("*") if p.is_file() and "ipython" not in
-                          p.relative_to(own).parts[0]):
+        left = sorted(path.relative_to(own).as_posix() for path in own.rglob("*") if path.is_file())
+        if left := [path for path in left if path not in LIBRARIES and not path.startswith("ipython/")]:
             self.fall(f"temporary files left behind by {after}: {', '.join(left)[:200]}")
 
     def answer_of(self, name: str, done: Done) -> str:

@@ -323,7 +323,7 @@ def end(site: Site) -> None:
     done = site.command.wait(20)
     log = site.log + done.out + done.err
     if "Traceback (most recent call last)" in log or "Exception in" in log:
-        lines = [line for line in log.splitlines() if re.match(r"\w+(\.\w+)*(Error|Exception)\b", line)]
+        lines = [line for line in log.splitlines() if re.match(r"[\w.]+(Error|Exception|Disconnect|Interrupt)", line)]
         case.fall(f"a traceback in the log of {done.line.split()[1]}: {(lines or ['?'])[-1][:150]}")
         case.did.append(log[-3000:])
     if done.late:
