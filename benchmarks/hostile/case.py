@@ -69,9 +69,9 @@ class Case:
         """Say what fell."""
         self.falls.append(what)
 
-    def copy(self, whole: bool = False) -> Path:
+    def copy(self) -> Path:
         """Make this case's workspace."""
-        return study.copy(self.base, self.home, whole)
+        return study.copy(self.base, self.home)
 
     def one_of(self, things):
         """A random one, as it is (numpy would make strings of tuples)."""

@@ -140,7 +140,7 @@ def damage_run(case: Case) -> None:
     """The same, then `run`: it refuses in a line, leaves a sound run alone, or makes again what equals the first."""
     if not case.base.finished:
         raise Skipped("this study's run was not made by `imgsearch run`")
-    case.copy(whole=True)
+    case.copy()
     damaged = damage_some(case)
     done = case.run("run", STUDY, limit=900)
     case.orphans("run")

@@ -71,7 +71,7 @@ def kill_run(case: Case) -> None:
     """kill -9, SIGTERM, SIGINT or a full disk at a random moment of a run with one to four stages to make."""
     if not case.base.finished:
         raise Skipped("this study's run was not made by `imgsearch run`")
-    case.copy(whole=True)
+    case.copy()
     depth = int(case.rng.choice(4, p=[0.4, 0.3, 0.2, 0.1]))
     for place in (place for stage in STAGES[: depth + 1] for place in stage):
         shutil.rmtree(case.home / place) if (case.home / place).is_dir() else (case.home / place).unlink()

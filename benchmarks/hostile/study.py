@@ -1,5 +1,6 @@
 """The one tiny finished study that every case gets a copy of, and what the undisturbed commands say of it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -141,25 +142,17 @@ def evidence(home: Path) -> dict[str, bytes]:
     return found
 
 
-def copy(base: Base, home: Path, whole: bool = False) -> Path:
-    """A copy of the workspace to attack; the figures and executed notebooks only when `whole`, pictures linked."""
-    heavy = () if whole else ("*.png", "*.svg", "*.ipynb", "figures")
-    for path in base.home.iterdir():
-        if path.name in ("datasets", "pictures"):
-            shutil.copytree(path, home / path.name, copy_function=_link)
-        elif path.is_dir():
-            shutil.copytree(path, home / path.name, ignore=shutil.ignore_patterns(*heavy))
-        else:
-            home.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, home / path.name)
+def copy(base: Base, home: Path) -> Path:
+    """A copy of the workspace to attack; what no command writes in its place (pictures, notebooks) is linked."""
+    shutil.copytree(base.home, home, copy_function=_copy_or_link)
     return home
 
 
-def _link(one: str, other: str) -> None:
-    try:
-        os.link(one, other)
-    except OSError:  # another disk
-        shutil.copyfile(one, other)
+def _copy_or_link(one: str, other: str) -> None:
+    if one.endswith((".png", ".svg", ".jpg", ".ipynb")):
+        with contextlib.suppress(OSError):  # another disk
+            return os.link(one, other)
+    shutil.copy2(one, other)
 
 
 def search_is_wrong(base: Base, name: str, out: str, query: str) -> str:

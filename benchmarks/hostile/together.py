@@ -18,7 +18,7 @@ BUSY = ("another", "being", "no vectors yet", "in use", "wait")  # one of them s
 @attack("together", share=0.12)
 def together(case: Case) -> None:
     """Two to four commands on one run at once: each succeeds with the right result, or says who is at work."""
-    case.copy(whole=case.base.finished)
+    case.copy()
     if no_vectors := case.rng.random() < 0.3:
         shutil.rmtree(case.home / f"vector_dbs/{STUDY}/encoder")
     choice = [*TOGETHER, *(["run"] if case.base.finished and not no_vectors else []),
