@@ -72,36 +72,41 @@ def finish(running: Running) -> dict:
 
 
 class Schedule:
-    """Which attack's turn it is: the one that has had least of its share of the time."""
+    """Which attack's turn it is: the one that has had least of its share of the time.
 
-    def __init__(self, names: list[str], first: int = 0):
-        self.spent = dict.fromkeys(names, 0.0)
-        self.begun = dict.fromkeys(names, first)
+    at_most : cases of each attack; 0 for as many as there is time for
+    first : the number of the first case
+    """
+
+    def __init__(self, names: list[str], at_most: int, first: int):
+        self.spent, self.at_most, self.first = dict.fromkeys(names, 0.0), at_most, first
+        self.begun = dict.fromkeys(names, 0)
         self.running: list[Running] = []
 
-    def next(self) -> tuple[str, int]:
-        """The next attack and the number of its case."""
-        now = time.monotonic()
-        at_work = defaultdict(float)
+    def next(self) -> tuple[str, int] | None:
+        """The next attack and the number of its case; None where all have had theirs."""
+        now, at_work = time.monotonic(), defaultdict(float)
         for each in self.running:
             at_work[each.attack] += now - each.began + 1.0
-        name = min(self.spent, key=lambda n: (self.spent[n] + at_work[n]) / ATTACKS[n].share)
+        left = [name for name, begun in self.begun.items() if not self.at_most or begun < self.at_most]
+        if not left:
+            return None
+        name = min(left, key=lambda name: (self.spent[name] + at_work[name]) / ATTACKS[name].share)
         self.begun[name] += 1
-        return name, self.begun[name] - 1
+        return name, self.first + self.begun[name] - 1
 
 
 def attacked(base: study.Base, options, scratch: Path, say) -> list[dict]:
     """Run cases until the time is up: their verdicts."""
-    schedule, verdicts = Schedule(options.only or list(ATTACKS), options.case or 0), []
+    replayed = options.case is not None
+    schedule = Schedule(options.only or list(ATTACKS), 1 if replayed else options.cases, options.case or 0)
     began = said = time.monotonic()
-    stop = began + options.minutes * 60
+    verdicts = []
     while True:
-        at_most = 1 if options.case is not None else options.cases
-        wanted = time.monotonic() < stop and (not at_most or sum(schedule.begun.values()) - len(schedule.begun)
-                                              * (options.case or 0) < at_most * len(schedule.begun))
-        if wanted and len(schedule.running) < options.workers:
-            name, number = schedule.next()
-            schedule.running.append(begin(base, options.seed, name, number, scratch))
+        in_time = time.monotonic() - began < options.minutes * 60
+        free = len(schedule.running) < options.workers
+        if in_time and free and (following := schedule.next()):
+            schedule.running.append(begin(base, options.seed, *following, scratch))
             continue
         if not schedule.running:
             return verdicts
@@ -115,7 +120,7 @@ def attacked(base: study.Base, options, scratch: Path, say) -> list[dict]:
                 schedule.spent[each.attack] += verdicts[-1]["seconds"]
         if time.monotonic() - said > options.every:
             said = time.monotonic()
-            fell = sum(bool(v["falls"]) for v in verdicts)
+            fell = sum(bool(verdict["falls"]) for verdict in verdicts)
             say(f"{(said - began) / 60:.1f} min: {len(verdicts):,} cases, {fell} fell")
         time.sleep(0.005)
 
