@@ -30,6 +30,6 @@ def near_duplicate_groups(vectors: np.ndarray, cosine: float) -> tuple[np.ndarra
         rows, columns = np.nonzero(unit[start : start + 1024] @ unit.T >= cosine - 1e-6)  # rounding of float32
         rows += start
         found.append(np.stack([rows, columns], 1)[rows < columns])
-    pairs = np.concatenate(found)
+    pairs = np.concatenate([np.empty((0, 2), int), *found])  # also of no vectors
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(unit),) * 2)
     return pd.factorize(connected_components(graph, directed=False)[1])[0], pairs
