@@ -26,7 +26,7 @@ def near_duplicate_groups(vectors: np.ndarray, cosine: float) -> tuple[np.ndarra
 
     unit = normalised(vectors)
     found = []
-    for start in range(0, max(1, len(unit)), 1024):
+    for start in range(0, len(unit), 1024):
         rows, columns = np.nonzero(unit[start : start + 1024] @ unit.T >= cosine - 1e-6)  # rounding of float32
         rows += start
         found.append(np.stack([rows, columns], 1)[rows < columns])
