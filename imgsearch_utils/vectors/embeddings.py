@@ -141,16 +141,15 @@ def _verify(folder: Path, config: dict, saved: str, stamps: list, again: bool) -
         stamp = read_json(folder / STAMP, *known)
     except ValueError:  # there is none
         stamp = {}
-    if (saved or stamp) and (again or stamp != known):
-        if not saved or _digest(folder, config) != saved:
-            raise ValueError(f"{folder}: vectors, names and configuration are not those that were saved together (by "
-                             "the digest in config.json). Restore the folder from a copy, or remove it and make it "
-                             "again: imgsearch embed (of a head: imgsearch index)")
-        if not again:
-            with contextlib.suppress(OSError):  # read-only: it is read wholly each time
-                write_json(folder / STAMP, known)
+    if (saved or stamp) and (again or stamp != known) and not (saved and _digest(folder, config) == saved):
+        raise ValueError(f"{folder}: vectors, names and configuration are not those that were saved together (by the "
+                         "digest in config.json). Restore the folder from a copy, or remove it and make it again: "
+                         "imgsearch embed (of a head: imgsearch index)")
     if _stamps(folder) != stamps:
         raise ValueError(f"{folder}: was replaced while it was read; try again")
+    if saved and stamp != known and not again:
+        with contextlib.suppress(OSError):  # read-only: it is read wholly each time
+            write_json(folder / STAMP, known)
 
 
 def check_health(vectors: np.ndarray, n_images: int) -> None:
