@@ -240,6 +240,8 @@ class Stage:
             stage since would no longer belong to it. Nothing is changed then.
         """
         if self.finished:
+            for folder in self.folders.values():  # where a source was all that it lacked
+                shutil.rmtree(folder.with_name(f"{folder.name}.partial"), ignore_errors=True)
             return
         files = {f"{tree}/{file.relative_to(self[tree]).as_posix()}": digest(file) for tree in self.folders
                  for file in sorted(self[tree].rglob("*")) if file.is_file()}

@@ -62,6 +62,8 @@ def split_images(run: Run, stage: Stage, collection: Collection,
             raise ValueError(f"{shown(file)} is not what the pictures give now, and steps were built on it. Bring the "
                              "pictures back as they were, or begin another run (RUN)")
         write_atomic(file, text)
+        if other := stage.other_sources("images"):
+            raise ValueError(f"{other[0]}. Bring the pictures back as they were, or begin another run (RUN)")
     return Images(read_sides(run), embeddings), duplicates
 
 

@@ -110,7 +110,7 @@ def test_what_can_be_made_again_is_made_again_as_it_was(home, capsys):
         assert f"{lost} is not there" in faults
     done = run_notebooks(home)
     assert done.returncode == 0, done.stderr
-    assert check(home, capsys) == []
+    assert check(home, capsys) == [] and not list(home.rglob("*.partial"))
     after = everything(home)
     same = [name for name in before if name.endswith((".csv", ".safetensors", ".npy", ".json")) and
             "manifest.json" not in name and "figures/" not in name and not name.startswith(REPORT)]
