@@ -74,8 +74,11 @@ def find_study(name: str) -> Path:
     Raises
     ------
     ValueError
-        for a name that is neither, with the nearest one.
+        for a name that is neither, with the nearest one; for a name that two studies bear.
     """
+    own, built_in = (place / "configs" / f"{name}.yaml" for place in (home(), source()))
+    if own.is_file() and built_in.is_file() and own.read_bytes() != built_in.read_bytes():
+        raise ValueError(f"two studies are called {name}: {own} and a built-in one; give yours another name")
     for path in (home() / "configs" / f"{name}.yaml", source() / "configs" / f"{name}.yaml", Path(name)):
         if path.is_file():
             return path.resolve()
@@ -554,7 +557,11 @@ def find_run(study: str, run: str = "", begin: bool = False) -> Run:
     checked = read_study(find_study(study))
     file = Run(run or checked.study, checked).labels / "settings.json"
     if file.is_file():
-        return Run(file.parent.name, _begun_with(file).model_copy(update={"rubric": checked.rubric}))
+        begun = _begun_with(file)
+        if changed := difference(begun.images.source, checked.images.source, "images.source"):
+            raise ValueError(f"run {file.parent.name} was begun by another study: {changed[0]}; give this one, or "
+                             "its run, another name")
+        return Run(file.parent.name, begun.model_copy(update={"rubric": checked.rubric}))
     if begin and not run:
         return open_run(study)
     begun = sorted(path.parent.name for path in file.parents[1].glob("*/settings.json"))
