@@ -7,7 +7,7 @@ a kill by the clock depends on the machine; one at an event (the 7th file that i
 
 In: one tiny finished study, made once (``study``). Out: a table of what was tried and what fell; exit status 1 where
 anything fell. ``case`` starts the commands and judges each; ``kills``, ``quota``, ``together``, ``damage``, ``inputs``,
-``journals``, ``widgets`` and ``pages`` hold the attacks.
+``widgets`` and ``servers`` hold the attacks.
 """
 
 import os

@@ -135,7 +135,7 @@ def damage(case: Case) -> None:
     case.orphans("these commands")
 
 
-@attack("damage_run", share=0.12, limit=1800)
+@attack("damage_run", share=0.08, limit=1800)
 def damage_run(case: Case) -> None:
     """The same, then `run`: it refuses in a line, leaves a sound run alone, or makes again what equals the first."""
     if not case.base.finished:

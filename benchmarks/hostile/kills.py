@@ -57,7 +57,7 @@ def kill(case: Case) -> None:
     took_place(case, name, False, random_end(case, name))
 
 
-@attack("kill_fresh", share=0.12)
+@attack("kill_fresh", share=0.15)
 def kill_fresh(case: Case) -> None:
     """The same with a new Python, as from the shell, also while it is still importing."""
     case.copy()
@@ -66,7 +66,7 @@ def kill_fresh(case: Case) -> None:
     took_place(case, name, True, random_end(case, name, 4 + case.base.seconds[name]))
 
 
-@attack("kill_run", share=0.2, limit=1800)
+@attack("kill_run", share=0.12, limit=1800)
 def kill_run(case: Case) -> None:
     """kill -9, SIGTERM, SIGINT or a full disk at a random moment of a run with one to four stages to make."""
     if not case.base.finished:

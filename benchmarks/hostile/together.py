@@ -15,7 +15,7 @@ TOGETHER = ("embed", "index", "import", "score", "search", "search_head", "expor
 BUSY = ("another", "being", "no vectors yet", "in use", "wait")  # one of them says that somebody else is at work
 
 
-@attack("together", share=0.12)
+@attack("together", share=0.10)
 def together(case: Case) -> None:
     """Two to four commands on one run at once: each succeeds with the right result, or says who is at work."""
     case.copy()
@@ -47,7 +47,7 @@ def together(case: Case) -> None:
     case.all_is_well(imported="import" in names)
 
 
-@attack("journal", share=0.06)
+@attack("journal", share=0.05)
 def journal(case: Case) -> None:
     """Up to 64 writers of one journal, some killed on their way: what was acknowledged is there once, in its order."""
     case.home.mkdir(parents=True)
