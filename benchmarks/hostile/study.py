@@ -143,13 +143,13 @@ def evidence(home: Path) -> dict[str, bytes]:
 
 
 def copy(base: Base, home: Path) -> Path:
-    """A copy of the workspace to attack; what no command writes in its place (pictures, notebooks) is linked."""
+    """A copy of the workspace to attack; the study's own pictures, which no command writes, are linked."""
     shutil.copytree(base.home, home, copy_function=_copy_or_link)
     return home
 
 
 def _copy_or_link(one: str, other: str) -> None:
-    if one.endswith((".png", ".svg", ".jpg", ".ipynb")):
+    if "/all_images/" in one:
         with contextlib.suppress(OSError):  # another disk
             return os.link(one, other)
     shutil.copy2(one, other)
