@@ -90,9 +90,9 @@ def other_file(path: Path, rng) -> None:
 
 
 def targets(home: Path) -> list[Path]:
-    """The files of the run that something reads, in a fixed order."""
+    """The files of the run that something reads, in a fixed order; a name with a dot first is a note that may go."""
     return sorted(p for tree in TREES for p in (home / tree / STUDY).rglob("*")
-                  if p.is_file() and not p.name.endswith(".lock") and p.suffix in (".csv", ".json", ".npy", ".index",
+                  if p.is_file() and not p.name.startswith(".") and p.suffix in (".csv", ".json", ".npy", ".index",
                                                                                   ".safetensors", ".html"))
 
 

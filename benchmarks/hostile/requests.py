@@ -24,12 +24,13 @@ class Client:
     """Who asks a server.
 
     acknowledged : what the server said is on disk, in the order in which it was said
+    unsure : what was said to the server, which did not answer
     open : connections that stay
     """
 
     def __init__(self, case: Case, port: int, token: str):
         self.case, self.rng, self.port, self.token = case, case.rng, port, token
-        self.acknowledged, self.open = [], []
+        self.acknowledged, self.unsure, self.open = [], [], []
 
     def ask(self, method: str, path: str, body=None, token: bool = True, **headers):
         """Status and content of an answer; status 0 where the server closed instead."""
@@ -195,11 +196,13 @@ def page_talks(site: Client, name: str) -> None:
         widget = json.loads(talk.recv(60))["start"]["widget"]
         for _ in range(20):
             talk.send(json.dumps({"content": said, "buffers": 0}))
-            waits = name == "ann" or messages.kind_of(said) == "hello"
-            for answer in until_answered(site, talk, said) if waits else ():
-                if messages.kind_of(said) in ("act", "vote") and messages.acknowledges(answer, said):
-                    pair = said["pair"] if said["kind"] == "act" else said["names"]
-                    site.acknowledged.append(messages.told(said, name, pair))
+            labels = name == "ann" and messages.kind_of(said) in ("act", "vote")
+            act = messages.told(said, name, said["pair"] if said["kind"] == "act" else said["names"]) if labels else ()
+            site.unsure += [act] if labels else []
+            for answer in until_answered(site, talk, said) if name == "ann" or messages.kind_of(said) == "hello" else ():
+                if labels and (messages.acknowledges(answer, said) or answer.get("kind") == "error"):
+                    site.unsure.remove(act)
+                    site.acknowledged += [act] if answer["kind"] != "error" else []
                 if answer.get("pictures"):
                     pairs = answer["place"], [each["name"] for each in answer["pictures"]]
             if widget == "tagger" and not pairs:

@@ -29,8 +29,10 @@ def together(case: Case) -> None:
         line = {"run": ("run", STUDY), "check": ("check", "--study", STUDY)}.get(name) or ASKED[name]
         running.append(case.start(*line))
         time.sleep(float(case.rng.random() * 0.3))
+    imported = False
     for name, command in zip(names, running):
         done = command.wait(SECONDS)
+        imported |= name == "import" and done.status == 0
         case.judge(done)
         if done.status == 1 and not any(word in done.last for word in BUSY) and "Traceback" not in done.err:
             case.fall(f"{name} beside {', '.join(sorted({*names} - {name}) or names)} refused without saying who is at "
@@ -44,7 +46,7 @@ def together(case: Case) -> None:
             (case.home / WRITTEN[name]).unlink()
     case.orphans(" beside ".join(names))
     case.ask("embed", must=True)
-    case.all_is_well(imported="import" in names)
+    case.all_is_well(imported=imported)
 
 
 @attack("journal", share=0.05)
