@@ -199,8 +199,9 @@ def page_talks(site: Client, name: str) -> None:
             labels = name == "ann" and messages.kind_of(said) in ("act", "vote")
             act = messages.told(said, name, said["pair"] if said["kind"] == "act" else said["names"]) if labels else ()
             site.unsure += [act] if labels else []
-            for answer in until_answered(site, talk, said) if name == "ann" or messages.kind_of(said) == "hello" else ():
-                if labels and (messages.acknowledges(answer, said) or answer.get("kind") == "error"):
+            waits = name == "ann" or messages.kind_of(said) == "hello"
+            for answer in until_answered(site, talk, said) if waits else ():
+                if labels and answer.get("serial") == said["serial"]:
                     site.unsure.remove(act)
                     site.acknowledged += [act] if answer["kind"] != "error" else []
                 if answer.get("pictures"):
@@ -234,7 +235,8 @@ def until_answered(site: Client, talk, said: dict) -> list[dict]:
         if isinstance(received, bytes) or "content" not in (told := json.loads(received)):
             continue
         answers.append(told["content"])
-        if told["content"].get("kind") in (*ends.get(said["kind"], ("results", "state")), "error"):
+        own = told["content"].get("serial") in (said["serial"], None)  # not the end of an answer to another message
+        if own and told["content"].get("kind") in (*ends.get(said["kind"], ("results", "state")), "error"):
             return answers
 
 
