@@ -7,12 +7,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from benchmarks import browser
+from imgsearch_utils import workspace
 from imgsearch_utils.drawn_houses import write_houses
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.labels.oracles import answer
@@ -23,11 +23,6 @@ from imgsearch_utils.workspace import find_run
 ANNOTATOR, OTHER = "Ada", "Grace"
 ASKED, DONE = 120, 47
 SEARCHED = "modern_0065.jpg"  # some of the encoder's results are below its threshold
-SEARCH_CELL = """\
-from imgsearch_utils.database import find_database
-from imgsearch_utils.search_page import SearchPage
-SearchPage(find_database("synthetic_houses"))
-"""
 
 
 def prepare(folder: Path) -> None:
@@ -61,18 +56,15 @@ def pose(page) -> None:
         page.keyboard.press(f"Shift+Digit{question}")
 
 
-def search_page(folder: Path, file: Path) -> None:
+def search_page(file: Path) -> None:
     """Upload a picture of the run synthetic_houses to the search page; nothing is written to the run."""
-    cell, kernel = nbformat.v4.new_code_cell(SEARCH_CELL), {"name": "python3", "display_name": "Python 3"}
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
-    nbformat.write(notebook, folder / "search.ipynb")
     picture = find_run("synthetic_houses").data / "all_images" / SEARCHED
-    with browser.serve(folder, "voila") as address, browser.browser_page(1320, 1140) as page:
-        page.goto(address.format(path="search.ipynb"))
+    with browser.ServedPage(workspace.home(), "serve") as server, browser.browser_page(1320, 1140) as page:
+        page.goto(server.url)
         page.locator(".sp-root[data-open]").wait_for(timeout=120_000)
         page.locator("input[type=file]").set_input_files(picture)
         page.wait_for_function("() => document.querySelectorAll('.sp-grid img').length === 24")
-        page.wait_for_timeout(500)  # until they are drawn
+        page.wait_for_function("() => [...document.images].every((image) => image.complete)")
         page.screenshot(path=file)
     Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)  # photographs make a large PNG
 
@@ -87,7 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
-        with browser.serve(folder, "lab") as address, browser.browser_page(1240, 960) as page:
+        with browser.lab(folder) as address, browser.browser_page(1240, 960) as page:
             page.goto(address.format(path="tag.ipynb"))
             browser.run_cell(page)
             page.get_by_role("button", name="No", exact=True).click()  # Jupyter's news
@@ -98,11 +90,11 @@ def main() -> None:
             )
             page.wait_for_timeout(1500)  # until Jupyter's notice has gone
             page.screenshot(path=out / "tagger_notebook.png")
-        with browser.serve(folder, "voila") as address, browser.browser_page(1180, 880) as page:
-            page.goto(address.format(path="tag.ipynb"))
+        with browser.ServedPage(folder) as server, browser.browser_page(1280, 800) as page:
+            page.goto(server.url)
             pose(page)
             page.screenshot(path=out / "tagger_page.png")
-        search_page(folder, out / "search_page.png")
+    search_page(out / "search_page.png")
     print(f"written: tagger_notebook.png, tagger_page.png and search_page.png in {out}")
 
 

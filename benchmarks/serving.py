@@ -145,11 +145,13 @@ def main() -> None:
     if given.run:
         found = measure(workspace.home(), given.study, given.run, given.pictures, given.clients)
     else:
+        from imgsearch_utils.pictures.collection import open_collection
         from imgsearch_utils.vectors.embedding import embed_run
 
         with tempfile.TemporaryDirectory() as folder:
             os.environ["IMGSEARCH_HOME"] = folder
-            embed_run(workspace.find_run(given.study, begin=True))
+            run = workspace.find_run(given.study, begin=True)
+            embed_run(run, open_collection(run))
             found = measure(Path(folder), given.study, "", given.pictures, given.clients)
     if given.json:
         print(json.dumps(found))

@@ -276,7 +276,7 @@ function render({ model, el }) {
     });
     const meter = make("div", { className: "sp-meter", title: `P(similar) ${p?.toFixed(3)}` }, make("i"));
     if (p !== null) meter.firstChild.style.width = `${100 * p}%`;
-    const element = make("article", { className: "sp-card" }, picture, p === null ? null : meter,
+    const element = make("div", { className: "sp-card" }, picture, p === null ? null : meter,
       p === null ? null : make("div", { className: "sp-p", title: "P(similar), calibrated on the grades" },
         make("b", { textContent: percent(p) }), make("span", { textContent: " P(similar)" })),
       make("div", { className: "sp-line" },

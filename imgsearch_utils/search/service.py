@@ -197,9 +197,12 @@ class Service:
                 vectors = searcher.encode_texts([words])
         else:
             vectors = searcher.vectors_of([image])
-        found = searcher.search(vectors, k, expand, calibrated=not words).drop(columns="query")
-        return {**self._about(searcher), "query": image or words, "close_match": bool(found.close.any()),
-                "results": _records(found)}
+        found = searcher.ranked(vectors, k, expand, calibrated=not words)
+        del found["query"]
+        rows = zip(*(column.tolist() for column in found.values()))
+        results = [{name: None if value != value else value for name, value in zip(found, row)} for row in rows]
+        return {**self._about(searcher), "query": image or words, "close_match": bool(found["close"].any()),
+                "results": results}
 
     def searcher(self, model: str = "") -> Searcher:
         """The searcher by model, that which search uses when empty."""
