@@ -29,7 +29,8 @@ PAGE = """<!doctype html>
 <title>{title}</title><link rel="icon" href="data:,">
 <link rel="stylesheet" href="/page.css"><link rel="stylesheet" href="/{widget}.css">
 <script type="module" src="/page.js"></script></head>
-<body><main><h1 class="unseen">{title}</h1><div id="page"></div></main><div id="notice" role="alert" hidden></div></body></html>
+<body><main><h1 class="unseen">{title}</h1><div id="page"></div></main>
+<div id="notice" role="alert" hidden></div></body></html>
 """
 DOCS = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Image search: questions as HTTP</title>
