@@ -47,7 +47,7 @@ def tag(
     browser: BrowserOption = True,
 ) -> None:
     """Grade pairs on a page of its own; stop it with Ctrl-C."""
-    from imgsearch_utils.pages.queues import check_queue
+    from imgsearch_utils.pages.queue_names import check_queue
 
     run = workspace.find_run(study, name)
     if run.published:

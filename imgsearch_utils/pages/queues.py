@@ -5,21 +5,10 @@ import pandas as pd
 from imgsearch_utils.labels.agreement import agreement
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.labels.pairs import canonical, read_pairs
-from imgsearch_utils.study import nearest
+from imgsearch_utils.pages.queue_names import check_queue
 from imgsearch_utils.workspace import Run
 
-QUEUES = ("round", "disagreements", "suspected_errors", "pooled", "votes")
 SUSPECTED = 50  # grades that a queue of suspected errors lists
-
-
-def check_queue(run: Run, name: str, number: int) -> None:
-    """ValueError, in a moment, for a queue that has another name, or a round that is not there yet."""
-    if name not in QUEUES:
-        raise ValueError(f"no queue is called {name!r}. {nearest(name, QUEUES)}")
-    if not 0 <= number <= run.study.rounds:
-        raise ValueError(f"ROUND must be 0 to {run.study.rounds} in this study, got {number}")
-    if name == "round" and not run.round(number).pairs.is_file():
-        raise ValueError(f"run {run.name} has no pairs of round {number} yet; run the notebooks before it first")
 
 
 def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:

@@ -1,35 +1,42 @@
 """The two pages that are served: what is opened for them, once for all who come."""
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.pages.site import Site
 from imgsearch_utils.study import Rubric
 from imgsearch_utils.workspace import Run
 
 if TYPE_CHECKING:
+    from imgsearch_utils.labels.journal import Journal
     from imgsearch_utils.pages.tagger import Task  # this module is loaded before the page is shown, the rest after it
     from imgsearch_utils.search.service import Service
 
 
 def search_site(run: Run, command: str) -> Site:
     """The search page, and the answers to programs."""
-    votes = Journal(run.journal), threading.RLock()
+    turn = threading.RLock()
+
+    @functools.cache
+    def journal() -> "Journal":
+        from imgsearch_utils.labels.journal import Journal
+
+        return Journal(run.journal)
 
     def open_() -> "Service":
         from imgsearch_utils.pages import search_page  # noqa: F401  loaded here, where nobody waits
         from imgsearch_utils.search.service import Service
 
-        service = Service(run)
+        service, _ = Service(run), journal()
         threading.Thread(target=service.warm_up, daemon=True).start()
         return service
 
     def talk(service, send):
         from imgsearch_utils.pages.search_page import Searching
 
-        return Searching(run, lambda: service, send, votes=votes)
+        return Searching(run, lambda: service, send, votes=(journal(), turn))
 
     return Site(f"Image search · {run.name}", "search_page", {}, command, open_, talk, lambda service: service.health(),
                 api=True)
@@ -39,6 +46,7 @@ def tagging_site(run: Run, queue: str, number: int, command: str) -> Site:
     """The tagger of a queue of a run; an adjudicator's for the queue of disagreements."""
 
     def open_() -> "Task":
+        from imgsearch_utils.labels.journal import Journal
         from imgsearch_utils.pages.queues import open_queue
         from imgsearch_utils.pages.tagger import Task
         from imgsearch_utils.pictures.collection import open_collection

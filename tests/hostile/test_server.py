@@ -7,8 +7,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -385,17 +383,36 @@ def test_a_port_in_use_is_refused(home, given):
     assert ended.stderr == f"imgsearch: port {port} is in use; stop what listens there, or give --port\n"
 
 
+def as_another_user(look) -> str:
+    """What `look` returns in a process of the user nobody."""
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            os.write(writing, look().encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return said
+
+
 def test_another_user_of_the_machine_reads_nothing(home, server):
     if os.getuid() != 0:
         pytest.skip("needs to become another user")
-    file = home / "state" / "imgsearch" / "servers" / f"{server.port}.json"
-    program = ("import sys, urllib.request, urllib.error\n"
-               f"try: urllib.request.urlopen('{server.address}')\n"
-               "except urllib.error.HTTPError as error: print(error.code)\n"
-               f"try: open({str(file)!r})\n"
-               "except OSError: print('closed')\n"
-               f"try: print({server.token!r} in open('/proc/{server.process.pid}/environ').read())\n"
-               "except OSError: print('closed')\n")
-    done = subprocess.run([sys._base_executable, "-S", "-c", program], capture_output=True, text=True, user=65534,
-                          group=65534, extra_groups=[], cwd="/", env={})
-    assert done.stdout.split() == ["401", "closed", "closed"], done.stderr
+
+    def look() -> str:
+        seen = [str(ask(server, "/", token=None)[0])]
+        for secret in (home / "state" / "imgsearch" / "servers" / f"{server.port}.json",
+                       Path(f"/proc/{server.process.pid}/environ")):
+            try:
+                seen.append(secret.read_text())
+            except PermissionError:
+                seen.append("closed")
+        return " ".join(seen)
+
+    assert as_another_user(look) == "401 closed closed"
