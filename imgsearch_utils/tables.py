@@ -2,17 +2,14 @@
 
 import contextlib
 import csv
-import errno
 import io
-import os
-import secrets
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from imgsearch_utils.storage import written_whole
 from imgsearch_utils.study import listed
 
 #: columns that hold names or text, whatever they look like: an image may be called 007 or NA
@@ -70,35 +67,6 @@ def _content(path: Path) -> bytes:
     if about.st_size > MOST_BYTES:
         raise ValueError(f"{path}: expected at most {MOST_BYTES / 1e9:.0f} GB; cut it into several files")
     return path.read_bytes()
-
-
-@contextlib.contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write a file into; it takes the place of `path` in the end, so none is ever half there.
-
-    Where writing fails, what stood there stays. A device or a pipe is written into as it stands.
-    """
-    path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        yield path
-        return
-    path = Path(os.path.realpath(path))  # the file that a link names, not the link
-    partial = path.with_name(f".{secrets.token_hex(4)}.partial{path.suffix}")
-    try:
-        if path.is_dir() or not path.parent.is_dir():
-            number = errno.EISDIR if path.is_dir() else errno.ENOENT
-            raise OSError(number, os.strerror(number), str(path))
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        if error.errno and error.filename in (str(partial), None):  # people know nothing of the file beside theirs
-            error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def read_own(path: Path, **types: type) -> pd.DataFrame:

@@ -1,56 +1,28 @@
-"""Folder names and write-once folders: the only file that knows where a run keeps things."""
+"""Where a run keeps things: the folders of runs and rounds, found by name."""
 
-import contextlib
 import csv
-import ctypes
-import hashlib
-import json
 import os
-import platform
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from imgsearch_utils.stage import JOURNAL, Stage
+from imgsearch_utils.storage import home, read_json, shown, source, write_json
 from imgsearch_utils.study import Study, difference, nearest, parse_study, read_study
-from imgsearch_utils.tables import read_own, write_own
 
 DRAWN = "synthetic_houses"  # the image source that the package draws itself
 PUBLISHED = "PUBLISHED"  # a file beside a run's journal: the run is kept for readers, and its journal not written again
-#: of a published run, what .gitignore leaves out: drawn, made or executed again from what is there
-LEFT_OUT = ("figures/", "head.safetensors", "chosen.index", "notebook.ipynb")
 BY_PEOPLE = ("person", "repeat", "adjudication")  # what `source` says in the journal where a person gave the grade
 RUN_LOCK = ".run.lock"  # beside a run's settings: held by the process that works on the run
-JOURNAL = "journal"  # the source of stages that grows
-VERSIONS = ("torch", "timm", "open_clip_torch", "numpy", "pandas", "scikit-learn", "annoy", "pillow", "imgsearch-utils")
-
-
-def source() -> Path:
-    """The checkout: notebooks and configs."""
-    return Path(__file__).resolve().parents[1]
-
-
-def home() -> Path:
-    """Where data sets and results are kept: the checkout, or the folder named by IMGSEARCH_HOME."""
-    return Path(os.environ.get("IMGSEARCH_HOME") or source()).resolve()
 
 
 def notebook_path(name: str) -> Path:
     """Where a notebook of the checkout is."""
     return source() / "notebooks" / f"{name}.ipynb"
-
-
-def shown(path: Path) -> str:
-    """A path for people: relative to the workspace where it lies inside."""
-    path = Path(path).resolve()
-    return path.relative_to(home()).as_posix() if path.is_relative_to(home()) else str(path)
 
 
 def data_folder(name: str) -> Path:
@@ -84,238 +56,6 @@ def find_study(name: str) -> Path:
             return path.resolve()
     names = sorted({path.stem for place in (home(), source()) for path in (place / "configs").glob("*.yaml")})
     raise ValueError(f"no study is called {name!r} in configs/, and it is no file. {nearest(name, names)}")
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that it is either the old or the new one, whenever the power goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def folder_lock(folder: Path) -> FileLock:
-    """The lock that writers of a folder hold; a file beside it."""
-    return FileLock(folder.with_name(f".{folder.name}.lock"))
-
-
-@contextlib.contextmanager
-def replace_folder(folder: Path) -> Iterator[Path]:
-    """Build a folder beside its place and move it there in the end, replacing what stood there.
-
-    Writers come one after the other. On Linux old and new change places in one step, so that a reader finds a folder
-    at every moment; where the file system cannot, a reader that misses it looks again under the ``folder_lock``.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder_lock(folder):
-        partial = folder.with_name(f"{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-        if not folder.exists():
-            partial.rename(folder)
-        elif _exchange(partial, folder):
-            shutil.rmtree(partial, ignore_errors=True)  # a reader may be writing its stamp there
-        else:
-            old = folder.with_name(f"{folder.name}.old.partial")
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-            partial.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _exchange(one: Path, two: Path) -> bool:
-    """Let two names change places in one step; False where the system cannot."""
-    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
-    at_cwd, exchange = -100, 2  # of <fcntl.h> and <stdio.h>
-    return rename is not None and rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(two), exchange) == 0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of a run: folders built as ``NAME.partial``, renamed together, `last` at the end.
-
-    A stage is finished when all its folders stand under their final names and hold the files that their manifests
-    list; it is then never written again. One that lost a folder or a file is not finished: it is made again beside
-    what is left of it, and takes its place only where that gives the same.
-
-    sources : files outside the folders that the stage is made of, or writes; the manifest says what they held. Of a
-        file that is only appended to (a journal), what it held then must still stand at its beginning
-    published : kept in git, without what ``LEFT_OUT`` names
-    repeats : whether making it again gives the same (False where it measures times)
-    """
-
-    folders: dict[str, Path]
-    last: str
-    sources: Mapping[str, Path] = field(default_factory=dict)
-    published: bool = False
-    repeats: bool = True
-
-    @property
-    def finished(self) -> bool:
-        if not all(folder.is_dir() for folder in self.folders.values()):
-            return False
-        about = self._manifest(self.last)
-        needed = [self.sources[name] for name in about.get("sources", ()) if name in self.sources and name != JOURNAL]
-        return not self._lost(about) and all(file.is_file() for file in needed)
-
-    @property
-    def begun(self) -> bool:
-        """Whether a folder stands under its final name."""
-        return any(folder.is_dir() for folder in self.folders.values())
-
-    def _manifest(self, tree: str) -> dict[str, Any]:
-        file = self.folders[tree] / "manifest.json"
-        return read_json(file, "versions") if file.is_file() else {}
-
-    def recorded(self) -> dict[str, Any]:
-        """The manifest of what is left of the stage, with `files` and `sources`; empty where there is none."""
-        return next(filter(None, map(self._manifest, (self.last, *self.folders))), {})
-
-    def _path(self, name: str) -> Path:
-        tree, _, file = name.partition("/")
-        return self.folders.get(tree, Path(os.devnull)) / file
-
-    def _lost(self, manifest: dict[str, Any]) -> list[str]:
-        return [name for name in manifest.get("files", ()) if not self._path(name).is_file()
-                and not (self.published and any(part in name for part in LEFT_OUT))]
-
-    def __getitem__(self, tree: str) -> Path:
-        """The folder to read from (finished) or to write into (unfinished)."""
-        folder = self.folders[tree]
-        return folder if self.finished else folder.with_name(f"{folder.name}.partial")
-
-    def start(self) -> "Stage":
-        """Clear what an unfinished try left behind and make the folders to write into."""
-        if not self.finished:
-            known = self.recorded().get("files")
-            for tree, folder in self.folders.items():
-                if not known:  # nothing says what it was
-                    shutil.rmtree(folder, ignore_errors=True)
-                shutil.rmtree(self[tree], ignore_errors=True)
-                self[tree].mkdir(parents=True)
-        return self
-
-    def keep(self, names: str | Sequence[str], make: Callable[[], Any]) -> Any:
-        """What the stage holds under this name; where it is not there yet, it is made, and kept.
-
-        So a notebook reads the same on a finished stage and on an unfinished one. What a finished stage lacks (a
-        published run is kept small) is made again for the caller, and nothing is written.
-
-        Parameters
-        ----------
-        names : a file in the last folder, or ``folder/file``; or several, which are made together. Its ending says
-            how it is saved and loaded: see ``KEPT``
-        make : called without arguments, where a file is missing; returns a value for each name
-
-        Returns
-        -------
-        what is loaded, so that both ways give the same; a list for several names
-        """
-        if isinstance(names, str):
-            return self.keep([names], lambda: [make()])[0]
-        places = [name.rpartition("/") for name in names]
-        files = [self[tree or self.last] / file for tree, _, file in places]
-        if all(file.exists() for file in files):
-            if self.finished:
-                self.check(*(f"{tree or self.last}/{file}" for tree, _, file in places))
-            return [KEPT[file.suffix][1](file) for file in files]
-        with contextlib.ExitStack() as stack:
-            if self.finished:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                files = [folder / file.name for file in files]
-            for file, value in zip(files, make(), strict=True):
-                KEPT[file.suffix][0](value, file)
-            return [KEPT[file.suffix][1](file) for file in files]
-
-    def publish(self, **manifest: Any) -> None:
-        """Give the folders their final names; a finished stage stays as it is.
-
-        Each folder's manifest lists the SHA-256 of the files of all of them, and what the sources held.
-
-        Raises
-        ------
-        ValueError
-            where a part of the stage stood already and what was made again differs from it: what was built on the
-            stage since would no longer belong to it. Nothing is changed then.
-        """
-        if self.finished:
-            for folder in self.folders.values():  # where a source was all that it lacked
-                shutil.rmtree(folder.with_name(f"{folder.name}.partial"), ignore_errors=True)
-            return
-        files = {f"{tree}/{file.relative_to(self[tree]).as_posix()}": digest(file) for tree in self.folders
-                 for file in sorted(self[tree].rglob("*")) if file.is_file()}
-        before = self.recorded().get("files", {})
-        aside = ("/figures/", "/config.json")  # drawings, and the versions and all the vectors that a head met
-        other = [name for name, content in files.items() if self.repeats and before.get(name, content) != content and
-                 name.endswith((".csv", ".json", ".safetensors")) and not any(part in name for part in aside)]
-        other += self.other_sources()
-        if other:
-            left = " and ".join(shown(folder) for folder in self.folders.values() if folder.is_dir())
-            raise ValueError(f"made again, {', '.join(other)} is not what it was: grades, pictures or versions changed "
-                             f"since, and later steps were built on it. Restore the lost folder from a copy; or remove "
-                             f"{left} and all that was made after it, to make it anew")
-        about = {**manifest, "files": files, "sources": self._hold(), "python": platform.python_version(),
-                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
-                 "versions": {name: version(name) for name in VERSIONS}}
-        for tree in self.folders:
-            write_json(self[tree] / "manifest.json", about)
-        partials = {folder: self[tree] for tree, folder in self.folders.items()}
-        last = self.folders[self.last]
-        shutil.rmtree(last, ignore_errors=True)
-        for folder in sorted(partials, key=lambda folder: folder == last):
-            shutil.rmtree(folder, ignore_errors=True)
-            partials[folder].rename(folder)
-
-    def _hold(self) -> dict[str, dict[str, Any]]:
-        return {name: {"bytes": file.stat().st_size, "sha256": digest(file)}
-                for name, file in self.sources.items() if file.is_file()}
-
-    def check(self, *names: str) -> None:
-        """ValueError where one of these files (``folder/file``) is there and not what the stage's manifest says."""
-        files = self.recorded().get("files", {})
-        for name in names:
-            if name in files and self._path(name).is_file() and digest(self._path(name)) != files[name]:
-                raise ValueError(f"{shown(self._path(name))} is not the file that was written (by manifest.json in "
-                                 f"{shown(self.folders[self.last])}); restore it from a copy, or remove it and run "
-                                 "the study again, which makes it again")
-
-    def faults(self) -> list[str]:
-        """What is wrong with a stage that stands, a line each: lost, other than when it was made, or made of others.
-
-        Reads every file. A stage that was made before manifests had digests is only looked at for its folders.
-        """
-        found = [f"{shown(folder)} is not there" for folder in self.folders.values() if not folder.is_dir()]
-        for tree, folder in self.folders.items():
-            if folder.is_dir() and not (about := self._manifest(tree)):
-                found.append(f"{shown(folder)} has no manifest.json")
-            elif folder.is_dir() and about.get("files") != self.recorded().get("files"):
-                found.append(f"{shown(folder)} belongs to another making of the stage (its manifest.json differs)")
-        about = self.recorded()
-        for name, content in about.get("files", {}).items():
-            file = self._path(name)
-            if file.is_file() and digest(file) != content:
-                found.append(f"{shown(file)} is not the file that was written")
-        found += [f"{shown(self._path(name))} is not there" for name in self._lost(about)
-                  if self._path(name).parent.is_dir()]
-        return found + self.other_sources()
-
-    def other_sources(self, *names: str) -> list[str]:
-        """Which of the files that the stage was made of (of all `sources`, or these) are gone or others now."""
-        found = []
-        for name, held in self.recorded().get("sources", {}).items():
-            file = self.sources.get(name)
-            if file is None or names and name not in names:
-                continue
-            if not file.is_file():
-                found.append(f"{shown(file)} is not there")
-            elif digest(file, held["bytes"]) != held["sha256"] or (
-                    name != JOURNAL and file.stat().st_size != held["bytes"]):
-                found.append(f"{shown(file)} is not what {shown(self.folders[self.last])} was made of")
-        return found
 
 
 @dataclass(frozen=True)
@@ -571,41 +311,3 @@ def find_run(study: str, run: str = "", begin: bool = False) -> Run:
 
 def _begun_with(settings: Path) -> Study:
     return parse_study(read_json(settings), str(settings))
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON with sorted keys, in one step."""
-    write_atomic(path, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-
-
-def digest(path: Path, n_bytes: int | None = None) -> str:
-    """SHA-256 of a file's content, or of its first bytes."""
-    with path.open("rb") as file:
-        if n_bytes is None:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        found = hashlib.sha256()
-        while n_bytes > 0 and (block := file.read(min(n_bytes, 1 << 20))):
-            found.update(block)
-            n_bytes -= len(block)
-        return found.hexdigest()
-
-
-def read_json(path: Path, *keys: str) -> Any:
-    """Read a JSON file; with `keys`, an object that has them. ValueError names the file when it is not one."""
-    again = "restore it from a copy, or remove its folder and run the study again"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as JSON: {' '.join(str(error).split())}; {again}") from None
-    if keys and not isinstance(values, dict):
-        raise ValueError(f"{path}: expected an object with {', '.join(keys)}, got {type(values).__name__}; {again}")
-    if lacking := [key for key in keys if key not in values]:
-        raise ValueError(f"{path}: {', '.join(lacking)} is missing; {again}")
-    return values
-
-
-#: ending -> how a stage keeps a file of this kind: save(value, path), load(path); other rooms add theirs
-KEPT: dict[str, tuple[Callable[[Any, Path], None], Callable[[Path], Any]]] = {
-    ".csv": (write_own, read_own),
-    ".json": (lambda values, path: write_json(path, values), read_json),
-}

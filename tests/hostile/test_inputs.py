@@ -25,8 +25,9 @@ from imgsearch_utils.labels.files import export_labels, import_labels
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.labels.pairs import COLUMNS, canonical, read_pair_files, read_pairs
 from imgsearch_utils.search import classify
+from imgsearch_utils.storage import written_whole
 from imgsearch_utils.study import read_study
-from imgsearch_utils.tables import read_foreign, written_whole
+from imgsearch_utils.tables import read_foreign
 from imgsearch_utils.vectors import Embeddings, Images
 from imgsearch_utils.vectors.sides import named_sample
 from imgsearch_utils.workspace import find_run
@@ -257,7 +258,7 @@ def test_a_file_is_written_whole_or_not_and_devices_and_links_are_written_into(t
     with written_whole("/dev/null") as partial:
         partial.write_text("nothing")
     assert not Path("/dev/null").is_file()
-    piped = ("from imgsearch_utils.tables import written_whole\n"
+    piped = ("from imgsearch_utils.storage import written_whole\n"
              "with written_whole('/dev/stdout') as file: file.write_text('a')")
     assert subprocess.run([sys.executable, "-c", piped], capture_output=True, text=True).stdout == "a"
 

@@ -163,10 +163,10 @@ def test_two_at_once_are_refused(finished, tmp_path):
 
 def test_published_run_belongs_to_the_committed_settings():
     """The settings of the run in git are those of configs/: else it must be published again."""
-    from imgsearch_utils import workspace
+    from imgsearch_utils import storage, workspace
 
     run = workspace.open_run("synthetic_houses", "published_synthetic_houses")
-    page = workspace.source() / "report_results" / run.name / "index.html"
+    page = storage.source() / "report_results" / run.name / "index.html"
     assert page.is_file() and json.loads((run.results / "round_03" / "metrics.json").read_text())
 
 
