@@ -199,7 +199,7 @@ def parse_study(values: Any, path: str = "study") -> Study:
     try:
         return Study.model_validate(values)
     except ValidationError as error:
-        raise ValueError(_explain(error, path)) from None
+        raise ValueError(" ".join(_explain(error, path).split())) from None
 
 
 def read_study(path: Path, overrides: dict[str, Any] | None = None) -> Study:

@@ -236,9 +236,11 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
         write_json(file, checked.model_dump(mode="json"))
         return opened
     if changed := _changed(file, checked):
+        begun = Run(name, _begun_with(file))
+        _refuse_if_bound(begun, "; ".join(changed))
         try:
             with FileLock(file.with_name(RUN_LOCK), timeout=0):
-                _replace_settings(Run(name, _begun_with(file)), checked, "; ".join(changed))
+                _replace_settings(begun, checked, "; ".join(changed))
         except Timeout:
             raise ValueError(f"run {name} was begun with other settings ({'; '.join(changed)}), and another process "
                              "works on it; wait for it, or choose another name for the new run (RUN)") from None
@@ -250,11 +252,15 @@ def _changed(settings: Path, study: Study) -> list[str]:
     return difference(*(each.model_dump(mode="json", exclude={"rubric"}) for each in (_begun_with(settings), study)))
 
 
-def _replace_settings(run: Run, study: Study, changed: str) -> None:
-    """Let a run go on with other settings, where nothing was made with its own yet; ValueError where something was."""
+def _refuse_if_bound(run: Run, changed: str) -> None:
     if binding := _binding(run):
         raise ValueError(f"run {run.name} was made with other settings: {changed}; and {binding} with them. Restore "
                          "them, or choose another name for the new run (RUN)")
+
+
+def _replace_settings(run: Run, study: Study, changed: str) -> None:
+    """Let a run go on with other settings, where nothing was made with its own yet; ValueError where something was."""
+    _refuse_if_bound(run, changed)  # by a process that ended in the meantime
     if run.journal.is_file() and _givers(run.journal) <= {"oracle"}:  # which answers again
         run.journal.replace(run.journal.with_name("journal.csv.of_other_settings"))
     write_json(run.labels / "settings.json", study.model_dump(mode="json"))

@@ -144,7 +144,7 @@ def _become(home: Path, arguments: list[str], fresh: bool, disturbed: Disturbanc
         os.environ.update(surroundings(home))
         os.chdir(home)
         if fresh:
-            os.execv(sys.executable, [sys.executable, "-m", "imgsearch_utils.cli", *arguments])
+            os.execv(sys.executable, [sys.executable, "-m", "imgsearch_utils", *arguments])
         status = _in_this_process(arguments, disturbed)
     except BaseException:
         traceback.print_exc()

@@ -134,14 +134,12 @@ def import_labels(run: Run, pairs: pd.DataFrame) -> tuple[dict[str, int], pd.Dat
     twins = twins[twins.image1.isin(named) & twins.image2.isin(named)]
     counts, problems = import_report(pairs, images, twins)
     graded = usable(merge(pairs).pairs.dropna(subset="similarity"), images)
+    graded["by"] = np.where(~images.same_class(graded) & (graded.similarity == 0), AUTOMATIC, IMPORTER)
     with journal.alone():  # another import may run at once
-        held = {pair: acts[name].grade for pair, acts in journal.votes().items() for name in (IMPORTER, AUTOMATIC)
-                if name in acts}
-        known = graded.similarity == [held.get(pair) for pair in zip(graded.image1, graded.image2)]
-        graded = graded[~known]
-        automatic = ~images.same_class(graded) & (graded.similarity == 0)
-        counts["imported"] = journal.append_many(graded[automatic], AUTOMATIC, AUTOMATIC) + journal.append_many(
-            graded[~automatic], IMPORTER, IMPORTER)
+        held = {(*pair, by, act.grade) for pair, acts in journal.votes().items() for by, act in acts.items()}
+        new = [row not in held for row in zip(graded.image1, graded.image2, graded.by, graded.similarity)]
+        graded = graded[np.array(new, bool)]
+        counts["imported"] = sum(journal.append_many(graded[graded.by == by], by, by) for by in (AUTOMATIC, IMPORTER))
     write_own(problems, run.labels / "import_problems.csv")
     return counts, problems
 

@@ -238,7 +238,7 @@ def test_a_disk_of_a_few_kb_and_a_read_only_folder_are_one_line(room, mounting):
 @posix
 def test_output_that_cannot_be_written_is_one_line(room):
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", "labels", "summary", "--study", "tiny"],
+        done = subprocess.run([sys.executable, "-m", "imgsearch_utils", "labels", "summary", "--study", "tiny"],
                               stdout=full, stderr=subprocess.PIPE, text=True, cwd=room, timeout=200,
                               env=os.environ | {"IMGSEARCH_HOME": str(room)})
     assert (done.returncode, done.stderr) == (1, "imgsearch: No space left on device\n")
@@ -632,3 +632,19 @@ def test_a_broken_sample_is_one_line(tmp_path, content, said):
     with pytest.raises(ValueError, match=said) as caught:
         named_sample(images, tmp_path / "sampled_labels.csv")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@posix
+def test_ctrl_c_while_the_command_is_loaded_is_quiet(tmp_path):
+    """Interrupted where pandas would be imported, as early as the command's own imports."""
+    code = ("import signal, sys\n"
+            "class Interrupt:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            "        if name == 'pandas':\n"
+            "            signal.raise_signal(signal.SIGINT)\n"
+            "sys.meta_path.insert(0, Interrupt())\n"
+            "sys.argv = ['imgsearch', '--help']\n"
+            "from imgsearch_utils.__main__ import main\n"
+            "main()")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

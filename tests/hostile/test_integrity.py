@@ -38,7 +38,7 @@ indexes: [{name: exact}]
 
 
 def run_notebooks(home: Path, *arguments: str, study: str = "tiny.yaml") -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", "run", study, *arguments], capture_output=True,
+    return subprocess.run([sys.executable, "-m", "imgsearch_utils", "run", study, *arguments], capture_output=True,
                           text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=600)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def imgsearch(home: Path, *arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
+    return subprocess.run([sys.executable, "-m", "imgsearch_utils", *map(str, arguments)], capture_output=True,
                           text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=200)
 
 
@@ -126,3 +126,13 @@ def test_new_refuses_an_empty_folder_and_a_bad_name(tmp_path, pictures):
     assert empty.returncode == 1 and "at least two" in empty.stderr
     name = imgsearch(tmp_path, "new", "My Study", pictures)
     assert name.returncode == 1 and "study" in name.stderr and not list((tmp_path / "configs").glob("*"))
+
+
+def test_a_pair_that_is_an_automatic_zero_too_is_imported_once(tmp_path, study):
+    """An oracle's or a round's zero across classes, then a file that grades the pair above 0: both stand, once."""
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text("image1,image2,similarity\na/0.png,b/1.png,0\n")
+    second.write_text("image1,image2,similarity\na/0.png,b/1.png,2\n")
+    counts = [json_of(imgsearch(tmp_path, "labels", "import", file, "--study", study, "--json"))["imported"]
+              for file in (first, second, second, first)]
+    assert counts == [1, 1, 0, 0]

@@ -33,7 +33,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 
 def imgsearch(home: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
     """Run the command as a user would."""
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *arguments], capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-m", "imgsearch_utils", *arguments], capture_output=True, text=True,
                           env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=280, **options)
 
 
@@ -129,7 +129,7 @@ def test_killed_at_random_times_it_ends_with_the_same_log(finished, tmp_path):
     seed = random.randrange(10**6)
     moments = random.Random(seed)
     for _ in range(4):
-        process = subprocess.Popen([sys.executable, "-m", "imgsearch_utils.cli", "run", "tiny.yaml"], cwd=tmp_path,
+        process = subprocess.Popen([sys.executable, "-m", "imgsearch_utils", "run", "tiny.yaml"], cwd=tmp_path,
                                    env=os.environ | {"IMGSEARCH_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
         time.sleep(moments.uniform(4, 16))
