@@ -1,0 +1,82 @@
+"""A service that many ask at once: each gets the answer that it would get alone, or its own line."""
+
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgsearch_utils.search import service as serving
+from imgsearch_utils.search.searcher import Searcher
+from imgsearch_utils.vectors.encoders import get_encoder
+from imgsearch_utils.workspace import find_run
+from tests import tiny_study
+from tests.tiny_study import living_in
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("service")
+    tiny_study.make(folder)
+    return folder
+
+
+@pytest.mark.parametrize("faster", [False, True], ids=["torch", "many files"])
+def test_pictures_that_wait_together_get_the_vectors_that_they_get_alone(home, faster):
+    encoder = get_encoder("efficientnet_lite0")
+    files = [tiny_study.picture_of(home, house) for house in tiny_study.HOUSES[:9]]
+    pictures = serving.PictureQueue(encoder)
+    if faster:
+        pictures.faster()
+    contents = [file.read_bytes() for file in files]
+    contents[4] = b"no picture"
+    with ThreadPoolExecutor(9) as pool:
+        answers = [pool.submit(pictures.encode, content) for content in contents]
+    with pytest.raises(ValueError, match="not a picture that can be read"):
+        answers.pop(4).result()
+    alone = encoder.encode([file for place, file in enumerate(files) if place != 4])
+    np.testing.assert_allclose([answer.result()[0] for answer in answers], alone, atol=1e-3)
+
+
+def test_the_picture_after_those_that_may_wait_is_refused(monkeypatch):
+    monkeypatch.setattr(serving, "WAITING", 3)
+    held = threading.Event()
+
+    class Held:
+        """An encoder that is at work until the test says otherwise."""
+
+        def encode_images(self, pictures):
+            held.wait(60)
+            return np.zeros((len(pictures), 2), np.float32)
+
+    pictures, picture = serving.PictureQueue(Held()), io.BytesIO()
+    Image.new("RGB", (9, 9)).save(picture, "PNG")
+    with ThreadPoolExecutor(60) as pool:  # more than are at work and may wait
+        answers = [pool.submit(pictures.encode, picture.getvalue()) for _ in range(60)]
+        refused = []
+        for answer in as_completed(answers):  # the refused ones come first: the others are held
+            if answer.exception():
+                refused.append(answer.exception())
+            held.set()
+    assert refused and all(isinstance(error, serving.Busy) for error in refused)
+    assert "3 pictures wait already" in str(refused[0])
+    assert [answer.result()[0].tolist() for answer in answers if not answer.exception()][0] == [0, 0]
+
+
+def test_answers_are_those_of_the_searcher(home):
+    with living_in(home):
+        run = find_run("tiny")
+        asked = serving.Service(run)
+        for model in ("encoder", "head"):
+            searcher = Searcher.open(run, model)
+            name = searcher.names[7]
+            expected = searcher.search(searcher.vectors_of([name]), 5, expand=2).drop(columns="query")
+            answer = asked.search(image=name, k=5, model=model, expand=2)
+            assert answer["results"] == expected.to_dict("records")
+            assert (answer["model"], answer["threshold"]) == (model, searcher.model.threshold)
+        with pytest.raises(ValueError, match="Did you mean head"):
+            asked.search(image=name, model="haed")
+        with pytest.raises(ValueError, match="one of three"):
+            asked.search()
