@@ -68,7 +68,8 @@ def listen(ip: str, port: int) -> socket.socket:
         raise ValueError(f"--ip must be an address of this machine such as 127.0.0.1, got {ip!r}") from None
     if given.is_unspecified:
         raise ValueError(f"--ip {ip} would listen on every address; give the one by which others reach this machine")
-    listener = socket.socket(socket.AF_INET6 if given.version == 6 else socket.AF_INET)
+    family = socket.AF_INET6 if given.version == 6 else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so named, answers do not wait 40 ms
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((ip, port))
