@@ -149,7 +149,7 @@ class ServedPage:
     module : what is run with the command
     """
 
-    def __init__(self, folder: Path, *command: str, module: str = "imgsearch_utils"):
+    def __init__(self, folder: Path, *command: str, module: str = "imgsearch_utils.cli"):
         self.folder, self.port, self.token = folder, free_port(), secrets.token_urlsafe(24)
         self.address = f"http://127.0.0.1:{self.port}/"
         self.url = f"{self.address}?token={self.token}"

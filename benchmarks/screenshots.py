@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks import browser
-from imgsearch_utils import storage
+from imgsearch_utils import workspace
 from imgsearch_utils.drawn_houses import write_houses
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.labels.oracles import answer
@@ -59,7 +59,7 @@ def pose(page) -> None:
 def search_page(file: Path) -> None:
     """Upload a picture of the run synthetic_houses to the search page; nothing is written to the run."""
     picture = find_run("synthetic_houses").data / "all_images" / SEARCHED
-    with browser.ServedPage(storage.home(), "serve") as server, browser.browser_page(1320, 1140) as page:
+    with browser.ServedPage(workspace.home(), "serve") as server, browser.browser_page(1320, 1140) as page:
         page.goto(server.url)
         page.locator(".sp-root[data-open]").wait_for(timeout=120_000)
         page.locator("input[type=file]").set_input_files(picture)

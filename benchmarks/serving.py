@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 
 from benchmarks import browser
-from imgsearch_utils import storage, workspace
+from imgsearch_utils import workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 
 VISITS = 1000
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     if given.run:
-        found = measure(storage.home(), given.study, given.run, given.pictures, given.clients)
+        found = measure(workspace.home(), given.study, given.run, given.pictures, given.clients)
     else:
         from imgsearch_utils.pictures.collection import open_collection
         from imgsearch_utils.vectors.embedding import embed_run

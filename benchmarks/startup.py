@@ -42,7 +42,7 @@ def commands(study: str, run_name: str, folder: Path) -> dict[str, list[str]]:
 def start(arguments: list[str], *options: str) -> tuple[float, str]:
     """Seconds of one start, and what it wrote to standard error; RuntimeError where it failed."""
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, *options, "-m", "imgsearch_utils", *arguments], capture_output=True,
+    done = subprocess.run([sys.executable, *options, "-m", "imgsearch_utils.cli", *arguments], capture_output=True,
                           text=True, env=os.environ)
     seconds = time.perf_counter() - began
     if done.returncode:

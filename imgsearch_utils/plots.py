@@ -17,7 +17,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay
 
 from imgsearch_utils.metrics import Ceiling
-from imgsearch_utils.stage import Stage
+from imgsearch_utils.workspace import Stage
 
 sns.set_theme(style="whitegrid", context="notebook", rc={
     "figure.dpi": 80, "savefig.dpi": 110, "savefig.bbox": "tight", "figure.constrained_layout.use": True,

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.storage import written_whole
 from imgsearch_utils.study import listed
+from imgsearch_utils.workspace import KEPT, written_whole
 
 #: columns that hold names or text, whatever they look like: an image may be called 007 or NA
 TEXT = ("image", "image1", "image2", "query", "query_image", "retrieved_image", "file_label", "reason", "strategy",
@@ -102,3 +102,6 @@ def numbers_where_all_are(column: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(column.replace("", np.nan), errors="coerce")
     finite = np.isfinite(numbers)
     return numbers if finite.any() and (finite == (column != "")).all() else column
+
+
+KEPT[".csv"] = (write_own, read_own)

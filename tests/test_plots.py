@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from imgsearch_utils import plots
-from imgsearch_utils.stage import Stage
+from imgsearch_utils.workspace import Stage
 
 SIDES = ["train", "dev", "test"]
 

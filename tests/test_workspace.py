@@ -10,10 +10,8 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from imgsearch_utils import storage, workspace
-from imgsearch_utils.stage import Stage
-from imgsearch_utils.storage import read_json, replace_folder, write_atomic, write_json
-from imgsearch_utils.workspace import Run, open_run
+from imgsearch_utils import workspace
+from imgsearch_utils.workspace import Run, Stage, open_run, read_json, replace_folder, write_atomic, write_json
 
 TINY = {"study": "tiny", "images": {"source": "synthetic_houses", "per_class": 3}, "rounds": 3}
 TREES = ("model", "next_pairs", "results")
@@ -256,7 +254,6 @@ def test_other_settings_under_the_same_name_are_refused_with_each_difference(stu
     for line in ("tagging was made", "images.per_class: 3 -> 4", "rounds: 3 -> 2", "-> 3", "run mine"):
         assert line in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1 and "seed" not in str(caught.value)
-    (home / "active_learning_labels/mine/.run.lock").unlink()
     assert everything(home) == before
 
 
@@ -365,10 +362,10 @@ def test_data_are_found_in_datasets_first_then_where_the_environment_says(home, 
 
 
 def test_the_home_is_the_checkout_unless_the_environment_names_another(home, monkeypatch):
-    assert storage.home() == home
-    assert storage.shown(home / "a" / "b") == "a/b" and storage.shown(home.parent) == str(home.parent)
+    assert workspace.home() == home
+    assert workspace.shown(home / "a" / "b") == "a/b" and workspace.shown(home.parent) == str(home.parent)
     monkeypatch.delenv("IMGSEARCH_HOME")
-    assert storage.home() == storage.source() and (storage.source() / "configs").is_dir()
+    assert workspace.home() == workspace.source() and (workspace.source() / "configs").is_dir()
 
 
 def test_settings_on_disk_are_plain_json(study):

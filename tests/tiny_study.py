@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from imgsearch_utils import cli, storage, workspace
+from imgsearch_utils import cli, workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.heads import Head
@@ -63,7 +63,7 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
         embeddings, _ = embed_run(run, collection)
         table = collection.images.assign(group=np.arange(len(collection.images)))
         images = split_by_group(Images(table, embeddings), 0.25, 0.25, 0)
-        storage.write_atomic(run.labels / "images.csv", images.table.to_csv(index=False))
+        workspace.write_atomic(run.labels / "images.csv", images.table.to_csv(index=False))
         torch.manual_seed(0)
         head = Head(embeddings.vectors.shape[1], HeadSettings(head="mlp", hidden=64, centre=False))
         dev = images.side("dev")
@@ -76,14 +76,14 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
         for folder in (this.model, run.round(1).labels):
             folder.mkdir(parents=True)
         head.save(this.model)
-        storage.write_json(this.model / "calibration.json", curves)
-        storage.write_json(this.results / "metrics.json", {"promoted": promoted})
+        workspace.write_json(this.model / "calibration.json", curves)
+        workspace.write_json(this.results / "metrics.json", {"promoted": promoted})
         return run
 
 
 def command(home: Path, *arguments) -> subprocess.CompletedProcess:
     """Run the command as a user would."""
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils", *map(str, arguments)], capture_output=True,
+    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
                           text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=280)
 
 

@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import os
 import resource
+import runpy
 import select
 import signal
 import sys
@@ -144,7 +145,7 @@ def _become(home: Path, arguments: list[str], fresh: bool, disturbed: Disturbanc
         os.environ.update(surroundings(home))
         os.chdir(home)
         if fresh:
-            os.execv(sys.executable, [sys.executable, "-m", "imgsearch_utils", *arguments])
+            os.execv(sys.executable, [sys.executable, "-m", "imgsearch_utils.cli", *arguments])
         status = _in_this_process(arguments, disturbed)
     except BaseException:
         traceback.print_exc()
@@ -168,8 +169,6 @@ def surroundings(home: Path) -> dict[str, str]:
 def _in_this_process(arguments: list[str], disturbed: Disturbance) -> int:
     import tempfile
 
-    from imgsearch_utils import cli
-
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout, sys.stderr = (open(n, "w", buffering=1, encoding="utf-8", closefd=False) for n in (1, 2))  # noqa: SIM115
     sys.argv, tempfile.tempdir = ["imgsearch", *arguments], None
@@ -179,7 +178,7 @@ def _in_this_process(arguments: list[str], disturbed: Disturbance) -> int:
         sys.addaudithook(_watch(disturbed, changes))
     try:
         try:
-            cli.entry()
+            runpy.run_module("imgsearch_utils.cli", run_name="__main__")  # as ``python -m`` does
             status = 0
         except SystemExit as stopped:
             status = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)

@@ -7,9 +7,8 @@ import pandas as pd
 from scipy.stats import t
 from sklearn.metrics import cohen_kappa_score
 
-from imgsearch_utils.storage import read_json
 from imgsearch_utils.tables import read_own
-from imgsearch_utils.workspace import Round
+from imgsearch_utils.workspace import Round, read_json
 
 KAPPA = 0.99  # agreement of successive rounds at which Bloodgood and Vijay-Shanker (CoNLL 2009) stop
 WINDOW = 3  # agreements that are averaged

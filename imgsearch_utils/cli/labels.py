@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 import yaml
 
-from imgsearch_utils import storage, workspace
+from imgsearch_utils import workspace
 from imgsearch_utils.cli.options import JsonOption, RunOption, StudyOption
 
 app = typer.Typer(no_args_is_help=True, help="Import, export and count a study's graded pairs.")
@@ -26,7 +26,7 @@ def import_(files: list[Path], study: StudyOption, run: RunOption = "", as_json:
         return
     print(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
     if len(problems):
-        print(f"{len(problems):,} rows to look at: {storage.shown(opened.labels / 'import_problems.csv')}")
+        print(f"{len(problems):,} rows to look at: {workspace.shown(opened.labels / 'import_problems.csv')}")
 
 
 @app.command()

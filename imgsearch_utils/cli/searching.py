@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from imgsearch_utils import storage, workspace
+from imgsearch_utils import workspace
 from imgsearch_utils.cli import remote
 from imgsearch_utils.cli.options import IndexOption, JsonOption, ModelOption, RunOption, StudyOption
-from imgsearch_utils.storage import written_whole
-from imgsearch_utils.workspace import DRAWN
+from imgsearch_utils.workspace import DRAWN, written_whole
 
 app = typer.Typer()
 ShowOption = Annotated[Path | None, typer.Option(help="A PNG, SVG or PDF to draw the answer into.")]
@@ -34,7 +33,7 @@ def embed(study: StudyOption = DRAWN, run: RunOption = "") -> None:
     for image, reason in aside.itertuples(index=False):
         print(f"set aside: {image}: {reason}", file=sys.stderr)
     new = len(set(embeddings.names) - set(before))
-    print(f"{len(embeddings.names):,} vectors, {new:,} of them new: {storage.shown(folder)}")
+    print(f"{len(embeddings.names):,} vectors, {new:,} of them new: {workspace.shown(folder)}")
 
 
 @app.command()
@@ -45,7 +44,7 @@ def index(
     from imgsearch_utils.search.database import keep_index
 
     chosen, built, file = keep_index(workspace.find_run(study, run), model, name)
-    print(f"{built.name} of {built.count:,} vectors of the {chosen.name}: {storage.shown(file)}")
+    print(f"{built.name} of {built.count:,} vectors of the {chosen.name}: {workspace.shown(file)}")
 
 
 def _opened(path: Path):

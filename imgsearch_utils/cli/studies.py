@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imgsearch_utils import storage, workspace
+from imgsearch_utils import workspace
 from imgsearch_utils.cli.options import JsonOption, RunOption, StudyArgument, StudyOption
 from imgsearch_utils.study import parse_study, plain_values
 
@@ -35,7 +35,7 @@ def run(
     from imgsearch_utils.steps import pipeline
 
     settings, path = _settings(assignments), workspace.find_study(study)
-    in_configs = path.parent == storage.source() / "configs"
+    in_configs = path.parent == workspace.source() / "configs"
     opened = workspace.open_run(study, name, settings)
     pipeline.execute(opened, settings=settings, study=path.stem if in_configs else str(path))
 
@@ -73,15 +73,15 @@ def new(
     """Write configs/<study>.yaml for a folder of your own pictures, after looking at it."""
     from imgsearch_utils.pictures.new_study import describe_folder
 
-    file = storage.home() / "configs" / f"{study}.yaml"
+    file = workspace.home() / "configs" / f"{study}.yaml"
     if file.exists():
-        raise ValueError(f"{storage.shown(file)} is there already; choose another name, or edit it")
-    if (storage.source() / "configs" / file.name).exists():
+        raise ValueError(f"{workspace.shown(file)} is there already; choose another name, or edit it")
+    if (workspace.source() / "configs" / file.name).exists():
         raise ValueError(f"the workspace has a study called {study} already; choose another name")
     text, line = describe_folder(study, images.resolve())
     parse_study(plain_values(text, str(file)), str(file))
-    storage.write_atomic(file, text)
-    print(f"{line}\nwritten: {storage.shown(file)}; next: make run STUDY={study}")
+    workspace.write_atomic(file, text)
+    print(f"{line}\nwritten: {workspace.shown(file)}; next: make run STUDY={study}")
 
 
 @app.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from imgsearch_utils.indexes.registry import find
-from imgsearch_utils.storage import digest, write_json
+from imgsearch_utils.workspace import digest, write_json
 
 
 class IndexFileError(ValueError):

@@ -14,10 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import normalize
 
 from imgsearch_utils.registry import Registry
-from imgsearch_utils.stage import KEPT
-from imgsearch_utils.storage import read_json, write_json
 from imgsearch_utils.study import HeadSettings, difference
 from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.workspace import KEPT, read_json, write_json
 
 #: name -> builder(dim, settings) of a module (n, dim) -> (n, e); a module may have ``penalty() -> scalar``
 HEADS = Registry("head")

@@ -8,11 +8,10 @@ import pandas as pd
 
 from imgsearch_utils.geometry import normalised, pair_cosines
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.storage import read_json
 from imgsearch_utils.study import nearest
 from imgsearch_utils.vectors.embeddings import Embeddings, plain
 from imgsearch_utils.vectors.images import Images
-from imgsearch_utils.workspace import Round, Run
+from imgsearch_utils.workspace import Round, Run, read_json
 
 if TYPE_CHECKING:
     from imgsearch_utils.learning.heads import Head  # and torch with it, which the encoder's own model does not need

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from imgsearch_utils import indexes
 from imgsearch_utils.indexes.memory import resident_bytes
 from imgsearch_utils.metrics import recall_at_k
-from imgsearch_utils.storage import write_atomic
 from imgsearch_utils.study import IndexSettings
+from imgsearch_utils.workspace import write_atomic
 
 CUTS = (1, 5, 10, 20, 50, 100)  # recall@k is given for those up to k, and for k
 QUIET = partial(tqdm, disable=True)

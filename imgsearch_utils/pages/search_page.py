@@ -17,9 +17,8 @@ from imgsearch_utils.pictures.decoding import jpeg, open_image
 from imgsearch_utils.pictures.duplicates import SAME_PICTURE
 from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.search.service import MAX_UPLOAD, Service
-from imgsearch_utils.storage import read_json
 from imgsearch_utils.tables import read_own
-from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace import Run, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second of imports that the page does not need

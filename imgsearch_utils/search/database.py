@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imgsearch_utils import indexes, storage
+from imgsearch_utils import indexes, workspace
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
 from imgsearch_utils.study import difference
@@ -67,7 +67,7 @@ def _chosen(run: Run, model: str, name: str) -> dict:
     if name:
         indexes.find(name)
     file = run.vectors / "indexes" / "index.json"
-    choice = storage.read_json(file, "model", "index", "build", "query") if file.is_file() else {}
+    choice = workspace.read_json(file, "model", "index", "build", "query") if file.is_file() else {}
     if choice.get("model") == model and name in ("", choice["index"]):
         return choice
     return {"index": name or "exact", "build": {}, "query": {}}

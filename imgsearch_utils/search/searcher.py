@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from imgsearch_utils import indexes, storage
+from imgsearch_utils import indexes, workspace
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
 from imgsearch_utils.pictures.collection import Collection, open_collection, read_labels
@@ -181,7 +181,7 @@ def search(picture: Path | str | Image.Image, k: int = 10, study: str = "synthet
     """
     opened = find_run(study, run)
     stamps = [file.stat().st_mtime_ns for file in (opened.vectors / "encoder", opened.models) if file.is_dir()]
-    searcher = _opened(study, run, model, index, storage.home(), *stamps)
+    searcher = _opened(study, run, model, index, workspace.home(), *stamps)
     picture = picture if isinstance(picture, Image.Image) else open_image(Path(picture))
     return searcher.search(searcher.encode([picture]), k).drop(columns="query")
 

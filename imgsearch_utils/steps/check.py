@@ -13,14 +13,12 @@ from imgsearch_utils import indexes
 from imgsearch_utils.labels.graded import graded_pairs
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.learning.model import MODELS, calibrations, load_models
-from imgsearch_utils.stage import JOURNAL
 from imgsearch_utils.steps.learning import count_labels, log_text, rounds_log
-from imgsearch_utils.storage import shown
 from imgsearch_utils.vectors.embedding import embed_command
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.vectors.sides import read_sides
-from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace import JOURNAL, Run, shown
 
 RESTORE = ("what people gave is never made again: restore the journal from a copy, or begin another run (--run NAME)")
 

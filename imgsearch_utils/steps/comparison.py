@@ -11,13 +11,11 @@ from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.model import MODELS, Model
 from imgsearch_utils.metrics import bootstrap, retrieval_metrics
 from imgsearch_utils.neighbours import drawn_like, hold_out, points_of, recall_of
-from imgsearch_utils.stage import Stage
 from imgsearch_utils.steps.relevance import Judge, first_results, rank
-from imgsearch_utils.storage import write_json
 from imgsearch_utils.study import IndexSettings
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.images import Images
-from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace import Run, Stage, write_json
 
 
 def held_out_queries(embeddings: Embeddings, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,8 @@ from imgsearch_utils.learning.heads import Head
 from imgsearch_utils.learning.model import MODELS, Model
 from imgsearch_utils.learning.training import train_head
 from imgsearch_utils.steps.tagging import replayed_pairs, with_zeros
-from imgsearch_utils.storage import write_atomic
 from imgsearch_utils.vectors.images import Images
-from imgsearch_utils.workspace import Round, Run
+from imgsearch_utils.workspace import Round, Run, write_atomic
 
 LOGGED = ("roc_auc", "ap", "same_class_roc_auc", "same_class_ap", "f1", "accuracy", "ece")
 

@@ -14,14 +14,13 @@ from filelock import FileLock, Timeout
 from nbclient import NotebookClient
 from papermill.exceptions import PapermillExecutionError
 
-from imgsearch_utils import parameters, storage, workspace
+from imgsearch_utils import parameters, workspace
 from imgsearch_utils.learning.model import load_models, model_vectors
 from imgsearch_utils.pictures.collection import open_collection
-from imgsearch_utils.stage import JOURNAL, Stage
 from imgsearch_utils.steps.check import RESTORE, check_run
 from imgsearch_utils.steps.learning import log_rounds
 from imgsearch_utils.vectors.embedding import embed_run, load_embeddings
-from imgsearch_utils.workspace import PUBLISHED, RUN_LOCK, Run
+from imgsearch_utils.workspace import JOURNAL, PUBLISHED, RUN_LOCK, Run, Stage
 
 EXECUTED = "notebook.ipynb"
 
@@ -73,8 +72,8 @@ def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, An
                 raise RuntimeError(f"{faults[0].what}; {faults[0].do}{more}")
     except Timeout:
         raise RuntimeError(f"run {run.name} is being worked on by another process; wait for it, or stop it") from None
-    say(f"Run {run.name} is finished with these settings. Its report: {storage.shown(page)}" if not pending else
-        f"The report: {storage.shown(page)}")
+    say(f"Run {run.name} is finished with these settings. Its report: {workspace.shown(page)}" if not pending else
+        f"The report: {workspace.shown(page)}")
     return page
 
 
@@ -91,7 +90,7 @@ def _refuse_a_lost_journal(run: Run) -> None:
     begun = [stage for stage in run.stages().values() if stage.begun]
     lost = [line for stage in begun for line in stage.other_sources(JOURNAL)]
     if begun and not run.journal.is_file():
-        lost = [f"{storage.shown(run.journal)} is not there"]
+        lost = [f"{workspace.shown(run.journal)} is not there"]
     if lost:
         raise RuntimeError(f"{lost[0]}; {RESTORE}")
 
@@ -108,16 +107,16 @@ def _make_again(run: Run, say: Callable[[str], None]) -> None:
     before = log.read_bytes() if log.is_file() else None
     log_rounds(run)
     if log.read_bytes() != before:
-        say(f"made again: {storage.shown(log)}")
+        say(f"made again: {workspace.shown(log)}")
     if run.published:
         return
     if not (run.vectors / "encoder" / "config.json").is_file():
         embed_run(run, open_collection(run))
-        say(f"made again: {storage.shown(run.vectors / 'encoder')}")
+        say(f"made again: {workspace.shown(run.vectors / 'encoder')}")
     embeddings, there = load_embeddings(run), (run.vectors / "head").is_dir()
     model_vectors(run, embeddings, load_models(run.last_round)["head"], keep=True)
     if not there:
-        say(f"made again: {storage.shown(run.vectors / 'head')}")
+        say(f"made again: {workspace.shown(run.vectors / 'head')}")
 
 
 def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Stage], label: str) -> None:
@@ -127,12 +126,12 @@ def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Sta
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
-            str(notebook), str(partial), given, cwd=str(storage.source()),
+            str(notebook), str(partial), given, cwd=str(workspace.source()),
             progress_bar={"desc": label, "leave": False} if sys.stderr.isatty() else False,
             extra_arguments=["--log-level=ERROR"])
     except PapermillExecutionError as error:
         raise RuntimeError(f"{name}: {error.ename}: {error.evalue} (the notebook so far: "
-                           f"{storage.shown(partial)})") from None
+                           f"{workspace.shown(partial)})") from None
     finished = stage()
     if not finished.finished:
         raise RuntimeError(f"{name} ended without finishing its stage; its last cell must publish it")
@@ -142,7 +141,7 @@ def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Sta
 def publish(run: Run) -> None:
     """Make the run that is kept in git, mark it as published, and make the committed notebooks' outputs anew."""
     execute(run, study=run.study.study)
-    storage.write_atomic(run.labels / PUBLISHED, "This run is kept for readers. Its journal is never written again: "
+    workspace.write_atomic(run.labels / PUBLISHED, "This run is kept for readers. Its journal is never written again: "
                                                    "work on a run of your own.\n")
     refresh_notebooks(sorted(path.stem for path in workspace.notebook_path("").parent.glob("*.ipynb")))
 

@@ -14,13 +14,11 @@ from imgsearch_utils import plots
 from imgsearch_utils.labels.agreement import human_ceiling
 from imgsearch_utils.metrics import Ceiling
 from imgsearch_utils.pictures.collection import Collection, thumbnails
-from imgsearch_utils.stage import VERSIONS, Stage
 from imgsearch_utils.steps.learning import LOGGED, log_rounds
-from imgsearch_utils.storage import read_json, source
 from imgsearch_utils.study import Study
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.vectors.sides import read_sides
-from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace import VERSIONS, Run, Stage, read_json, source
 
 #: stage folder -> figure -> caption, in the page's order
 FIGURES = {

@@ -13,8 +13,6 @@ from imgsearch_utils.labels.graded import usable
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.labels.pairs import canonical, key, merge, read_pairs
 from imgsearch_utils.pictures.collection import Collection
-from imgsearch_utils.stage import Stage
-from imgsearch_utils.storage import shown, write_atomic
 from imgsearch_utils.vectors.embedding import embed_run, load_embeddings
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.images import Images
@@ -25,7 +23,7 @@ from imgsearch_utils.vectors.sides import (
     read_sides,
     split_by_group,
 )
-from imgsearch_utils.workspace import BY_PEOPLE, Round, Run
+from imgsearch_utils.workspace import BY_PEOPLE, Round, Run, Stage, shown, write_atomic
 
 ORACLE = "oracle:"  # what an oracle's name as annotator begins with
 

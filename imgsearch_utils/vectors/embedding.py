@@ -8,10 +8,9 @@ import pandas as pd
 from filelock import FileLock
 
 from imgsearch_utils.pictures.collection import Collection
-from imgsearch_utils.storage import digest
 from imgsearch_utils.vectors.embeddings import Embeddings, check_health, plain
 from imgsearch_utils.vectors.kept import BULK, keep
-from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace import Run, digest
 
 if TYPE_CHECKING:
     from imgsearch_utils.vectors.encoder import Encoder  # and torch with it, which reading vectors does not need

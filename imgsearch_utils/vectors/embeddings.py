@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.geometry import mean_cosine
-from imgsearch_utils.storage import digest, folder_lock, read_json, replace_folder, write_json
+from imgsearch_utils.workspace import digest, folder_lock, read_json, replace_folder, write_json
 
 COLLAPSED = 0.98
 FILES = ("vectors.npy", "names.csv", "config.json")

@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 
 from imgsearch_utils.registry import Registry
-from imgsearch_utils.storage import digest
 from imgsearch_utils.study import nearest
 from imgsearch_utils.vectors.backends import in_bfloat16, on_backend
 from imgsearch_utils.vectors.encoder import DEVICE, Encoder
 from imgsearch_utils.vectors.kept import LITE, lite_pixels
+from imgsearch_utils.workspace import digest
 
 BFLOAT16 = "@bfloat16"
 ENCODERS = Registry("encoder")  #: name, or prefix that ends in a colon -> builder(rest of the name) of an Encoder

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from imgsearch_utils.pictures.decoding import middle_of_strip
-from imgsearch_utils.storage import digest, read_json, replace_folder, write_json
+from imgsearch_utils.workspace import digest, read_json, replace_folder, write_json
 
 BULK = 64  # for fewer pictures, starting the network for many files takes longer than it saves
 GRAPH, ABOUT = "network.onnx", "network.json"

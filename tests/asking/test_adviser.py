@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import linregress
 
-from imgsearch_utils import storage
+from imgsearch_utils import workspace
 from imgsearch_utils.asking import adviser
 from imgsearch_utils.study import parse_study
 from imgsearch_utils.workspace import Run
@@ -59,7 +59,7 @@ def test_goes_on_while_the_curve_rises_and_stops_when_nothing_moves():
 
 def test_decisions_are_those_of_the_dev_pairs_at_the_calibrated_threshold(home):
     run = Run("mine", parse_study({"study": "mine", "images": {"source": "x"}}))
-    storage.write_json(run.models / "round_00" / "calibration.json", {"head": {"threshold": 0.4}})
+    workspace.write_json(run.models / "round_00" / "calibration.json", {"head": {"threshold": 0.4}})
     scored = pd.DataFrame({"image1": ["a", "b", "c"], "image2": ["d", "e", "f"], "side": ["dev", "dev", "test"],
                            "p_similar": [0.4, 0.39, 0.9]})
     (run.results / "round_00").mkdir(parents=True)

@@ -25,12 +25,11 @@ from imgsearch_utils.labels.files import export_labels, import_labels
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.labels.pairs import COLUMNS, canonical, read_pair_files, read_pairs
 from imgsearch_utils.search import classify
-from imgsearch_utils.storage import written_whole
 from imgsearch_utils.study import read_study
 from imgsearch_utils.tables import read_foreign
 from imgsearch_utils.vectors import Embeddings, Images
 from imgsearch_utils.vectors.sides import named_sample
-from imgsearch_utils.workspace import find_run
+from imgsearch_utils.workspace import find_run, written_whole
 from tests import tiny_study
 from tests.tiny_study import living_in, typed
 
@@ -238,7 +237,7 @@ def test_a_disk_of_a_few_kb_and_a_read_only_folder_are_one_line(room, mounting):
 @posix
 def test_output_that_cannot_be_written_is_one_line(room):
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-m", "imgsearch_utils", "labels", "summary", "--study", "tiny"],
+        done = subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", "labels", "summary", "--study", "tiny"],
                               stdout=full, stderr=subprocess.PIPE, text=True, cwd=room, timeout=200,
                               env=os.environ | {"IMGSEARCH_HOME": str(room)})
     assert (done.returncode, done.stderr) == (1, "imgsearch: No space left on device\n")
@@ -258,7 +257,7 @@ def test_a_file_is_written_whole_or_not_and_devices_and_links_are_written_into(t
     with written_whole("/dev/null") as partial:
         partial.write_text("nothing")
     assert not Path("/dev/null").is_file()
-    piped = ("from imgsearch_utils.storage import written_whole\n"
+    piped = ("from imgsearch_utils.workspace import written_whole\n"
              "with written_whole('/dev/stdout') as file: file.write_text('a')")
     assert subprocess.run([sys.executable, "-c", piped], capture_output=True, text=True).stdout == "a"
 
@@ -644,7 +643,7 @@ def test_ctrl_c_while_the_command_is_loaded_is_quiet(tmp_path):
             "            signal.raise_signal(signal.SIGINT)\n"
             "sys.meta_path.insert(0, Interrupt())\n"
             "sys.argv = ['imgsearch', '--help']\n"
-            "from imgsearch_utils.__main__ import main\n"
-            "main()")
+            "from imgsearch_utils.cli import entry\n"
+            "entry()")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

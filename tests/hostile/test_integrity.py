@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imgsearch_utils import storage, workspace
+from imgsearch_utils import workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.vectors import Embeddings
@@ -38,7 +38,7 @@ indexes: [{name: exact}]
 
 
 def run_notebooks(home: Path, *arguments: str, study: str = "tiny.yaml") -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils", "run", study, *arguments], capture_output=True,
+    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", "run", study, *arguments], capture_output=True,
                           text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=600)
 
 
@@ -85,7 +85,7 @@ def check(home: Path, capsys) -> list[dict]:
 
 
 def edit_json(file: Path, **changes) -> None:
-    storage.write_json(file, {**storage.read_json(file), **changes})
+    workspace.write_json(file, {**workspace.read_json(file), **changes})
 
 
 def test_a_whole_run_is_said_to_be_whole_and_nothing_is_written(finished, capsys):
@@ -122,7 +122,7 @@ def test_a_head_that_would_be_another_is_not_made_silently(home, capsys):
     """The grades of round 0 changed since: the head made again would not be the one that round 1 was built on."""
     shutil.rmtree(home / f"{MODELS}/round_00")
     for tree in (f"{LABELS}/round_01", f"{RESULTS}/round_00"):
-        about = storage.read_json(home / tree / "manifest.json")
+        about = workspace.read_json(home / tree / "manifest.json")
         edit_json(home / tree / "manifest.json", files={**about["files"], "model/head.safetensors": "0" * 64})
     before = {name: content for name, (content, _) in everything(home).items() if "partial" not in name}
     done = run_notebooks(home)
@@ -263,10 +263,10 @@ def test_a_bit_that_the_stamp_does_not_tell_is_found_by_the_check(home, capsys):
     content = bytearray((folder / "vectors.npy").read_bytes())
     content[-3] ^= 1
     (folder / "vectors.npy").write_bytes(content)
-    stamp = storage.read_json(folder / ".verified.json")
+    stamp = workspace.read_json(folder / ".verified.json")
     files = [(folder / name).stat() for name in ("vectors.npy", "names.csv", "config.json")]
     stamps = [[each.st_size, each.st_ino, each.st_mtime_ns, each.st_ctime_ns] for each in files]
-    storage.write_json(folder / ".verified.json", {**stamp, "stamps": stamps})  # as after a fault of the disk
+    workspace.write_json(folder / ".verified.json", {**stamp, "stamps": stamps})  # as after a fault of the disk
     Embeddings.load(folder)
     assert any("tiny/encoder" in fault["what"] for fault in check(home, capsys))
 
@@ -274,7 +274,7 @@ def test_a_bit_that_the_stamp_does_not_tell_is_found_by_the_check(home, capsys):
 def test_the_published_run_is_finished_and_whole_without_what_git_leaves_out(capsys):
     run = workspace.find_run("synthetic_houses", "published_synthetic_houses")
     assert all(stage.finished for stage in run.stages().values()) and run.last_round.number == 3
-    out, _ = typed(storage.source(), capsys, "check", "--run", "published_synthetic_houses")
+    out, _ = typed(workspace.source(), capsys, "check", "--run", "published_synthetic_houses")
     assert out == "run published_synthetic_houses is whole, as far as it is made\n"
 
 
@@ -289,7 +289,7 @@ def test_what_a_person_began_waits_for_the_person(tmp_path):
     (tmp_path / "tiny.yaml").write_text(study)
     code = ("import papermill; papermill.execute_notebook('notebooks/01_data_tagging.ipynb', None, dict(STUDY="
             f"{str(tmp_path / 'tiny.yaml')!r}, RUN='', ANNOTATOR='person'), progress_bar=False)")
-    source = storage.source()
+    source = workspace.source()
     first = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, timeout=300,
                            env=os.environ | {"IMGSEARCH_HOME": str(tmp_path), "PYTHONPATH": str(source)})
     assert "pairs of round 0 wait for a person's grade" in first.stderr

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from benchmarks import browser
-from imgsearch_utils import storage, workspace
+from imgsearch_utils import workspace
 from imgsearch_utils.pages.address import Server
 from tests import tiny_study
 from tests.tiny_study import command, living_in
@@ -33,7 +33,7 @@ def home(tmp_path_factory) -> Path:
         images = pd.read_csv(run.labels / "images.csv").image
         pairs = pd.DataFrame({"image1": images[:10], "image2": images[1:11].to_numpy(), "similarity": float("nan"),
                               "automatic": False, "strategy": "random", "side": "train"})
-        storage.write_atomic(run.labels / "round_00" / "pairs.csv", pairs.to_csv(index=False))
+        workspace.write_atomic(run.labels / "round_00" / "pairs.csv", pairs.to_csv(index=False))
         (run.results / "tagging").mkdir(parents=True)
     return folder
 

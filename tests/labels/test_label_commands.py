@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def imgsearch(home: Path, *arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils", *map(str, arguments)], capture_output=True,
+    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
                           text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=200)
 
 

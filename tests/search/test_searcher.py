@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgsearch_utils import storage, workspace
+from imgsearch_utils import workspace
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.search import search as search_once
@@ -93,7 +93,7 @@ def test_order_scores_and_probabilities_are_those_of_the_definition(home, model)
                     for v in (searcher.database.vectors, queries))
     cosine = asked_ @ unit.T
     found = searcher.search(queries, 36)
-    curves = storage.read_json(home / "active_learning_models/tiny/round_00/calibration.json")
+    curves = workspace.read_json(home / "active_learning_models/tiny/round_00/calibration.json")
     calibration = Calibration.from_dict(curves[model])
     for query, table in found.groupby("query"):
         own = dict(zip(searcher.names, cosine[query]))
@@ -133,7 +133,7 @@ def test_the_head_is_asked_only_where_it_was_promoted_and_words_of_it_are_honest
 def test_no_close_match_is_said(copy, capsys):
     file = copy / "active_learning_models/tiny/round_00/calibration.json"
     curves = json.loads(file.read_text())
-    storage.write_json(file, {model: {**values, "threshold": 0.9999} for model, values in curves.items()})
+    workspace.write_json(file, {model: {**values, "threshold": 0.9999} for model, values in curves.items()})
     out, _ = typed(copy, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny")
     assert out.strip().splitlines()[-1].startswith("no close match")
     assert not asked(copy, capsys, "pictures/modern/modern_0001.jpg")["queries"][0]["close_match"]

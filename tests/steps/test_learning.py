@@ -17,12 +17,11 @@ from imgsearch_utils.learning.evaluation import cross_fitted, evaluate, score_si
 from imgsearch_utils.learning.heads import Head
 from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.steps import learning, tagging
-from imgsearch_utils.storage import write_json
 from imgsearch_utils.study import HeadSettings, parse_study
 from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embedding import read_vectors
 from imgsearch_utils.vectors.sides import read_sides, split_by_group
-from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace import Run, write_json
 
 CURVES = Calibration((8.0, 8.0, 8.0), (-1.0, -3.0, -5.0), 0.5)
 

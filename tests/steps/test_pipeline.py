@@ -33,7 +33,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 
 def imgsearch(home: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
     """Run the command as a user would."""
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils", *arguments], capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *arguments], capture_output=True, text=True,
                           env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=280, **options)
 
 
@@ -129,7 +129,7 @@ def test_killed_at_random_times_it_ends_with_the_same_log(finished, tmp_path):
     seed = random.randrange(10**6)
     moments = random.Random(seed)
     for _ in range(4):
-        process = subprocess.Popen([sys.executable, "-m", "imgsearch_utils", "run", "tiny.yaml"], cwd=tmp_path,
+        process = subprocess.Popen([sys.executable, "-m", "imgsearch_utils.cli", "run", "tiny.yaml"], cwd=tmp_path,
                                    env=os.environ | {"IMGSEARCH_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
         time.sleep(moments.uniform(4, 16))
@@ -163,10 +163,10 @@ def test_two_at_once_are_refused(finished, tmp_path):
 
 def test_published_run_belongs_to_the_committed_settings():
     """The settings of the run in git are those of configs/: else it must be published again."""
-    from imgsearch_utils import storage, workspace
+    from imgsearch_utils import workspace
 
     run = workspace.open_run("synthetic_houses", "published_synthetic_houses")
-    page = storage.source() / "report_results" / run.name / "index.html"
+    page = workspace.source() / "report_results" / run.name / "index.html"
     assert page.is_file() and json.loads((run.results / "round_03" / "metrics.json").read_text())
 
 

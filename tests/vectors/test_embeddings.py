@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from imgsearch_utils import storage
+from imgsearch_utils import workspace
 from imgsearch_utils.geometry import mean_cosine
 from imgsearch_utils.pictures.collection import read_collection
-from imgsearch_utils.storage import read_json, write_json
 from imgsearch_utils.study import ImageSettings
 from imgsearch_utils.vectors import embeddings
 from imgsearch_utils.vectors.embedding import embed, read_vectors
 from imgsearch_utils.vectors.embeddings import Embeddings, check_health
 from imgsearch_utils.vectors.encoder import Encoder
+from imgsearch_utils.workspace import read_json, write_json
 
 names_ = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
@@ -161,7 +161,7 @@ def test_what_was_not_saved_together_is_refused(tmp_path, damage, loaded_before)
 
 def test_a_folder_is_read_wholly_once_and_known_by_its_stamp_then(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(embeddings, "digest", lambda path: read.append(path.name) or storage.digest(path))
+    monkeypatch.setattr(embeddings, "digest", lambda path: read.append(path.name) or workspace.digest(path))
     folder = tmp_path / "vectors"
     some().save(folder)
     read.clear()
@@ -201,7 +201,7 @@ def test_writers_come_one_after_the_other_and_readers_always_find_the_folder(tmp
     folder = tmp_path / "vectors"
     some(200, seed=9).save(folder)
     code = f"""
-from imgsearch_utils import storage, workspace
+from imgsearch_utils import workspace
 from tests.vectors.test_embeddings import some
 if not {exchanged}:
     workspace._exchange = lambda one, two: False

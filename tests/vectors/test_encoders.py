@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 
 from imgsearch_utils.drawn_houses import write_houses
 from imgsearch_utils.pictures.collection import read_collection
-from imgsearch_utils.storage import digest
 from imgsearch_utils.study import ImageSettings
 from imgsearch_utils.vectors import embedding
 from imgsearch_utils.vectors.backends import BACKENDS, on_backend
@@ -24,6 +23,7 @@ from imgsearch_utils.vectors.embedding import embed
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.encoder import Encoder
 from imgsearch_utils.vectors.encoders import ENCODERS, get_encoder
+from imgsearch_utils.workspace import digest
 
 open_clip = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")

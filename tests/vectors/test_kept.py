@@ -59,7 +59,7 @@ def test_a_query_has_the_bytes_of_the_picture_in_the_database(kept):
 
 def test_a_search_imports_no_torch(kept):
     picture = open_collection(kept).path(load_embeddings(kept).names[0])
-    command = [sys.executable, "-X", "importtime", "-m", "imgsearch_utils", "search", picture, "--study", "kept"]
+    command = [sys.executable, "-X", "importtime", "-m", "imgsearch_utils.cli", "search", picture, "--study", "kept"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and picture.name in done.stdout
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}

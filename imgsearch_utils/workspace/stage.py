@@ -12,8 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from imgsearch_utils.storage import digest, read_json, shown, write_json
-from imgsearch_utils.tables import read_own, write_own
+from imgsearch_utils.workspace.storage import digest, read_json, shown, write_json
 
 #: of a published run, what .gitignore leaves out: drawn, made or executed again from what is there
 LEFT_OUT = ("figures/", "head.safetensors", "chosen.index", "notebook.ipynb")
@@ -21,7 +20,6 @@ JOURNAL = "journal"  # the source of stages that grows
 VERSIONS = ("torch", "timm", "open_clip_torch", "numpy", "pandas", "scikit-learn", "annoy", "pillow", "imgsearch-utils")
 #: ending -> how a stage keeps a file of this kind: save(value, path), load(path); other rooms add theirs
 KEPT: dict[str, tuple[Callable[[Any, Path], None], Callable[[Path], Any]]] = {
-    ".csv": (write_own, read_own),
     ".json": (lambda values, path: write_json(path, values), read_json),
 }
 

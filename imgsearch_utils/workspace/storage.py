@@ -18,7 +18,7 @@ from filelock import FileLock
 
 def source() -> Path:
     """The checkout: notebooks and configs."""
-    return Path(__file__).resolve().parents[1]
+    return Path(__file__).resolve().parents[2]
 
 
 def home() -> Path:

@@ -10,9 +10,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from imgsearch_utils.stage import JOURNAL, Stage
-from imgsearch_utils.storage import home, read_json, shown, source, write_json
 from imgsearch_utils.study import Study, difference, nearest, parse_study, read_study
+from imgsearch_utils.workspace.stage import JOURNAL, Stage
+from imgsearch_utils.workspace.storage import home, read_json, shown, source, write_json
 
 DRAWN = "synthetic_houses"  # the image source that the package draws itself
 PUBLISHED = "PUBLISHED"  # a file beside a run's journal: the run is kept for readers, and its journal not written again

@@ -1,0 +1,47 @@
+"""All commands in one, and how an error of use ends: one line on stderr and exit status 1."""
+
+import io
+import os
+import sys
+
+import typer
+
+from imgsearch_utils.cli import labels, searching, serving, studies
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Teach an image search engine what you mean by similar.")
+app.add_typer(studies.app)
+app.add_typer(searching.app)
+app.add_typer(serving.app)
+app.add_typer(labels.app, name="labels")
+
+
+def run() -> None:
+    """Run the command that was typed."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # a file name may be no text
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except (OSError, ValueError, RuntimeError, ImportError, MemoryError) as error:
+        _give_up_output()
+        sys.exit(f"imgsearch: {_told(error)}")
+
+
+def _told(error: Exception) -> str:
+    """An error in one line."""
+    if isinstance(error, RecursionError | MemoryError):
+        return f"what was asked is too large for this machine ({type(error).__name__}: {error}); ask for less"
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(filter(None, [str(error.filename or ""), error.strerror])).replace("\n", "\\n")
+    return " ".join(str(error).splitlines())
+
+
+def _give_up_output() -> None:
+    """Where standard output cannot be written (a full disk), it cannot be flushed at the end either."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

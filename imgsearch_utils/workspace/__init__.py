@@ -1,0 +1,14 @@
+"""In: the name of a study or of a run. Out: where it keeps things, in folders that are written once and whole.
+
+``Run`` and ``Round`` know the folders, ``Stage`` what a finished one holds and was made of.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "runs": ["BY_PEOPLE", "DRAWN", "PUBLISHED", "RUN_LOCK", "Round", "Run", "data_folder", "find_run", "find_study",
+             "notebook_path", "open_run"],
+    "stage": ["JOURNAL", "KEPT", "LEFT_OUT", "VERSIONS", "Stage"],
+    "storage": ["digest", "folder_lock", "home", "read_json", "replace_folder", "shown", "source", "write_atomic",
+                "write_json", "written_whole"],
+})
