@@ -635,11 +635,11 @@ def test_a_broken_sample_is_one_line(tmp_path, content, said):
 
 @posix
 def test_ctrl_c_while_the_command_is_loaded_is_quiet(tmp_path):
-    """Interrupted where pandas would be imported, as early as the command's own imports."""
+    """Interrupted where the command's first library would be imported."""
     code = ("import signal, sys\n"
             "class Interrupt:\n"
             "    def find_spec(self, name, path=None, target=None):\n"
-            "        if name == 'pandas':\n"
+            "        if name == 'typer':\n"
             "            signal.raise_signal(signal.SIGINT)\n"
             "sys.meta_path.insert(0, Interrupt())\n"
             "sys.argv = ['imgsearch', '--help']\n"
