@@ -84,7 +84,7 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
 def command(home: Path, *arguments) -> subprocess.CompletedProcess:
     """Run the command as a user would."""
     return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
-                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=280)
+                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=800)
 
 
 def typed(home: Path, capsys, *arguments) -> tuple[str, str]:

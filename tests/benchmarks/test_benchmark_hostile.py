@@ -16,7 +16,6 @@ from benchmarks.hostile.case import ATTACKS, Case
 from benchmarks.hostile.commands import REPOSITORY, Done
 from tests import tiny_study
 
-pytestmark = pytest.mark.timeout(600)  # some hundred short processes, which a busy machine starts slowly
 PLANTED = """
 import os, subprocess, sys
 

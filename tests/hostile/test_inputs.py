@@ -228,7 +228,7 @@ def test_a_disk_of_a_few_kb_and_a_read_only_folder_are_one_line(room, mounting):
             (f"mount --bind {room}/kept {room}/kept && mount -o remount,bind,ro {room}/kept", "kept/out.csv",
              "Read-only file system")):
         done = subprocess.run([*mounting(mounts), *command, out], cwd=room, capture_output=True, text=True,
-                              env=os.environ | {"IMGSEARCH_HOME": str(room)}, timeout=200)
+                              env=os.environ | {"IMGSEARCH_HOME": str(room)}, timeout=800)
         assert done.returncode == 1 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
         assert out in done.stderr
     assert (room / "kept/out.csv").read_text() == "before"
@@ -238,7 +238,7 @@ def test_a_disk_of_a_few_kb_and_a_read_only_folder_are_one_line(room, mounting):
 def test_output_that_cannot_be_written_is_one_line(room):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", "labels", "summary", "--study", "tiny"],
-                              stdout=full, stderr=subprocess.PIPE, text=True, cwd=room, timeout=200,
+                              stdout=full, stderr=subprocess.PIPE, text=True, cwd=room, timeout=800,
                               env=os.environ | {"IMGSEARCH_HOME": str(room)})
     assert (done.returncode, done.stderr) == (1, "imgsearch: No space left on device\n")
 
@@ -558,7 +558,7 @@ def test_two_imports_of_a_file_at_once_write_each_grade_once(room):
     for hand in hands:  # all have loaded what they need
         hand.stdin.write("\n")
         hand.stdin.flush()
-    said = [json.loads(hand.communicate(timeout=200)[0])["imported"] for hand in hands]
+    said = [json.loads(hand.communicate(timeout=800)[0])["imported"] for hand in hands]
     assert sum(said) == len(table) == len(Journal(room / "active_learning_labels/tiny/journal.csv").acts())
 
 

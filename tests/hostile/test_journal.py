@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills and forks are 
 def script(code: str, *arguments, wrapper=()) -> subprocess.CompletedProcess:
     """Run Python without this process's threads, so that it may fork."""
     return subprocess.run([*wrapper, sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)],
-                          capture_output=True, text=True, timeout=200)
+                          capture_output=True, text=True, timeout=800)
 
 
 KILLS = """

@@ -13,7 +13,7 @@ from PIL import Image
 
 def imgsearch(home: Path, *arguments) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
-                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=200)
+                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=800)
 
 
 def json_of(process: subprocess.CompletedProcess) -> dict:

@@ -19,7 +19,7 @@ SMALL = [argument for setting in ("rounds=1", "asked_per_round=20", "zeros_per_r
 
 def imgsearch(home: Path, *arguments) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
-                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=280)
+                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=800)
 
 
 def messy_folder(folder: Path) -> list[str]:

@@ -34,7 +34,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 def imgsearch(home: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
     """Run the command as a user would."""
     return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *arguments], capture_output=True, text=True,
-                          env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=280, **options)
+                          env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=800, **options)
 
 
 def last_line(process: subprocess.CompletedProcess) -> str:

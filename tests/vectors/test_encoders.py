@@ -409,7 +409,7 @@ for name in ("open_clip:ViT-B-32/laion2b_s34b_b79k", "timm:resnet18"):
         print(repr(str(error)))
 """
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=800)
     lines = [ast.literal_eval(line) for line in done.stdout.splitlines()]
     assert len(lines) == 2, done.stderr
     for line, name in zip(lines, ("open_clip:ViT-B-32", "timm:resnet18")):
