@@ -8,11 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
-import papermill
 from filelock import FileLock, Timeout
-from nbclient import NotebookClient
-from papermill.exceptions import PapermillExecutionError
 
 from imgsearch_utils import parameters, workspace
 from imgsearch_utils.learning.model import load_models, model_vectors
@@ -120,6 +116,9 @@ def _make_again(run: Run, say: Callable[[str], None]) -> None:
 
 
 def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Stage], label: str) -> None:
+    import papermill  # as long as torch takes to load, and not needed where all is finished
+    from papermill.exceptions import PapermillExecutionError
+
     notebook = workspace.notebook_path(name)
     parameters.refuse_unknown(name, given, parameters.declared(notebook))
     partial = run.results / f"{name}.partial.ipynb"
@@ -148,6 +147,9 @@ def publish(run: Run) -> None:
 
 def refresh_notebooks(names: list[str]) -> None:
     """Execute notebooks of the checkout where they stand, as committed: with their own parameters, without times."""
+    import nbformat
+    from nbclient import NotebookClient
+
     for name in names:
         path = workspace.notebook_path(name)
         notebook = nbformat.read(path, as_version=4)
