@@ -12,9 +12,10 @@ def search(server: str, picture: Path | None, text: str, as_json: bool, **option
     import pandas as pd
 
     from imgsearch_utils.pages.address import Server
+    from imgsearch_utils.pictures.decoding import picture_files
 
     asked, answers, about = Server(server), [], {}
-    for query in [text] if text else _files(picture):
+    for query in [text] if text else map(str, picture_files(picture)):
         try:
             about = (asked.ask("search", {"words": text, **options}) if text else
                      asked.ask("search", _content(Path(query)), **options))
@@ -38,20 +39,11 @@ def search(server: str, picture: Path | None, text: str, as_json: bool, **option
         print(json.dumps({**about, "queries": answers}, ensure_ascii=False))
 
 
-def _files(path: Path) -> list[str]:
-    """The picture files of a path."""
-    from imgsearch_utils.pictures.decoding import SUFFIXES
-
-    if not path.exists():
-        raise ValueError(f"{path}: no such file or folder; give a picture, or a folder of pictures")
-    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-    found = [file for file in found if file.is_file()]  # neither a folder nor a pipe
-    if not found:
-        raise ValueError(f"{path}: no picture in this folder ({', '.join(sorted(SUFFIXES))})")
-    return [str(file) for file in found]
-
-
 def _content(file: Path) -> bytes:
+    from imgsearch_utils.pictures.decoding import why_no_file
+
+    if reason := why_no_file(file):
+        raise ValueError(reason)
     if file.stat().st_size > MOST_BYTES:
         raise ValueError(f"more than {MOST_BYTES // 10**6} MB; make it smaller first")
     return file.read_bytes()

@@ -1,7 +1,6 @@
 """The commands that search: embed, index, search, classify; a table, or JSON."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -49,15 +48,9 @@ def index(
 
 def _opened(path: Path):
     """The pictures that can be read, as (file, picture); the others are named, or raised where there is but one."""
-    from imgsearch_utils.pictures.decoding import SUFFIXES, open_image
+    from imgsearch_utils.pictures.decoding import open_image, picture_files
 
-    if not os.path.lexists(path):
-        raise ValueError(f"{path}: no such file or folder; give a picture, or a folder of pictures")
-    found = [path]
-    if path.is_dir():
-        inside = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
-        if not (found := sorted(file for file in inside if file.suffix.lower() in SUFFIXES)):
-            raise ValueError(f"{path}: no picture in this folder ({', '.join(sorted(SUFFIXES))})")
+    found = picture_files(path)
     for file in found:
         try:
             yield file, open_image(file)

@@ -28,6 +28,24 @@ def why_no_file(path: Path) -> str:
     return "a folder, not a picture" if stat.S_ISDIR(mode) else "a FIFO, a socket or a device, not a file"
 
 
+def picture_files(path: Path) -> list[Path]:
+    """The file itself, or all files below a folder that are named like pictures, in order; links are not followed.
+
+    Raises
+    ------
+    ValueError
+        for a path that is not there, and a folder without any.
+    """
+    if not os.path.lexists(path):
+        raise ValueError(f"{path}: no such file or folder; give a picture, or a folder of pictures")
+    if not path.is_dir():
+        return [path]
+    inside = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    if not (found := sorted(file for file in inside if file.suffix.lower() in SUFFIXES)):
+        raise ValueError(f"{path}: no picture in this folder ({', '.join(sorted(SUFFIXES))})")
+    return found
+
+
 def open_image(path: Path) -> Image.Image:
     """Decode one picture to RGB: first frame, turned as its EXIF says, transparency on white.
 
