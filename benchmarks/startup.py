@@ -1,6 +1,6 @@
 """How long a command takes from the key press to its answer, started anew each time, and how much of it is imports.
 
-    python -m benchmarks.startup [--study synthetic_houses] [--run RUN] [--runs 5] [--json]
+    python -m benchmarks.startup [--study synthetic_houses] [--run RUN] [--runs 5] [--only NAME ...] [--json]
 
 Needs a finished run (`make run`). Each command is started --runs times as a user starts it; `seconds` is the fastest,
 `median` the middle one. `imports` is what one more start under `-X importtime` spends in import statements, `share`
@@ -32,7 +32,7 @@ def commands(study: str, run_name: str, folder: Path) -> dict[str, list[str]]:
     picture, pairs = open_collection(run).path(names[0]), folder / "pairs.csv"
     pd.DataFrame({"image1": names[:20], "image2": names[20:40]}).to_csv(pairs, index=False)
     about = ["--study", study, "--run", run.name]
-    return {"--help": ["--help"], "labels summary": ["labels", "summary", *about],
+    return {"help": ["--help"], "labels summary": ["labels", "summary", *about],
             "score": ["score", str(pairs), "--out", str(folder / "scored.csv"), *about],
             "search": ["search", str(picture), *about],
             "search --model encoder": ["search", str(picture), "--model", "encoder", *about],
@@ -67,11 +67,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--study", default="synthetic_houses")
     parser.add_argument("--run", default="")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", nargs="+", help="of the commands, by the names that are printed")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         measured = {name: measure(typed, given.runs) for name, typed in
-                    commands(given.study, given.run, Path(folder)).items()}
+                    commands(given.study, given.run, Path(folder)).items() if name in (given.only or [name])}
     print(json.dumps(measured) if given.json else pd.DataFrame(measured).T.to_string(float_format="%.2f"))
 
 

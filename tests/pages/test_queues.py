@@ -30,7 +30,7 @@ def test_grades_that_were_spoilt_are_suspected(home):
     names = [f"{k:02d}.png" for k in range(48)]
     kinds = np.arange(48) % 4
     vectors = (4 * np.eye(4)[kinds] + rng.normal(size=(48, 4))).astype(np.float32)
-    Embeddings(names, vectors, {}).save(run.vectors / "encoder")
+    Embeddings(names, vectors, {"encoder": "e"}).save(run.vectors / "encoder")
     images = pd.DataFrame({"image": names, "type": "a", "group": range(48), "side": ["train"] * 40 + ["test"] * 8})
     run.labels.mkdir(parents=True)
     images.to_csv(run.labels / "images.csv", index=False)

@@ -47,6 +47,8 @@ def test_the_picture_after_those_that_may_wait_is_refused(monkeypatch):
     class Held:
         """An encoder that is at work until the test says otherwise."""
 
+        batch = 1
+
         def encode_images(self, pictures):
             held.wait(60)
             return np.zeros((len(pictures), 2), np.float32)

@@ -201,12 +201,13 @@ def test_writers_come_one_after_the_other_and_readers_always_find_the_folder(tmp
     folder = tmp_path / "vectors"
     some(200, seed=9).save(folder)
     code = f"""
-from imgsearch_utils import workspace
+from pathlib import Path
+from imgsearch_utils.workspace import storage
 from tests.vectors.test_embeddings import some
 if not {exchanged}:
-    workspace._exchange = lambda one, two: False
+    storage._exchange = lambda one, two: False
 for seed in range(20):
-    some(200, seed=seed).save(workspace.Path({str(folder)!r}))
+    some(200, seed=seed).save(Path({str(folder)!r}))
 """
     writers = [subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) for _ in range(2)]
     known = {seed: some(200, seed=seed).vectors for seed in [*range(20), 9]}
