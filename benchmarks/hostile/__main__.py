@@ -117,6 +117,8 @@ def attacked(base: study.Base, options, scratch: Path, say) -> list[dict]:
             if os.waitpid(each.pid, 0 if late else os.WNOHANG)[0]:
                 schedule.running.remove(each)
                 verdicts.append(finish(each))
+                for what in verdicts[-1]["falls"]:
+                    say(f"fell: {each.attack} {each.number}: {' '.join(what.split())[:300]}")
                 schedule.spent[each.attack] += verdicts[-1]["seconds"]
         if time.monotonic() - said > options.every:
             said = time.monotonic()
