@@ -1,11 +1,14 @@
 """Who may talk to a page's server, and how much they may say: address, token, origin, size; and what browsers allow."""
 
+import asyncio
+import contextlib
 import secrets
 from urllib.parse import parse_qs
 
 from fastapi.exceptions import HTTPException
 from fastapi.requests import HTTPConnection
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+from starlette.requests import ClientDisconnect
 
 MOST_BYTES = 21_000_000  # of a request's body: a picture of 20 MB and what is around it
 HEADERS = {
@@ -46,7 +49,13 @@ class Guard:
             if answer:
                 return await send({"type": "websocket.close", "code": 1008})  # before it is accepted: status 403
             return await self._app(scope, receive, send)
-        return await (answer or self._app)(scope, _bounded(receive), _with_headers(send))
+        try:
+            await (answer or self._app)(scope, _bounded(receive), _with_headers(send))
+        except ClientDisconnect:  # gone before all was said: nobody waits for an answer
+            pass
+        except asyncio.CancelledError:  # the server was told to stop, and does not wait for who is still sending
+            with contextlib.suppress(RuntimeError):  # where an answer had begun
+                await PlainTextResponse("The server stops.\n", 503)(scope, receive, _with_headers(send))
 
     def _refusal(self, asked: HTTPConnection):
         host = asked.headers.get("host", "")

@@ -173,7 +173,7 @@ class Talk:
             for task in done:
                 task.result()
         except (ValueError, TypeError, KeyError, RecursionError):
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # who may be gone already
                 await self._socket.close(1003, "not a message of this page")
         except (WebSocketDisconnect, RuntimeError):  # gone, also while something was being sent
             pass

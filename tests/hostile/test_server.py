@@ -197,7 +197,8 @@ def test_the_next_page_after_sixty_four_is_told_so(server):
     while time.monotonic() < until:  # until the server has seen them go
         with talk(server) as socket:
             try:
-                return socket.recv()
+                assert socket.recv()
+                return
             except ConnectionClosed:
                 time.sleep(0.05)
     raise AssertionError("no page can be opened any more")
@@ -344,6 +345,25 @@ def test_a_signal_ends_it_at_once_with_nothing_left(home, page, number):
     assert "Traceback" not in (home / "page.log").read_text()
     for file in left:
         file.unlink()
+
+
+def test_clients_that_vanish_or_never_end_leave_no_traceback(home):
+    """An upload that breaks off, one that is still coming when the server stops, nonsense from who is gone at once."""
+    server = browser.ServedPage(home, "serve", "--study=tiny").start()
+    head = "\r\n".join([f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1:{server.port}",
+                        f"Authorization: Bearer {server.token}", "Content-Type: image/png", "Content-Length: 90000",
+                        "", "half"]).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as gone:
+        gone.sendall(head)
+    for _ in range(20):
+        with talk(server) as nonsense:
+            nonsense.send("no JSON")
+    with socket.create_connection(("127.0.0.1", server.port)) as coming:
+        coming.sendall(head)
+        assert ask(server, "/api/health")[0] == 200  # what came before was read
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+    assert "Traceback" not in (home / "page.log").read_text()
 
 
 @pytest.mark.parametrize(("given", "says"), [
