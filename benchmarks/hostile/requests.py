@@ -235,7 +235,7 @@ def until_answered(site: Client, talk, said: dict) -> list[dict]:
         if isinstance(received, bytes) or "content" not in (told := json.loads(received)):
             continue
         answers.append(told["content"])
-        own = told["content"].get("serial") in (said["serial"], None)  # not the end of an answer to another message
+        own = told["content"].get("serial") in (said.get("serial"), None)  # not the end of an answer to another message
         if own and told["content"].get("kind") in (*ends.get(said["kind"], ("results", "state")), "error"):
             return answers
 
