@@ -9,7 +9,7 @@ from PIL import Image
 
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.labels.pairs import key
-from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.model import calibrations
 from imgsearch_utils.pages.queues import voted
 from imgsearch_utils.pages.tagger import LONGEST_NAME, picture_bytes
 from imgsearch_utils.pictures.collection import open_collection, thumbnails
@@ -18,7 +18,7 @@ from imgsearch_utils.pictures.duplicates import SAME_PICTURE
 from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.search.service import MAX_UPLOAD, Service
 from imgsearch_utils.tables import read_own
-from imgsearch_utils.workspace import Run, read_json
+from imgsearch_utils.workspace import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second of imports that the page does not need
@@ -38,10 +38,10 @@ def static_page(run: Run) -> "Figure":
 
     examples = read_own(run.results / "ann_comparison" / "examples.csv")
     examples = examples[examples["query"] == examples["query"].unique()[1]]
-    curves = read_json(run.last_round.model / "calibration.json")
+    curves = calibrations(run.last_round)
     collection, tiles, titles = open_collection(run), [], []
     for model, results in examples.groupby("model"):
-        calibration = Calibration.from_dict(curves[model])
+        calibration = curves[model]
         p_similar = calibration.predict(results.score)[:, 3]
         paler = [0, *(0.6 * (p_similar < calibration.threshold))]
         for tile, share in zip(thumbnails(collection, [results["query"].iloc[0], *results.image]), paler):
