@@ -184,8 +184,9 @@ def _in_this_process(arguments: list[str], disturbed: Disturbance) -> int:
             status = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
             if isinstance(stopped.code, str):
                 print(stopped.code, file=sys.stderr)
-    except KeyboardInterrupt:
-        traceback.print_exc()
+    except KeyboardInterrupt as stopped:  # before or after the command's own code: Python's, as in its start
+        if any("imgsearch_utils" in frame.filename for frame in traceback.extract_tb(stopped.__traceback__)):
+            traceback.print_exc()
         status = 130
     except BaseException:
         traceback.print_exc()

@@ -54,12 +54,12 @@ class Guard:
         except ClientDisconnect:  # gone before all was said: nobody waits for an answer
             pass
         except asyncio.CancelledError:  # the server was told to stop, and does not wait for who is still sending
-            with contextlib.suppress(RuntimeError):  # where an answer had begun
+            with contextlib.suppress(Exception):  # where an answer had begun, or nobody takes one
                 await PlainTextResponse("The server stops.\n", 503)(scope, receive, _with_headers(send))
 
     def _refusal(self, asked: HTTPConnection):
-        host = asked.headers.get("host", "")
-        if _name_of(host) not in self._hosts:
+        host, *others = asked.headers.getlist("host") or [""]
+        if others or _name_of(host) not in self._hosts:
             return PlainTextResponse("This server does not go by that name.\n", 400)
         origin = asked.headers.get("origin")
         reads = asked.scope["type"] == "http" and asked.scope["method"] in ("GET", "HEAD")

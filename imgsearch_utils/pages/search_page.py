@@ -196,6 +196,7 @@ class Searching:
             return len(voted(self._journal))
 
     def _on_vote(self, message, _) -> None:
+        serial = message["serial"]  # first: what cannot be acknowledged is not written
         names, act = [self._name(message["query"]), self._name(message["row"])], ACTS[message["vote"]]
         if names != message["names"]:
             raise ValueError("the images of this page have changed since it was opened; reload it")
@@ -207,7 +208,7 @@ class Searching:
                 self._journal.append(annotator, *pair, act, source="search")
             labels = self._journal.labels()
         graded = labels[(labels.image1 == pair[0]) & (labels.image2 == pair[1]) & (labels.source != AUTOMATIC)]
-        self._send({"kind": "voted", "serial": message["serial"], "row": message["row"], "vote": message["vote"],
+        self._send({"kind": "voted", "serial": serial, "row": message["row"], "vote": message["vote"],
                     "waiting": self._waiting(),
                     "grade": int(graded.similarity.iloc[0]) if len(graded) else None})  # fmt: skip
 

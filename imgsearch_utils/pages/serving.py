@@ -36,8 +36,8 @@ def serve(site: Site, port: int, ip: str, open_browser: bool) -> None:
     address, token = f"http://{name}:{port}/", _token()
     app = Guard(build(site), LOOPBACK | {name}, token, f"imgsearch-{port}")
     server = uvicorn.Server(uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", server_header=False, ws_max_size=MOST_MESSAGE,
-        limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=GRACE))
+        app, http="httptools", log_level="warning", access_log=False, lifespan="off", server_header=False,
+        ws_max_size=MOST_MESSAGE, limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=GRACE))
 
     def stop(*_) -> None:
         server.should_exit = True

@@ -1,6 +1,8 @@
 """Write-once folders: one step of a run, whole or not, with manifests that know what it was made of."""
 
 import contextlib
+import hashlib
+import json
 import os
 import platform
 import shutil
@@ -151,6 +153,7 @@ class Stage:
         about = {**manifest, "files": files, "sources": self._hold(), "python": platform.python_version(),
                  "written": datetime.now(UTC).isoformat(timespec="seconds"),
                  "versions": {name: version(name) for name in VERSIONS}}
+        about["digest"] = _digest_of(about)
         for tree in self.folders:
             write_json(self[tree] / "manifest.json", about)
         partials = {folder: self[tree] for tree, folder in self.folders.items()}
@@ -182,6 +185,8 @@ class Stage:
         for tree, folder in self.folders.items():
             if folder.is_dir() and not (about := self._manifest(tree)):
                 found.append(f"{shown(folder)} has no manifest.json")
+            elif folder.is_dir() and about.get("digest", _digest_of(about)) != _digest_of(about):
+                found.append(f"{shown(folder / 'manifest.json')} is not what was written")
             elif folder.is_dir() and about.get("files") != self.recorded().get("files"):
                 found.append(f"{shown(folder)} belongs to another making of the stage (its manifest.json differs)")
         about = self.recorded()
@@ -206,3 +211,9 @@ class Stage:
                     name != JOURNAL and file.stat().st_size != held["bytes"]):
                 found.append(f"{shown(file)} is not what {shown(self.folders[self.last])} was made of")
         return found
+
+
+def _digest_of(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest without its own `digest`."""
+    plain = {name: value for name, value in manifest.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
