@@ -372,3 +372,12 @@ def test_settings_on_disk_are_plain_json(study):
     run = open_run(study)
     text = (run.labels / "settings.json").read_text(encoding="utf-8")
     assert json.loads(text)["rounds"] == 3 and Run("tiny", run.study) == run
+
+
+def test_a_manifest_that_was_changed_is_a_fault(study, home):
+    stage = open_run(study, "mine").tagging_stage().start()
+    stage.publish(notebook="made by this")
+    assert not stage.faults()
+    file = stage.folders["pairs"] / "manifest.json"
+    file.write_text(file.read_text().replace("made by this", "made by thas"))
+    assert [line for line in stage.faults() if "manifest.json is not what was written" in line]
