@@ -73,7 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         measured = {name: measure(typed, given.runs) for name, typed in
                     commands(given.study, given.run, Path(folder)).items() if name in (given.only or [name])}
-    print(json.dumps(measured) if given.json else pd.DataFrame(measured).T.to_string(float_format="%.2f"))
+    table = pd.DataFrame.from_dict(measured, orient="index").round(2)
+    print(json.dumps(measured) if given.json else table.to_string())
 
 
 if __name__ == "__main__":
