@@ -4,14 +4,10 @@ Each page is a module of JavaScript with its .css. A widget shows it in JupyterL
 talk to the same Python, `Tagging` or `Searching`.
 """
 
-import importlib
+import lazy_loader  # a server needs no widgets, and its page is to be there in a moment
 
-_HOME = {"SearchPage": "widgets", "Tagger": "widgets", "contact_sheet": "tagger", "static_page": "search_page"}
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str):
-    """Import on first use: a server needs no widgets, and its page is to be there in a moment."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "search_page": ["static_page"],
+    "tagger": ["contact_sheet"],
+    "widgets": ["SearchPage", "Tagger"],
+})
