@@ -8,5 +8,5 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     "choice": ["automatic_zeros", "choose_pairs"],
     "pool": ["Pool"],
-    "strategies": ["COLD", "STRATEGIES"],
+    "strategies": ["COLD", "STRATEGIES", "first_strategy", "usual_strategy"],
 })

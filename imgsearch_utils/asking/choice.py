@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.asking.pool import NO_PAIRS, Pool, random_pairs
-from imgsearch_utils.asking.strategies import COLD, STRATEGIES
+from imgsearch_utils.asking.strategies import COLD, STRATEGIES, UNCAPPED
 from imgsearch_utils.geometry import pair_cosines
 from imgsearch_utils.vectors.images import Images
 
@@ -36,7 +36,7 @@ def choose_pairs(pool: Pool, strategy: str, budget: int, seed: int, max_per_imag
     if pool.model.calibration is None and strategy not in COLD:
         raise ValueError(f"strategy {strategy} needs a calibrated head; start with {' or '.join(sorted(COLD))}")
     rng, pool, audited = np.random.default_rng(seed), replace(pool, budget=budget), 0
-    taken = _Taken(max_per_image or len(pool.names))
+    taken = _Taken(len(pool.names) if strategy in UNCAPPED else max_per_image or len(pool.names))
     if pool.n_pairs():
         taken.add(round(AUDITED * budget), pool, STRATEGIES["random"], rng)
         audited = len(taken.pairs)

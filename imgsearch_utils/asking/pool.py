@@ -59,6 +59,11 @@ class Pool:
         """Mask (n,) of the pairs i < j that are unlabelled and of two groups."""
         return (self.group[i] != self.group[j]) & ~np.isin(i * len(self.names) + j, self.labelled)
 
+    def of_class(self, row: int) -> np.ndarray:
+        """Rows (m,) of the images of the same class as one row."""
+        at = np.searchsorted(self.starts, row, side="right")
+        return np.arange(self.starts[at - 1], self.starts[at])
+
     def n_pairs(self) -> int:
         """All same-class pairs, allowed or not."""
         sizes = np.diff(self.starts)

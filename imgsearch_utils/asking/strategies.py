@@ -9,10 +9,13 @@ from sklearn.neighbors import NearestNeighbors
 from imgsearch_utils.asking.pool import Pool
 from imgsearch_utils.geometry import pair_cosines
 from imgsearch_utils.registry import Registry
+from imgsearch_utils.vectors.images import Images
 
 #: name -> strategy(pool, size, rng) -> rows (i, j): at most `size` allowed pairs, best first
 STRATEGIES = Registry("strategy")
-COLD = {"random", "typical"}  # these need no calibration, so they can choose the first pairs
+COLD = {"random", "stratified", "typical"}  # these need no calibration, so they can choose the first pairs
+UNCAPPED = {"lists"}  # these ask many pairs of one image on purpose
+LIST = 12  # results of one query that `lists` asks
 SHORTLIST = 10  # the costly strategies look at this many times the pairs that they return
 PASSES = 8  # of dropout
 
@@ -25,7 +28,7 @@ def random(pool: Pool, size: int, rng: np.random.Generator):
 
 @STRATEGIES.register("stratified")
 def stratified(pool, size, rng):
-    """Random pairs in equal number from ten strata of the cosine of equal width: random with the others' spread."""
+    """Random pairs in equal number from ten strata of the cosine of equal width: similar pairs are among them."""
     i, j = pool.random(50 * size, rng)
     cosine = pair_cosines(pool.unit, i, j)
     edges = np.linspace(cosine.min(), cosine.max(), 11)[1:-1] if len(cosine) else np.zeros(9)
@@ -39,6 +42,38 @@ def uncertainty(pool, size, rng):
     """Cosine nearest to the calibrated threshold (Lewis and Gale 1994; the published study's)."""
     threshold = np.clip(pool.model.calibration.cosine_at_threshold(), -1, 1)
     return pool.best(lambda cosine: -np.abs(cosine - threshold), size, rng)
+
+
+@STRATEGIES.register("likely")
+def likely(pool, size, rng):
+    """Highest cosine first: where similar pairs are rare, most of what is asked at random is not similar."""
+    return pool.best(lambda cosine: cosine, size, rng)
+
+
+@STRATEGIES.register("mixed")
+def mixed(pool, size, rng):
+    """In turns the most likely similar pair and the most uncertain one."""
+    both = [chosen for pair in zip(*(zip(*rule(pool, size, rng)) for rule in (likely, uncertainty))) for chosen in pair]
+    i, j = np.array(list(dict.fromkeys(both))[:size], dtype=np.int64).reshape(-1, 2).T
+    return i, j
+
+
+@STRATEGIES.register("lists")
+def lists(pool, size, rng):
+    """The first dozen results of one query after the other; the queries in random order."""
+    found_i, found_j, n = [], [], 0
+    for query in rng.permutation(len(pool.names)):
+        others = pool.of_class(query)
+        i, j = np.minimum(query, others), np.maximum(query, others)
+        allowed = (others != query) & pool.allowed(i, j)
+        i, j, cosine = i[allowed], j[allowed], pool.unit[others[allowed]] @ pool.unit[query]
+        first = np.argsort(-cosine, kind="stable")[:LIST]
+        found_i.append(i[first])
+        found_j.append(j[first])
+        n += len(first)
+        if n >= size:
+            break
+    return np.concatenate(found_i)[:size], np.concatenate(found_j)[:size]
 
 
 @STRATEGIES.register("entropy")
@@ -131,3 +166,20 @@ def _spread_out(features, size, weight, rng, known=None):
         chosen.append(pick)
         nearest = np.minimum(nearest, ((features - features[pick]) ** 2).sum(1).numpy())
     return np.array(chosen, dtype=np.int64)
+
+
+def first_strategy(images: Images) -> str:
+    """What chooses a study's first pairs, before anything is learnt.
+
+    Pairs of one class are similar often enough to be drawn at random. Without classes hardly any random pair is, so
+    they are drawn from strata of the cosine.
+    """
+    return "random" if images.classes.nunique() > 1 else "stratified"
+
+
+def usual_strategy(images: Images) -> str:
+    """What chooses the next pairs where a study names no strategy: what won for its kind (notebook 11).
+
+    Without classes the first results of one query after the other; with classes nothing beat random pairs.
+    """
+    return "random" if images.classes.nunique() > 1 else "lists"

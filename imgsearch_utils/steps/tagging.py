@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs
+from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, first_strategy
 from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.labels import oracles
 from imgsearch_utils.labels.graded import usable
@@ -68,7 +68,9 @@ def split_images(run: Run, stage: Stage, collection: Collection,
 
 
 def first_pairs(run: Run, images: Images) -> pd.DataFrame:
-    """Round 0: random pairs to ask on each side, and automatic zeros across classes in the rounds' proportion.
+    """Round 0: pairs to ask on each side, and automatic zeros across classes in the rounds' proportion.
+
+    Dev and test pairs are random; train pairs are chosen by ``asking.first_strategy``.
 
     Returns
     -------
@@ -81,7 +83,8 @@ def first_pairs(run: Run, images: Images) -> pd.DataFrame:
     for number, (side, budget) in enumerate(budgets.items()):
         here, seed = images.side(side), study.seed * 1000 + number
         if len(here):  # a study may have no dev side
-            asked = choose_pairs(Pool.of(here), "random", budget, seed)
+            strategy = first_strategy(images) if side == "train" else "random"
+            asked = choose_pairs(Pool.of(here), strategy, budget, seed)
             zeros = round(budget * study.zeros_per_round / study.asked_per_round)
             tables.append(with_zeros(asked, here, zeros, seed).assign(side=side))
     return pd.concat(tables, ignore_index=True)
