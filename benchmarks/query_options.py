@@ -1,11 +1,12 @@
-"""What crops and expansion of a query are worth: nDCG@10 and AP of the dev images, against the plain query.
+"""What crops and expansion of a query are worth: nDCG@10 and AP of the test images, against the plain query.
 
     python -m benchmarks.query_options [--study synthetic_houses] [--run RUN] [--out benchmarks]
 
-Dev images are queries and gallery both (a query's own picture is taken out, before expansion too), ranked exactly by
-the encoder and by the run's latest head, judged by the study's oracle. Writes query_options.csv: a row for each study,
-model and setting, with the mean, its 95 % bootstrap interval, and the paired gain over the plain query with its own
-(groups of near-duplicates are drawn together). Rows of other studies stay as they are.
+Test images are queries and gallery both (a query's own picture is taken out, before expansion too), ranked exactly by
+the encoder and by the run's latest head, judged by the study's oracle. Nothing is chosen by it: both are off unless
+asked for. Writes query_options.csv: a row for each study, model and setting, with the mean, its 95 % bootstrap
+interval, and the paired gain over the plain query with its own (groups of near-duplicates are drawn together). Rows of
+other studies stay as they are.
 """
 
 import argparse
@@ -51,19 +52,19 @@ def measure(study: str, run_name: str) -> pd.DataFrame:
     """The rows of one study."""
     run = find_run(study, run_name)
     split = open_images(run)
-    dev = split.side("dev").names
+    test = split.side("test").names
     groups = split.table.set_index("image").group
     encoder = Searcher.open(run, "encoder")
-    pictures = [open_image(encoder.collection.path(name)) for name in dev]
+    pictures = [open_image(encoder.collection.path(name)) for name in test]
     cut = [encoder.encode(crops_of(picture, max(CROPS))) for picture in tqdm(pictures, desc=f"crops of {study}")]
-    every = normalised(np.concatenate(cut)).reshape(len(dev), max(CROPS), -1)
+    every = normalised(np.concatenate(cut)).reshape(len(test), max(CROPS), -1)
     judge = Judge(run, encoder.collection, graded_pairs(run.last_round, split))
     rows = []
     for model in ("encoder", "head"):
         searcher, plain = Searcher.open(run, model), None
         for crops, expand, alpha in settings():
             # of n crops `encode` takes the first: the picture, the crops, the mirrored crops
-            ranked = rank(searcher, every[:, :crops].mean(1), dev, expand, alpha)
+            ranked = rank(searcher, every[:, :crops].mean(1), test, expand, alpha)
             grades = judge.grades(ranked)
             found = retrieval_metrics(ranked, grades, [10]).set_index("query")[MEASURES]
             plain = found if plain is None else plain

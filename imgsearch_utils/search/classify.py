@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +12,10 @@ import torch
 from PIL import Image
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from timm.data import ImageNetInfo
 
@@ -34,16 +37,20 @@ def _by_cosine(distances: np.ndarray) -> np.ndarray:
     return np.exp((1 - distances**2 / 2) / 0.05)
 
 
-def _logits(model, x: np.ndarray) -> np.ndarray:
+def _logits(p: np.ndarray) -> np.ndarray:
     """Log-probabilities (n, n_classes); every class keeps a twentieth of an even share."""
-    p = model.predict_proba(x).astype(float) if len(x) else np.empty((0, len(model.classes_)))
-    return np.log(0.95 * p + 0.05 / p.shape[1])
+    return np.log(0.95 * p.astype(float) + 0.05 / p.shape[1])
+
+
+def _folds(classes: np.ndarray, groups: np.ndarray) -> list:
+    """Up to five folds of whole image groups, each with two classes outside of it; none where that cannot be."""
+    n = min(5, len(np.unique(groups)))
+    folds = list(GroupKFold(n).split(classes, groups=groups)) if n > 1 else []
+    return folds if all(len(np.unique(classes[train])) > 1 for train, _ in folds) else []
 
 
 def _temperature(logits: np.ndarray, classes: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature that gives the smallest log loss for the true classes (n,); 1 where there is none."""
-    if not len(truth):
-        return 1.0
+    """The temperature that gives the smallest log loss for the true classes (n,)."""
     rows, column = np.arange(len(truth)), np.searchsorted(classes, truth)
     lost = minimize_scalar(lambda t: -log_softmax(logits / np.exp(t), axis=1)[rows, column].mean(), bounds=(-3, 3))
     return float(np.exp(lost.x))
@@ -51,26 +58,26 @@ def _temperature(logits: np.ndarray, classes: np.ndarray, truth: np.ndarray) -> 
 
 @dataclass(frozen=True)
 class Classifier:
-    """The study's classes of one level, learnt on the training images, calibrated on the dev images.
+    """The study's classes of one level, learnt on the training images, and calibrated on them by cross-validation.
 
     level : the class column
     images : those of the study
     mean : (d,) of the normalised training vectors, which is subtracted
     methods : name -> a fitted classifier of scikit-learn, and the temperature that divides its log-probabilities
+    calibrated : whether the temperatures are known; not for too few images to leave some out
     """
 
     level: str
     images: Images
     mean: np.ndarray
     methods: dict
+    calibrated: bool
 
     @classmethod
     def fit(cls, run: Run, level: str = "") -> "Classifier":
-        """Fit on a run's images; a temperature for each method is chosen on dev (Guo et al., ICML 2017).
+        """Fit on a run's images, with a temperature for each method (Guo et al., ICML 2017), by cross-validation.
 
         level : a class column; the finest when empty
-
-        A study without a dev side keeps its probabilities uncalibrated.
 
         Raises
         ------
@@ -86,16 +93,19 @@ class Classifier:
         classes = train.table[level]
         if classes.nunique() < 2:
             raise ValueError(f"classifying needs two classes of {level} among the training images, got one")
-        dev = images.side("dev")
-        dev = dev.among(dev.table.image[dev.table[level].isin(classes)])
-        unfitted = cls(level, images, normalised(train.vectors).mean(0), {})
-        x, x_dev = unfitted.prepare(train.vectors), unfitted.prepare(dev.vectors)
-        near = KNeighborsClassifier(min(NEIGHBOURS, len(train)), weights=_by_cosine).fit(x, classes)
-        probe = LogisticRegression(C=10.0, max_iter=2000).fit(x, classes)
-        truth = dev.table[level].to_numpy()
-        methods = {name: (model, _temperature(_logits(model, x_dev), model.classes_, truth))
-                   for name, model in (("neighbours", near), ("linear probe", probe))}
-        return cls(level, images, unfitted.mean, methods)
+        mean, truth = normalised(train.vectors).mean(0), classes.to_numpy()
+        x, folds = normalised(normalised(train.vectors) - mean), _folds(truth, train.table.group.to_numpy())
+        near = KNeighborsClassifier(max(1, min(NEIGHBOURS, len(train) // 2)), weights=_by_cosine)
+        methods = {}
+        for name, model in (("neighbours", near), ("linear probe", LogisticRegression(C=10.0, max_iter=2000))):
+            temperature, model = 1.0, model.fit(x, truth)
+            if folds:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", RuntimeWarning)  # a class all of whose images are in one fold
+                    held_out = cross_val_predict(clone(model), x, truth, cv=folds, method="predict_proba")
+                temperature = _temperature(_logits(held_out), model.classes_, truth)
+            methods[name] = (model, temperature)
+        return cls(level, images, mean, methods, bool(folds))
 
     def prepare(self, vectors: np.ndarray) -> np.ndarray:
         """Normalise, centre, normalise: (n, d) -> (n, d)."""
@@ -104,9 +114,9 @@ class Classifier:
     def classify(self, vectors: np.ndarray, top: int = 5) -> pd.DataFrame:
         """The likeliest classes of encoder vectors (n, d): query, method, rank, class, p, calibrated."""
         x = self.prepare(vectors)
-        known = len(self.images.side("dev")) > 0
-        return pd.concat([_table(name, softmax(_logits(model, x) / temperature, axis=1), model.classes_, top, known)
-                          for name, (model, temperature) in self.methods.items()], ignore_index=True)
+        tables = [_table(name, softmax(_logits(model.predict_proba(x)) / temperature, axis=1), model.classes_, top,
+                         self.calibrated) for name, (model, temperature) in self.methods.items()]
+        return pd.concat(tables, ignore_index=True)
 
     def evaluate(self, side: str = "test") -> pd.DataFrame:
         """Share of a side's images that each method and two baselines name rightly.
@@ -125,7 +135,7 @@ class Classifier:
         rivals = {name: (model.fit(x_train, train.table[self.level]), 1) for name, model in baselines.items()}
         truth, rows = images.table[self.level].to_numpy(object), []
         for name, (model, temperature) in {**self.methods, **rivals}.items():
-            p = softmax(_logits(model, x) / temperature, axis=1)
+            p = softmax(_logits(model.predict_proba(x)) / temperature, axis=1)
             first = model.classes_[np.argsort(-p, axis=1, kind="stable")[:, :5]]
             right = first[:, 0] == truth
             top5 = (first == truth[:, None]).any(1).mean() if len(model.classes_) > 5 else np.nan
