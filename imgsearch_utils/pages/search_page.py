@@ -9,7 +9,7 @@ from PIL import Image
 
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.labels.pairs import key
-from imgsearch_utils.learning.model import calibrations
+from imgsearch_utils.learning.model import calibrated_models
 from imgsearch_utils.pages.queues import voted
 from imgsearch_utils.pages.tagger import LONGEST_NAME, picture_bytes
 from imgsearch_utils.pictures.collection import open_collection, thumbnails
@@ -38,10 +38,10 @@ def static_page(run: Run) -> "Figure":
 
     examples = read_own(run.results / "ann_comparison" / "examples.csv")
     examples = examples[examples["query"] == examples["query"].unique()[1]]
-    curves = calibrations(run.last_round)
+    curves = calibrated_models(run.last_round)
     collection, tiles, titles = open_collection(run), [], []
     for model, results in examples.groupby("model"):
-        calibration = curves[model]
+        calibration = curves[model].calibration
         p_similar = calibration.predict(results.score)[:, 3]
         paler = [0, *(0.6 * (p_similar < calibration.threshold))]
         for tile, share in zip(thumbnails(collection, [results["query"].iloc[0], *results.image]), paler):

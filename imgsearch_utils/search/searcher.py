@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]  # where the crops of 80 % lie: the middle, the corners
 MAX_CROPS = 2 * len(CORNERS)
+NEAR = 50  # results among which a query has one that is near, if it is of the collection's kind
 RESULT = ("query", "rank", "score", "p_similar", "close")  # columns of the results; a label of such a name gets another
 
 
@@ -135,8 +136,9 @@ class Searcher:
         Returns
         -------
         query (0 .. n-1), rank (1 is best), image, the columns of `labels`, score (the model's cosine with the
-        query, after expansion), p_similar (of the cosine before it; NaN where not calibrated), close (p_similar
-        reaches the threshold); equal scores by name
+        query, after expansion), p_similar (of the cosine before it; NaN where not calibrated; 0 where the query is of
+        another kind than the collection: ``Model.reach``), close (p_similar reaches the threshold); equal scores by
+        name
         """
         return pd.DataFrame(self.ranked(vectors, k, expand, alpha, calibrated))
 
@@ -146,8 +148,9 @@ class Searcher:
         if not (k >= 1 and expand >= 0 and 0 <= alpha < np.inf):
             raise ValueError(f"k must be at least 1, expand and alpha at least 0, got {k}, {expand} and {alpha}")
         queries = self.model.vectors(np.asarray(vectors))
-        asked = expanded(queries, self._rows(self._ids(queries, expand)), alpha) if expand else queries
-        ids = self._ids(asked, k)
+        near = self._ids(queries, max(k, expand, NEAR))
+        asked = expanded(queries, self._rows(near[:, :expand]), alpha) if expand else queries
+        ids = self._ids(asked, k) if expand else near[:, :k]
         query, place = np.nonzero(ids >= 0)
         ids = ids[query, place]
         score = np.einsum("nd,nd->n", self._rows(ids), asked[query])
@@ -155,10 +158,22 @@ class Searcher:
         ids, query, score = ids[order], query[order], score[order]
         cosine = np.einsum("nd,nd->n", self._rows(ids), queries[query]) if expand else score
         p_similar = self.model.p_similar(cosine) if calibrated else np.full(len(ids), np.nan)
+        if calibrated:
+            p_similar[self._out_of_reach(near, np.asarray(vectors))[query]] = 0
         rank = np.arange(len(ids)) - np.searchsorted(query, query) + 1
         columns = {name: column[ids] for name, column in self._columns.items()}
         return {"query": query, "rank": rank, **columns, "score": score, "p_similar": p_similar,
                 "close": p_similar >= self.model.threshold}
+
+    def _out_of_reach(self, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Which queries (n,) are of another kind than the collection: none of its images `ids` (n, k) is near enough.
+
+        vectors : (n, d) of the encoder, whose cosine decides whatever the model: a head says nothing about pictures
+            unlike those that it learnt from
+        """
+        unit = normalised(self.database.vectors[ids.ravel()]) * (ids.ravel() >= 0)[:, None]
+        cosine = np.einsum("nkd,nd->nk", unit.reshape(*ids.shape, -1), normalised(vectors))
+        return cosine.max(1) < self.model.reach
 
     @functools.cached_property
     def _columns(self) -> dict[str, np.ndarray]:
