@@ -1,69 +1,111 @@
-"""What to ask first: each strategy in rounds, its AP on test pairs against the number of pairs asked.
+"""What to ask first, and whether what is learnt from it may be trusted: each strategy in rounds, measured on test.
 
-    python -m benchmarks.acquisition [--studies synthetic_houses grocery] [--full] [--out FOLDER]
+    python -m benchmarks.acquisition [--studies synthetic_houses grocery] [--full] [--jobs N] [--out FOLDER]
 
-A round is the study's: pairs asked by the strategy (a tenth at random) and automatic zeros; the head is trained from
-scratch on all grades so far. Where a strategy needs a head to choose, its first round is random, the same for all of
-one seed. A seed draws the split, the dev pairs, the first round and the head's first weights; gains are paired by it.
-Appends to acquisition.csv a row for each study, strategy, seed and number of labels, goes on where it stopped, and
-writes acquisition_gains.csv and acquisition_labels.csv from it. Two studies may run side by side, a process each.
+Each study is measured twice: with its classes known (pairs are asked within a class, pairs across classes are
+automatic zeros), and without. A round is the study's: pairs asked by the strategy (a tenth at random), the candidates
+learnt from scratch on all grades so far, the choice between them and the promotion by cross-fitting. Where a strategy
+needs a calibrated model, its first round is chosen as a study's own first round is. A seed draws the split, the first
+round and the first weights; gains are paired by it. Appends to acquisition.csv a row for each study, strategy, seed
+and number of labels (the model that was learnt; `used_...`: what search uses after the promotion; `encoder_...`), goes
+on where it stopped, and writes acquisition_gains.csv, acquisition_labels.csv and acquisition_trust.csv from it.
 """
 
 import argparse
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from hashlib import sha256
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.learning_curves import Log, Trial, gains, labels_to_match, one_thread, open_trials, per_seed, read_rows
-from imgsearch_utils.asking import COLD, STRATEGIES, Pool, automatic_zeros, choose_pairs
+from imgsearch_utils.asking import COLD, STRATEGIES, Pool, automatic_zeros, choose_pairs, first_strategy
 from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.learning import Model
 
 RIVALS = ("random", "stratified")
-DOUBLED_AFTER = 480  # labels: from here on, a round asks twice as many
+SMALL, FULL = [60, 120, 240], [60, 120, 240, 400, 600]  # labels after each round
+WORSE = 0.01  # AP or nDCG@10 that search may lose by what it learnt before it counts
 
 
-def rounds_of(size: int, most: int) -> list[int]:
-    """Numbers of labels after each round: `size` pairs a round, twice as many once ``DOUBLED_AFTER`` are asked."""
-    numbers = [size]
-    while (following := numbers[-1] + (size if numbers[-1] < DOUBLED_AFTER else 2 * size)) <= most:
-        numbers.append(following)
-    return numbers
+def stamp(trial: Trial, budgets: list[int]) -> str:
+    """What a curve depends on but its strategy and seed, as a short digest."""
+    names = {"images", "encoder", "oracle", "head", "zeros_per_round", "test_share", "max_per_image"}
+    settings = f"{trial.study.model_dump_json(include=names)} {trial.name} {budgets}"
+    return sha256(settings.encode()).hexdigest()[:8]
 
 
-def run_strategy(trial: Trial, strategy: str, budgets: list[int], log: Log) -> None:
-    """Ask, train and measure, round by round; only what the log lacks is written."""
+def curve(trial: Trial, strategy: str, budgets: list[int]) -> Iterator[dict]:
+    """Ask, learn and measure, round by round: a row for each of the budgets."""
     study, train = trial.study, trial.images.train
-    names = {"images", "encoder", "oracle", "head", "zeros_per_round", "dev_asked", "dev_share", "test_share",
-             "max_per_image"}
-    settings = study.model_dump_json(include=names)
-    settings = sha256(f"{settings} {budgets[0]} {DOUBLED_AFTER}".encode()).hexdigest()[:8]
-    todo = [n for n in budgets if log.lacks(settings, study.study, strategy, trial.seed, n)]
-    graded, model = NO_PAIRS, Model()
-    for number, labels in enumerate([n for n in budgets if todo and n <= todo[-1]]):
+    graded, model, encoder = NO_PAIRS, Model(), trial.measure(Model())
+    for number, labels in enumerate(budgets):
         step = labels - (budgets[number - 1] if number else 0)
         seed = trial.seed * 1000 + 10 * number
-        name = strategy if number or strategy in COLD else "random"
+        name = strategy if number or strategy in COLD else first_strategy(train)
         asked = choose_pairs(Pool.of(train, model, graded), name, step, seed, study.max_per_image)
         n_zeros = round(step * study.zeros_per_round / study.asked_per_round)
         zeros = automatic_zeros(train, n_zeros, seed, exclude=graded)
-        new = pd.concat([trial.grade(asked).assign(asked=True), zeros.assign(asked=False)])
-        graded = pd.concat([graded, new], ignore_index=True) if len(graded) else new
-        model = trial.fit(graded, study.head)
-        if labels in todo:
-            similar = int((graded.similarity[graded.asked.astype(bool)] == 3).sum())
-            log.append({"study": study.study, "strategy": strategy, "seed": trial.seed, "labels": labels,
-                        "similar": similar, **trial.measure(model), "settings": settings})
+        asked["drawn"] = asked.audit | (name in ("random", "stratified"))
+        parts = trial.grade(asked).assign(asked=True), zeros.assign(asked=False, drawn=True)
+        new = pd.concat([part for part in parts if len(part)])
+        graded = pd.concat([graded, new], ignore_index=True) if len(graded) else new.reset_index(drop=True)
+        learnt = trial.learn(graded)
+        model = learnt.head
+        found = trial.measure(model)
+        used = found if learnt.promoted else encoder
+        yield {"study": trial.name, "strategy": strategy, "seed": trial.seed, "labels": labels,
+               "similar": int((graded.similarity[graded.asked.astype(bool)] == 3).sum()), **found,
+               "candidate": learnt.candidate, "promoted": learnt.promoted,
+               **{f"used_{name}": used[name] for name in ("ap", "ndcg")},
+               **{f"encoder_{name}": encoder[name] for name in ("ap", "ndcg")}}
+
+
+def whole_curve(trial: Trial, strategy: str, budgets: list[int]) -> list[dict]:
+    """A curve by a process of its own, on one processor."""
+    one_thread()
+    if hasattr(os, "sched_setaffinity"):
+        mine = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {mine[os.getpid() % len(mine)]})
+    return list(curve(trial, strategy, budgets))
+
+
+def curves(steps: list[tuple[Trial, str]], budgets: list[int], jobs: int) -> Iterator[tuple[Trial, list[dict]]]:
+    """The curve of each trial and strategy, as it is finished; by several processes where there are several jobs."""
+    if jobs == 1:
+        yield from ((trial, list(curve(trial, name, budgets))) for trial, name in steps)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        running = {pool.submit(whole_curve, trial, name, budgets): trial for trial, name in steps}
+        yield from ((running[done], done.result()) for done in as_completed(running))
+
+
+def trust(rows: pd.DataFrame) -> pd.DataFrame:
+    """Never worse? By study, strategy and labels: what search uses after the promotion, against the encoder.
+
+    Returns study, strategy, labels, seeds, promoted (share), used_ap, used_ndcg (mean gains), worse (seeds that lose
+    more than ``WORSE`` in either)
+    """
+    gain = {name: rows[f"used_{name}"] - rows[f"encoder_{name}"] for name in ("ap", "ndcg")}
+    table = rows.assign(**{f"used_{name}": values for name, values in gain.items()},
+                        worse=np.minimum(gain["ap"], gain["ndcg"]) < -WORSE)
+    return table.groupby(["study", "strategy", "labels"]).agg(
+        seeds=("seed", "nunique"), promoted=("promoted", "mean"), used_ap=("used_ap", "mean"),
+        used_ndcg=("used_ndcg", "mean"), worse=("worse", "sum")).reset_index()
 
 
 def summarise(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """Write and return the paired gains; write the labels needed to match random's end."""
+    """Write and return the paired gains; write the labels needed to match random's end, and what may be trusted."""
     found = gains(per_seed(rows, "strategy"), "strategy", RIVALS)
     found.to_csv(folder / "acquisition_gains.csv", index=False, float_format="%.4f")
     matched = labels_to_match(rows, "strategy")
     matched.to_csv(folder / "acquisition_labels.csv", index=False, float_format="%.0f")
+    trust(rows).to_csv(folder / "acquisition_trust.csv", index=False, float_format="%.4f")
     return found
 
 
@@ -72,20 +114,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", nargs="+", default=["synthetic_houses", "grocery"])
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
-    parser.add_argument("--full", action="store_true", help="10 seeds and 1,200 labels instead of 2 and 480")
-    parser.add_argument("--seeds", type=int, help="instead of 2 or 10")
-    parser.add_argument("--labels", type=int, help="instead of 480 or 1,200")
-    parser.add_argument("--round", type=int, default=120, help="pairs asked in a round, twice as many after 480")
+    parser.add_argument("--full", action="store_true", help="10 seeds and 600 labels instead of 2 and 240")
+    parser.add_argument("--seeds", type=int, nargs="+", help="which seeds, instead of 0 and 1, or 0 to 9")
+    parser.add_argument("--labels", type=int, nargs="+", help="labels after each round")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; a curve each")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSVs")
     chosen = parser.parse_args(arguments)
-    seeds = chosen.seeds or (10 if chosen.full else 2)
-    most = chosen.labels or (1200 if chosen.full else 480)
-    one_thread()
-    log, budgets = Log(chosen.out / "acquisition.csv", "strategy"), rounds_of(chosen.round, most)
-    studies = [open_trials(name, seeds) for name in chosen.studies]
-    steps = [(trials[seed], name) for seed in range(seeds) for name in chosen.strategies for trials in studies]
-    for trial, strategy in tqdm(steps, desc="curves", disable=None):
-        run_strategy(trial, strategy, budgets, log)
+    seeds = chosen.seeds or range(10 if chosen.full else 2)
+    budgets = sorted(chosen.labels or (FULL if chosen.full else SMALL))
+    log = Log(chosen.out / "acquisition.csv", "strategy")
+    studies = [open_trials(name, max(seeds) + 1, classes) for name in chosen.studies for classes in (True, False)]
+    steps = [(trials[seed], name) for seed in seeds for name in chosen.strategies for trials in studies]
+    steps = [(trial, name) for trial, name in steps
+             if any(log.lacks(stamp(trial, budgets), trial.name, name, trial.seed, labels) for labels in budgets)]
+    for trial, rows in tqdm(curves(steps, budgets, chosen.jobs), desc="curves", total=len(steps), disable=None):
+        log.append_missing(rows, stamp(trial, budgets))
     found = summarise(chosen.out, read_rows(log.file))
     print(found[found.measure == "area"].round(4).to_string(index=False))
 

@@ -1,7 +1,7 @@
 """What a number of labels is worth: the trial that the benchmarks of acquisition and of losses share.
 
-A trial is a study under one seed: its images split by near-duplicate group, graded dev pairs for choices, all test
-pairs for the curve. Its oracle grades. Results are kept a row at a time, so a run that was stopped goes on.
+A trial is a study under one seed: its images split by near-duplicate group, all test pairs for the curve. Its oracle
+grades. Results are kept a row at a time, so a run that was stopped goes on.
 """
 
 from dataclasses import dataclass, replace
@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import ndcg_score
 from tqdm import tqdm
 
-from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs
+from imgsearch_utils.asking import Pool, choose_pairs
 from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.labels import oracles
 from imgsearch_utils.labels.oracles import known_to_oracle
-from imgsearch_utils.learning import Model, train_head
+from imgsearch_utils.learning import Model, learn, train_head
+from imgsearch_utils.learning.learner import Learnt
 from imgsearch_utils.metrics import bootstrap, pair_metrics
 from imgsearch_utils.pictures import open_collection
 from imgsearch_utils.steps.tagging import take_part
@@ -25,61 +27,76 @@ from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embedding import embed_run
 from imgsearch_utils.workspace import Run, find_study
 
-MEASURES = ("ap", "roc_auc", "same_class_ap", "same_class_roc_auc")
+MEASURES = ("ap", "roc_auc", "same_class_ap", "same_class_roc_auc", "ndcg")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A study under one seed: images with group and side, graded dev pairs, all test pairs."""
+    """A study under one seed: images with group and side, all test pairs with their grades.
 
+    name : the study's, and "no classes" where its classes are hidden from everything but the oracle
+    """
+
+    name: str
     study: Study
     images: Images
     known: pd.DataFrame
     seed: int
-    dev: pd.DataFrame
     test: pd.DataFrame
 
     def grade(self, pairs: pd.DataFrame) -> pd.DataFrame:
         """The pairs with the oracle's grades."""
         return pairs.assign(similarity=oracles.answer(self.study.oracle, pairs, self.known))
 
+    def learn(self, pairs: pd.DataFrame) -> Learnt:
+        """What the package learns from graded pairs of train images."""
+        group1, group2 = self.images.of_pairs(pairs, "group")
+        pairs = pairs.assign(side="train", same_class=self.images.same_class(pairs), group1=group1, group2=group2)
+        return learn(self.images, pairs, self.study.head, self.seed)
+
     def fit(self, pairs: pd.DataFrame, settings: HeadSettings) -> Model:
-        """Train a head from scratch on graded pairs; epoch and calibration by the dev pairs."""
-        head, _ = train_head(self.images.train, pairs, settings, self.seed, self.dev)
-        model = Model.with_head(head)
-        return model.calibrated(model.cosines(self.images, self.dev), self.dev.similarity)
+        """A head trained on graded pairs, without a choice between candidates."""
+        return Model.with_head(train_head(self.images.train, pairs, settings, self.seed)[0])
 
     def measure(self, model: Model) -> dict[str, float]:
-        """MEASURES of a model on all test pairs."""
-        found = pair_metrics(self.test.similarity, model.cosines(self.images, self.test),
-                             same_class=self.test.same_class)
-        return {name: found[name] for name in MEASURES}
+        """MEASURES of a model on all test pairs; nDCG@10 is the mean over test images that ask for the others."""
+        test, n = self.images.side("test"), len(self.images.side("test"))
+        unit = model.vectors(test.vectors)
+        row = {name: place for place, name in enumerate(test.names)}
+        i, j = (self.test[column].map(row).to_numpy() for column in ("image1", "image2"))
+        cosine, grades = unit @ unit.T, np.zeros((n, n))
+        grades[i, j] = grades[j, i] = self.test.similarity
+        found = pair_metrics(self.test.similarity, cosine[i, j], same_class=self.test.same_class)
+        gains, others = 2**grades - 1, ~np.eye(n, dtype=bool)
+        gains, scores = (table[others].reshape(n, n - 1) for table in (gains, cosine))
+        some = gains.any(1)
+        return {name: found[name] for name in MEASURES[:-1]} | {"ndcg": ndcg_score(gains[some], scores[some], k=10)}
 
 
-def open_trials(name: str, seeds: int) -> list[Trial]:
+def open_trials(name: str, seeds: int, classes: bool = True) -> list[Trial]:
     """The trials of a study, one a seed. Pictures are embedded once, into ``vector_dbs/benchmarks_<study>/encoder``."""
     study = read_study(find_study(name))
     run = Run(f"benchmarks_{study.study}", study)
     collection = open_collection(run)
     embeddings, _ = embed_run(run, collection, tqdm)
     known = known_to_oracle(run, collection)
-    return [_trial(study, take_part(run, collection, embeddings, seed)[0], known, seed) for seed in range(seeds)]
+    return [_trial(study, take_part(run, collection, embeddings, seed)[0], known, seed, classes)
+            for seed in range(seeds)]
 
 
-def _trial(study, images, known, seed):
-    dev, test = (images.side(side) for side in ("dev", "test"))
-    asked = random_pairs(dev, study.dev_asked, seed)
-    n_zeros = round(study.dev_asked * study.zeros_per_round / study.asked_per_round)
-    zeros = automatic_zeros(dev, n_zeros, seed)
+def _trial(study, images, known, seed, classes):
+    test = images.side("test")
     table = test.table.sort_values("image")
     i, j = np.triu_indices(len(table), 1)
     apart = table.group.to_numpy()[i] != table.group.to_numpy()[j]
     names = table.image.to_numpy()
     pairs = pd.DataFrame({"image1": names[i[apart]], "image2": names[j[apart]]})
     pairs = pairs.assign(same_class=test.same_class(pairs))
-    empty = Trial(study, images, known, seed, NO_PAIRS, NO_PAIRS)
-    dev_pairs = pd.concat([empty.grade(asked), zeros], ignore_index=True)
-    return replace(empty, dev=dev_pairs, test=empty.grade(pairs))
+    if not classes:
+        images = replace(images, table=images.table.drop(columns=images.class_columns))
+    name = study.study if classes else f"{study.study}, no classes"
+    empty = Trial(name, study, images, known, seed, NO_PAIRS)
+    return replace(empty, test=empty.grade(pairs))
 
 
 def random_pairs(images: Images, n: int, seed: int) -> pd.DataFrame:
@@ -101,6 +118,12 @@ class Log:
             raise ValueError(f"{self.file} has rows of {key[0]} made with other settings than the study's; "
                              "remove them, or choose another folder (--out)")
         return rows.empty
+
+    def append_missing(self, rows: list[dict], settings: str) -> None:
+        """Those of the rows that are not in the file."""
+        for row in rows:
+            if self.lacks(settings, *(row[name] for name in self.key)):
+                self.append({**row, "settings": settings})
 
     def append(self, row: dict) -> None:
         """Write one row to the end of the file."""

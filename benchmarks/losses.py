@@ -26,7 +26,7 @@ RIVALS = ("none", "contrastive")  # the encoder, and the published study's loss
 def run_losses(trial: Trial, losses: list[str], budgets: list[int], log: Log) -> None:
     """Train and measure what the log lacks of one trial."""
     study, train = trial.study, trial.images.train
-    names = {"images", "encoder", "oracle", "zeros_per_round", "dev_asked", "dev_share", "test_share"}
+    names = {"images", "encoder", "oracle", "zeros_per_round", "test_share"}
     settings = study.model_dump_json(include=names)
     asked = trial.grade(random_pairs(train, 1200, trial.seed))
     asked = asked.sample(frac=1, random_state=trial.seed)

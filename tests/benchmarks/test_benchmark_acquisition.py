@@ -13,8 +13,6 @@ images: {source: patches, class_columns: [kind, colour]}
 oracle: hierarchy
 asked_per_round: 8
 zeros_per_round: 8
-dev_asked: 12
-dev_share: 0.3
 test_share: 0.3
 max_per_image: 10
 duplicate_cosine: 1.0
@@ -46,31 +44,46 @@ def run(home, module, *arguments):
     module.main(["--studies", "patches", "--out", str(home), *arguments])
 
 
-ACQUISITION = "--strategies", "random", "stratified", "uncertainty", "typical", "--round", "8", "--labels", "24"
+ACQUISITION = "--strategies", "random", "uncertainty", "lists", "--labels", "12", "24"
 
 
 def test_acquisition_runs_and_goes_on_where_it_stopped(workspace):
-    run(workspace, acquisition, *ACQUISITION, "--seeds", "2")
+    run(workspace, acquisition, *ACQUISITION, "--seeds", "0", "1")
     file = workspace / "acquisition.csv"
     rows, text = learning_curves.read_rows(file), file.read_text()
-    assert len(rows) == 4 * 2 * 3 and rows[["ap", "roc_auc", "same_class_roc_auc"]].stack().between(0, 1).all()
-    first = rows[(rows.labels == 8) & (rows.strategy != "typical")]
-    assert (first.groupby("seed").ap.nunique() == 1).all()  # one random first round for all that need a head
+    assert sorted(rows.study.unique()) == ["patches", "patches, no classes"]
+    assert len(rows) == 2 * 3 * 2 * 2 and rows[["ap", "roc_auc", "ndcg", "used_ap"]].stack().between(0, 1).all()
+    first = rows[(rows.labels == 12) & ((rows.study == "patches") | (rows.strategy != "random"))]
+    assert (first.groupby(["study", "seed"]).ap.nunique() == 1).all()  # one first round for all that need a model
+    kept = np.where(rows.promoted, rows.ap, rows.encoder_ap)
+    np.testing.assert_allclose(rows.used_ap, kept)
     lines = text.splitlines(keepends=True)
-    lost = [line for line in lines if ",uncertainty,1,16," in line or ",random,0,8," in line]
+    lost = [line for line in lines if ",uncertainty,1,24," in line or ",random,0,12," in line]
+    assert len(lost) == 4
     file.write_text("".join(line for line in lines if line not in lost))
-    run(workspace, acquisition, *ACQUISITION, "--seeds", "2")
-    assert file.read_text() == "".join([*(line for line in lines if line not in lost), *lost])
-    run(workspace, acquisition, *ACQUISITION, "--seeds", "2")
+    run(workspace, acquisition, *ACQUISITION, "--seeds", "0", "1", "--jobs", "2")
+    assert sorted(file.read_text().splitlines(keepends=True)) == sorted(lines)
+    run(workspace, acquisition, *ACQUISITION, "--seeds", "0", "1")
     assert len(file.read_text().splitlines()) == len(lines)
+    trusted = pd.read_csv(workspace / "acquisition_trust.csv")
+    assert (trusted.seeds == 2).all() and len(trusted) == 2 * 3 * 2
     vectors = workspace / "vector_dbs" / "benchmarks_patches" / "encoder" / "vectors.npy"
     assert vectors.is_file()
 
 
 def test_rows_of_other_settings_are_refused(workspace):
-    run(workspace, acquisition, *ACQUISITION, "--seeds", "1")
+    run(workspace, acquisition, "--strategies", "random", "--labels", "12", "24", "--seeds", "0")
     with pytest.raises(ValueError, match="other settings"):
-        run(workspace, acquisition, "--strategies", "random", "--round", "6", "--labels", "24", "--seeds", "1")
+        run(workspace, acquisition, "--strategies", "random", "--labels", "12", "20", "--seeds", "0")
+
+
+def test_search_counts_as_worse_where_it_lost_more_than_a_hundredth():
+    rows = pd.DataFrame([("s", "random", seed, 60, True, 0.5 + gain, 0.5, 0.6, 0.6)
+                         for seed, gain in enumerate([0.1, -0.009, -0.011])],
+                        columns=["study", "strategy", "seed", "labels", "promoted", "used_ap", "encoder_ap",
+                                 "used_ndcg", "encoder_ndcg"])
+    [found] = acquisition.trust(rows).itertuples()
+    assert (found.seeds, found.worse, found.promoted) == (3, 1, 1) and found.used_ap == pytest.approx(0.08 / 3)
 
 
 def test_losses_run_and_the_encoder_learns_nothing(workspace):
