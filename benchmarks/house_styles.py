@@ -12,7 +12,7 @@ gain over the cosine and its 95 % bootstrap interval over splits.
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from tqdm import tqdm
 
 from imgsearch_utils.geometry import normalised, pair_cosines
 from imgsearch_utils.labels.pairs import canonical, read_pair_files
-from imgsearch_utils.learning import HEADS, LOSSES, Head, Model, train_head
+from imgsearch_utils.learning import HEADS, LOSSES, Model, learn
 from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.learner import Learnt
 from imgsearch_utils.metrics import bootstrap, pair_metrics
 from imgsearch_utils.pictures.collection import read_labels
 from imgsearch_utils.study import HeadSettings
@@ -56,7 +57,8 @@ def read(folder: Path) -> Data:
     vectors = np.load(folder / "clip_vitb32_vectors.npy", allow_pickle=False)
     images, _ = group_near_duplicates(Images(table, Embeddings(table.image.tolist(), vectors, {})), 0.98)
     pairs = canonical(read_pair_files(folder / f"round_{number}.csv" for number in range(4)))
-    pairs = pairs.drop_duplicates(["image1", "image2"])[["image1", "image2", "similarity", "file"]]
+    pairs = images.both_of(pairs.drop_duplicates(["image1", "image2"])[["image1", "image2", "similarity", "file"]])
+    pairs["group1"], pairs["group2"] = images.of_pairs(pairs, "group")
     return Data(images, pairs.reset_index(drop=True), pd.read_csv(folder / "splits.csv", dtype={"file_label": str}))
 
 
@@ -76,7 +78,7 @@ def logistic(images: Images, train: pd.DataFrame, known: Images, absolute: bool 
     """Logistic regression on the standardised a * b (or |a - b|) of the two centred vectors; positive is grade 3."""
     vectors = images.embeddings.vectors
     mean = normalised(images.vectors_of(np.unique(train[["image1", "image2"]]))).mean(0)
-    unit = Head(vectors.shape[1], HeadSettings(), mean).embed(vectors)  # an untrained head only centres
+    unit = normalised(normalised(vectors) - mean)
 
     def features(pairs):
         i, j = images.rows_of(pairs)
@@ -114,10 +116,10 @@ def published_last_round(images: Images, train: pd.DataFrame, known: Images) -> 
     return published(images, train[train.file == "round_3.csv"], known)
 
 
-def head(images: Images, train: pd.DataFrame, known: Images) -> Scorer:
-    """Our head with the package's settings; no pairs are held back, so the last epoch is kept."""
-    network, _ = train_head(known, train, HeadSettings(), 0)
-    return partial(Model.with_head(network).cosines, images)
+def our_learner(images: Images, train: pd.DataFrame, known: Images) -> Learnt:
+    """What the package learns with its own settings: the candidate that the training pairs choose, calibrated."""
+    return learn(replace(known, table=known.table.assign(side="train")), 
+                 train.assign(side="train", same_class=known.same_class(train), drawn=True), HeadSettings(), 0)
 
 
 MODELS = {
@@ -127,16 +129,16 @@ MODELS = {
     "logistic regression on |a-b|": partial(logistic, absolute=True),
     "published recipe, last round": published_last_round,
     "published recipe, all rounds": published,
-    "our head": head,
 }
+OURS = "our learner"
 
 
 def calibrate(model: Callable, images: Images, train: pd.DataFrame, known: Images, side: Images) -> Calibration:
     """Fit the calibration on pairs that the model did not learn from: 4 resamplings of the training images, 75 : 25."""
     scores, grades = [], []
     folds = GroupShuffleSplit(4, train_size=0.75, random_state=0).split(side.names, groups=side.table.group)
-    for learn, hold in folds:
-        teaching, held_out = (side.among(side.table.image.iloc[rows]) for rows in (learn, hold))
+    for teach, hold in folds:
+        teaching, held_out = (side.among(side.table.image.iloc[rows]) for rows in (teach, hold))
         held = held_out.both_of(train)
         if len(held):
             scores.append(model(images, teaching.both_of(train), known.without(held_out.names))(held))
@@ -159,6 +161,11 @@ def run_split(data: Data, split: int) -> dict[str, pd.DataFrame]:
             p = calibration.predict(score)[:, 3]
             decision = {"p_similar": p, "similar": p >= calibration.threshold}
         scored[name] = test.assign(split=split, score=score, **decision)
+    learnt = our_learner(data.images, train, known)
+    score = learnt.head.cosines(data.images, test)
+    p = learnt.head.p_similar(score)
+    scored[OURS] = test.assign(split=split, score=score, p_similar=p, similar=p >= learnt.head.threshold,
+                               candidate=learnt.candidate, promoted=learnt.promoted)
     return scored
 
 
@@ -195,8 +202,8 @@ def main(arguments: list[str] | None = None) -> None:
     splits = sorted(data.splits.split.unique())[: chosen.splits]
     runs = [run_split(data, split) for split in tqdm(splits, disable=None)]
     columns = ["split", "image1", "image2", "score", "p_similar"]
-    pd.concat([run["our head"] for run in runs])[columns].to_csv(chosen.predictions, index=False)
-    found = table({name: np.array([measure(run[name]) for run in runs]) for name in MODELS})
+    pd.concat([run[OURS] for run in runs])[columns].to_csv(chosen.predictions, index=False)
+    found = table({name: np.array([measure(run[name]) for run in runs]) for name in [*MODELS, OURS]})
     if chosen.table:
         shown(found).to_csv(chosen.table, index_label="model")
     if chosen.json:
@@ -211,7 +218,7 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
     text = found["mean"].map("{:.3f}".format) + " ± " + found.sd.map("{:.3f}".format)
     wide = found.assign(text=text.where(found["mean"].notna(), ""))
     wide = wide.pivot(index="model", columns="metric", values="text")
-    wide = wide.loc[list(MODELS), list(METRICS)]
+    wide = wide.loc[[*MODELS, OURS], list(METRICS)]
     ap = found[found.metric == "ap"].set_index("model")
     interval = [f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]" for gain, low, high in zip(ap.gain, ap.gain_low, ap.gain_high)]
     return wide.assign(ap_gain=pd.Series(interval, ap.index)).rename_axis(index=None, columns=None)

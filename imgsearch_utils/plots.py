@@ -121,20 +121,38 @@ def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns
 
 
 def training_curves(history: pd.DataFrame) -> Figure:
-    """Loss on train and dev, and AP on dev, by epoch, the kept one marked; the train loss alone without dev pairs."""
-    has_dev = history.dev_loss.notna().any()
-    figure, [[loss, *quality]] = axes_grid(1 + has_dev, 4.6)
-    kept = history.epoch[history.dev_loss.idxmin()] if has_dev else history.epoch.max()
-    for column, side in (("train_loss", "train"), ("dev_loss", "dev"))[: 1 + has_dev]:
-        loss.plot(history.epoch, history[column], color=SIDES[side], label=side)
-    for axes in quality:
-        axes.plot(history.epoch, history.dev_ap, color=SIDES["dev"], label="dev AP, grade 3")
-        axes.set(ylabel="average precision", title="Quality on dev")
-    for axes in (loss, *quality):
-        axes.axvline(kept, color="grey", ls=":", label=f"kept: epoch {kept}")
+    """Loss on the pairs learnt from and on those held out, and AP on those held out, by epoch."""
+    figure, [[loss, quality]] = axes_grid(2, 4.6)
+    mark = "o" if len(history) == 1 else None
+    for column, side, label in (("train_loss", "train", "learnt from"), ("dev_loss", "dev", "held out")):
+        loss.plot(history.epoch, history[column], color=SIDES[side], label=label, marker=mark)
+    quality.plot(history.epoch, history.dev_ap, color=SIDES["dev"], marker=mark)
+    for axes in (loss, quality):
         axes.set_xlabel("epoch")
-        axes.legend()
-    loss.set(ylabel="loss", title="Training and validation loss" if has_dev else "Training loss")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    loss.legend()
+    loss.set(ylabel="loss", title="Loss")
+    quality.set(ylabel="average precision", title="Quality on the pairs held out")
+    return figure
+
+
+@of_rows
+def candidates(table: pd.DataFrame) -> Figure:
+    """Gains over the encoder of each candidate, with their intervals, in AP of all pairs and in nDCG@10 of a query's.
+
+    table : `candidates` of ``learning.learner.Learnt``; the one that search uses is drawn in the head's colour
+    """
+    shown = table[table.candidate != "encoder"].iloc[::-1]
+    figure, [axes] = axes_grid(2, 4.6, 0.6 + 0.5 * len(shown))
+    for one, (name, title) in zip(axes, {"ap": "AP of all pairs", "ndcg": "nDCG@10 within a query"}.items()):
+        for place, row in enumerate(shown.itertuples()):
+            low, gain, high = (getattr(row, f"{name}_gain{part}") for part in ("_low", "", "_high"))
+            colour = MODELS["head"] if row.use in ("search", "chosen") else "#999999"
+            one.plot([low, high], [place, place], color=colour, lw=2)
+            one.plot(gain, place, "o", color=colour)
+        one.axvline(0, color=MODELS["encoder"], lw=1.5)
+        one.set(yticks=range(len(shown)), yticklabels=shown.candidate, xlabel="gain over the encoder", title=title)
+    axes[1].set_yticklabels([])
     return figure
 
 

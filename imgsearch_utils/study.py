@@ -50,7 +50,6 @@ class HeadSettings(_Settings):
     head: str = "residual"
     loss: str = "graded_mse"
     hidden: _count(65_536) = 512
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     epochs: _count(100 * THOUSAND) = 16
     batch_size: _count(MILLION) = 64
     learning_rate: Annotated[float, Field(gt=0, le=THOUSAND)] = 3e-4
@@ -58,8 +57,6 @@ class HeadSettings(_Settings):
     weights: tuple[Positive, Positive, Positive, Positive] = (0.25, 1.0, 1.0, 2.0)  # of a pair in the loss, by grade
     targets: tuple[float, float, float, float] = (0.0, 0.1, 0.5, 1.0)  # graded_mse's cosine, by grade
     class_share: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of the cosine: whether two images are of one class
-    members: _count(100) = 1  # heads trained side by side; the cosine is the mean of theirs
-    centre: bool = True  # normalise, subtract the training images' mean, normalise again
     margin: Annotated[float, Field(gt=0, le=THOUSAND)] = 0.5  # of the contrastive and triplet losses
     drift: Annotated[float, Field(ge=0, le=MILLION)] = 1e-3  # what the linear head pays for leaving identity
 
@@ -114,13 +111,12 @@ class Study(_Settings):
     rounds: _count(THOUSAND) = 4
     asked_per_round: _count(MILLION) = 120
     zeros_per_round: _count(10 * MILLION, 0) = 360
-    dev_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    dev_share: Annotated[float, Field(ge=0, lt=1)] = 0  # of the images, to decide on; without, cross-fitting decides
     test_share: Share = 0.2
-    cross_fits: _count(THOUSAND, 0) = 0  # without a dev side: heads that each judge train images they were not shown
     dev_asked: _count(MILLION) = 200
     test_asked: _count(MILLION) = 300
     duplicate_cosine: Annotated[float, Field(gt=0, le=1)] = 0.98
-    strategy: str = "uncertainty"
+    strategy: str = ""  # what chooses the next pairs; "": what won for studies with, or without, classes
     max_per_image: _count(MILLION) = 4  # pairs of one round that one image may be part of
     head: HeadSettings = HeadSettings()
     indexes: tuple[IndexSettings, ...] = tuple(IndexSettings(name=name) for name in INDEXES)
@@ -134,13 +130,6 @@ class Study(_Settings):
         if self.oracle == "replay" and len(self.labels) < self.rounds:
             raise ValueError(f"oracle replay needs a file in labels for each of {self.rounds} rounds, "
                              f"got {len(self.labels)}")
-        return self
-
-    @model_validator(mode="after")
-    def _some_pairs_decide(self):
-        if bool(self.dev_share) == bool(self.cross_fits):
-            raise ValueError("pairs that the head did not learn from must decide: give a dev_share, or dev_share 0 and "
-                             f"cross_fits (say 30); got dev_share {self.dev_share}, cross_fits {self.cross_fits}")
         return self
 
     @field_validator("test_share")

@@ -1,12 +1,13 @@
-"""In: graded pairs and the encoder's vectors. Out: a head whose cosines follow the grades.
+"""In: graded pairs and the encoder's vectors. Out: the model that search uses.
 
-And its calibration, and what both are worth on pairs that the head did not learn from.
+Candidates are trained, judged on images that they did not see, chosen between, calibrated, and measured.
 """
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "heads": ["HEADS", "Head", "load_head"],
+    "heads": ["HEADS", "Head", "Recipe", "load_head"],
+    "learner": ["CANDIDATES", "learn"],
     "losses": ["LOSSES"],
     "model": ["Model", "load_models", "model_in_use"],
     "training": ["train_head"],

@@ -3,22 +3,24 @@
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 GRADES = (0, 1, 2, 3)
 
 
-def _platt(cosine, reached):
+def _platt(cosine, reached, weight):
     """Slope (>= 0) and intercept of a logistic curve, with the smoothed targets of Platt (1999)."""
     from sklearn.linear_model import LogisticRegression  # a second, which search and score do not need
 
-    positives, negatives = reached.sum(), (~reached).sum()
+    positives, negatives = weight[reached].sum(), weight[~reached].sum()
     target = np.where(reached, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     x, y = np.tile(cosine, 2)[:, None], np.repeat([1, 0], len(cosine))
-    model = LogisticRegression(C=1e4).fit(x, y, sample_weight=np.concatenate([target, 1 - target]))
+    model = LogisticRegression(C=1e4).fit(x, y, sample_weight=np.concatenate([target * weight, (1 - target) * weight]))
     if model.coef_[0, 0] > 1e-6:
         return float(model.coef_[0, 0]), float(model.intercept_[0])
-    return 0.0, float(np.log(target.mean() / (1 - target.mean())))
+    mean = np.average(target, weights=weight)
+    return 0.0, float(np.log(mean / (1 - mean)))
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Calibration:
     threshold: float
 
     @classmethod
-    def fit(cls, cosine: np.ndarray, grades: np.ndarray) -> "Calibration":
-        """Fit on dev pairs: `cosine` (n,) and `grades` (n,) of 0..3.
+    def fit(cls, cosine: np.ndarray, grades: np.ndarray, weight: np.ndarray | None = None) -> "Calibration":
+        """Fit on pairs that the model did not learn from: `cosine`, `grades` of 0..3 and perhaps `weight`, each (n,).
 
         Curves by Platt (1999); a grade that does not occur gets the small probability of his smoothed targets.
         ValueError for no pair, arrays of different lengths, or a cosine that is not finite.
@@ -47,9 +49,28 @@ class Calibration:
             raise ValueError(f"expected as many cosines as grades, at least 1, got {cosine.shape} and {grades.shape}")
         if not np.isfinite(cosine).all() or not np.isin(grades, GRADES).all():
             raise ValueError("cosines must be finite and grades 0, 1, 2 or 3; look at the dev pairs")
-        slopes, intercepts = zip(*(_platt(cosine, grades >= grade) for grade in GRADES[1:]))
+        weight = np.ones(len(cosine)) if weight is None else np.asarray(weight, float)
+        slopes, intercepts = zip(*(_platt(cosine, grades >= grade, weight) for grade in GRADES[1:]))
         curves = cls(slopes, intercepts, 0.5)
-        return cls(slopes, intercepts, best_f1_threshold(curves.predict(cosine)[:, 3], grades == 3))
+        return cls(slopes, intercepts, best_f1_threshold(curves.predict(cosine)[:, 3], grades == 3, weight))
+
+    def moved(self, cosine: np.ndarray, grades: np.ndarray, weight: np.ndarray) -> "Calibration":
+        """The same curves higher or lower, as other pairs say: `cosine`, `grades`, `weight`, each (n,).
+
+        Each intercept is moved by the most probable step, one of 0 having the prior of a normal distribution of
+        deviation 2; `weight` is scaled to a mean of 1. The threshold is moved along with the curve of grade 3.
+        """
+        cosine, weight = np.asarray(cosine, float), np.asarray(weight, float) / np.mean(weight)
+        moved = []
+        for grade, slope, intercept in zip(GRADES[1:], self.slopes, self.intercepts):
+            reached, logit = np.asarray(grades) >= grade, slope * cosine + intercept
+
+            def loss(step, reached=reached, logit=logit):
+                return (weight * np.logaddexp(0, np.where(reached, -1, 1) * (logit + step))).sum() + step**2 / 8
+
+            moved.append(intercept + float(minimize_scalar(loss, bounds=(-10, 10), method="bounded").x))
+        odds = np.log(self.threshold / (1 - self.threshold)) + moved[-1] - self.intercepts[-1]
+        return Calibration(self.slopes, tuple(moved), float(expit(odds)))
 
     def predict(self, cosine: np.ndarray) -> np.ndarray:
         """P(grade 0), ..., P(grade 3) of each cosine: (n,) -> (n, 4), rows sum to 1."""
@@ -84,7 +105,7 @@ class Calibration:
         return cls(slopes, intercepts, threshold)
 
 
-def best_f1_threshold(p: np.ndarray, similar: np.ndarray) -> float:
+def best_f1_threshold(p: np.ndarray, similar: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Middle of the interval of thresholds on `p` (n,), inside (0, 1), that gives the best F1 for `similar` (n,) bool.
 
     Without a similar pair there is no F1: 0.5.
@@ -93,7 +114,7 @@ def best_f1_threshold(p: np.ndarray, similar: np.ndarray) -> float:
 
     if not similar.any():
         return 0.5
-    precision, recall, thresholds = precision_recall_curve(similar, p)
+    precision, recall, thresholds = precision_recall_curve(similar, p, sample_weight=weight)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(np.argmax(f1[:-1]))
     below = thresholds[best - 1] if best else 0.0

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +19,110 @@ from imgsearch_utils.study import HeadSettings, difference
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.workspace import KEPT, read_json, write_json
 
-#: name -> builder(dim, settings) of a module (n, dim) -> (n, e); a module may have ``penalty() -> scalar``
+#: name -> builder(dim, settings) of a module (n, dim) -> (n, e). ``keeps_rest``: its output stands for its input, and
+#: what the input leaves out of the vector is added again. It may have ``penalty() -> scalar``
 HEADS = Registry("head")
+WIDTH = 256  # directions that a network works on
+SHRINKAGE = 0.5  # of the covariance of similar pairs' differences towards the identity
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a head is made.
+
+    whiten : damp the directions in which similar pairs differ
+    network : train the study's network (``settings.head``) on the graded pairs
+    pull : weight, in the network's loss, of the mean squared cosine of random pairs of training images, which are
+        rarely similar: it holds the rest of the space where the graded pairs say nothing of it
+    """
+
+    whiten: bool = False
+    network: bool = True
+    pull: float = 0.0
+
+
+PLAIN = Recipe()
+
+
+def centred(vectors: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """Normalise, subtract the mean, normalise: (n, dim) -> (n, dim)."""
+    return normalize(normalize(vectors) - mean)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What heads of all recipes share: what the training images tell before any pair is graded.
+
+    mean : (dim,) of the normalised vectors
+    basis : (width, dim) directions that a network works on
+    class_weight, class_bias : (n_classes, dim) and (n_classes,) of a logistic regression on the centred vectors; empty
+        where there are no two classes, or the class part is left out
+    """
+
+    mean: torch.Tensor
+    basis: torch.Tensor
+    class_weight: torch.Tensor
+    class_bias: torch.Tensor
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, classes: np.ndarray, settings: HeadSettings) -> "Ground":
+        """From the training images: vectors (n, dim), class names (n,)."""
+        vectors = torch.as_tensor(np.asarray(vectors), dtype=torch.float32)
+        mean = normalize(vectors).mean(0)
+        x = centred(vectors, mean)
+        weight, bias = x[:0], x[:0, 0]
+        if settings.class_share and len(np.unique(classes)) > 1:
+            model = LogisticRegression(C=3.0, max_iter=1000).fit(x.numpy(), classes)
+            weight, bias = (torch.as_tensor(part, dtype=torch.float32) for part in (model.coef_, model.intercept_))
+            if len(weight) == 1:  # scikit-learn keeps one row for two classes
+                weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+        return cls(mean, spread_basis(x), weight, bias)
+
+
+def whitening(differences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Directions (k, dim) in which similar pairs differ, and the factor less 1 (k,) by which each is damped.
+
+    Relevant component analysis (Bar-Hillel, Hertz, Shental & Weinshall, ICML 2003): x is multiplied by C^(-1/2), C
+    being the covariance of the differences (m, dim) of similar pairs, here shrunk by half to the identity. All other
+    directions are then scaled alike, and their scale is left out, because lengths are normalised afterwards.
+    """
+    if len(differences) < 2:
+        return differences[:0], differences[:0, 0]
+    _, size, directions = torch.linalg.svd(differences / len(differences) ** 0.5, full_matrices=False)
+    floor = SHRINKAGE * (size**2).sum() / differences.shape[1]
+    return directions, (floor / (floor + (1 - SHRINKAGE) * size**2)).sqrt() - 1
+
+
+def spread_basis(x: torch.Tensor) -> torch.Tensor:
+    """Orthonormal directions (width, dim) that hold most of the spread of (n, dim) vectors: ``WIDTH`` or the rank.
+
+    The principal directions, turned to be as near as possible to fixed random ones: Adam treats each coordinate by
+    itself, and works worse where a few coordinates hold nearly everything. So turned, they also do not depend on the
+    signs and the order in which principal directions come out.
+    """
+    n, dim = x.shape
+    gram = (x @ x.T if n < dim else x.T @ x).double()
+    value, vector = torch.linalg.eigh(gram)
+    width = min(WIDTH, int((value > value[-1] * 1e-6).sum()))
+    value, vector = value[-width:], vector[:, -width:]
+    principal = (x.double().T @ vector / value.sqrt() if n < dim else vector).T
+    fixed = torch.randn(dim, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    left, _, right = torch.linalg.svd(principal @ fixed)
+    return ((left @ right).T @ principal).float()
 
 
 @HEADS.register("residual")
 class Residual(torch.nn.Module):
-    """x + MLP(x) with one hidden layer; the last layer starts at zero, so the head starts as the encoder itself."""
+    """x + MLP(x) with one hidden layer; the last layer starts at zero, so the head starts as its input."""
+
+    keeps_rest = True
 
     def __init__(self, dim: int, settings: HeadSettings):
         super().__init__()
         last = torch.nn.Linear(settings.hidden, dim)
         torch.nn.init.zeros_(last.weight)
         torch.nn.init.zeros_(last.bias)
-        layers = torch.nn.Linear(dim, settings.hidden), torch.nn.ReLU(), torch.nn.Dropout(settings.dropout), last
-        self.correction = torch.nn.Sequential(*layers)
+        self.correction = torch.nn.Sequential(torch.nn.Linear(dim, settings.hidden), torch.nn.ReLU(), last)
 
     def forward(self, x):
         return x + self.correction(x)
@@ -42,14 +132,15 @@ class Residual(torch.nn.Module):
 class Linear(torch.nn.Module):
     """x + x D with D = 0 at the start; ``drift`` times the squared norm of D is added to the loss."""
 
+    keeps_rest = True
+
     def __init__(self, dim: int, settings: HeadSettings):
         super().__init__()
         self.change = torch.nn.Parameter(torch.zeros(dim, dim))
-        self.dropout = torch.nn.Dropout(settings.dropout)
         self.drift = settings.drift
 
     def forward(self, x):
-        return x + self.dropout(x) @ self.change
+        return x + x @ self.change
 
     def penalty(self):
         return self.drift * (self.change**2).sum()
@@ -58,6 +149,8 @@ class Linear(torch.nn.Module):
 @HEADS.register("mlp")
 class MLP(torch.nn.Module):
     """The published study's head: dim -> hidden -> hidden / 2 with a ReLU between, started at random."""
+
+    keeps_rest = False
 
     def __init__(self, dim: int, settings: HeadSettings):
         super().__init__()
@@ -71,49 +164,75 @@ class MLP(torch.nn.Module):
 class Head(torch.nn.Module):
     """Encoder vectors -> unit embeddings whose cosine follows people's grades.
 
-    Input is normalised, centred by the training images' mean and normalised again (unless ``settings.centre`` is
-    off). The embedding is, side by side, the unit embeddings of ``settings.members`` networks, so that its cosine is
-    the mean of theirs; and, where classes were given in training, the square roots of the class probabilities of a
-    logistic regression, whose product is the Bhattacharyya coefficient: it makes ``settings.class_share`` of the
-    cosine. Classes are known of every training image and so cost no pair labels.
+    The steps, each of which a ``Recipe`` has or leaves out:
+
+    - the vectors are normalised, centred by the training images' mean, and normalised again;
+    - *whitened*: the directions in which similar pairs differ are damped (``whiten``);
+    - a *network* works on the coordinates along `basis`, at most ``WIDTH`` directions that hold most of the training
+      images' spread; what lies outside of them is kept as it is;
+    - where classes were given in training, the square roots of the class probabilities of a logistic regression stand
+      beside, whose product is the Bhattacharyya coefficient: it makes ``settings.class_share`` of the cosine. Classes
+      are known of every training image and so cost no pair labels.
 
     made_of : `encoder`, what made the vectors that the head was trained on, and `vectors`, their digest; empty where
         that is not known
     """
 
-    def __init__(self, dim: int, settings: HeadSettings, mean: np.ndarray | None = None, n_classes: int = 0):
+    def __init__(self, dim: int, settings: HeadSettings, recipe: Recipe = PLAIN, n_classes: int = 0,
+                 n_damped: int = 0, width: int = 0):
         super().__init__()
-        self.dim, self.settings, self.n_classes, self.made_of = dim, settings, n_classes, {}
-        self.register_buffer("mean", torch.as_tensor(np.zeros(dim) if mean is None else mean, dtype=torch.float32))
+        self.dim, self.settings, self.recipe, self.n_classes, self.made_of = dim, settings, recipe, n_classes, {}
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("damped", torch.zeros(n_damped, dim))
+        self.register_buffer("damping", torch.zeros(n_damped))
+        self.register_buffer("basis", torch.zeros(width, dim))
         self.register_buffer("class_weight", torch.zeros(n_classes, dim))
         self.register_buffer("class_bias", torch.zeros(n_classes))
-        build = HEADS.find(settings.head)
-        self.members = torch.nn.ModuleList(build(dim, settings) for _ in range(settings.members))
+        self.network = HEADS.find(settings.head)(width, settings) if recipe.network and width else None
 
-    def prepare(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Normalise, centre, normalise: (n, dim) -> (n, dim); unchanged where ``settings.centre`` is off."""
-        return normalize(normalize(vectors) - self.mean) if self.settings.centre else vectors
+    @classmethod
+    def untrained(cls, ground: "Ground", settings: HeadSettings, recipe: Recipe,
+                  similar: tuple[torch.Tensor, torch.Tensor]) -> "Head":
+        """A head whose network's weights are drawn at random.
 
-    def learn_classes(self, vectors: torch.Tensor, classes: np.ndarray) -> None:
-        """Fit the class part on training images: vectors (n, dim), class names (n,) of ``n_classes`` kinds."""
-        model = LogisticRegression(C=3.0, max_iter=1000).fit(self.prepare(vectors).numpy(), classes)
-        weight, bias = model.coef_, model.intercept_
-        if self.n_classes == 2:  # scikit-learn keeps one row for two classes
-            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        self.class_weight.copy_(torch.as_tensor(weight))
-        self.class_bias.copy_(torch.as_tensor(bias))
+        similar : two (m, dim) tensors, the vectors of the first and of the second image of each pair of grade 3
+        """
+        one, two = (centred(vectors, ground.mean) for vectors in similar)
+        directions, damping = whitening(one - two) if recipe.whiten else (one[:0], one[:0, 0])
+        basis = ground.basis if recipe.network else ground.basis[:0]
+        head = cls(len(ground.mean), settings, recipe, len(ground.class_bias), len(directions), len(basis))
+        buffers = {"mean": ground.mean, "damped": directions, "damping": damping, "basis": basis,
+                   "class_weight": ground.class_weight, "class_bias": ground.class_bias}
+        for name, value in buffers.items():
+            getattr(head, name).copy_(value)
+        return head
 
-    def networks(self, x: torch.Tensor) -> torch.Tensor:
-        """The trained part of the embedding, (n, e) of unit length, of prepared vectors."""
-        return torch.cat([normalize(member(x)) for member in self.members], 1) / len(self.members) ** 0.5
+    def centred(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The vectors, (n, dim), as the first step makes them."""
+        return centred(vectors, self.mean)
+
+    def whitened(self, x: torch.Tensor) -> torch.Tensor:
+        """The network's input, (n, dim) of unit length, of centred vectors; the same where nothing is damped."""
+        return normalize(x + (x @ self.damped.T * self.damping) @ self.damped) if len(self.damped) else x
+
+    def networks_part(self, x: torch.Tensor) -> torch.Tensor:
+        """The embedding without classes, (n, e) of unit length, of whitened vectors."""
+        if self.network is None:
+            return x
+        inside = x @ self.basis.T
+        out = self.network(inside)
+        return normalize(x + (out - inside) @ self.basis if self.network.keeps_rest else out)
+
+    def beside_classes(self, networks: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """The whole embedding, of its part without classes and the centred vectors."""
+        if not self.n_classes:
+            return networks
+        share, classes = self.settings.class_share, torch.softmax(x @ self.class_weight.T + self.class_bias, 1).sqrt()
+        return torch.cat([(1 - share) ** 0.5 * networks, share**0.5 * classes], 1)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        x = self.prepare(vectors)
-        if not self.n_classes:
-            return self.networks(x)
-        classes = torch.softmax(x @ self.class_weight.T + self.class_bias, 1).sqrt()
-        share = self.settings.class_share
-        return torch.cat([(1 - share) ** 0.5 * self.networks(x), share**0.5 * classes], 1)
+        x = self.centred(vectors)
+        return self.beside_classes(self.networks_part(self.whitened(x)), x)
 
     def embed(self, vectors: np.ndarray, block: int = 8192) -> np.ndarray:
         """Return unit embeddings (n, e) float32 of encoder vectors (n, dim), `block` rows at a time."""
@@ -134,7 +253,8 @@ class Head(torch.nn.Module):
                              "(imgsearch embed), or learn anew in another run")
 
     def _about(self) -> dict:
-        return {"dim": self.dim, "n_classes": self.n_classes, "settings": self.settings.model_dump(mode="json")}
+        return {"dim": self.dim, "n_classes": self.n_classes, "recipe": asdict(self.recipe),
+                "settings": self.settings.model_dump(mode="json")}
 
     @property
     def sha256(self) -> str:
@@ -162,9 +282,11 @@ def load_head(folder: Path) -> Head:
     """
     folder = Path(folder)
     try:
-        config = read_json(folder / "config.json", "dim", "settings", "n_classes")
-        head = Head(config["dim"], HeadSettings.model_validate(config["settings"]), n_classes=config["n_classes"])
-        head.load_state_dict(load_file(folder / "head.safetensors"))
+        config = read_json(folder / "config.json", "dim", "settings", "recipe", "n_classes")
+        weights = load_file(folder / "head.safetensors")
+        head = Head(config["dim"], HeadSettings.model_validate(config["settings"]), Recipe(**config["recipe"]),
+                    config["n_classes"], len(weights["damped"]), len(weights["basis"]))
+        head.load_state_dict(weights)
         head.made_of = dict(config.get("made_of", {}))
     except (OSError, ValueError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]

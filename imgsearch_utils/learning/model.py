@@ -1,6 +1,6 @@
 """A model: the encoder as it is, or with a head, and the calibration that turns its cosines into probabilities."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,22 +28,27 @@ class NoHead:
         """Any encoder's vectors fit."""
 
 
+NO_HEAD = NoHead()
+
+
 @dataclass(frozen=True)
 class Model:
     """What ranks images and says how similar two of them are.
 
     name : "encoder", or "head": the encoder with a trained head
     calibration : of the model's cosines; None before a round has fitted it
+    reach : the encoder's cosine with its nearest image below which a query is of another kind than the collection
     """
 
     name: str = "encoder"
-    head: "Head | NoHead" = NoHead()
+    head: "Head | NoHead" = NO_HEAD
     calibration: Calibration | None = None
+    reach: float = -1.0
 
     @classmethod
-    def with_head(cls, head: "Head", calibration: Calibration | None = None) -> "Model":
+    def with_head(cls, head: "Head", calibration: Calibration | None = None, reach: float = -1.0) -> "Model":
         """The encoder followed by a trained head."""
-        return cls("head", head, calibration)
+        return cls("head", head, calibration, reach)
 
     @property
     def threshold(self) -> float:
@@ -64,10 +69,6 @@ class Model:
         """P(grade 3) of cosines, (n,); NaN without a calibration."""
         return self.calibration.predict(cosine)[:, 3] if self.calibration else np.full(len(cosine), np.nan)
 
-    def calibrated(self, cosine: np.ndarray, grades: np.ndarray) -> "Model":
-        """The same model with a calibration fitted to pairs that it did not learn from, both (n_pairs,)."""
-        return replace(self, calibration=Calibration.fit(cosine, grades))
-
     def score(self, images: Images, pairs: pd.DataFrame) -> pd.DataFrame:
         """Score pairs of known images by a calibrated model.
 
@@ -79,13 +80,27 @@ class Model:
         return pairs.assign(score=score, **self.calibration.columns(score), cosine=Model().cosines(images, pairs))
 
 
-def calibrations(of: Round) -> dict[str, Calibration]:
-    """The calibrations of a finished round by model; ValueError where they are missing, broken or changed."""
+def models_to_dict(models: dict[str, Model]) -> dict:
+    """What calibration.json holds: `reach`, and each model's curves and threshold."""
+    return {"reach": models["encoder"].reach, **{name: models[name].calibration.to_dict() for name in MODELS}}
+
+
+def models_from_dict(curves: dict, head: "Head | NoHead") -> dict[str, Model]:
+    """The calibrated models by name; ValueError for values that are none."""
+    encoder, learnt = (Calibration.from_dict(curves[name]) for name in MODELS)
+    reach = curves["reach"]
+    if not isinstance(reach, float) or not -1 <= reach <= 1.001:
+        raise ValueError(f"expected a reach, a cosine, got {reach!r:.200}")
+    return {"encoder": Model(calibration=encoder, reach=reach), "head": Model.with_head(head, learnt, reach)}
+
+
+def calibrated_models(of: Round, head: "Head | NoHead" = NO_HEAD) -> dict[str, Model]:
+    """The encoder and a head, calibrated as a finished round left them; ValueError where that is missing or broken."""
     file, again = of.model / "calibration.json", f"remove {of.model} and run the study again"
     of.as_stage().check("model/calibration.json")
-    curves = read_json(file, *MODELS)
+    curves = read_json(file, "reach", *MODELS)
     try:
-        return {name: Calibration.from_dict(curves[name]) for name in MODELS}
+        return models_from_dict(curves, head)
     except ValueError as error:
         raise ValueError(f"{file}: {error}; {again}") from None
 
@@ -101,9 +116,7 @@ def load_models(of: Round) -> dict[str, Model]:
     from imgsearch_utils.learning.heads import load_head
 
     of.as_stage().check("model/head.safetensors", "model/config.json")
-    curves = calibrations(of)
-    return {"encoder": Model(calibration=curves["encoder"]),
-            "head": Model.with_head(load_head(of.model), curves["head"])}
+    return calibrated_models(of, load_head(of.model))
 
 
 def model_vectors(run: Run, embeddings: Embeddings, model: Model, keep: bool = False) -> np.ndarray:
@@ -143,4 +156,4 @@ def model_in_use(run: Run, name: str = "") -> Model:
     at_hand = (last.model / "head.safetensors").is_file()  # a published run leaves it out
     if name == "head" or not name and last.metrics["promoted"] and at_hand:
         return load_models(last)["head"]
-    return Model(calibration=calibrations(last)["encoder"])
+    return calibrated_models(last)["encoder"]

@@ -1,29 +1,36 @@
 """Training a Siamese head on graded pairs of images with cached vectors."""
 
+import threading
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn.functional import normalize
 
-from imgsearch_utils.learning.heads import Head
+from imgsearch_utils.learning.heads import PLAIN, Ground, Head, Recipe
 from imgsearch_utils.learning.losses import LOSSES
 from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors.encoder import one_thread
 from imgsearch_utils.vectors.images import Images
 
+PULLED = 64  # unlabelled images a step, whose pairs are pulled apart
+POOL = 2_048  # unlabelled images that take part in a training at most
+_drawing = threading.Lock()  # torch draws first weights from one generator of the process
 
-class _Pairs:
-    """Graded pairs as tensors: rows of the vectors of the images that take part."""
 
-    def __init__(self, images: Images, table: pd.DataFrame):
+class PairRows:
+    """Graded pairs as tensors: rows `i`, `j` (n,) of the vectors (m, d) of the images `names`, and `grades` (n,)."""
+
+    def __init__(self, images: Images, table: pd.DataFrame, more: list[str] = ()):
         table = table[table.similarity.notna()]
         grades = table.similarity.to_numpy(float)
         if not np.isin(grades, (0, 1, 2, 3)).all():
             raise ValueError(f"similarity must be 0, 1, 2 or 3, got {grades[~np.isin(grades, (0, 1, 2, 3))][0]}")
-        names = pd.concat([table.image1, table.image2])
-        self.names, rows = np.unique(names.to_numpy(str), return_inverse=True)
-        self.i, self.j = torch.tensor(rows).reshape(2, -1)
+        names = np.concatenate([table.image1, table.image2, list(more)]).astype(str)
+        self.names, rows = np.unique(names, return_inverse=True)
+        self.i, self.j = torch.tensor(rows[: 2 * len(table)]).reshape(2, -1)
+        self.others = torch.tensor(rows[2 * len(table) :])
         self.grades = torch.tensor(grades, dtype=torch.long)
         self.vectors = torch.tensor(images.vectors_of(list(self.names)), dtype=torch.float32)
 
@@ -31,84 +38,94 @@ class _Pairs:
         return len(self.grades)
 
 
-def _dev_measures(head, loss, dev):
-    """Loss, AP and ROC-AUC of grade 3 on the dev pairs; NaN where they cannot be computed."""
-    if not len(dev):
-        return {"dev_loss": np.nan, "dev_ap": np.nan, "dev_roc_auc": np.nan}
-    head.eval()
-    with torch.no_grad():
-        value = loss(head.networks(head.prepare(dev.vectors)), dev.i, dev.j, dev.grades).item()
-        embeddings = head(dev.vectors)
-        cosines = (embeddings[dev.i] * embeddings[dev.j]).sum(1).numpy()
-    similar = (dev.grades == 3).numpy()
-    both = 0 < similar.sum() < len(similar)
-    return {
-        "dev_loss": value,
-        "dev_ap": average_precision_score(similar, cosines) if both else np.nan,
-        "dev_roc_auc": roc_auc_score(similar, cosines) if both else np.nan,
-    }
-
-
-def _train_epoch(head, loss, optimizer, train, batch_size, generator):
-    """One pass over the shuffled training pairs; returns the mean loss of a pair."""
-    head.train()
-    total = 0.0
-    for batch in torch.randperm(len(train), generator=generator).split(batch_size):
-        images, rows = torch.unique(torch.cat([train.i[batch], train.j[batch]]), return_inverse=True)
-        i, j = rows.reshape(2, -1)
-        x = head.prepare(train.vectors[images])
-        value = 0.0
-        for member in head.members:
-            value = value + loss(normalize(member(x)), i, j, train.grades[batch])
-            value = value + (member.penalty() if hasattr(member, "penalty") else 0.0)
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        total += value.item() * len(batch) / len(head.members)
-    return total / len(train)
-
-
-def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed: int,
-               dev: pd.DataFrame | None = None) -> tuple[Head, pd.DataFrame]:
-    """Train a head from scratch; the epoch with the lowest dev loss is kept (the last one without dev pairs).
+def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed: int, recipe: Recipe = PLAIN,
+               watch: Callable[[Head, torch.nn.Module], dict] | None = None,
+               ground: Ground | None = None) -> tuple[Head, pd.DataFrame]:
+    """Train a head from scratch, ``settings.epochs`` times over the pairs; safe to call from several threads.
 
     Parameters
     ----------
-    images : those that may teach: their mean centres the vectors, and two or more classes add the class part. The
-        images of `dev` are not among them, but have vectors
-    pairs, dev : image1, image2, similarity; rows without a grade take no part
+    images : those that may teach: their mean centres the vectors, two or more classes add the class part, and
+        ``recipe.pull`` pulls random ones apart
+    pairs : image1, image2, similarity; rows without a grade take no part
+    ground : of these images, where it is known already
+    watch : called with the head and the loss after each epoch; what it returns joins the history
 
     Returns
     -------
-    head : the kept epoch's, in evaluation mode
-    history : one row an epoch: epoch, train_loss, dev_loss, dev_ap, dev_roc_auc
+    head : in evaluation mode
+    history : one row an epoch: epoch, train_loss, and what `watch` returned; one row of epoch 0 without a network
 
     Raises
     ------
     ValueError
-        for no graded training pair, a grade outside 0..3, an image without a vector, an unknown head or loss.
+        for no graded training pair where a network is trained, a grade outside 0..3, an image without a vector, an
+        unknown head or loss.
     """
-    train, dev = _Pairs(images, pairs), _Pairs(images, pairs[:0] if dev is None else dev)
-    if not len(train):
+    rng = np.random.default_rng(seed)
+    pool = images.names if len(images) <= POOL else rng.choice(images.names, POOL, replace=False).tolist()
+    train = PairRows(images, pairs, pool if recipe.pull else ())
+    if recipe.network and not len(train):
         raise ValueError("expected graded training pairs, got none; label some pairs of training images first")
-    vectors, classes = torch.tensor(images.vectors), images.classes
-    history, best, kept = [], np.inf, None
-    with torch.random.fork_rng(devices=[]), one_thread():  # so that a seed gives the same head each time
-        torch.manual_seed(seed)
-        n_classes = classes.nunique() if settings.class_share else 0
-        mean = normalize(vectors).mean(0).numpy()
-        head = Head(vectors.shape[1], settings, mean, n_classes if n_classes > 1 else 0)
-        if head.n_classes:
-            head.learn_classes(vectors, classes.to_numpy(str))
-        loss = LOSSES.find(settings.loss)(settings)
+    loss = LOSSES.find(settings.loss)(settings)
+    similar = [train.vectors[rows[train.grades == 3]] for rows in (train.i, train.j)]
+    with one_thread():  # so that a seed gives the same head each time
+        ground = ground or Ground.of(images.vectors, images.classes.to_numpy(str), settings)
+        with _drawing, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = Head.untrained(ground, settings, recipe, similar)
+        head.made_of = {"encoder": images.embeddings.encoder, "vectors": images.embeddings.sha256}
+        watch = watch or (lambda *_: {})
+        if head.network is None:
+            return head.eval(), pd.DataFrame([{"epoch": 0, "train_loss": np.nan, **watch(head.eval(), loss)}])
         rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
         optimizer = torch.optim.AdamW([*head.parameters(), *loss.parameters()], **rates, fused=True)
-        generator = torch.Generator().manual_seed(seed)
-        for epoch in range(1, settings.epochs + 1):
-            train_loss = _train_epoch(head, loss, optimizer, train, settings.batch_size, generator)
-            history.append({"epoch": epoch, "train_loss": train_loss, **_dev_measures(head, loss, dev)})
-            if not history[-1]["dev_loss"] >= best:
-                best, kept = history[-1]["dev_loss"], {k: v.clone() for k, v in head.state_dict().items()}
-    head.load_state_dict(kept)
-    head.made_of = {"encoder": images.embeddings.encoder, "vectors": images.embeddings.sha256}
-    return head.eval(), pd.DataFrame(history)
+        history, epoch = [], _Epoch(head, loss, optimizer, train, settings.batch_size, seed)
+        for number in range(1, settings.epochs + 1):
+            history.append({"epoch": number, "train_loss": epoch.run(), **watch(head.eval(), loss)})
+    return head, pd.DataFrame(history)
+
+
+class _Epoch:
+    """Passes over the shuffled pairs.
+
+    What the network leaves out of the vectors stays as it is, so that it is computed once: an embedding is the
+    network's output and, beside it, this rest.
+    """
+
+    def __init__(self, head, loss, optimizer, train, batch_size, seed):
+        self.head, self.loss, self.optimizer, self.train, self.batch_size = head, loss, optimizer, train, batch_size
+        self.generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            x = head.whitened(head.centred(train.vectors))
+            self.inside = x @ head.basis.T
+            rest = x - self.inside @ head.basis if head.network.keeps_rest else x[:, :0]
+            if len(rest) < rest.shape[1]:  # the same inner products in fewer numbers
+                rest = torch.linalg.qr(rest.T.double())[1].T.float()
+            self.rest = rest
+
+    def _embed(self, rows):
+        return normalize(torch.cat([self.head.network(self.inside[rows]), self.rest[rows]], 1))
+
+    def run(self) -> float:
+        """One pass; the mean loss of a pair."""
+        head, train, total = self.head.train(), self.train, 0.0
+        for batch in torch.randperm(len(train), generator=self.generator).split(self.batch_size):
+            images, rows = torch.unique(torch.cat([train.i[batch], train.j[batch]]), return_inverse=True)
+            value = self.loss(self._embed(images), *rows.reshape(2, -1), train.grades[batch])
+            if hasattr(head.network, "penalty"):
+                value = value + head.network.penalty()
+            if head.recipe.pull and len(train.others) > 1:
+                value = value + head.recipe.pull * self._pull()
+            self.optimizer.zero_grad()
+            value.backward()
+            self.optimizer.step()
+            total += value.item() * len(batch)
+        return total / len(train)
+
+    def _pull(self):
+        """Mean squared cosine of the pairs of a few random images."""
+        order = torch.randperm(len(self.train.others), generator=self.generator)[:PULLED]
+        embeddings = self._embed(self.train.others[order])
+        n = len(embeddings)
+        return ((embeddings @ embeddings.T) ** 2).triu(1).sum() * 2 / (n * (n - 1))

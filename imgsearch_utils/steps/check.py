@@ -12,7 +12,7 @@ import numpy as np
 from imgsearch_utils import indexes
 from imgsearch_utils.labels.graded import graded_pairs
 from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.learning.model import MODELS, calibrations, load_models
+from imgsearch_utils.learning.model import MODELS, calibrated_models, load_models
 from imgsearch_utils.steps.learning import count_labels, log_text, rounds_log
 from imgsearch_utils.vectors.embedding import embed_command
 from imgsearch_utils.vectors.embeddings import Embeddings
@@ -117,7 +117,7 @@ def _models(run: Run, again: bool) -> Iterator[Fault]:
         if not this.finished:
             continue
         if run.published and not (this.model / "head.safetensors").is_file():
-            calibrations(this)
+            calibrated_models(this)
             continue
         head = load_models(this)["head"].head
         try:

@@ -1,15 +1,15 @@
 """Notebook 02: one round of active learning, from the grades so far to the pairs to ask next; the log of all rounds."""
 
+from typing import Any, NamedTuple
+
 import pandas as pd
 
-from imgsearch_utils.asking import Pool, choose_pairs
+from imgsearch_utils.asking import Pool, choose_pairs, usual_strategy
 from imgsearch_utils.labels.graded import graded_pairs
 from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.evaluation import cross_fitted, score_sides
-from imgsearch_utils.learning.heads import Head
-from imgsearch_utils.learning.model import MODELS, Model
-from imgsearch_utils.learning.training import train_head
+from imgsearch_utils.learning import learner
+from imgsearch_utils.learning.evaluation import evaluate, score_pairs
+from imgsearch_utils.learning.model import MODELS, Model, models_from_dict, models_to_dict
 from imgsearch_utils.steps.tagging import replayed_pairs, with_zeros
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.workspace import Round, Run, write_atomic
@@ -17,35 +17,57 @@ from imgsearch_utils.workspace import Round, Run, write_atomic
 LOGGED = ("roc_auc", "ap", "same_class_roc_auc", "same_class_ap", "f1", "accuracy", "ece")
 
 
-def learn(this: Round, images: Images, graded: pd.DataFrame) -> tuple[Head, pd.DataFrame]:
-    """The round's head and the history of its training; trained where they are not there.
+class Lesson(NamedTuple):
+    """What a round kept of ``learning.learner.Learnt``, and the pairs scored by it (``evaluation.score_pairs``)."""
+
+    models: dict[str, Model]
+    candidates: pd.DataFrame
+    history: pd.DataFrame
+    scored: pd.DataFrame
+
+    @property
+    def chosen(self) -> str:
+        """The candidate that the grades chose."""
+        table = self.candidates
+        return table.candidate[table.use.isin(["chosen", "search"]) & (table.candidate != "encoder")].item()
+
+    @property
+    def promoted(self) -> bool:
+        """Whether search uses it."""
+        return (self.candidates.candidate[self.candidates.use == "search"] != "encoder").item()
+
+
+def learn(this: Round, images: Images, graded: pd.DataFrame) -> Lesson:
+    """What the round learnt from the grades so far; learnt where it is not there.
 
     graded : of ``labels.graded_pairs``
     """
-    train, dev = (graded[graded.side == side] for side in ("train", "dev"))
-    study = this.run.study
-    return tuple(this.stage().keep(["model/head.safetensors", "history.csv"], lambda: train_head(
-        images.train, train, study.head, study.seed + this.number, dev)))
+    study, stage, trained = this.run.study, this.stage(), []
 
-
-def judge(this: Round, images: Images, graded: pd.DataFrame, head: Head) -> tuple[pd.DataFrame, dict[str, Model]]:
-    """The round's dev and test pairs scored by both models, and the models with their calibrations, by name."""
     def make():
-        scored, models = score_sides(images, head, graded, cross_fitted(this, images, graded))
+        learnt = learner.learn(images, graded, study.head, study.seed)
+        trained.append(learnt.head.head)
+        scored = score_pairs(images, graded, learnt)
         numbers = scored.select_dtypes("floating").columns
-        return (scored.astype(dict.fromkeys(numbers, float)).round(5),
-                {name: model.calibration.to_dict() for name, model in models.items()})
+        return (models_to_dict({"encoder": learnt.encoder, "head": learnt.head}), learnt.candidates.round(5),
+                learnt.history, scored.astype(dict.fromkeys(numbers, float)).round(5))
 
-    scored, curves = this.stage().keep(["scored_pairs.csv", "model/calibration.json"], make)
-    encoder, learnt = (Calibration.from_dict(curves[name]) for name in MODELS)
-    return scored, {"encoder": Model(calibration=encoder), "head": Model.with_head(head, learnt)}
+    curves, *tables = stage.keep(["model/calibration.json", "candidates.csv", "history.csv", "scored_pairs.csv"], make)
+    lesson = Lesson({}, *tables)
+    head = stage.keep("model/head.safetensors", lambda: trained[0] if trained else learner.train_candidate(
+        images, graded, study.head, study.seed, lesson.chosen))
+    return lesson._replace(models=models_from_dict(curves, head))
+
+
+def measure(lesson: Lesson, graded: pd.DataFrame) -> dict[str, Any]:
+    """What metrics.json holds of a round."""
+    return {**evaluate(lesson.scored, lesson.models), "candidate": lesson.chosen, "promoted": lesson.promoted,
+            "labels": count_labels(graded)}
 
 
 def models_of(this: Round, images: Images) -> dict[str, Model]:
     """The encoder and the round's head, calibrated, by name; made again where a published run leaves the head out."""
-    graded = graded_pairs(this, images)
-    head, _ = learn(this, images, graded)
-    return judge(this, images, graded, head)[1]
+    return learn(this, images, graded_pairs(this, images)).models
 
 
 def count_labels(graded: pd.DataFrame) -> dict[str, int]:
@@ -62,7 +84,8 @@ def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
     labelled = Journal(this.run.journal).labels(up_to_round=this.number)  # so it gives the same when made again
     seed = study.seed * 1000 + 10 * number
     pool = Pool.of(images.train, model, labelled)
-    asked = choose_pairs(pool, study.strategy, study.asked_per_round, seed, study.max_per_image)
+    strategy = study.strategy or usual_strategy(images.train)
+    asked = choose_pairs(pool, strategy, study.asked_per_round, seed, study.max_per_image)
     return with_zeros(asked, images.train, study.zeros_per_round, seed, labelled).assign(side="train")
 
 
@@ -74,13 +97,16 @@ def rounds_log(run: Run) -> pd.DataFrame:
             break
         metrics = this.metrics
         try:
-            row = {"round": this.number, **metrics["labels"], "promoted": metrics["promoted"]}
+            row = {"round": this.number, **metrics["labels"], "candidate": metrics["candidate"],
+                   "promoted": metrics["promoted"]}
             for side in ("dev", "test"):
                 for model in MODELS:
                     row |= {f"{side}_{model}_{name}": metrics[side][model].get(name) for name in LOGGED}
-                gain = metrics[side]["ap_gain_over"]["encoder"]
-                row |= {f"{side}_ap_gain": gain["difference"], f"{side}_ap_gain_low": gain["low"],
-                        f"{side}_ap_gain_high": gain["high"]}
+                gains = {"ap": metrics[side]["ap_gain_over"]["encoder"],
+                         "query_ndcg": metrics[side]["within_queries"]["nDCG@10"]}
+                for name, gain in gains.items():
+                    row |= {f"{side}_{name}_gain": gain["difference"], f"{side}_{name}_gain_low": gain["low"],
+                            f"{side}_{name}_gain_high": gain["high"]}
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{this.results / 'metrics.json'} lacks what a round measures ({error}); remove "
                              f"{this.results} and run the study again, which makes it again") from None

@@ -24,7 +24,9 @@ from imgsearch_utils.workspace import VERSIONS, Run, Stage, read_json, source
 FIGURES = {
     "tagging": {"class_counts": "Images of each class on the three sides; near-duplicates stand on one side together.",
                 "grade_counts": "Pairs by grade. Grey: 0 because the classes differ, without asking anybody."},
-    "last round": {"training_curves": "Training of the last round's head; the dotted line marks the kept epoch.",
+    "last round": {"candidates": "What was learnt in the last round: each candidate's gain over the encoder on pairs "
+                                 "whose images its heads did not see, with 95 % intervals. Orange: the chosen one.",
+                   "training_curves": "Training of the chosen candidate, in the mean over its cross-fits.",
                    "score_distributions": "Cosines of the dev pairs of each grade, before and after the head.",
                    "precision_recall": "Finding pairs of grade 3 among the test pairs.",
                    "confusion": "The decision at the calibrated threshold, and how far its probability can be trusted "
@@ -50,7 +52,7 @@ FIGURES = {
 ROUNDS = {"round": "round", "labels": "graded pairs", "asked": "asked", "similar": "of grade 3",
           "test_encoder_ap": "AP encoder", "test_head_ap": "AP head", "test_ap_gain": "gain", "test_ap_gain_low": "low",
           "test_ap_gain_high": "high", "test_head_same_class_roc_auc": "same-class AUC", "test_head_f1": "F1",
-          "test_head_ece": "ECE", "promoted": "promoted on dev"}
+          "test_head_ece": "ECE", "candidate": "learnt", "promoted": "promoted"}
 
 
 def example_figure(collection: Collection, examples: pd.DataFrame) -> Figure:
@@ -89,11 +91,9 @@ def _findings(study: Study, log: pd.DataFrame, quality: pd.DataFrame, choice: di
         f"calibration error {last.test_head_ece:.3f}.",
         f"nDCG@10 over the test images: {means['head']['nDCG@10']:.3f} (encoder {means['encoder']['nDCG@10']:.3f}), "
         f"with {means['head']['judged@10']:.0%} of the head's first ten results judged.",
-        f"The head is {'promoted' if last.promoted else 'not promoted'} on dev, so search uses the "
-        f"{'head' if last.promoted else 'encoder'}." + (
-            f" There is no dev side: dev means the train pairs, each scored by heads that were not shown its images "
-            f"(the mean of those of {study.cross_fits} that a third of the images was held out from)."
-            if study.cross_fits else ""),
+        f"{last.candidate[0].upper()}{last.candidate[1:]} was chosen and is {'' if last.promoted else 'not '}promoted, "
+        f"so search uses {'it' if last.promoted else 'the encoder as it is'}. That is decided on "
+        + ("the dev images." if study.dev_share else "the train pairs, each judged by heads that saw neither image."),
         *twice,
         f"Recommended index: {choice['index']}. {choice['reason'][0].upper()}{choice['reason'][1:]}.",
     ]

@@ -1,0 +1,131 @@
+"""Scores of pairs by heads that saw neither of their images: what decides between heads, and what calibrates them."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import GroupKFold
+from threadpoolctl import threadpool_limits
+
+from imgsearch_utils.geometry import pair_cosines
+from imgsearch_utils.learning.heads import Ground, Recipe
+from imgsearch_utils.learning.model import Model
+from imgsearch_utils.learning.training import PairRows, train_head
+from imgsearch_utils.metrics import SIMILAR
+from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.vectors.encoder import one_thread
+from imgsearch_utils.vectors.images import Images
+
+FOLDS = 5
+@dataclass(frozen=True)
+class Fit:
+    """What a head is trained on, and what it is judged on: `held` pairs, none of whose images are among `images`."""
+
+    images: Images
+    pairs: pd.DataFrame
+    held: pd.DataFrame
+
+
+def cross_fits(images: Images, pairs: pd.DataFrame, seed: int, folds: int = FOLDS) -> list[Fit]:
+    """Fits that together judge every pair once, by a head that saw neither of its images (nor near-duplicates of them).
+
+    The image groups are dealt out to `folds` folds; for each two of them, a head learns from the images of the others
+    and judges the pairs between the two. Pairs within a fold are judged by one of the heads that left it out.
+    (Cross-fitting: Chernozhukov et al., Econometrics Journal 21, 2018; for pairs, two folds have to be left out:
+    Chiang, Kato, Ma & Sasaki, Journal of Business & Economic Statistics 40, 2022.)
+
+    Raises
+    ------
+    ValueError
+        for fewer than three groups of images, or too few graded pairs to learn from and to hold out.
+    """
+    groups, fold = images.table.group.to_numpy(), {}
+    folds = min(folds, len(np.unique(groups)))
+    if folds < 3:
+        raise ValueError(f"{len(images)} images in {folds} groups of near-duplicates are too few to hold any out")
+    dealt = GroupKFold(folds, shuffle=True, random_state=seed % 2**32).split(groups, groups=groups)
+    for number, (_, rows) in enumerate(dealt):
+        fold.update(dict.fromkeys(images.table.image.iloc[rows], number))
+    first, second = (pairs[column].map(fold).to_numpy() for column in ("image1", "image2"))
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    high = np.where(low == high, (low + 1) % folds, high)  # of one fold: left out with the next one
+    low, high = np.minimum(low, high), np.maximum(low, high)
+    found = []
+    for a, b in combinations(range(folds), 2):
+        teaching = ~np.isin(first, (a, b)) & ~np.isin(second, (a, b)) & pairs.similarity.notna().to_numpy()
+        held = pairs[(low == a) & (high == b)]
+        if teaching.any() and len(held):
+            names = [name for name, number in fold.items() if number not in (a, b)]
+            found.append(Fit(images.among(names), pairs[teaching], held))
+    if not any(fit.held.similarity.notna().any() for fit in found):
+        raise ValueError(f"{int(pairs.similarity.notna().sum())} graded train pairs are too few to hold any out; "
+                         "grade more")
+    return found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one candidate's heads say of the held-out pairs.
+
+    score : their cosines, by the pairs' index
+    history : one row an epoch: epoch, train_loss, dev_loss, means over the fits, and dev_ap, of all their pairs
+    """
+
+    score: pd.Series
+    history: pd.DataFrame
+
+
+def judge(fits: Sequence[Fit], recipes: dict[str, Recipe], settings: HeadSettings, seed: int) -> dict[str, Judged]:
+    """Train a head of each recipe on each of the fits, in as many threads as there are cores, and let it judge."""
+    with one_thread(), threadpool_limits(1), ThreadPoolExecutor(_cores()) as pool:
+        grounds = list(pool.map(lambda fit: Ground.of(fit.images.vectors, fit.images.classes.to_numpy(str), settings),
+                                fits))
+        running = {name: [pool.submit(_judge_fit, fit, ground, recipe, settings, seed)
+                          for fit, ground in zip(fits, grounds)] for name, recipe in recipes.items()}
+        return {name: _together(fits, [one.result() for one in judged]) for name, judged in running.items()}
+
+
+def _cores():
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _judge_fit(fit, ground, recipe, settings, seed):
+    """The head's cosines of the held-out pairs (len(held),), and its history with, by epoch, those of graded ones."""
+    graded, x = PairRows(fit.images, fit.held), []
+
+    def watch(head, loss):
+        with torch.inference_mode():
+            x.extend(() if x else [head.centred(graded.vectors)])
+            networks = head.networks_part(head.whitened(x[0]))
+            held_loss = loss(networks, graded.i, graded.j, graded.grades).item() if len(graded) else np.nan
+            unit = head.beside_classes(networks, x[0]).numpy()
+        return {"dev_loss": held_loss, "cosines": pair_cosines(unit, graded.i.numpy(), graded.j.numpy())}
+
+    head, history = train_head(fit.images, fit.pairs, settings, seed, recipe, watch, ground)
+    return Model.with_head(head).cosines(fit.images, fit.held), history
+
+
+def _together(fits, judged):
+    """``Judged`` of what all fits of a candidate gave."""
+    held = pd.concat([fit.held for fit in fits])
+    taught = [fit.pairs.similarity.notna().sum() for fit in fits]
+    graded = np.array([fit.held.similarity.notna().sum() for fit in fits])
+    grades, rows = held.similarity.dropna().to_numpy(), []
+    for epoch in zip(*(history.itertuples() for _, history in judged)):
+        dev_loss = np.nan_to_num([one.dev_loss for one in epoch])  # NaN where a fit holds no graded pair
+        rows.append({"epoch": epoch[0].epoch,
+                     "train_loss": np.average([one.train_loss for one in epoch], weights=taught),
+                     "dev_loss": np.average(dev_loss, weights=graded),
+                     "dev_ap": _ap(grades == SIMILAR, np.concatenate([one.cosines for one in epoch]))})
+    return Judged(pd.Series(np.concatenate([scores for scores, _ in judged]), held.index), pd.DataFrame(rows))
+
+
+def _ap(similar, score):
+    return average_precision_score(similar, score) if 0 < similar.sum() < len(similar) else np.nan
