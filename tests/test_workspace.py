@@ -162,11 +162,11 @@ def test_a_stage_names_what_was_changed_lost_or_exchanged(stage, tmp_path):
     (stage["model"] / "file.txt").write_text("wrok")
     journal.write_text("header\nnile\nanother\n")
     images.write_text("image\na\n")
-    assert [fault.split(" ", 1)[1] for fault in stage.faults()] == [
+    assert [fault.what.split(" ", 1)[1] for fault in stage.faults()] == [
         "is not the file that was written", *[f"is not what {stage['results']} was made of"] * 2]
     images.unlink()
     (stage.folders["next_pairs"] / "manifest.json").unlink()
-    faults = "; ".join(stage.faults())
+    faults = "; ".join(fault.what for fault in stage.faults())
     assert "next_pairs/round_00 has no manifest.json" in faults and "images.csv is not there" in faults
 
 
@@ -192,7 +192,7 @@ def test_a_published_stage_is_finished_without_what_git_leaves_out(stage):
     published = replace(stage, published=True)
     assert published.finished and not published.faults() and not stage.finished
     (stage.folders["results"] / "metrics.json").unlink()
-    assert not published.finished and "metrics.json is not there" in published.faults()[0]
+    assert not published.finished and "metrics.json is not there" in published.faults()[0].what
 
 
 def test_leftovers_of_another_stage_stay(stage, tmp_path):
@@ -380,4 +380,4 @@ def test_a_manifest_that_was_changed_is_a_fault(study, home):
     assert not stage.faults()
     file = stage.folders["pairs"] / "manifest.json"
     file.write_text(file.read_text().replace("made by this", "made by thas"))
-    assert [line for line in stage.faults() if "manifest.json is not what was written" in line]
+    assert [fault for fault in stage.faults() if "manifest.json is not what was written" in fault.what]

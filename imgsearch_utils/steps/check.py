@@ -87,10 +87,9 @@ def _stages(run: Run, _) -> Iterator[Fault]:
     last = max((number for number, stage in enumerate(stages.values()) if stage.begun), default=-1)
     for number, stage in enumerate(stages.values()):
         if number <= last:
-            lines = [line for line in stage.faults() if shown(run.journal) not in line]
-            yield from (Fault(line, "restore it from a copy; or remove it and what was made after it, and "
-                              + _run_again(run) if "is not what" in line or "is not the file" in line or
-                              "belongs to" in line else _run_again(run)) for line in lines)
+            yield from (Fault(fault.what, _run_again(run) if fault.lost else "restore it from a copy; or remove it and "
+                              f"what was made after it, and {_run_again(run)}")
+                        for fault in stage.faults() if fault.source != JOURNAL)
     if run.report_stage().begun and not (run.report / "index.html").is_file():
         yield Fault(f"{shown(run.report / 'index.html')} is not there", _run_again(run))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from imgsearch_utils.workspace.storage import digest, read_json, shown, write_json
 
@@ -24,6 +24,18 @@ VERSIONS = ("torch", "timm", "open_clip_torch", "numpy", "pandas", "scikit-learn
 KEPT: dict[str, tuple[Callable[[Any, Path], None], Callable[[Path], Any]]] = {
     ".json": (lambda values, path: write_json(path, values), read_json),
 }
+
+
+class StageFault(NamedTuple):
+    """What is wrong with a stage.
+
+    lost : whether it is gone, so that it can be made again; else it is there, and other than it was
+    source : the source that it is about, if it is about one
+    """
+
+    what: str
+    lost: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,41 +188,49 @@ class Stage:
                                  f"{shown(self.folders[self.last])}); restore it from a copy, or remove it and run "
                                  "the study again, which makes it again")
 
-    def faults(self) -> list[str]:
-        """What is wrong with a stage that stands, a line each: lost, other than when it was made, or made of others.
+    def faults(self) -> list[StageFault]:
+        """What is wrong with a stage that stands: lost, other than when it was made, or made of others.
 
         Reads every file. A stage that was made before manifests had digests is only looked at for its folders.
         """
-        found = [f"{shown(folder)} is not there" for folder in self.folders.values() if not folder.is_dir()]
+        found = [_not_there(folder) for folder in self.folders.values() if not folder.is_dir()]
         for tree, folder in self.folders.items():
             if folder.is_dir() and not (about := self._manifest(tree)):
-                found.append(f"{shown(folder)} has no manifest.json")
+                found.append(StageFault(f"{shown(folder)} has no manifest.json", lost=True))
             elif folder.is_dir() and about.get("digest", _digest_of(about)) != _digest_of(about):
-                found.append(f"{shown(folder / 'manifest.json')} is not what was written")
+                found.append(StageFault(f"{shown(folder / 'manifest.json')} is not what was written"))
             elif folder.is_dir() and about.get("files") != self.recorded().get("files"):
-                found.append(f"{shown(folder)} belongs to another making of the stage (its manifest.json differs)")
+                found.append(StageFault(f"{shown(folder)} belongs to another making of the stage (its manifest.json "
+                                        "differs)"))
         about = self.recorded()
         for name, content in about.get("files", {}).items():
             file = self._path(name)
             if file.is_file() and digest(file) != content:
-                found.append(f"{shown(file)} is not the file that was written")
-        found += [f"{shown(self._path(name))} is not there" for name in self._lost(about)
-                  if self._path(name).parent.is_dir()]
-        return found + self.other_sources()
+                found.append(StageFault(f"{shown(file)} is not the file that was written"))
+        found += [_not_there(self._path(name)) for name in self._lost(about) if self._path(name).parent.is_dir()]
+        return found + self._source_faults()
 
     def other_sources(self, *names: str) -> list[str]:
         """Which of the files that the stage was made of (of all `sources`, or these) are gone or others now."""
+        return [fault.what for fault in self._source_faults(*names)]
+
+    def _source_faults(self, *names: str) -> list[StageFault]:
         found = []
         for name, held in self.recorded().get("sources", {}).items():
             file = self.sources.get(name)
             if file is None or names and name not in names:
                 continue
             if not file.is_file():
-                found.append(f"{shown(file)} is not there")
+                found.append(_not_there(file, name))
             elif digest(file, held["bytes"]) != held["sha256"] or (
                     name != JOURNAL and file.stat().st_size != held["bytes"]):
-                found.append(f"{shown(file)} is not what {shown(self.folders[self.last])} was made of")
+                found.append(StageFault(f"{shown(file)} is not what {shown(self.folders[self.last])} was made of",
+                                        source=name))
         return found
+
+
+def _not_there(path: Path, source: str = "") -> StageFault:
+    return StageFault(f"{shown(path)} is not there", True, source)
 
 
 def _digest_of(manifest: Mapping[str, Any]) -> str:
