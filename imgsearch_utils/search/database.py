@@ -1,5 +1,6 @@
 """A run's database: the images with their vectors, and the index that answers for a model's vectors."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from imgsearch_utils.study import difference
 from imgsearch_utils.vectors.embedding import NETWORK, embed_command, load_embeddings
 from imgsearch_utils.vectors.embeddings import Embeddings, plain
 from imgsearch_utils.vectors.kept import KeptEncoder, open_kept
-from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace import Run, folder_lock
 
 if TYPE_CHECKING:
     from imgsearch_utils.vectors.encoder import Encoder
@@ -43,7 +44,7 @@ def open_index(run: Run, model: str, name: str, vectors: np.ndarray) -> tuple[in
     choice, unit = _chosen(run, model, name), normalised(vectors)
     for path in (_index_file(run, model, choice["index"]), run.vectors / "indexes" / choice.get("file", "none")):
         if path.is_file():
-            index = indexes.load(path)
+            index = _load_index(path)
             if [tuple(part) for part in index.parts] == [(len(unit), indexes.fingerprint(unit))]:
                 return index, choice["query"]
     return indexes.find(choice["index"])().build(unit, **choice["build"]), choice["query"]
@@ -58,8 +59,20 @@ def keep_index(run: Run, model: str = "", name: str = "") -> tuple[Model, indexe
     choice, vectors = _chosen(run, chosen.name, name), model_vectors(run, database, chosen, keep=True)
     index = indexes.find(choice["index"])().build(normalised(vectors), **choice["build"])
     file = _index_file(run, chosen.name, index.name)
-    index.save(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with folder_lock(file.parent):
+        index.save(file)
     return chosen, index, file
+
+
+def _load_index(file: Path) -> indexes.Index:
+    """A saved index. Its two files take their places one after the other, so a second look waits for who writes."""
+    try:
+        return indexes.load(file)
+    except indexes.IndexFileError:
+        with contextlib.suppress(OSError), folder_lock(file.parent).acquire(timeout=60):  # read-only: there is none
+            return indexes.load(file)
+        raise
 
 
 def _chosen(run: Run, model: str, name: str) -> dict:

@@ -1,5 +1,6 @@
 """Whether a run is whole: every file against what was written about it; nothing is written."""
 
+import contextlib
 import shutil
 import tempfile
 import warnings
@@ -8,19 +9,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from imgsearch_utils import indexes
 from imgsearch_utils.labels.graded import graded_pairs
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.learning.model import MODELS, calibrated_models, load_models
 from imgsearch_utils.steps.learning import count_labels, log_text, rounds_log
-from imgsearch_utils.vectors.embedding import embed_command
+from imgsearch_utils.vectors.embedding import EMBED_LOCK, NETWORK, embed_command
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.vectors.sides import read_sides
-from imgsearch_utils.workspace import JOURNAL, Run, shown
+from imgsearch_utils.workspace import JOURNAL, RUN_LOCK, Run, folder_lock, shown
 
 RESTORE = ("what people gave is never made again: restore the journal from a copy, or begin another run (--run NAME)")
+PATIENCE = 10  # seconds to wait for who writes a run that does not look whole
 
 
 class Fault(NamedTuple):
@@ -30,14 +33,40 @@ class Fault(NamedTuple):
     do: str
 
 
-def check_run(run: Run, again: bool = True) -> list[Fault]:
+def check_run(run: Run, at_work: bool = False) -> list[Fault]:
     """Everything that is wrong with a run, the journal first; empty where all is well.
 
     What is not made yet is no fault. A run of an older version, whose manifests hold no digests, is looked at as far
-    as that goes.
+    as that goes. What does not look whole is looked at again while its writers wait: it may have been half written.
 
-    again : read vectors and indexes wholly, however short ago that was done
+    at_work : whether the caller works on the run, and holds its lock; vectors that were read wholly before are then
+        known by their stamp at first
+
+    Raises
+    ------
+    RuntimeError
+        where the run does not look whole and another process is writing it: it cannot be told which is why.
     """
+    found = _look(run, again=not at_work)
+    if not found:
+        return []
+    locks = [] if at_work else [run.labels / RUN_LOCK, run.vectors / EMBED_LOCK]
+    locks += [Path(folder_lock(run.vectors / name).lock_file) for name in (*MODELS, NETWORK, "search")]
+    with contextlib.ExitStack() as waiting:
+        for lock in [*locks, Path(f"{run.journal}.lock")]:
+            if lock.is_file():  # else nobody ever wrote there; and nothing is written here
+                try:
+                    waiting.enter_context(FileLock(lock, timeout=PATIENCE))
+                except Timeout:
+                    raise RuntimeError(f"{found[0].what}; but another process writes run {run.name} ({shown(lock)} is "
+                                       f"held), and that may be why: wait for it, and check again") from None
+                except OSError:  # read-only: nobody writes
+                    pass
+        return _look(run, again=True)
+
+
+def _look(run: Run, again: bool) -> list[Fault]:
+    """again : read vectors and indexes wholly, however short ago that was done"""
     found = []
     for look in (_journal, _stages, _vectors, _models, _indexes, _log):
         try:

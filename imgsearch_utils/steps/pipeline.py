@@ -63,7 +63,7 @@ def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, An
                     shutil.rmtree(run.report, ignore_errors=True)  # it shows what was measured before
                 say(f"{label}: {time.monotonic() - began:.0f} s")
             _make_again(run, say)
-            if faults := check_run(run, again=False):
+            if faults := check_run(run, at_work=True):
                 more = f" ({len(faults) - 1} more: imgsearch check{run.options})" if len(faults) > 1 else ""
                 raise RuntimeError(f"{faults[0].what}; {faults[0].do}{more}")
     except Timeout:

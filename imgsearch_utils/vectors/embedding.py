@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imgsearch_utils.vectors.encoder import Encoder  # and torch with it, which reading vectors does not need
 
 NETWORK = "network"  # the folder beside the vectors in which their network is kept
+EMBED_LOCK = ".embed.lock"  # beside the vectors: held by the process that encodes pictures
 
 
 def embed_run(run: Run, collection: Collection, progress=iter) -> tuple[Embeddings, pd.DataFrame]:
@@ -31,7 +32,7 @@ def embed_run(run: Run, collection: Collection, progress=iter) -> tuple[Embeddin
 
     folder = run.vectors / "encoder"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(".embed.lock")):  # two notebooks may ask at once
+    with FileLock(run.vectors / EMBED_LOCK):  # two notebooks may ask at once
         if collection.vectors:
             embeddings, aside = read_vectors(collection), collection.set_aside
             embeddings.save(folder)

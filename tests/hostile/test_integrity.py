@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from imgsearch_utils import workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
@@ -255,6 +257,74 @@ def test_each_fault_has_its_line_and_nothing_is_written(home, capsys, damage, wh
     assert any(what in fault["what"] and fault["do"] for fault in faults), faults
     out, _ = typed(home, capsys, "check", "--study", "tiny.yaml")
     assert len(out.splitlines()) == len(faults) and everything(home) == before
+
+
+class Writer(threading.Thread):
+    """Another process at work, as its lock tells: it breaks something off, and mends it when it is told to go on."""
+
+    def __init__(self, lock: Path, begin, end):
+        super().__init__()
+        self.lock, self.begin, self.end = lock, begin, end
+        self.halfway, self.go_on = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        with FileLock(self.lock):
+            self.begin()
+            self.halfway.set()
+            self.go_on.wait(60)
+            self.end()
+
+
+def half_an_act(home: Path) -> tuple:
+    journal = home / f"{LABELS}/journal.csv"
+    line = journal.read_bytes().splitlines(keepends=True)[-1]
+
+    def append(part: bytes) -> None:
+        with journal.open("ab") as file:
+            file.write(part)
+
+    return f"{LABELS}/journal.csv.lock", lambda: append(line[:30]), lambda: append(line[30:])
+
+
+def moving(place: str, lock: str):
+    def of(home: Path) -> tuple:
+        aside = home / "aside"
+        return lock, lambda: (home / place).rename(aside), lambda: aside.rename(home / place)
+
+    return of
+
+
+WRITING = {
+    "an act": half_an_act,
+    "vectors": moving(f"{VECTORS}/encoder", f"{VECTORS}/.encoder.lock"),
+    "pictures are encoded": moving(f"{VECTORS}/encoder", f"{VECTORS}/.embed.lock"),
+    "a round": moving(f"{RESULTS}/round_01", f"{LABELS}/.run.lock"),
+}
+
+
+@pytest.mark.parametrize("what", WRITING)
+def test_what_another_process_is_writing_is_no_fault(home, capsys, what):
+    lock, begin, end = WRITING[what](home)
+    writer = Writer(home / lock, begin, end)
+    writer.start()
+    assert writer.halfway.wait(60)
+    threading.Timer(1, writer.go_on.set).start()
+    assert check(home, capsys) == []
+    writer.join()
+
+
+@pytest.mark.parametrize("what", WRITING)
+def test_a_run_that_is_written_for_long_is_not_said_to_be_broken(home, capsys, monkeypatch, what):
+    monkeypatch.setattr("imgsearch_utils.steps.check.PATIENCE", 0.1)
+    lock, begin, end = WRITING[what](home)
+    writer = Writer(home / lock, begin, end)
+    writer.start()
+    assert writer.halfway.wait(60)
+    said = say(home, capsys, "check", "--study", "tiny.yaml")
+    assert f"another process writes run tiny ({lock} is held)" in said and "check again" in said
+    writer.go_on.set()
+    writer.join()
+    assert check(home, capsys) == []
 
 
 def test_a_bit_that_the_stamp_does_not_tell_is_found_by_the_check(home, capsys):
