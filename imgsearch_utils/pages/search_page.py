@@ -11,7 +11,7 @@ from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.labels.pairs import key
 from imgsearch_utils.learning.model import calibrated_models
 from imgsearch_utils.pages.queues import voted
-from imgsearch_utils.pages.tagger import LONGEST_NAME, picture_bytes
+from imgsearch_utils.pages.tagger import LONGEST_NAME, picture_bytes, serial_of
 from imgsearch_utils.pictures.collection import open_collection, thumbnails
 from imgsearch_utils.pictures.decoding import jpeg, open_image
 from imgsearch_utils.pictures.duplicates import SAME_PICTURE
@@ -101,8 +101,7 @@ class Searching:
             self._refuse(message, "not a message of this page; reload it")
 
     def _refuse(self, message, line: str) -> None:
-        serial = message.get("serial") if isinstance(message, dict) else None
-        self._send({"kind": "error", "serial": serial, "line": line, "fatal": not self._open})
+        self._send({"kind": "error", "serial": serial_of(message), "line": line, "fatal": not self._open})
 
     def _on_hello(self, message, _) -> None:
         service = self._service()
@@ -165,7 +164,7 @@ class Searching:
         if not self._trail:
             raise ValueError("nothing was asked yet; choose a picture")
         query = self._trail[-1]
-        self._send({"kind": "results", "serial": message.get("serial"), "text": query.text, "words": query.words,
+        self._send({"kind": "results", "serial": serial_of(message), "text": query.text, "words": query.words,
                     "image": None if query.row is None else self._image(query.row), "uploaded": bool(query.picture),
                     "back": len(self._trail) > 1, "votes": self._votes_of(query, _annotator(message)),
                     "results": {model: self._results(searcher, query) for model, searcher in self._searchers.items()},
@@ -196,7 +195,7 @@ class Searching:
             return len(voted(self._journal))
 
     def _on_vote(self, message, _) -> None:
-        serial = message["serial"]  # first: what cannot be acknowledged is not written
+        serial = serial_of(message, needed=True)
         names, act = [self._name(message["query"]), self._name(message["row"])], ACTS[message["vote"]]
         if names != message["names"]:
             raise ValueError("the images of this page have changed since it was opened; reload it")
@@ -213,13 +212,14 @@ class Searching:
                     "grade": int(graded.similarity.iloc[0]) if len(graded) else None})  # fmt: skip
 
     def _on_want(self, message, _) -> None:
+        large = bool(message["large"])
         for row in message["rows"]:
-            name, answer, content = self._name(row), {"kind": "picture", "row": row, "large": message["large"]}, b""
+            name, answer, content = self._name(row), {"kind": "picture", "row": row, "large": large}, b""
             try:
                 if self._used.collection.folder is None:
                     raise ValueError("this study has vectors only")
                 path = self._used.collection.path(name)
-                content = picture_bytes(path) if message["large"] else jpeg(open_image(path), SMALL)
+                content = picture_bytes(path) if large else jpeg(open_image(path), SMALL)
             except ValueError:
                 answer["missing"] = True
             self._send(answer, [content])

@@ -195,7 +195,7 @@ class Talk:
 
     async def _read(self) -> None:
         while True:
-            said = json.loads(await self._socket.receive_text())
+            said = json.loads(await self._socket.receive_text(), parse_constant=_no_number)
             if said == {"ping": 1}:
                 self._send({"pong": 1})
                 continue
@@ -237,6 +237,10 @@ class Talk:
             finally:
                 self._answers.task_done()
         await self._socket.close(1008, "the page does not take its answers")
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no number that a page sends")
 
 
 def _add_questions(app: FastAPI, site: Site) -> None:

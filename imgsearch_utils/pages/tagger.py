@@ -99,7 +99,7 @@ class Task:
     repeats: float = 0.05
     source: str = "person"
     turn: threading.RLock = field(default_factory=threading.RLock)  # one act at a time, so that none is written twice
-    written: deque[str] = field(default_factory=lambda: deque(maxlen=1000))  # serials of the last acts
+    written: deque[str | int] = field(default_factory=lambda: deque(maxlen=1000))  # serials of the last acts
 
     def __post_init__(self):
         if self.collection.folder is None:
@@ -112,6 +112,19 @@ class Task:
     def queue(self, annotator: str) -> list[Item]:
         """This annotator's order of the pairs."""
         return make_queue(self.pairs, self.seed, annotator, self.repeats, self.source)
+
+
+def serial_of(message: Any, needed: bool = False) -> str | int | None:
+    """By what a page knows the answer to its message; None where there is none that an answer gives back as it was.
+
+    needed : ValueError instead, as for an act: what cannot be acknowledged is not written
+    """
+    serial = message.get("serial") if isinstance(message, dict) else None
+    if isinstance(serial, str | int):
+        return serial
+    if needed:
+        raise ValueError("not an act of this page; reload it")
+    return None
 
 
 class Tagging:
@@ -172,8 +185,7 @@ class Tagging:
             self._refuse(message, "not a message of this page; reload it")
 
     def _refuse(self, message, line: str) -> None:
-        serial = message.get("serial") if isinstance(message, dict) else None
-        self._send({"kind": "error", "serial": serial, "line": line})
+        self._send({"kind": "error", "serial": serial_of(message), "line": line})
 
     def _on_hello(self, message) -> None:
         if not self._annotator and message.get("name"):
@@ -189,6 +201,7 @@ class Tagging:
         self._show()
 
     def _on_act(self, message) -> None:
+        serial = serial_of(message, needed=True)
         place, grade, seconds = message["place"], message.get("grade"), float(message["seconds"])
         answers = message.get("answers", "")
         if message["act"] not in ("grade", "skip", "unsure") or not re.fullmatch("[yn-]{0,99}", answers):
@@ -200,18 +213,18 @@ class Tagging:
         if not self._holds(message, lambda at, act: (at, act.act, act.grade) == held):
             looked = round(min(max(seconds, 0), LONGEST_LOOK), 2) if seconds == seconds else None
             self._write(place, message["act"], grade=grade, seconds=looked, answers=answers)
-            self._task.written.append(message["serial"])
+            self._task.written.append(serial)
         self._at = self._next_open(place)
-        self._show(message["serial"])
+        self._show(serial)
 
     def _on_undo(self, message) -> None:
-        acts = self._own_acts()
+        serial, acts = serial_of(message, needed=True), self._own_acts()
         if acts and not self._holds(message, lambda _, act: act.act == "undo"):
             place = next(reversed(acts))
             self._write(place, "undo")
-            self._task.written.append(message["serial"])
+            self._task.written.append(serial)
             self._at = place
-        self._show(message["serial"])
+        self._show(serial)
 
     def _holds(self, message, same: Callable[[int, Act], bool]) -> bool:
         """Whether an act that is sent again is in the journal already.
@@ -250,7 +263,7 @@ class Tagging:
                 reason = str(error).rsplit(": ", 1)[-1].replace(str(self._collection.folder), "")
                 self._send({"kind": "picture", "number": number, "error": reason.strip()})
 
-    def _show(self, serial: str | None = None) -> None:
+    def _show(self, serial: str | int | None = None) -> None:
         n = len(self._queue)
         latest = {place: acts[-1] for place, acts in self._own_acts().items()}
         open_places = [i for i in range(self._at + 1, n) if i not in latest][:AHEAD]

@@ -181,6 +181,23 @@ def test_a_message_that_is_nonsense_is_answered_or_ends_that_page_alone(server, 
     assert (server.folder / "page.log").read_text() == log, "nothing is to be said on the server's side"
 
 
+@pytest.mark.parametrize("serial", ["NaN", "-Infinity", "1e999", "null", '["a"]', "{}"])
+def test_a_vote_that_no_answer_could_acknowledge_is_not_written(server, home, serial):
+    journal = home / "active_learning_labels" / "tiny" / "journal.csv"
+    with talk(server) as socket:
+        socket.recv()
+        socket.send(json.dumps({"content": {"kind": "hello", "name": "ann"}, "buffers": 0}))
+        one, two = json.loads(socket.recv())["content"]["samples"][:2]
+        vote = {"kind": "vote", "query": one["row"], "row": two["row"], "names": [one["name"], two["name"]],
+                "vote": "up", "name": "ann", "serial": "this"}
+        socket.send(json.dumps({"content": vote, "buffers": 0}).replace('"this"', serial))
+        try:
+            assert json.loads(socket.recv(timeout=30))["content"]["kind"] == "error"
+        except ConnectionClosed as closed:
+            assert closed.rcvd.code == 1003
+    assert not journal.is_file() or "vote_up" not in journal.read_text()
+
+
 def test_the_next_page_after_sixty_four_is_told_so(server):
     open_ = []
     try:

@@ -1,5 +1,7 @@
 """Both pages for everybody: axe-core finds no serious fault, nothing lies outside a small screen, tabs stay few."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,13 +134,23 @@ def test_a_page_of_other_pairs_writes_nothing(task):
 @pytest.mark.parametrize("spoilt", [
     {"grade": 7}, {"grade": "3"}, {"act": "undo"}, {"act": "vote_up"}, {"place": -1}, {"place": 10**9}, {"place": "0"},
     {"seconds": "soon"}, {"answers": "y,n"}, {"answers": 7}, {"serial": None, "pair": 3}, {"kind": "nothing"},
+    {"serial": None}, {"serial": np.nan}, {"serial": np.inf}, {"serial": ["a-1"]}, {"serial": {}},
 ])
 def test_an_act_that_cannot_be_is_refused_in_one_line(task, spoilt):
     said: list = []
     page = sitting(task, said)
     page.receive({**an_act(said[-1], "a-1"), **spoilt})
     assert said[-1]["kind"] == "error" and "\n" not in said[-1]["line"]
-    assert not task.journal.acts()
+    assert not task.journal.acts() and json.loads(json.dumps(said[-1], allow_nan=False)) == said[-1]
+
+
+@pytest.mark.parametrize("serial", [None, np.nan, ["a-1"]])
+def test_an_undo_that_could_not_be_acknowledged_takes_nothing_back(task, serial):
+    said: list = []
+    page = sitting(task, said)
+    page.receive(an_act(said[-1], "a-1"))
+    page.receive({"kind": "undo", "serial": serial})
+    assert said[-1]["kind"] == "error" and [act.act for act in task.journal.acts()] == ["grade"]
 
 
 def test_how_long_one_looked_is_bounded(task):
