@@ -8,6 +8,7 @@ import typer
 
 from imgsearch_utils.cli import labels, searching, serving, studies
 
+LONGEST = 1200  # letters of an error's line
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Teach an image search engine what you mean by similar.")
 app.add_typer(studies.app)
@@ -27,7 +28,7 @@ def run() -> None:
             sys.stdout.flush()
     except (OSError, ValueError, RuntimeError, ImportError, MemoryError) as error:
         _give_up_output()
-        sys.exit(f"imgsearch: {_told(error)}")
+        sys.exit(f"imgsearch: {_bounded(_told(error))}")
 
 
 def _told(error: Exception) -> str:
@@ -37,6 +38,11 @@ def _told(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return ": ".join(filter(None, [str(error.filename or ""), error.strerror])).replace("\n", "\\n")
     return " ".join(str(error).splitlines())
+
+
+def _bounded(line: str) -> str:
+    """The line, without its middle where it is too long to be read: a name that was typed may have any length."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 300]} ... {line[-300:]}"
 
 
 def _give_up_output() -> None:

@@ -285,6 +285,16 @@ def test_a_study_named_as_a_built_in_one_is_refused_and_new_does_not_make_it(roo
     assert "two studies are called grocery" in said and str(room / "configs/grocery.yaml") in said
 
 
+@pytest.mark.parametrize("command", [["new"], ["labels", "summary", "--study"], ["search", "--study=tiny"], ["run"],
+                                     ["score", "--study=tiny"], ["labels", "summary", "--study=tiny", "--run"]],
+                         ids=" ".join)
+def test_a_name_of_any_length_is_refused_in_a_line_that_can_be_read(room, capsys, command):
+    for letters in (200, 5000):
+        said = refused(room, capsys, *command, "a" * letters, *([room] if command == ["new"] else []))
+        if command == ["new"]:
+            assert "at most 80 characters" in said and len(said) < 250
+
+
 def test_another_study_of_the_same_name_does_not_share_a_run(room, capsys):
     other = room / "elsewhere"
     other.mkdir()
