@@ -4,8 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-MOST_BYTES = 20_000_000  # of a picture that a server takes
-
 
 def search(server: str, picture: Path | None, text: str, as_json: bool, **options) -> None:
     """Ask a server, see ``imgsearch search --server``, and print what it answers."""
@@ -40,10 +38,10 @@ def search(server: str, picture: Path | None, text: str, as_json: bool, **option
 
 
 def _content(file: Path) -> bytes:
-    from imgsearch_utils.pictures.decoding import why_no_file
+    from imgsearch_utils.pictures.decoding import MAX_UPLOAD, why_no_file
 
     if reason := why_no_file(file):
         raise ValueError(reason)
-    if file.stat().st_size > MOST_BYTES:
-        raise ValueError(f"more than {MOST_BYTES // 10**6} MB; make it smaller first")
+    if file.stat().st_size > MAX_UPLOAD:
+        raise ValueError(f"more than {MAX_UPLOAD // 10**6} MB; make it smaller first")
     return file.read_bytes()

@@ -15,8 +15,8 @@ IpOption = Annotated[str, typer.Option(help="The address to listen on; 127.0.0.1
 
 def _again(command: str, run: Run, **options) -> str:
     """What starts this page again."""
-    given = {"run": run.name if run.name != run.study.study else "", **options}
-    return " ".join([f"imgsearch {command}", *(f"--{name} {shlex.quote(str(v))}" for name, v in given.items() if v)])
+    given = "".join(f" --{name} {shlex.quote(str(value))}" for name, value in options.items() if value)
+    return f"imgsearch {command}{run.named}{given}"
 
 
 @app.command()

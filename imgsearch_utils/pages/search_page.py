@@ -13,10 +13,10 @@ from imgsearch_utils.learning.model import calibrated_models
 from imgsearch_utils.pages.queues import voted
 from imgsearch_utils.pages.tagger import LONGEST_NAME, picture_bytes, serial_of
 from imgsearch_utils.pictures.collection import open_collection, thumbnails
-from imgsearch_utils.pictures.decoding import jpeg, open_image
+from imgsearch_utils.pictures.decoding import MAX_UPLOAD, jpeg, open_image
 from imgsearch_utils.pictures.duplicates import SAME_PICTURE
 from imgsearch_utils.search.searcher import Searcher
-from imgsearch_utils.search.service import MAX_UPLOAD, Service
+from imgsearch_utils.search.service import Service
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.workspace import Run
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+MAX_UPLOAD = 20_000_000  # bytes of a picture that a server takes
 MAX_PIXELS = 250_000_000  # 0.75 GB as RGB; more than any camera's picture, less than a decompression bomb
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is lower, and its warning is no news beside ours
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from imgsearch_utils.pictures.decoding import decode, open_image
+from imgsearch_utils.pictures.decoding import MAX_UPLOAD, decode, open_image
 from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.study import nearest
 from imgsearch_utils.vectors.kept import KeptEncoder
@@ -27,7 +27,6 @@ from imgsearch_utils.workspace import Run
 if TYPE_CHECKING:
     from imgsearch_utils.vectors.encoder import Encoder
 
-MAX_UPLOAD = 20_000_000  # bytes
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that starts another program to be read
 MOST, MOST_EXPANDED = 1000, 100  # results of one question, and first results that are added to it
 WAITING = 256  # pictures that wait to be encoded; the next is refused

@@ -14,8 +14,9 @@ from PIL import Image
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.pages.queues import open_queue
 from imgsearch_utils.pages.search_page import Searching
+from imgsearch_utils.pictures.decoding import MAX_UPLOAD
 from imgsearch_utils.search.searcher import Searcher
-from imgsearch_utils.search.service import FORMATS, MAX_UPLOAD, Service, read_upload
+from imgsearch_utils.search.service import FORMATS, Service, read_upload
 from imgsearch_utils.workspace import find_run, open_run
 from tests import tiny_study
 from tests.tiny_study import living_in
