@@ -133,11 +133,11 @@ class Run:
         return f" --study {self.study.study}{self.named}"
 
     def _stage(self, last: str, repeats: bool = True, sources: Sequence[str] = (), **folders: Path) -> Stage:
-        known = {"images": self.labels / "images.csv", JOURNAL: self.journal}
+        known = {"images": self.labels / "images.csv", JOURNAL: self.journal, "settings": self.labels / "settings.json"}
         return Stage(folders, last, {name: known[name] for name in sources}, self.published, repeats)
 
     def tagging_stage(self) -> Stage:
-        return self._stage("results", sources=("images", JOURNAL), pairs=self.round(0).labels,
+        return self._stage("results", sources=("images", JOURNAL, "settings"), pairs=self.round(0).labels,
                            results=self.results / "tagging")
 
     def comparison_stage(self) -> Stage:

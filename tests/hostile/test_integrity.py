@@ -241,6 +241,7 @@ def test_json_that_lacks_what_is_needed_is_one_line_that_names_the_file(home, ca
     (lambda home: (home / f"{RESULTS}/results_log.csv").write_text("round\n"), "does not say what the rounds say"),
     (lambda home: shutil.rmtree(home / f"{RESULTS}/ann_comparison"), f"{RESULTS}/ann_comparison is not there"),
     (lambda home: (home / f"{LABELS}/images.csv").write_text("image\n"), "images.csv is not what"),
+    (lambda home: edit_json(home / f"{LABELS}/settings.json", seed=1), "settings.json is not what"),
     (lambda home: (home / f"{LABELS}/round_01/pairs.csv").write_text("image1\n"), "round_01/pairs.csv is not"),
     (lambda home: (home / f"{RESULTS}/round_00/scored_pairs.csv").write_text(""), "scored_pairs.csv is not the file"),
     (lambda home: (home / f"{VECTORS}/indexes/chosen.index").write_bytes(b"x"), "chosen.index"),
