@@ -1,5 +1,6 @@
 """Random damage to the files of a finished run: refused in one line, or the answer is right all the same."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -103,12 +104,23 @@ def damage_some(case: Case) -> list[Path]:
         there = targets(case.home)
         folder_ = case.one_of(sorted({path.parent for path in there}))  # a folder of few files is met as often
         path, kind = case.one_of([path for path in there if path.parent == folder_]), case.one_of(DAMAGES)
-        before = path.read_bytes()
+        before = content_of(path)
         DAMAGES[kind](path, case.rng)
         case.did.append(f"{kind} {path.relative_to(case.home)}")
-        if not path.is_file() or path.read_bytes() != before:
+        if content_of(path) != before:
             damaged.append(path)
     return damaged
+
+
+def content_of(path: Path) -> tuple:
+    """What a file says: its bytes, or the values of JSON, where the order of the lines says nothing."""
+    if not path.is_file():
+        return ()
+    content = path.read_bytes()
+    with contextlib.suppress(ValueError):
+        if path.suffix == ".json":
+            return (json.dumps(json.loads(content), sort_keys=True),)
+    return (content,)
 
 
 @attack("damage", share=0.16)
