@@ -54,7 +54,9 @@ def empty_json(path: Path, rng) -> None:
 @DAMAGES.register("lost_key")
 def lost_key(path: Path, rng) -> None:
     """A JSON file lacks one of its keys, or has another type there."""
-    values = json.loads(path.read_text()) if path.suffix == ".json" else None
+    values = None
+    with contextlib.suppress(ValueError):  # damaged before
+        values = json.loads(path.read_text()) if path.suffix == ".json" else None
     if not isinstance(values, dict) or not values:
         return flip(path, rng)
     name = sorted(values)[rng.integers(len(values))]
