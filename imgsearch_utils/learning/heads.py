@@ -11,7 +11,6 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
-from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import normalize
 
 from imgsearch_utils.registry import Registry
@@ -72,6 +71,8 @@ class Ground:
         x = centred(vectors, mean)
         weight, bias = x[:0], x[:0, 0]
         if settings.class_share and len(np.unique(classes)) > 1:
+            from sklearn.linear_model import LogisticRegression  # a second, which search and score do not need
+
             model = LogisticRegression(C=3.0, max_iter=1000).fit(x.numpy(), classes)
             weight, bias = (torch.as_tensor(part, dtype=torch.float32) for part in (model.coef_, model.intercept_))
             if len(weight) == 1:  # scikit-learn keeps one row for two classes
