@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 from PIL import Image
 
+from benchmarks.hostile.commands import Command, Disturbance
 from imgsearch_utils import plots
 from imgsearch_utils.labels.files import export_labels, import_labels
 from imgsearch_utils.labels.journal import Journal
@@ -544,6 +546,21 @@ def test_a_header_alone_imports_nothing_and_odd_pairs_are_named(room, capsys):
     detail = problems[problems.problem == "unknown"].detail
     assert detail.str.contains(f"it has '{A}', which is written otherwise", regex=False).tolist() == [
         True, True, True, False]
+
+
+@posix
+def test_what_a_killed_import_leaves_the_next_one_takes(room, tmp_path_factory):
+    """It is killed just before its first change of a file, then before its second, and so on."""
+    line = ("labels", "import", pairs_file(room, similarity=3), "--study", "tiny")
+    homes = tmp_path_factory.mktemp("killed")
+    counted = Command(shutil.copytree(room, homes / "counted"), line, disturbed=Disturbance(count=True)).wait()
+    for event in range(1, 1 + int(counted.last)):
+        home = shutil.copytree(room, homes / str(event))
+        killed = Command(home, line, disturbed=Disturbance(signal=signal.SIGKILL, event=event)).wait()
+        assert killed.status == -signal.SIGKILL and Command(home, line).wait().status == 0
+        assert not list((home / "active_learning_labels").rglob("*.partial*"))
+        acts = Journal(home / "active_learning_labels/tiny/journal.csv").acts()
+        assert len(acts) == len({(act.image1, act.image2) for act in acts}) == 3
 
 
 def test_files_that_cannot_be_read_begin_no_run(tmp_path, capsys):
