@@ -23,7 +23,7 @@ from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.workspace import JOURNAL, RUN_LOCK, Run, folder_lock, shown
 
 RESTORE = ("what people gave is never made again: restore the journal from a copy, or begin another run (--run NAME)")
-PATIENCE = 10  # seconds to wait for who writes a run that does not look whole
+PATIENCE = 10  # seconds to wait for another writer
 
 
 class Fault(NamedTuple):
@@ -52,17 +52,23 @@ def check_run(run: Run, at_work: bool = False) -> list[Fault]:
         return []
     locks = [] if at_work else [run.labels / RUN_LOCK, run.vectors / EMBED_LOCK]
     locks += [Path(folder_lock(run.vectors / name).lock_file) for name in (*MODELS, NETWORK, "search")]
-    with contextlib.ExitStack() as waiting:
-        for lock in [*locks, Path(f"{run.journal}.lock")]:
-            if lock.is_file():  # else nobody ever wrote there; and nothing is written here
-                try:
-                    waiting.enter_context(FileLock(lock, timeout=PATIENCE))
-                except Timeout:
-                    raise RuntimeError(f"{found[0].what}; but another process writes run {run.name} ({shown(lock)} is "
-                                       f"held), and that may be why: wait for it, and check again") from None
-                except OSError:  # read-only: nobody writes
-                    pass
+    with _writers_wait(run, locks, f"{found[0].what}; but "):
         return _look(run, again=True)
+
+
+@contextlib.contextmanager
+def _writers_wait(run: Run, locks: list[Path], before: str = "") -> Iterator[None]:
+    """Keep those waiting who take these locks to write; RuntimeError, with the words `before`, where one is at work."""
+    with contextlib.ExitStack() as held:
+        for lock in filter(Path.is_file, locks):  # where there is none, nobody wrote; and none is made here
+            try:
+                held.enter_context(FileLock(lock, timeout=PATIENCE))
+            except Timeout:
+                raise RuntimeError(f"{before}another process writes run {run.name} ({shown(lock)} is held): wait for "
+                                   "it, and check again") from None
+            except OSError:  # read-only: nobody writes
+                pass
+        yield
 
 
 def _look(run: Run, again: bool) -> list[Fault]:
@@ -89,7 +95,8 @@ def _journal(run: Run, _) -> Iterator[Fault]:
         return
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as torn:
         warnings.simplefilter("always")
-        copy = Path(shutil.copy(run.journal, folder))
+        with _writers_wait(run, [Path(f"{run.journal}.lock")]):
+            copy = Path(shutil.copy(run.journal, folder))
         try:
             Journal(copy).acts()
         except ValueError as error:
