@@ -10,7 +10,7 @@ from imgsearch_utils.pictures.collection import open_collection, read_labels
 from imgsearch_utils.pictures.duplicates import near_duplicate_groups
 from imgsearch_utils.vectors.embedding import embed_run, load_embeddings
 from imgsearch_utils.vectors.images import Images
-from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace import Run, shown
 
 SIDES = ("train", "dev", "test")
 
@@ -88,11 +88,24 @@ def split_by_group(images: Images, dev_share: float, test_share: float, seed: in
 
 
 def read_sides(run: Run) -> pd.DataFrame:
-    """The images that take part: `image`, class columns, `group`, `side`, as notebook 01 wrote them."""
+    """The images that take part: `image`, class columns, `group`, `side`, as notebook 01 wrote them.
+
+    Raises
+    ------
+    ValueError
+        where they are not there yet, or the file is another than it wrote
+    """
     file = run.labels / "images.csv"
     if not file.is_file():
         raise ValueError(f"run {run.name} has no images.csv yet; run 01_data_tagging first")
-    return pd.read_csv(file, dtype=str, keep_default_na=False).astype({"group": int})
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        if missing := [name for name in ("image", "group", "side") if name not in table]:
+            raise ValueError(f"no column {', '.join(missing)}")
+        return table.astype({"group": int})
+    except ValueError as error:
+        raise ValueError(f"{shown(file)}: expected the run's images, got {' '.join(str(error).split())}; restore it "
+                         f"from a copy, or see what to do: imgsearch check{run.options}") from None
 
 
 def open_images(run: Run) -> Images:

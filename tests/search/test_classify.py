@@ -166,6 +166,15 @@ def test_studies_that_cannot_be_classified_say_why(home, tmp_path, capsys):
         assert said in error and len(error.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"image,class\na.jpg,one\n", b"\xff\xfe", bytes(99),
+                                     b"image,class,group,side\na.jpg,one,x,dev\n"])
+def test_a_broken_table_of_images_is_one_line_that_names_it(home, tmp_path, capsys, content):
+    copy = shutil.copytree(home, tmp_path / "copy")
+    (copy / "active_learning_labels/tiny/images.csv").write_bytes(content)
+    _, error = typed(copy, capsys, "classify", "pictures/modern/modern_0001.jpg", "--study", "tiny")
+    assert "tiny/images.csv: expected the run's images" in error and len(error.strip().splitlines()) == 1
+
+
 def test_a_class_of_no_training_image_counts_as_wrong_and_no_dev_side_as_uncalibrated(home, tmp_path):
     copy = shutil.copytree(home, tmp_path / "copy")
     images = copy / "active_learning_labels/tiny/images.csv"
