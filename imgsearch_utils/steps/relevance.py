@@ -15,6 +15,8 @@ from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.workspace import Run
 
+QUERIES = 200
+
 
 @dataclass(frozen=True)
 class Judge:
@@ -50,6 +52,12 @@ def rank(images: Images, model: Model, queries: Sequence[str] | None = None) -> 
     return table[table["query"] != table["image"]].reset_index(drop=True)
 
 
+def some_queries(test: Images) -> list[str]:
+    """At most ``QUERIES`` of the images, drawn at random, so that a ranking of all for each is no quadratic table."""
+    names = sorted(test.names)
+    return names if len(names) <= QUERIES else sorted(np.random.default_rng(0).choice(names, QUERIES, replace=False))
+
+
 def first_results(ranked: pd.DataFrame, k: int) -> pd.DataFrame:
     """The k best of each query, best first, equal scores by name, with their `rank` from 1."""
     ranked = ranked.sort_values(["query", "score", "image"], ascending=[True, False, True])
@@ -58,7 +66,7 @@ def first_results(ranked: pd.DataFrame, k: int) -> pd.DataFrame:
 
 
 def compare_models(test: Images, models: dict[str, Model], judge: Judge, ks: Sequence[int] = (5, 10)) -> pd.DataFrame:
-    """Retrieval measures of each model, the test images being queries and gallery.
+    """Retrieval measures of each model: the test images are the gallery, ``some_queries`` of them the queries.
 
     Returns
     -------
@@ -66,7 +74,7 @@ def compare_models(test: Images, models: dict[str, Model], judge: Judge, ks: Seq
     """
     groups, rows = test.table.set_index("image").group, []
     for name, model in models.items():
-        ranked = rank(test, model)
+        ranked = rank(test, model, some_queries(test))
         grades = judge.grades(ranked)
         if grades.empty:
             raise ValueError("no test image has a judged result; label test pairs first")
@@ -109,7 +117,7 @@ def own_protocol(run: Run, embeddings: Embeddings, models: dict[str, Model], tra
 
 def confusion_of_results(test: Images, model: Model, k: int) -> pd.DataFrame:
     """Classes of the first k results (columns, shares) for queries of each class (rows), among the test images."""
-    first, classes = first_results(rank(test, model), k), test.classes
+    first, classes = first_results(rank(test, model, some_queries(test)), k), test.classes
     of_results = classes.loc[first.image].to_numpy().reshape(-1, min(k, len(test) - 1))
     return class_confusion(classes.loc[first["query"].drop_duplicates()].to_numpy(), of_results)
 

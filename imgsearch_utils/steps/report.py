@@ -15,6 +15,7 @@ from imgsearch_utils.labels.agreement import human_ceiling
 from imgsearch_utils.metrics import Ceiling
 from imgsearch_utils.pictures.collection import Collection, thumbnails
 from imgsearch_utils.steps.learning import LOGGED, log_rounds
+from imgsearch_utils.steps.relevance import QUERIES
 from imgsearch_utils.study import Study
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.vectors.sides import read_sides
@@ -22,7 +23,7 @@ from imgsearch_utils.workspace import VERSIONS, Run, Stage, read_json, source
 
 #: stage folder -> figure -> caption, in the page's order
 FIGURES = {
-    "tagging": {"class_counts": "Images of each class on the three sides; near-duplicates stand on one side together.",
+    "tagging": {"class_counts": "Images of each class on each side; near-duplicates stand on one side together.",
                 "grade_counts": "Pairs by grade. Grey: 0 because the classes differ, without asking anybody."},
     "last round": {"candidates": "What was learnt in the last round: each candidate's gain over the encoder on pairs "
                                  "whose images its heads did not see, with 95 % intervals. Orange: the chosen one.",
@@ -147,7 +148,7 @@ def write_page(run: Run, collection: Collection, stage: Stage) -> Path:
                "single_qps", "batch_qps", "p95_ms", "megabytes"]
     environment = jinja2.Environment(loader=jinja2.PackageLoader("imgsearch_utils", "steps"), autoescape=True,
                                      trim_blocks=True, lstrip_blocks=True)
-    page = folder / "index.html"
+    page, n_test = folder / "index.html", int(np.sum(read_sides(run).side == "test"))
     page.write_text(environment.get_template("report.html.j2").render(
         run=run, n_images=len(collection.images), figures=_copied_figures(run, folder),
         findings=_findings(run.study, log, quality, choice, human_ceiling(run)),
@@ -159,6 +160,6 @@ def write_page(run: Run, collection: Collection, stage: Stage) -> Path:
         aside=_table(aside) if len(aside) else "", n_aside=len(aside),
         settings=yaml.safe_dump(run.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         versions=", ".join(f"{name} {version(name)}" for name in VERSIONS),
-        pictures=collection.folder is not None, n_test=int(np.sum(read_sides(run).side == "test")),
+        pictures=collection.folder is not None, n_test=n_test, n_asked=min(n_test, QUERIES),
     ), encoding="utf-8")
     return page
