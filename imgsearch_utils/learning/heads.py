@@ -21,7 +21,7 @@ from imgsearch_utils.workspace import KEPT, read_json, write_json
 #: name -> builder(dim, settings) of a module (n, dim) -> (n, e). ``keeps_rest``: its output stands for its input, and
 #: what the input leaves out of the vector is added again. It may have ``penalty() -> scalar``
 HEADS = Registry("head")
-WIDTH = 256  # directions that a network works on
+WIDTH = 256  # directions that a network works on, of vectors with more than twice as many numbers
 SHRINKAGE = 0.5  # of the covariance of similar pairs' differences towards the identity
 
 
@@ -95,12 +95,15 @@ def whitening(differences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def spread_basis(x: torch.Tensor) -> torch.Tensor:
-    """Orthonormal directions (width, dim) that hold most of the spread of (n, dim) vectors: ``WIDTH`` or the rank.
+    """Orthonormal directions (width, dim) that hold most of the spread of (n, dim) vectors.
 
-    The principal directions, turned to be as near as possible to fixed random ones: Adam treats each coordinate by
-    itself, and works worse where a few coordinates hold nearly everything. So turned, they also do not depend on the
-    signs and the order in which principal directions come out.
+    Vectors of up to twice ``WIDTH`` numbers keep their own directions, and their network takes little longer. Of longer
+    ones these are the first ``WIDTH`` principal directions, or as many as there are, turned to be as near as possible
+    to fixed random ones: Adam treats each coordinate by itself, and works worse where a few of them hold nearly
+    everything. So turned, they also do not depend on the signs and the order in which principal directions come out.
     """
+    if x.shape[1] <= 2 * WIDTH:
+        return torch.eye(x.shape[1])
     n, dim = x.shape
     gram = (x @ x.T if n < dim else x.T @ x).double()
     value, vector = torch.linalg.eigh(gram)
@@ -169,8 +172,7 @@ class Head(torch.nn.Module):
 
     - the vectors are normalised, centred by the training images' mean, and normalised again;
     - *whitened*: the directions in which similar pairs differ are damped (``whiten``);
-    - a *network* works on the coordinates along `basis`, at most ``WIDTH`` directions that hold most of the training
-      images' spread; what lies outside of them is kept as it is;
+    - a *network* works on the coordinates along `basis` (``spread_basis``); what lies outside of it is kept as it is;
     - where classes were given in training, the square roots of the class probabilities of a logistic regression stand
       beside, whose product is the Bhattacharyya coefficient: it makes ``settings.class_share`` of the cosine. Classes
       are known of every training image and so cost no pair labels.
