@@ -87,7 +87,7 @@ def whitening(differences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     being the covariance of the differences (m, dim) of similar pairs, here shrunk by half to the identity. All other
     directions are then scaled alike, and their scale is left out, because lengths are normalised afterwards.
     """
-    if len(differences) < 2:
+    if len(differences) < 2 or not differences.any():  # or all of identical vectors
         return differences[:0], differences[:0, 0]
     _, size, directions = torch.linalg.svd(differences / len(differences) ** 0.5, full_matrices=False)
     floor = SHRINKAGE * (size**2).sum() / differences.shape[1]
@@ -108,6 +108,8 @@ def spread_basis(x: torch.Tensor) -> torch.Tensor:
     gram = (x @ x.T if n < dim else x.T @ x).double()
     value, vector = torch.linalg.eigh(gram)
     width = min(WIDTH, int((value > value[-1] * 1e-6).sum()))
+    if not width:  # all vectors are one and the same
+        return x[:0]
     value, vector = value[-width:], vector[:, -width:]
     principal = (x.double().T @ vector / value.sqrt() if n < dim else vector).T
     fixed = torch.randn(dim, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
