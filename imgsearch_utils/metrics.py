@@ -185,8 +185,9 @@ def _dyadic_error(influence, group1, group2):
     groups, place = np.unique(np.concatenate([group1, group2]), return_inverse=True)
     one, two = place.reshape(2, -1)
     by_group = np.bincount(one, influence, len(groups)) + np.bincount(two, influence * (one != two), len(groups))
-    both = (by_group**2).sum()
-    variance = both - (influence[one != two] ** 2).sum()  # a pair stands in two groups, and counts once
+    both, across = (by_group**2).sum(), one != two
+    edges = np.unique(np.sort([one[across], two[across]], axis=0), axis=1, return_inverse=True)[1].ravel()
+    variance = both - (np.bincount(edges, influence[across]) ** 2).sum()  # pairs that share both groups count once
     return np.sqrt(variance if variance > 0 else both)
 
 
