@@ -91,7 +91,8 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
     scores = {name: one.score.round(4) for name, one in judged.items()}  # digits beyond depend on the machine
     held = pd.concat([fit.held for fit in fits])
     held = held.assign(cosine=Model().cosines(images, held))
-    known, unknown = held[held.similarity.notna()], held[held.similarity.isna()]
+    unknown = held[held.similarity.isna()]
+    known = held.drop(unknown.index).astype(graded.dtypes.to_dict())
     table = _compare(known, {"encoder": held.cosine, **scores})
     name = _choose(known, scores, names[0])
     chosen = table.set_index("candidate").loc[name]
