@@ -150,28 +150,203 @@ def test_trivial_baselines_give_the_published_study_its_numbers():
     assert table.loc["same-class"].equals(table.loc["always-yes"])
 
 
-def gain(metric, grades, score, rival, group1, group2, **options):
-    pairs = pd.DataFrame({"similarity": grades, "group1": group1, "group2": group2})
-    return metrics.bootstrap_gain(metric, pairs, score, rival, **options)
+def graph(seed, n=120, n_images=40, n_groups=30, ties=True):
+    """Pairs of distinct images, each image in one group; few scores, so that many are equal."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, n_groups, n_images)
+    a, b = rng.integers(0, n_images, (2, 3 * n))
+    different = a != b
+    pairs = pd.DataFrame({"image1": [f"i{k:02d}" for k in np.minimum(a, b)[different]],
+                          "image2": [f"i{k:02d}" for k in np.maximum(a, b)[different]]})
+    pairs = pairs.drop_duplicates(ignore_index=True).head(n)
+    rows = pairs.apply(lambda column: column.str[1:].astype(int))
+    pairs = pairs.assign(similarity=rng.choice(4, len(pairs), p=[0.4, 0.2, 0.1, 0.3]).astype(float),
+                         group1=group[rows.image1], group2=group[rows.image2])
+    score, rival = (pairs.similarity.to_numpy() + rng.normal(0, spread, len(pairs)) for spread in (1.0, 3.0))
+    return (pairs, *((score.round(), rival.round()) if ties else (score, rival)))
 
 
-def test_bootstrap_finds_a_real_difference_and_no_difference_and_repeats():
-    grades, score, rng = random_pairs()
-    worse, groups = rng.normal(size=400), rng.integers(0, 60, (2, 400))
-    better = gain(roc_auc_score, grades, score, worse, *groups, n=200)
-    assert 0 < better["low"] < better["mean"] < better["high"] and better["share_above_zero"] == 1
-    assert better == gain(roc_auc_score, grades, score, worse, *groups, n=200)
-    none = gain(average_precision_score, grades, score, score, *groups, n=50)
-    assert none["low"] == none["high"] == 0
-    assert math.isnan(gain(roc_auc_score, np.zeros(400), score, worse, *groups)["mean"])
+def weighted_difference(pairs, score, rival, weight):
+    similar = pairs.similarity == 3
+    return np.subtract(*(average_precision_score(similar, s, sample_weight=weight) for s in (score, rival)))
 
 
-def test_bootstrap_does_not_take_repeated_pairs_of_the_same_images_for_more_evidence():
-    grades, score, rng = random_pairs()
-    columns = [grades, score, rng.normal(size=400), *rng.integers(0, 60, (2, 400))]
-    once = gain(roc_auc_score, *columns, n=100)
-    five_times = gain(roc_auc_score, *[np.tile(column, 5) for column in columns], n=100)
-    assert five_times == pytest.approx(once)
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_ap_gain_is_the_difference_of_two_average_precisions(seed, ties):
+    pairs, score, rival = graph(seed, ties=ties)
+    before = pairs.copy()
+    found = metrics.ap_gain(pairs, score, rival)
+    pd.testing.assert_frame_equal(pairs, before)
+    assert found["score"] == pytest.approx(average_precision_score(pairs.similarity == 3, score))
+    assert found["difference"] == pytest.approx(weighted_difference(pairs, score, rival, None))
+    assert found["low"] < found["difference"] < found["high"]
+    other = metrics.ap_gain(pairs, rival, score)
+    assert [other["low"], other["high"]] == pytest.approx([-found["high"], -found["low"]])
+    shuffled = np.random.default_rng(seed).permutation(len(pairs))
+    assert metrics.ap_gain(pairs.iloc[shuffled], score[shuffled], rival[shuffled]) == pytest.approx(found)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_the_interval_is_made_of_the_derivatives_by_the_pairs_weights(seed, ties):
+    """The plain formula: products of the influences of every two pairs that share a group, the derivatives taken by
+    nudging one pair's weight."""
+    pairs, score, rival = graph(seed, n=50, ties=ties)
+    step, influence = 1e-5, []
+    for k in range(len(pairs)):
+        up, down = (1 + step * sign * (np.arange(len(pairs)) == k) for sign in (1, -1))
+        influence.append((weighted_difference(pairs, score, rival, up) - weighted_difference(pairs, score, rival, down))
+                         / (2 * step))
+    of = [{a, b} for a, b in zip(pairs.group1, pairs.group2)]
+    variance = sum(x * y for x, one in zip(influence, of) for y, two in zip(influence, of) if one & two)
+    found = metrics.ap_gain(pairs, score, rival)
+    if variance > 1e-6:
+        assert (found["high"] - found["low"]) / 2 == pytest.approx(1.96 * variance**0.5, rel=1e-3)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000))
+def test_pairs_that_share_no_group_have_the_plain_variance_and_repeated_ones_are_no_more_evidence(seed):
+    pairs, score, rival = graph(seed)
+    n = len(pairs)
+    alone = pairs.assign(group1=np.arange(n), group2=np.arange(n) + n)
+    similar, half = (alone.similarity == 3).to_numpy(), np.zeros(n)
+    for s, sign in ((score, 1), (rival, -1)):  # the influence by a plain loop over the definition
+        ap, hits = average_precision_score(similar, s), similar.sum()
+        for k in range(n):
+            own = np.mean(similar[s >= s[k]]) - ap if similar[k] else 0
+            lower = [m for m in range(n) if similar[m] and s[m] <= s[k]]
+            above = [(similar[s >= s[m]].sum(), (s >= s[m]).sum()) for m in lower]
+            half[k] += sign * (own + sum((similar[k] * all_ - found) / all_**2 for found, all_ in above)) / hits
+    found = metrics.ap_gain(alone, score, rival)
+    assert (found["high"] - found["low"]) / 2 == pytest.approx(1.96 * (half**2).sum() ** 0.5)
+    assert half.sum() == pytest.approx(0, abs=1e-9)  # twice the weight of every pair changes nothing
+    five = metrics.ap_gain(pd.concat([alone] * 5), np.tile(score, 5), np.tile(rival, 5))
+    assert five == pytest.approx(found)
+
+
+def test_of_few_pairs_there_is_no_interval_and_of_one_kind_nothing():
+    pairs, score, rival = graph(0)
+    for n_similar, n_other, known in ((9, 50, False), (50, 9, False), (10, 10, True)):
+        some = pd.concat([pairs[pairs.similarity == 3].head(n_similar), pairs[pairs.similarity < 3].head(n_other)])
+        if n_similar == 50:
+            some = some.assign(similarity=3.0).assign(similarity=lambda t: t.similarity.where(np.arange(len(t)) > 8, 0.0))
+        found = metrics.ap_gain(some, score[some.index], rival[some.index])
+        assert math.isfinite(found["difference"])
+        assert math.isfinite(found["low"]) == math.isfinite(found["high"]) == known
+    for grade in (0.0, 3.0):
+        found = metrics.ap_gain(pairs.assign(similarity=grade), score, rival)
+        assert set(found) == {"score", "difference", "low", "high"} and all(map(math.isnan, found.values()))
+    with pytest.raises(ValueError, match="got nan; drop pairs that were not asked yet"):
+        metrics.ap_gain(pairs.assign(similarity=np.nan), score, rival)
+
+
+def test_a_score_gains_nothing_over_itself():
+    pairs, score, _ = graph(0)
+    assert metrics.ap_gain(pairs, score, score) == {"score": pytest.approx(average_precision_score(
+        pairs.similarity == 3, score)), "difference": 0, "low": 0, "high": 0}
+
+
+@pytest.fixture(scope="module")
+def population():
+    """What studies drawn from a population say: the gain, its interval, and the gain over the whole population.
+
+    Images have a place, and a quality of their own that both scores see; a study draws images, and pairs among them.
+    """
+    rng = np.random.default_rng(0)
+    n = 1_500
+    place, own = rng.normal(size=(n, 3)), rng.normal(0, 0.7, (n, 2))
+    i, j = np.triu_indices(n, 1)
+    near = -np.linalg.norm(place[i] - place[j], axis=1)
+    similar = near + rng.normal(0, 0.3, len(i)) > -0.9
+    scores = [near + own[i, k] * own[j, k] + rng.normal(0, spread, len(i)) for k, spread in enumerate((0.4, 0.7))]
+    truth = np.subtract(*(average_precision_score(similar, score) for score in scores))
+    row = np.zeros((n, n), int)
+    row[i, j] = np.arange(len(i))
+    studies = []
+    for _ in range(400):
+        drawn = np.sort(rng.choice(n, 120, replace=False))
+        a, b = np.triu_indices(120, 1)
+        some = rng.choice(len(a), 900, replace=False)
+        a, b = drawn[a[some]], drawn[b[some]]
+        rows = row[a, b]
+        pairs = pd.DataFrame({"similarity": np.where(similar[rows], 3.0, 0.0), "group1": a, "group2": b})
+        studies.append(metrics.ap_gain(pairs, scores[0][rows], scores[1][rows]))
+    return truth, pd.DataFrame(studies)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says(population):
+    truth, studies = population
+    assert 0.88 < ((studies.low <= truth) & (truth <= studies.high)).mean() < 0.995
+    assert truth > 0.05
+
+
+def test_the_error_is_about_the_spread_of_the_estimates(population):
+    _, studies = population
+    error = ((studies.high - studies.low) / 2 / 1.96).mean()
+    assert 0.8 < error / studies.difference.std() < 1.25
+
+
+# ---- within a query ----
+
+def within_by_hand(pairs, score, k):
+    """Each query's nDCG@k and AP by plain loops."""
+    found, table = {}, list(zip(pairs.image1, pairs.image2, pairs.similarity, score))
+    for query in sorted({*pairs.image1, *pairs.image2}):
+        judged = {b if a == query else a: (g, s) for a, b, g, s in table if query in (a, b)}
+        if len({g for g, _ in judged.values()}) < 2:
+            continue
+        run = {query: {image: s for image, (_, s) in judged.items()}}
+        grades = {query: {image: int(g) for image, (g, _) in judged.items()}}
+        found[query] = by_hand(run, grades, query, k)
+    return found
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 12))
+def test_query_gain_is_what_plain_loops_give(seed, k):
+    pairs, score, rival = graph(seed, n=90)
+    before = pairs.copy()
+    table = metrics.query_gain(pairs, score, rival, k).set_index("measure")
+    pd.testing.assert_frame_equal(pairs, before)
+    one, two = (within_by_hand(pairs, s, k) for s in (score, rival))
+    group = {**dict(zip(pairs.image1, pairs.group1)), **dict(zip(pairs.image2, pairs.group2))}
+    connected = {frozenset(edge) for edge in zip(pairs.group1, pairs.group2)}
+    assert list(table.index) == [f"nDCG@{k}", "AP"]
+    for measure, row in table.iterrows():
+        gains = {query: one[query][measure] - two[query][measure] for query in one
+                 if not math.isnan(one[query][measure])}
+        values = np.array(list(gains.values()))
+        assert row.queries == len(values)
+        assert row.difference == pytest.approx(values.mean()) == pytest.approx(row.score - row.rival)
+        centred = {query: gain - values.mean() for query, gain in gains.items()}
+        own = sum(x * y for q, x in centred.items() for r, y in centred.items() if group[q] == group[r])
+        both = sum(x * y for q, x in centred.items() for r, y in centred.items()
+                   if group[q] == group[r] or frozenset((group[q], group[r])) in connected)
+        error = max(own, both) ** 0.5 / len(values)
+        assert [row.low, row.high] == pytest.approx([row.difference - 1.96 * error, row.difference + 1.96 * error])
+
+
+def test_a_query_of_one_grade_says_nothing_and_few_queries_have_no_interval():
+    pairs = pd.DataFrame({"image1": ["a", "a", "b"], "image2": ["b", "c", "c"], "similarity": [3.0, 0.0, 0.0],
+                          "group1": [0, 0, 1], "group2": [1, 2, 2]})
+    table = metrics.query_gain(pairs, np.array([0.9, 0.1, 0.2]), np.array([0.1, 0.9, 0.2])).set_index("measure")
+    assert table.queries.tolist() == [2, 2]  # of c all is grade 0
+    assert table.score.tolist() == [1, 1] and table.rival["AP"] == pytest.approx(0.5)
+    assert table[["low", "high"]].isna().all(axis=None)
+    alike = metrics.query_gain(pairs.assign(similarity=1.0), np.zeros(3), np.ones(3))
+    assert alike.queries.tolist() == [0, 0] and alike.difference.isna().all()
+    assert metrics.query_gain(pairs[:0], np.zeros(0), np.zeros(0)).queries.tolist() == [0, 0]
+
+
+def test_the_order_among_other_images_pairs_is_not_a_querys():
+    """A score may be shifted for one query without any change of what its user sees."""
+    pairs, score, _ = graph(3, n=60)
+    star = pairs.assign(image1="q", image2=[f"r{k}" for k in range(len(pairs))], group1=99,
+                        group2=np.arange(len(pairs)))
+    table = metrics.query_gain(star, score, 5 * score - 7)
+    assert table.difference.tolist() == [0, 0] and table.queries.tolist() == [1, 1]
 
 
 def test_recall_counts_either_of_two_tied_neighbours():

@@ -1,0 +1,324 @@
+"""What is learnt: no grade judges itself, the choice needs a sure gain, the same seed gives the same, reach."""
+
+import os
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+from threadpoolctl import threadpool_limits
+
+from imgsearch_utils.asking import Pool, choose_pairs
+from imgsearch_utils.geometry import normalised
+from imgsearch_utils.learning import CANDIDATES, Model, learn
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.crossfit import cross_fits
+from imgsearch_utils.learning.evaluation import evaluate, score_pairs
+from imgsearch_utils.learning.heads import Ground
+from imgsearch_utils.learning.learner import candidates_of, own_reach, train_candidate, with_unlabelled
+from imgsearch_utils.metrics import ap_gain, query_gain
+from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.vectors import Embeddings, Images
+
+SMALL = HeadSettings(hidden=16, epochs=6, learning_rate=3e-3)
+
+
+def world(n=80, dim=16, people=4, n_pairs=600, classes=0, dev=False, seed=0):
+    """Images of which people look at the first `people` dimensions, and pairs that they graded within each side."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n, dim)).astype(np.float32)
+    side = np.where(np.arange(n) < 0.75 * n, "train", "test")
+    if dev:
+        side[np.arange(n) % 4 == 0] = "dev"
+    kind = {"kind": np.take(list("abc"), np.arange(n) % classes)} if classes else {}
+    table = pd.DataFrame({"image": [f"{k:03d}" for k in range(n)], **kind, "group": np.arange(n), "side": side})
+    images = Images(table, Embeddings(table.image.tolist(), vectors, {}))
+    i, j = np.triu_indices(n, 1)
+    some = rng.permutation(np.flatnonzero(side[i] == side[j]))[:n_pairs]
+    i, j = i[some], j[some]
+    seen = vectors[:, :people] / np.linalg.norm(vectors[:, :people], axis=1, keepdims=True)
+    cosine = (seen[i] * seen[j]).sum(1)
+    grades = np.digitize(cosine, np.quantile(cosine, [0.5, 0.75, 0.9]))
+    pairs = pd.DataFrame({"image1": np.take(images.names, i), "image2": np.take(images.names, j),
+                          "similarity": grades.astype(float), "round": 0, "automatic": False, "side": side[i],
+                          "group1": i, "group2": j})
+    return images, pairs.assign(same_class=images.same_class(pairs))
+
+
+def everything(learnt):
+    """All that was learnt, as bytes and plain values."""
+    return (learnt.candidate, learnt.promoted, learnt.candidates.to_csv(), learnt.judged.to_csv(),
+            learnt.history.to_csv(), learnt.head.head.sha256, learnt.encoder.reach,
+            *(asdict(model.calibration) for model in (learnt.encoder, learnt.head)))
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return world()
+
+
+@pytest.fixture(scope="module")
+def learnt(plain):
+    return learn(*plain, SMALL, 0)
+
+
+def test_the_same_seed_gives_the_same_on_any_number_of_cores(plain, learnt, monkeypatch):
+    images, pairs = plain
+    before = pairs.copy()
+    for cores in (1, 4):
+        monkeypatch.setattr(os, "cpu_count", lambda: cores)
+        with threadpool_limits(cores):
+            assert everything(learn(images, pairs, SMALL, 0)) == everything(learnt)
+    pd.testing.assert_frame_equal(pairs, before)
+    assert everything(learn(images, pairs, SMALL, 1)) != everything(learnt)
+
+
+def test_what_decided_are_the_graded_train_pairs_each_once_as_they_were_given(plain, learnt):
+    images, pairs = plain
+    train = pairs[pairs.side == "train"]
+    judged = learnt.judged.sort_values(["image1", "image2"], ignore_index=True)
+    expected = train.sort_values(["image1", "image2"], ignore_index=True)
+    pd.testing.assert_frame_equal(judged[list(pairs)], expected)
+    np.testing.assert_allclose(judged.cosine, Model().cosines(images, judged), atol=1e-6)
+
+
+def test_test_pairs_decide_nothing(plain, learnt):
+    images, pairs = plain
+    without = learn(images, pairs[pairs.side == "train"], SMALL, 0)
+    assert everything(without) == everything(learnt)
+
+
+def test_a_pair_is_not_judged_by_what_its_images_were_graded(plain, learnt):
+    """Of one fit, all grades that touch an image that it holds out are changed: its scores stay as they were."""
+    images, pairs = plain
+    train = pairs[pairs.side == "train"]
+    fit = cross_fits(images.train, with_unlabelled(images.train, train, 0), 0)[0]
+    hidden = set(images.train.names) - set(fit.images.names)
+    touched = (pairs.side == "train") & (pairs.image1.isin(hidden) | pairs.image2.isin(hidden))
+    rng = np.random.default_rng(0)
+    changed = pairs.assign(similarity=pairs.similarity.mask(touched, pd.Series(rng.permutation(pairs.similarity))))
+    again = learn(images, changed, SMALL, 0)
+    assert again.candidate == learnt.candidate  # else there would be nothing to compare
+    key = ["image1", "image2"]
+    held = fit.held[fit.held.similarity.notna()].set_index(key).index
+    one, other = (result.judged.set_index(key).score for result in (learnt, again))
+    assert len(held) > 20 and one[held].tolist() == other[held].tolist()
+    assert one.drop(held).tolist() != other[one.drop(held).index].tolist()
+
+
+def test_the_table_compares_the_candidates_with_the_encoder(plain, learnt):
+    images, pairs = plain
+    table = learnt.candidates.set_index("candidate")
+    assert list(table.index) == ["encoder", *candidates_of(images.train)]
+    assert table.loc["encoder", ["ap_gain", "ap_gain_low", "ap_gain_high", "ndcg_gain"]].tolist() == [0, 0, 0, 0]
+    judged, row = learnt.judged, table.loc[learnt.candidate]
+    similar = judged.similarity == 3
+    assert row.ap == pytest.approx(average_precision_score(similar, judged.score))
+    assert table.ap["encoder"] == pytest.approx(average_precision_score(similar, judged.cosine))
+    gain = ap_gain(judged, judged.score, judged.cosine)
+    assert row[["ap_gain", "ap_gain_low", "ap_gain_high"]].tolist() == pytest.approx(
+        [gain["difference"], gain["low"], gain["high"]])
+    within = query_gain(judged, judged.score, judged.cosine).set_index("measure").loc["nDCG@10"]
+    assert row[["ndcg", "ndcg_gain", "ndcg_gain_low", "ndcg_gain_high"]].tolist() == pytest.approx(
+        within[["score", "difference", "low", "high"]].tolist())
+    for name, gains in table.iterrows():
+        assert gains.ap_gain == pytest.approx(gains.ap - table.ap["encoder"])
+    assert set(table.use) <= {"", "chosen", "search"} and (table.use == "search").sum() == 1
+
+
+def test_the_head_is_the_candidate_trained_on_all_train_pairs(plain, learnt):
+    images, pairs = plain
+    assert train_candidate(images, pairs, SMALL, 0, learnt.candidate).sha256 == learnt.head.head.sha256
+    assert learnt.head.head.recipe == CANDIDATES[learnt.candidate]
+
+
+def test_classes_decide_which_candidates_there_are():
+    with_, without = (candidates_of(world(classes=classes)[0].train) for classes in (3, 0))
+    assert with_[0] == "head" and without[0] == "whitened head, pull 0.3"
+    assert candidates_of(world(classes=1)[0].train) == without
+    assert set(with_) | set(without) <= set(CANDIDATES)
+
+
+def is_sound(learnt, images):
+    """The rule of choice and promotion, read from the table and the judged pairs."""
+    table = learnt.candidates.set_index("candidate")
+    chosen = table.loc[learnt.candidate]
+    promoted = ((chosen.ap_gain_low > 0 or chosen.ndcg_gain_low > 0)
+                and not (chosen.ap_gain_high < 0 or chosen.ndcg_gain_high < 0))
+    assert learnt.promoted == promoted
+    assert table.index[table.use == "search"].tolist() == [learnt.candidate if promoted else "encoder"]
+    assert promoted or chosen.use == "chosen"
+    if learnt.candidate != candidates_of(images.train)[0]:
+        assert chosen.ap > table.ap[candidates_of(images.train)[0]]
+
+
+def test_grades_at_random_promote_hardly_ever():
+    """Each of two measures is better for sure by chance in one of 40 cases."""
+    promoted = []
+    for seed in range(12):
+        images, pairs = world(seed=seed, n_pairs=400)
+        shuffled = pairs.assign(similarity=np.random.default_rng(seed).permutation(pairs.similarity))
+        learnt = learn(images, shuffled, SMALL.model_copy(update={"epochs": 2}), seed)
+        is_sound(learnt, images)
+        promoted.append(learnt.promoted)
+    assert sum(promoted) <= 2
+
+
+def test_a_head_that_is_worse_than_the_encoder_is_not_promoted():
+    """People grade just what the encoder says, and a wild learning rate spoils what a head makes of it."""
+    images, pairs = world(people=16, n_pairs=900, classes=3)
+    wild = SMALL.model_copy(update={"learning_rate": 3.0, "head": "mlp", "class_share": 0.9})
+    learnt = learn(images, pairs, wild, 0)
+    is_sound(learnt, images)
+    table = learnt.candidates.set_index("candidate")
+    assert table.ap_gain_high["head"] < 0 and not learnt.promoted
+    assert table.use["encoder"] == "search"
+
+
+def test_a_clearly_better_one_is_promoted():
+    images, pairs = world(n=120, people=3, n_pairs=3000)
+    learnt = learn(images, pairs, SMALL.model_copy(update={"epochs": 16}), 0)
+    is_sound(learnt, images)
+    assert learnt.promoted
+    test = evaluate(score_pairs(images, pairs, learnt), {"encoder": learnt.encoder, "head": learnt.head})["test"]
+    assert test["head"]["ap"] > test["encoder"]["ap"] + 0.1
+
+
+def test_another_candidate_is_taken_where_it_is_better_for_sure():
+    """The networks are spoilt by a wild learning rate; whitening knows no learning rate."""
+    images, pairs = world(n=120, people=16, n_pairs=2000)
+    wild = SMALL.model_copy(update={"learning_rate": 10.0, "head": "mlp"})
+    learnt = learn(images, pairs, wild, 0)
+    is_sound(learnt, images)
+    assert learnt.candidate in ("whitened", "centred")
+    table = learnt.candidates.set_index("candidate")
+    assert table.ap[learnt.candidate] == table.ap[["whitened", "centred"]].max()
+    assert learnt.history.epoch.tolist() == [0] and learnt.head.head.network is None
+
+
+def test_dev_images_decide_where_there_are_some():
+    images, pairs = world(dev=True)
+    learnt = learn(images, pairs, SMALL, 0)
+    is_sound(learnt, images)
+    dev = pairs[pairs.side == "dev"]
+    judged = learnt.judged.set_index(["image1", "image2"])
+    assert len(judged) == len(dev) and set(judged.index) == set(zip(dev.image1, dev.image2))
+    own = learnt.head.cosines(images, dev)  # of the head itself, for it saw no dev image
+    np.testing.assert_allclose(judged.score[list(zip(dev.image1, dev.image2))], own, atol=1e-4)
+    shuffled = pairs.similarity.where(pairs.side != "dev", np.random.default_rng(0).permutation(pairs.similarity))
+    again = learn(images, pairs.assign(similarity=shuffled), SMALL, 0)
+    assert train_candidate(images, pairs, SMALL, 0, "whitened head").sha256 == train_candidate(
+        images, pairs.assign(similarity=shuffled), SMALL, 0, "whitened head").sha256
+    assert not again.promoted
+
+
+@pytest.mark.parametrize(("n_train", "said"), [(0, "0 graded train pairs"), (1, "1 graded train pairs")])
+def test_too_few_grades_are_refused_in_one_line(plain, n_train, said):
+    images, pairs = plain
+    few = pairs[pairs.side == "train"].head(n_train)
+    with pytest.raises(ValueError, match=f"{said} are too few to hold any out; grade more$"):
+        learn(images, few, SMALL, 0)
+
+
+@pytest.mark.parametrize("grade", [0.0, 3.0])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_grades_of_one_kind_teach_without_any_promotion(plain, grade, classes):
+    images, pairs = world(classes=classes, n_pairs=200)
+    learnt = learn(images, pairs.assign(similarity=grade), SMALL, 0)
+    assert not learnt.promoted and learnt.candidates.ap.isna().all()
+    assert np.isfinite(learnt.head.cosines(images, pairs)).all()
+    assert ((0 < learnt.head.p_similar(np.linspace(-1, 1, 9))) & (learnt.head.p_similar(np.linspace(-1, 1, 9)) < 1)).all()
+
+
+# ---- pairs that nobody graded ----
+
+@settings(max_examples=40, deadline=None)
+@given(groups=st.lists(st.integers(0, 8), min_size=2, max_size=40), n=st.integers(0, 30), seed=st.integers(0, 2**32 - 1))
+def test_unlabelled_pairs_are_others_than_the_graded_ones_and_of_two_groups(groups, n, seed):
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({"image": [f"{k:02d}" for k in range(len(groups))], "group": groups})
+    images = Images(table, Embeddings(table.image.tolist(), np.ones((len(groups), 2), np.float32), {}))
+    i, j = np.triu_indices(len(groups), 1)
+    some = rng.permutation(len(i))[:n]
+    pairs = pd.DataFrame({"image1": np.take(images.names, j[some]), "image2": np.take(images.names, i[some]),
+                          "similarity": 3.0, "group1": np.take(groups, j[some]), "group2": np.take(groups, i[some])})
+    both = with_unlabelled(images, pairs, seed)
+    pd.testing.assert_frame_equal(both[: len(pairs)], pairs.reset_index(drop=True), check_dtype=False)
+    assert both.index.tolist() == list(range(len(both)))
+    new = both[len(pairs) :]
+    assert new.similarity.isna().all() and (new.group1 != new.group2).all()
+    group = dict(zip(images.names, groups))
+    assert [group[name] for name in new.image1] == new.group1.tolist()
+    assert [group[name] for name in new.image2] == new.group2.tolist()
+    every = [frozenset(pair) for pair in zip(both.image1, both.image2)]
+    assert len(set(every)) == len(every)
+    possible = sum(groups[a] != groups[b] for a, b in zip(i, j))
+    of_two = (pairs.group1 != pairs.group2).sum()
+    assert len(new) <= possible - of_two
+    if len(groups) <= 12:  # 10,000 draws find nearly every one
+        assert len(new) == possible - of_two
+
+
+def test_grades_of_the_nearest_pairs_alone_make_not_everything_similar():
+    """Only pairs of the highest cosines were asked, half of them similar: of the others nothing was said."""
+    images, pairs = world(n=100, dim=8, n_pairs=10_000)
+    cosine = Model().cosines(images, pairs)
+    asked = pairs[(pairs.side == "train") & (cosine > np.quantile(cosine, 0.95))]
+    rng = np.random.default_rng(0)
+    learnt = learn(images, asked.assign(similarity=rng.choice([0.0, 3.0], len(asked))), SMALL, 0)
+    for model in (learnt.encoder, learnt.head):
+        p = model.p_similar(model.cosines(images, pairs))
+        assert p[cosine < np.quantile(cosine, 0.5)].mean() < 0.05
+        assert p.mean() < 0.15  # if all pairs were as those that were asked: .5
+        assert p[cosine > np.quantile(cosine, 0.97)].mean() > 0.15
+
+
+def test_where_all_ranges_of_scores_were_graded_unlabelled_pairs_change_nothing(plain, learnt):
+    """The encoder's curves are those of the graded pairs alone: they are a random sample of all."""
+    judged = learnt.judged
+    alone = Calibration.fit(judged.cosine.to_numpy(), judged.similarity.to_numpy())
+    assert learnt.encoder.calibration == alone
+
+
+# ---- reach ----
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 60), st.integers(2, 8), st.integers(0, 10_000))
+def test_the_reach_is_the_cosine_that_nearly_every_image_has_to_another_group(n, dim, seed):
+    rng = np.random.default_rng(seed)
+    vectors, groups = rng.normal(size=(n, dim)).astype(np.float32), rng.integers(0, n, n)
+    table = pd.DataFrame({"image": [f"{k:02d}" for k in range(n)], "group": groups})
+    unit, nearest = normalised(vectors), []
+    for a in range(n):
+        nearest.append(max([unit[a] @ unit[b] for b in range(n) if groups[a] != groups[b]], default=-1))
+    found = own_reach(Images(table, Embeddings(table.image.tolist(), vectors, {})))
+    assert found == pytest.approx(np.quantile(nearest, 0.01), abs=1e-5)
+    assert -1 <= found <= 1.001
+
+
+# ---- rounding ----
+
+def test_digits_that_depend_on_the_machine_change_few_of_the_next_pairs(plain, learnt):
+    """Vectors changed by a millionth of their size: the pairs that uncertainty asks next stay, but for a few."""
+    images, pairs = plain
+    rng = np.random.default_rng(0)
+    vectors = images.embeddings.vectors * (1 + 1e-6 * rng.normal(size=images.embeddings.vectors.shape))
+    other = replace(images, embeddings=replace(images.embeddings, vectors=vectors.astype(np.float32)))
+    again = learn(other, pairs, SMALL, 0)
+    assert again.candidate == learnt.candidate and again.promoted == learnt.promoted
+    asked = [choose_pairs(Pool.of(images.train, result.head, pairs), "uncertainty", 40, 0, 4)
+             for result in (learnt, again)]
+    one, two = (set(zip(table.image1, table.image2)) for table in asked)
+    print(f"{len(one & two)} of {len(one)} pairs are the same")
+    assert len(one) == 40 and len(one & two) >= 36
+
+
+def test_the_basis_of_all_candidates_is_that_of_the_training_images(plain):
+    images, pairs = plain
+    ground = Ground.of(images.train.vectors, images.train.classes.to_numpy(str), SMALL)
+    head = train_candidate(images, pairs, SMALL, 0, "whitened head")
+    np.testing.assert_array_equal(head.basis.numpy(), ground.basis.numpy())
+    np.testing.assert_array_equal(head.mean.numpy(), ground.mean.numpy())
