@@ -87,6 +87,8 @@ def models_to_dict(models: dict[str, Model]) -> dict:
 
 def models_from_dict(curves: dict, head: "Head | NoHead") -> dict[str, Model]:
     """The calibrated models by name; ValueError for values that are none."""
+    if not isinstance(curves, dict) or not {"reach", *MODELS} <= curves.keys():
+        raise ValueError(f"expected reach, {' and '.join(MODELS)}, got {curves!r:.200}")
     encoder, learnt = (Calibration.from_dict(curves[name]) for name in MODELS)
     reach = curves["reach"]
     if not isinstance(reach, float) or not -1 <= reach <= 1.001:
