@@ -39,7 +39,21 @@ def log(n=4, value=0.5):
 
 def history(n=3, dev=0.5):
     return pd.DataFrame({"epoch": range(1, n + 1), "train_loss": np.linspace(1, 0.5, n), "dev_loss": [dev] * n,
-                         "dev_ap": [dev] * n, "dev_roc_auc": [dev] * n})
+                         "dev_ap": [dev] * n})
+
+
+def untrained():
+    """The history of a candidate that trains no network."""
+    return history(1).assign(epoch=0, train_loss=np.nan)
+
+
+def candidates(names=("whitened head, pull 0.3", "centred"), gain=0.1, width=0.05, use="search"):
+    rows = [{"candidate": name, "ap": 0.5, "ndcg": 0.5, "use": "",
+             **{f"{measure}_gain{part}": gain + shift for measure in ("ap", "ndcg")
+                for part, shift in (("_low", -width), ("", 0), ("_high", width))}} for name in ("encoder", *names)]
+    table = pd.DataFrame(rows)
+    table.loc[1:1, "use"] = use
+    return table
 
 
 def retrieval(models=("encoder", "head"), mean=0.5):
@@ -60,7 +74,9 @@ CASES = {
     "grade_counts": [(scored(),), (scored([0, 0]),), (scored([3]),), (scored()[:0],),
                      (scored().assign(side="test"),)],
     "picture_grid": [([ONE] * 7, list("abcdefg")), ([ONE], ["line\nend, $5, ü"]), ([], []), ([ONE] * 3, "abc", 3, 3.2)],
-    "training_curves": [(history(),), (history(1),), (history(dev=np.nan),)],
+    "training_curves": [(history(),), (history(1),), (history(dev=np.nan),), (untrained(),)],
+    "candidates": [(candidates(),), (candidates(["head"]),), (candidates(()),), (candidates(width=np.nan),),
+                   (candidates(gain=np.nan),), (candidates(use="chosen"),), (candidates()[:0],)],
     "score_distributions": [(scored(),), (scored([3]),), (scored([0, 0, 1]),), (scored()[:0],), (scored([2] * 9),),
                             (scored().assign(score=0.5, cosine=1.0),)],
     "confusion": [(scored(), 0.5), (scored([0, 1, 2]), 0.5), (scored([3, 3]), 0.5), (scored(), 2.0), (scored(), 0.0),
@@ -114,9 +130,23 @@ def test_the_confusion_matrix_counts_what_was_said_and_graded():
 def test_axes_carry_names_and_models_their_colours():
     bars = plots.retrieval(retrieval()).axes[0].patches
     assert {to_hex(bar.get_facecolor()) for bar in bars} == set(plots.MODELS.values())
-    for name in ("rounds", "precision_recall", "training_curves"):
+    for name in ("rounds", "precision_recall", "training_curves", "candidates"):
         for axes in getattr(plots, name)(*CASES[name][0]).axes:
             assert axes.get_xlabel() and (axes.get_ylabel() or axes.get_title())
+
+
+def test_each_candidate_has_its_interval_and_the_chosen_one_the_heads_colour():
+    table = candidates(["head", "whitened", "centred"]).assign(ap_gain=[0, 0.1, 0.2, 0.3])
+    table.loc[2, "use"], table.loc[1, "use"] = "chosen", ""
+    left, right = plots.candidates(table).axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["centred", "whitened", "head"]
+    lines, dots = ([line for line in left.lines if line.get_marker() == marker] for marker in ("None", "o"))
+    assert [dot.get_xdata()[0] for dot in dots] == [0.3, 0.2, 0.1]
+    for dot in dots:
+        of_head = to_hex(dot.get_color()) == to_hex(plots.MODELS["head"])
+        assert of_head == (dot.get_ydata()[0] == 1)  # "whitened"
+    assert [list(line.get_xdata()) for line in lines[:3]] == [pytest.approx([0.05, 0.15])] * 3
+    assert len(right.lines) == len(left.lines) == 7  # with the encoder's own, at 0
 
 
 def test_figures_are_saved_with_an_unfinished_stage_only(tmp_path):

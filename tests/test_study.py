@@ -56,6 +56,8 @@ def test_a_misspelt_setting_names_the_nearest(values, expected):
     ({"seed": -1}, "seed.*-1"),
     ({"dev_share": 1}, "dev_share.*less than 1"),
     ({"dev_share": 0.5, "test_share": 0.4}, "test_share.*at least 0.2 for training"),
+    ({"cross_fits": 30}, "no setting is called cross_fits"),
+    *(({"head": {name: 1}}, f"no setting is called head.{name}") for name in ("dropout", "members", "centre")),
     ({"duplicate_cosine": float("nan")}, "duplicate_cosine"),
     ({"oracle": "me"}, "oracle.*'rubric'.*got 'me'"),
     ({"images": "houses"}, "images.*got 'houses'"),
@@ -152,8 +154,6 @@ def test_defaults_are_not_shared_between_studies():
     assert other.indexes[0].build == {} == Study.model_validate(TINY).indexes[0].build
 
 
-@pytest.mark.parametrize("shares", [{"dev_share": 0}, {"cross_fits": 30}])
-def test_either_a_dev_side_or_cross_fitting_decides(shares):
-    with pytest.raises(ValueError, match="give a dev_share, or dev_share 0 and cross_fits"):
-        parse_study({**TINY, **shares})
-    assert parse_study({**TINY, "dev_share": 0, "cross_fits": 30}).cross_fits == 30
+def test_without_a_dev_side_the_train_pairs_decide():
+    assert parse_study(TINY).dev_share == 0
+    assert parse_study({**TINY, "dev_share": 0.2}).dev_share == 0.2

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ import torch
 from imgsearch_utils import cli, workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from imgsearch_utils.learning import Model
-from imgsearch_utils.learning.heads import Head
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.heads import PLAIN, Ground, Head
+from imgsearch_utils.learning.learner import own_reach
+from imgsearch_utils.learning.model import models_to_dict
 from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors import Images
@@ -64,19 +68,20 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
         table = collection.images.assign(group=np.arange(len(collection.images)))
         images = split_by_group(Images(table, embeddings), 0.25, 0.25, 0)
         workspace.write_atomic(run.labels / "images.csv", images.table.to_csv(index=False))
+        chosen, train, dev = HeadSettings(head="mlp", hidden=64, class_share=0), images.train, images.side("dev")
+        ground = Ground.of(train.vectors, train.classes.to_numpy(str), chosen)
         torch.manual_seed(0)
-        head = Head(embeddings.vectors.shape[1], HeadSettings(head="mlp", hidden=64, centre=False))
-        dev = images.side("dev")
+        head = Head.untrained(ground, chosen, PLAIN, (torch.zeros(0, len(ground.mean)),) * 2)
         one, two = np.triu_indices(len(dev), 1)
         pairs = pd.DataFrame({"image1": np.take(dev.names, one), "image2": np.take(dev.names, two)})
-        grades, curves = np.where(images.same_class(pairs), 3, 0), {}
-        for model in (Model(), Model.with_head(head)):
-            curves[model.name] = model.calibrated(model.cosines(images, pairs), grades).calibration.to_dict()
+        grades, reach = np.where(images.same_class(pairs), 3, 0), own_reach(train)
+        models = {model.name: replace(model, reach=reach, calibration=Calibration.fit(
+            model.cosines(images, pairs), grades)) for model in (Model(), Model.with_head(head))}
         this = run.round(0)
         for folder in (this.model, run.round(1).labels):
             folder.mkdir(parents=True)
         head.save(this.model)
-        workspace.write_json(this.model / "calibration.json", curves)
+        workspace.write_json(this.model / "calibration.json", models_to_dict(models))
         workspace.write_json(this.results / "metrics.json", {"promoted": promoted})
         return run
 

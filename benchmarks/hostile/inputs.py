@@ -18,7 +18,7 @@ ODD = ["", "0", "-1", "7", "nan", "inf", "NA", "1e999", "１", "٣", "null", "tr
        "ran$ch_{$", "%s%n", "-", "--help", "'; DROP", "\ufffd"]
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1", "cp1252", "shift_jis", "utf-7")
 KEYS = ("study", "images", "images.source", "images.per_class", "images.vectors", "encoder", "oracle", "seed", "labels",
-        "rounds", "asked_per_round", "zeros_per_round", "dev_share", "test_share", "cross_fits", "duplicate_cosine",
+        "rounds", "asked_per_round", "zeros_per_round", "dev_share", "test_share", "dev_asked", "duplicate_cosine",
         "strategy", "max_per_image", "head", "head.epochs", "head.weights", "head.hidden", "head.loss", "indexes",
         "indexes.0.name", "sizes", "tables", "rubric", "rubric.version", "rubric.questions", "blind_test", "nonsense")
 VALUES = (*ODD, 0, -1, 1, 2, 10**9, 10**20, -(10**20), 1.5, 1e308, float("nan"), float("inf"), None, True, [], {},

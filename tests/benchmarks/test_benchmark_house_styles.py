@@ -44,7 +44,7 @@ def test_what_is_known_of_test_images_changes_no_prediction(small):
     pairs = data.pairs.assign(similarity=grades)
     changed = house_styles.Data(replace(data.images, table=table.assign(house_type=classes)), pairs, data.splits)
     expected, got = house_styles.run_split(data, 0), house_styles.run_split(changed, 0)
-    for name in house_styles.MODELS:
+    for name in [*house_styles.MODELS, house_styles.OURS]:
         columns = ["image1", "image2", "score", "p_similar", "similar"]
         pd.testing.assert_frame_equal(got[name][columns], expected[name][columns])
 
@@ -64,11 +64,12 @@ def test_the_command_writes_every_test_pair_and_prints_its_measures(small, tmp_p
         expected = data.pairs[data.pairs.image1.isin(test) & data.pairs.image2.isin(test)]
         assert set(zip(there.image1, there.image2)) == set(zip(expected.image1, expected.image2))
     result = {(row["model"], row["metric"]): row for row in printed["results"]}
-    assert set(result) == {(model, metric) for model in house_styles.MODELS for metric in house_styles.METRICS}
-    assert result["our head", "ap"]["mean"] > result["cosine of the CLIP vectors", "ap"]["mean"]
+    assert set(result) == {(model, metric) for model in [*house_styles.MODELS, house_styles.OURS]
+                           for metric in house_styles.METRICS}
+    assert result[house_styles.OURS, "ap"]["mean"] > result["cosine of the CLIP vectors", "ap"]["mean"]
     assert result["cosine of the CLIP vectors", "ap"]["gain"] == 0
     assert result["published recipe, last round", "ece"]["mean"] is None
-    assert list(pd.read_csv(files[1], index_col=0).index) == list(house_styles.MODELS)
+    assert list(pd.read_csv(files[1], index_col=0).index) == [*house_styles.MODELS, house_styles.OURS]
 
 
 def test_absent_data_are_named(tmp_path, monkeypatch, capsys):
@@ -79,7 +80,7 @@ def test_absent_data_are_named(tmp_path, monkeypatch, capsys):
     assert "set IMGSEARCH_DATA" in capsys.readouterr().err
 
 
-def test_the_head_gains_on_people_grades(shared_data):
+def test_what_is_learnt_gains_on_people_grades(shared_data):
     data = house_styles.read(shared_data / "house_styles")
     assert len(data.pairs) == 2051
     gains = []
@@ -88,7 +89,8 @@ def test_the_head_gains_on_people_grades(shared_data):
         test = set(side.file_label[side.side == "test"])
         train = data.images.among(side.file_label[side.side == "train"]).both_of(data.pairs)
         pairs, known = data.images.among(test).both_of(data.pairs), data.images.without(test)
-        scores = [model(data.images, train, known)(pairs) for model in (house_styles.cosine, house_styles.head)]
+        learnt = house_styles.our_learner(data.images, train, known)
+        scores = house_styles.cosine(data.images, train, known)(pairs), learnt.head.cosines(data.images, pairs)
         measured = [house_styles.measure(pairs.assign(score=score, p_similar=np.nan, similar=False))
                     for score in scores]
         gains.append(np.subtract(*measured[::-1])[:3])

@@ -219,6 +219,32 @@ def test_an_exchanged_head_or_calibration_is_refused(home, capsys):
         (home / f"{MODELS}/round_01" / file).write_bytes(before)
 
 
+def written_so(home: Path, file: str, **changes) -> None:
+    """As if round 1 had been written with these values: the manifests know them; None takes one out."""
+    path = home / f"{MODELS}/round_01" / file
+    values = {**workspace.read_json(path), **changes}
+    workspace.write_json(path, {name: value for name, value in values.items() if value is not None})
+    for folder in (f"{LABELS}/round_02", f"{MODELS}/round_01", f"{RESULTS}/round_01"):
+        manifest = home / folder / "manifest.json"
+        if manifest.is_file():
+            files = workspace.read_json(manifest)["files"]
+            edit_json(manifest, files={**files, f"model/{file}": workspace.digest(path)})
+
+
+@pytest.mark.parametrize("changes", [{"reach": None}, {"reach": "near"}, {"reach": 7.0}, {"reach": [0.5]},
+                                     {"head": None}, {"encoder": {"slopes": [1]}}], ids=str)
+def test_a_calibration_that_was_written_unsound_is_one_line(home, capsys, changes):
+    written_so(home, "calibration.json", **changes)
+    names = pd.read_csv(home / f"{LABELS}/images.csv").image
+    (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
+    picture = str(next((home / "datasets").rglob("*.jpg")))
+    for command in (["score", "pairs.csv"], ["search", picture, "--model", "head"], ["search", picture]):
+        said = say(home, capsys, *command, "--study", "tiny.yaml")
+        assert f"{MODELS}/round_01/calibration.json" in said and "KeyError" not in said
+        assert "expected" in said or "lacks" in said
+    assert any("calibration.json" in fault["what"] for fault in check(home, capsys))
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", '{"a": 1}', "7", "{"])
 @pytest.mark.parametrize("name", [
     f"{VECTORS}/encoder/config.json", f"{MODELS}/round_01/config.json", f"{MODELS}/round_01/calibration.json",

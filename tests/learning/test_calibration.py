@@ -49,6 +49,34 @@ def test_any_pairs_give_monotone_probabilities(pairs):
         assert fitted.predict(np.array([fitted.cosine_at_threshold()]))[0, 3] == pytest.approx(fitted.threshold)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 3), st.integers(1, 3)), min_size=2, max_size=30))
+def test_a_weight_is_so_many_pairs(pairs):
+    cosine, grades, weight = (np.array(column) for column in zip(*pairs))
+    cosine = cosine / 20
+    weighted = Calibration.fit(cosine, grades, weight.astype(float))
+    repeated = Calibration.fit(np.repeat(cosine, weight), np.repeat(grades, weight))
+    at = np.linspace(-1, 1, 41)
+    np.testing.assert_allclose(weighted.predict(at), repeated.predict(at), atol=2e-3)
+    np.testing.assert_allclose(Calibration.fit(cosine, grades).predict(at),
+                               Calibration.fit(cosine, grades, np.ones(len(cosine))).predict(at), atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 19), st.booleans(), st.integers(1, 4)), min_size=1, max_size=30))
+def test_the_threshold_of_weighted_pairs_is_that_of_so_many(pairs):
+    p, similar, weight = (np.array(column) for column in zip(*pairs))
+    p = p / 20
+    expected = best_f1_threshold(np.repeat(p, weight), np.repeat(similar, weight))
+    assert best_f1_threshold(p, similar, weight.astype(float)) == pytest.approx(expected)
+
+
+def test_weights_move_the_curves():
+    cosine, grades, _ = sample(0, 500)
+    fitted, heavy = (Calibration.fit(cosine, grades, np.where(grades == 0, weight, 1.0)) for weight in (1.0, 20.0))
+    assert (heavy.predict(cosine)[:, 3] < fitted.predict(cosine)[:, 3]).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 19), st.booleans()), min_size=1, max_size=30))
 def test_no_threshold_has_a_better_f1(pairs):
@@ -82,7 +110,8 @@ def test_refuses_what_is_no_calibration(values):
 def test_scored_pairs_follow_the_format():
     rng = np.random.default_rng(0)
     embeddings = Embeddings(list("abcd"), rng.normal(size=(4, 6)).astype(np.float32), {})
-    head = Head(6, HeadSettings(hidden=4), np.full(6, 0.1))
+    head = Head(6, HeadSettings(hidden=4))
+    head.mean.fill_(0.1)
     calibration = Calibration.fit(*sample(0, 200)[:2])
     pairs = pd.DataFrame({"image1": list("abc"), "image2": list("bcd"), "note": list("xyz")}, index=[5, 6, 7])
     scored = Model.with_head(head, calibration).score(Images.of(embeddings), pairs)

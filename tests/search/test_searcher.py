@@ -145,10 +145,50 @@ def test_a_search_by_the_head_imports_nothing_that_only_learning_needs(home):
 def test_no_close_match_is_said(copy, capsys):
     file = copy / "active_learning_models/tiny/round_00/calibration.json"
     curves = json.loads(file.read_text())
-    workspace.write_json(file, {model: {**values, "threshold": 0.9999} for model, values in curves.items()})
+    for model in ("encoder", "head"):
+        curves[model]["threshold"] = 0.9999
+    workspace.write_json(file, curves)
     out, _ = typed(copy, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny")
     assert out.strip().splitlines()[-1].startswith("no close match")
     assert not asked(copy, capsys, "pictures/modern/modern_0001.jpg")["queries"][0]["close_match"]
+
+
+def test_a_picture_of_another_kind_is_close_to_nothing_whatever_the_head_says(searcher):
+    """Far from all images by the encoder, though the head puts everything in one place."""
+    queries = -searcher.database.vectors[:4] + 1e-3
+    model = replace(searcher.model, reach=0.2)
+    found = replace(searcher, model=model).search(np.concatenate([queries, searcher.database.vectors[:4]]), 36)
+    without = replace(searcher, model=replace(model, reach=-1.0)).search(queries, 36)
+    assert (without.p_similar > 0).all()
+    far, near = found[found["query"] < 4], found[found["query"] >= 4]
+    assert (far.p_similar == 0).all() and not far.close.any() and (near.p_similar > 0).all()
+    assert far.image.tolist() == without.image.tolist() and far.score.tolist() == without.score.tolist()
+    assert replace(searcher, model=model).search(queries, 3, calibrated=False).p_similar.isna().all()
+
+
+def test_the_nearest_image_by_the_encoder_decides_even_where_few_results_are_asked_for(searcher):
+    unit = normalised(searcher.database.vectors)
+    cosine = unit @ unit.T - 2 * np.eye(len(unit))
+    queries = normalised(unit + unit[cosine.argmax(1)] * 0.5)
+    nearest = (queries @ unit.T).max(1)
+    reach = float(np.median(nearest))
+    asked = replace(searcher, model=replace(searcher.model, reach=reach))
+    for k, expand in ((1, 0), (5, 0), (1, 3)):
+        first = asked.search(queries, k, expand=expand).groupby("query").first()
+        assert (first.p_similar == 0).tolist() == (nearest < reach).tolist()
+        assert 5 < (first.p_similar == 0).sum() < 31
+
+
+@pytest.mark.parametrize("reach", [None, "near", [0.5], True, 7.0, -1.5, float("nan"), 0, "absent"], ids=repr)
+def test_a_calibration_without_a_sound_reach_is_one_line_that_names_the_file(copy, reach, capsys):
+    file = copy / "active_learning_models/tiny/round_00/calibration.json"
+    curves = {**json.loads(file.read_text()), "reach": reach}
+    if reach == "absent":
+        del curves["reach"]
+    file.write_text(json.dumps(curves))
+    for model in ("encoder", "head"):
+        _, said = typed(copy, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--model", model)
+        assert "round_00/calibration.json" in said and "reach" in said and len(said.splitlines()) == 1, said
 
 
 def test_a_folder_of_queries_names_and_skips_what_is_broken(home, tmp_path, capsys):
@@ -280,11 +320,13 @@ def test_options_are_off_by_default_and_gentle(searcher):
     crops = normalised(searcher.encode(crops_of(picture, 3)))
     np.testing.assert_allclose(several, np.repeat(crops.mean(0)[None], 2, 0), atol=1e-5)
     found, wide = searcher.search(plain, 5), searcher.search(plain, 5, expand=4, alpha=2)
-    assert found.image[0] == wide.image[0] == searcher.names[3]
+    assert found.image[0] == searcher.names[3]
     unit = searcher.model.vectors(plain)
     near = normalised(searcher.vectors[searcher.database.rows(found.image[:4])])
     by_hand = unit[0] + sum(vector * max(0, vector @ unit[0]) ** 2 for vector in near)
-    np.testing.assert_allclose(wide.score[0], normalised(by_hand[None])[0] @ near[0], atol=1e-5)
+    expected = normalised(searcher.vectors) @ normalised(by_hand[None])[0]
+    np.testing.assert_allclose(wide.score, np.sort(expected)[::-1][:5], atol=1e-5)
+    np.testing.assert_allclose(wide.score, expected[searcher.database.rows(wide.image)], atol=1e-5)
     p_of = dict(zip(searcher.search(plain, 36).image, searcher.search(plain, 36).p_similar))
     np.testing.assert_allclose(wide.p_similar, [p_of[name] for name in wide.image], atol=1e-6)
 

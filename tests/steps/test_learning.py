@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from imgsearch_utils.labels import graded_pairs
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.labels.pairs import read_pairs, write_pairs
-from imgsearch_utils.learning import Model
+from imgsearch_utils.learning import Model, learner
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.evaluation import cross_fitted, evaluate, score_sides
+from imgsearch_utils.learning.evaluation import evaluate, score_pairs
 from imgsearch_utils.learning.heads import Head
 from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.steps import learning, tagging
@@ -31,7 +31,8 @@ class World:
 
     def __init__(self, home, oracle="hierarchy", classes=True, n=60, **settings_):
         values = {"study": "tiny", "images": {"source": "trees", "vectors": "v.npy"}, "oracle": oracle, "rounds": 3,
-                  "asked_per_round": 10, "zeros_per_round": 20, "dev_asked": 8, "test_asked": 8, **settings_}
+                  "asked_per_round": 10, "zeros_per_round": 20, "dev_share": 0.25, "dev_asked": 8, "test_asked": 8,
+                  **settings_}
         self.run = Run("tiny", parse_study(values))
         rng = np.random.default_rng(0)
         kinds = rng.integers(0, 6, n)
@@ -274,94 +275,144 @@ def scored_pairs(good, n=200, n_groups=100, seed=0):
     return table
 
 
-CALIBRATIONS = {"encoder": Model(calibration=CURVES), "head": Model(calibration=CURVES)}
+CALIBRATED = {"encoder": Model(calibration=CURVES), "head": Model(calibration=CURVES)}
 
 
 @pytest.fixture(scope="module")
 def perfect():
     table = scored_pairs(good=True)
     before = table.copy()
-    found = evaluate(table, CALIBRATIONS, 0)
+    found = evaluate(table, CALIBRATED)
     pd.testing.assert_frame_equal(table, before)
     return found
 
 
-def test_a_perfect_head_is_promoted(perfect):
+def test_a_perfect_head_is_measured_as_one(perfect):
     found = perfect
-    assert found["promoted"] is True
+    assert set(found) == {"dev", "test"}  # what is promoted is decided elsewhere
     for side in ("dev", "test"):
         assert found[side]["head"]["f1"] == found[side]["head"]["roc_auc"] == 1
         assert found[side]["head"]["ap"] == pytest.approx(1)
         assert found[side]["encoder"]["ap"] < 0.7
         gain = found[side]["ap_gain_over"]["encoder"]
         assert gain["difference"] == pytest.approx(1 - found[side]["encoder"]["ap"])
-        assert gain["low"] < gain["difference"] < gain["high"]
+        assert 0 < gain["low"] < gain["difference"] < gain["high"]
         assert found[side]["trivial"]["always-yes"]["recall"] == 1
+        assert set(found[side]["ap_gain_over"]) == {"encoder", "same-class"}
 
 
-def test_the_encoder_itself_is_not_promoted_nor_is_what_helps_on_test_alone():
-    table = scored_pairs(good=True)
-    dev = table.side == "dev"
-    table.loc[dev, "score"] = table.cosine[dev]
-    found = evaluate(table, CALIBRATIONS, 0)
-    assert found["promoted"] is False and found["test"]["ap_gain_over"]["encoder"]["low"] > 0
-
-
-def test_a_head_that_only_knows_the_class_is_not_promoted():
-    table = scored_pairs(good=True).assign(similarity=lambda t: np.where(t.same_class, 3.0, 0.0))
-    table["score"] = table.same_class.astype(float)
-    found = evaluate(table, CALIBRATIONS, 0)
-    assert found["dev"]["ap_gain_over"]["encoder"]["low"] > 0 and found["promoted"] is False
+def test_the_order_within_queries_is_measured_beside_all_pairs():
+    rng = np.random.default_rng(0)
+    i, j = np.triu_indices(20, 1)
+    grades = rng.integers(0, 4, len(i)).astype(float)
+    table = scored_pairs(True, len(i)).assign(image1=i.astype(str), image2=j.astype(str), group1=i, group2=j,
+                                              similarity=grades, score=grades, side="test")
+    within = evaluate(table, CALIBRATED)["test"]["within_queries"]
+    assert set(within) == {"nDCG@10", "AP"}
+    for measure in within.values():
+        assert measure["queries"] == 20 and measure["head"] == pytest.approx(1)
+        assert measure["difference"] == pytest.approx(1 - measure["encoder"]) and measure["low"] > 0
 
 
 @pytest.mark.parametrize("grade", [0.0, 3.0])
 def test_pairs_of_one_kind_say_nothing_and_are_no_number(tmp_path, grade):
-    found = evaluate(scored_pairs(good=True).assign(similarity=grade), CALIBRATIONS, 0)
-    assert found["promoted"] is False and found["dev"]["head"]["ap"] is None
+    found = evaluate(scored_pairs(good=True).assign(similarity=grade), CALIBRATED)
+    assert found["dev"]["head"]["ap"] is None and found["dev"]["ap_gain_over"]["encoder"]["difference"] is None
+    assert found["dev"]["within_queries"]["nDCG@10"]["difference"] is None
     write_json(tmp_path / "metrics.json", found)
     assert "NaN" not in (tmp_path / "metrics.json").read_text()
 
 
-def test_both_models_are_scored_on_dev_and_test_alone(world):
-    world.answer(0, world.folder(0, world.first()))
-    graded = world.labels(0)
+QUICK = {"hidden": 4, "epochs": 2}
+
+
+class Taught(World):
+    """A world whose round 0 is answered, with a stage to keep what it teaches."""
+
+    def __init__(self, home, **settings_):
+        super().__init__(home, asked_per_round=80, max_per_image=20, test_asked=40, dev_asked=40, head=QUICK,
+                         **settings_)
+        self.answer(0, self.folder(0, self.first()))
+        self.round, self.graded = self.run.round(0), self.labels(0)
+        self.stage = self.round.stage().start()
+
+    def learn(self):
+        return learning.learn(self.round, self.all, self.graded)
+
+
+@pytest.fixture(params=[0, 0.25], ids=["cross-fitted", "dev side"])
+def taught(home, request):
+    return Taught(home, dev_share=request.param)
+
+
+def test_what_a_round_learnt_is_kept_and_read_again(taught):
+    lesson = taught.learn()
+    folders = taught.stage["model"], taught.stage["results"]
+    files = {file.name: file.read_bytes() for folder in folders for file in folder.iterdir()}
+    assert set(files) == {"calibration.json", "head.safetensors", "config.json", "candidates.csv", "history.csv",
+                          "scored_pairs.csv"}
+    learnt = learner.learn(taught.all, taught.graded, taught.run.study.head, taught.run.study.seed)
+    assert (lesson.chosen, lesson.promoted) == (learnt.candidate, learnt.promoted)
+    assert lesson.models["head"].head.sha256 == learnt.head.head.sha256
+    for name, model in {"encoder": learnt.encoder, "head": learnt.head}.items():
+        assert (lesson.models[name].calibration, lesson.models[name].reach) == (model.calibration, model.reach)
+    again = taught.learn()
+    assert {file.name: file.read_bytes() for folder in folders for file in folder.iterdir()} == files
+    for one, two in zip(lesson[1:], again[1:]):
+        pd.testing.assert_frame_equal(one, two)
+
+
+def test_a_head_that_was_lost_is_made_again_as_the_chosen_candidate(taught):
+    lesson = taught.learn()
+    file = taught.stage["model"] / "head.safetensors"
+    before = file.read_bytes()
+    file.unlink()
+    assert learning.models_of(taught.round, taught.all)["head"].head.sha256 == lesson.models["head"].head.sha256
+    assert file.read_bytes() == before
+
+
+def test_the_pairs_that_decided_and_the_test_pairs_are_scored_with_all_that_was_known(taught):
+    lesson, graded = taught.learn(), taught.graded
     before = graded.copy()
-    scored, calibrations = score_sides(world.all, world.head, graded)
+    scored = score_pairs(taught.all, graded, learner.learn(taught.all, graded, taught.run.study.head, 0))
     pd.testing.assert_frame_equal(graded, before)
-    assert set(scored.side) == {"dev", "test"} and len(scored) == (graded.side != "train").sum()
-    assert set(calibrations) == {"encoder", "head"}
-    assert scored.p_similar.between(0, 1).all() and scored.encoder_p_similar.between(0, 1).all()
-    for row in scored.itertuples():
-        one, two = world.embeddings.of([row.image1, row.image2]).astype(float)
-        assert row.cosine == pytest.approx(one @ two / np.linalg.norm(one) / np.linalg.norm(two), abs=1e-5)
+    assert scored[list(graded)].dtypes.to_dict() == graded.dtypes.to_dict()
+    deciding = "dev" if taught.run.study.dev_share else "train"
+    for side, origin in (("dev", deciding), ("test", "test")):
+        part = scored[scored.side == side].sort_values(["image1", "image2"])
+        expected = graded[graded.side == origin].sort_values(["image1", "image2"])
+        assert keys(part) == keys(expected)
+        for name in ("similarity", "automatic", "same_class", "round", "group1", "group2"):
+            assert part[name].tolist() == expected[name].tolist(), name
+    assert set(scored.side) == {"dev", "test"} == set(lesson.scored.side)
+    assert lesson.scored["round"].dtype == int and lesson.scored.same_class.dtype == bool
+    for model, score, p in (("encoder", "cosine", "encoder_p_similar"), ("head", "score", "p_similar")):
+        test = lesson.scored[lesson.scored.side == "test"]
+        np.testing.assert_allclose(test[score], lesson.models[model].cosines(taught.all, test), atol=2e-5)
+        np.testing.assert_allclose(lesson.scored[p], lesson.models[model].p_similar(lesson.scored[score]), atol=2e-3)
+    grades = [f"p_grade_{grade}" for grade in range(4)]
+    np.testing.assert_allclose(lesson.scored[grades].sum(axis=1), 1, atol=1e-4)
 
 
-def test_without_a_dev_side_heads_judge_the_train_pairs_they_were_not_shown(home):
-    world = World(home, dev_share=0, cross_fits=6, asked_per_round=60, max_per_image=20,
-                  head={"hidden": 4, "epochs": 1})
-    assert set(world.images.side) == {"train", "test"}
-    world.answer(0, world.folder(0, world.first()))
-    graded = world.labels(0)
-    crossed = cross_fitted(world.run.round(0), world.all, graded)
-    assert 20 < len(crossed) <= (graded.side == "train").sum() and crossed.between(-1.001, 1.001).all()
-    scored, _ = score_sides(world.all, world.head, graded, crossed)
-    dev = scored[scored.side == "dev"]
-    assert len(dev) == len(crossed) and (scored.side == "test").sum() == (graded.side == "test").sum()
-    np.testing.assert_allclose(np.sort(dev.score), np.sort(crossed))
-    # what a pair is graded decides nothing about its own score, for no head learns from a pair that it judges
-    one = crossed.index[0]
-    image1, image2 = graded.loc[one, ["image1", "image2"]]
-    touching = graded.image1.isin([image1, image2]) | graded.image2.isin([image1, image2])
-    other = graded.assign(similarity=graded.similarity.where(~touching, 3.0 - graded.similarity))
-    again = cross_fitted(world.run.round(0), world.all, other)
-    assert again[one] == crossed[one] and not again.equals(crossed)
-    assert evaluate(scored.assign(automatic=False), CALIBRATIONS, 0)["dev"]["head"]["ap"] is not None
+def test_metrics_say_what_was_chosen_and_of_how_many_labels(taught):
+    lesson = taught.learn()
+    metrics = learning.measure(lesson, taught.graded)
+    assert metrics["candidate"] == lesson.chosen in learner.CANDIDATES
+    assert metrics["promoted"] is lesson.promoted
+    assert metrics["labels"] == learning.count_labels(taught.graded)
+    assert metrics["labels"]["labels"] == (taught.graded.side == "train").sum() == 100
+    gain, table = metrics["dev"]["ap_gain_over"]["encoder"], lesson.candidates.set_index("candidate")
+    row = table.loc[lesson.chosen]
+    found = [gain["difference"], gain["low"], gain["high"]]
+    expected = row[["ap_gain", "ap_gain_low", "ap_gain_high"]].tolist()
+    assert found[0] == pytest.approx(expected[0], abs=1e-3)
+    assert [np.nan if value is None else value for value in found] == pytest.approx(expected, abs=2e-3, nan_ok=True)
 
 
 def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect):
-    labels = {"labels": {"labels": 30, "asked": 10, "similar": 3}}
-    found = labels | perfect
-    nothing = labels | evaluate(scored_pairs(True).assign(similarity=0.0), CALIBRATIONS, 0)
+    about = {"labels": {"labels": 30, "asked": 10, "similar": 3}, "candidate": "head, pull 0.3"}
+    found = about | perfect | {"promoted": True}
+    nothing = about | evaluate(scored_pairs(True).assign(similarity=0.0), CALIBRATED) | {"promoted": False}
     for number, metrics in ((0, found), (1, nothing)):
         for folder in world.run.round(number).as_stage().folders.values():
             folder.mkdir(parents=True, exist_ok=True)
@@ -371,13 +422,24 @@ def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect
     content = path.read_bytes()
     assert log["round"].tolist() == [0, 1] and log.labels.tolist() == [30, 30]
     assert log.test_head_ap[0] == pytest.approx(1) and np.isnan(log.test_head_ap[1])
-    assert log.promoted.tolist() == [True, False]
-    assert all(kind.kind in "ifb" for kind in log.dtypes)
+    assert log.promoted.tolist() == [True, False] and log.candidate.tolist() == ["head, pull 0.3"] * 2
+    for side in ("dev", "test"):
+        within = found[side]["within_queries"]["nDCG@10"]
+        assert [log[f"{side}_query_ndcg_gain{part}"][0] for part in ("", "_low", "_high")] == pytest.approx(
+            [np.nan if within[name] is None else within[name] for name in ("difference", "low", "high")], nan_ok=True)
+        assert log[f"{side}_ap_gain"][0] == found[side]["ap_gain_over"]["encoder"]["difference"]
+        assert log[f"{side}_ap_gain_low"][0] < log[f"{side}_ap_gain"][0] < log[f"{side}_ap_gain_high"][0]
+    numbers = log.columns.drop("candidate")
+    assert all(kind.kind in "ifb" for kind in log[numbers].dtypes)
     pd.testing.assert_frame_equal(pd.read_csv(path), log, atol=1e-6, check_dtype=False)
     learning.log_rounds(world.run)
     assert path.read_bytes() == content and b"\r" not in content
     write_json(world.run.results / "round_00" / "metrics.json", nothing)
-    assert all(kind.kind in "ifb" for kind in learning.log_rounds(world.run).dtypes)
+    assert all(kind.kind in "ifb" for kind in learning.log_rounds(world.run)[numbers].dtypes)
+    for lost in ("candidate", "promoted", "labels", "test"):
+        write_json(world.run.results / "round_01" / "metrics.json", {k: v for k, v in found.items() if k != lost})
+        with pytest.raises(ValueError, match=f"round_01/metrics.json.*{lost}.*run the study again"):
+            learning.log_rounds(world.run)
 
 
 def test_near_duplicates_on_train_and_test_are_refused_by_name(world):
