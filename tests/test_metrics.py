@@ -229,10 +229,9 @@ def test_pairs_that_share_no_group_have_the_plain_variance_and_repeated_ones_are
 def test_of_few_pairs_there_is_no_interval_and_of_one_kind_nothing():
     pairs, score, rival = graph(0)
     for n_similar, n_other, known in ((9, 50, False), (50, 9, False), (10, 10, True)):
-        some = pd.concat([pairs[pairs.similarity == 3].head(n_similar), pairs[pairs.similarity < 3].head(n_other)])
-        if n_similar == 50:
-            some = some.assign(similarity=3.0).assign(similarity=lambda t: t.similarity.where(np.arange(len(t)) > 8, 0.0))
-        found = metrics.ap_gain(some, score[some.index], rival[some.index])
+        n = n_similar + n_other
+        some = pairs.head(n).assign(similarity=np.repeat([3.0, 0.0], [n_similar, n_other]))
+        found = metrics.ap_gain(some, score[:n], rival[:n])
         assert math.isfinite(found["difference"])
         assert math.isfinite(found["low"]) == math.isfinite(found["high"]) == known
     for grade in (0.0, 3.0):

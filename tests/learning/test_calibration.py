@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score
 
 from imgsearch_utils.learning import Head, Model
 from imgsearch_utils.learning.calibration import Calibration, best_f1_threshold
+from imgsearch_utils.learning.model import NO_HEAD, models_from_dict, models_to_dict
 from imgsearch_utils.metrics import expected_calibration_error
 from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors import Embeddings, Images
@@ -105,6 +106,31 @@ def test_refuses_what_cannot_be_fitted(cosine, grades, words):
 def test_refuses_what_is_no_calibration(values):
     with pytest.raises(ValueError, match="slopes"):
         Calibration.from_dict(values)
+
+
+curves = st.builds(Calibration, *[st.tuples(*[st.floats(0, 50)] * 3)] * 2, st.floats(0.01, 0.99))
+
+
+@given(curves, curves, st.floats(-1, 1))
+def test_models_come_back_from_json_as_they_were(encoder, learnt, reach):
+    head = Head(6, HeadSettings(hidden=4))
+    models = {"encoder": Model(calibration=encoder, reach=reach), "head": Model.with_head(head, learnt, reach)}
+    assert models_from_dict(json.loads(json.dumps(models_to_dict(models))), head) == models
+
+
+@pytest.mark.parametrize("changes", [{"reach": None}, {"reach": 7.0}, {"reach": float("nan")}, {"reach": "0.5"},
+                                     {"head": {}}, {"encoder": 3}], ids=str)
+@pytest.mark.parametrize("lost", ["", "reach", "encoder", "head"])
+def test_refuses_what_are_no_models(changes, lost):
+    calibration = Calibration((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 0.5)
+    sound = models_to_dict({name: Model(calibration=calibration, reach=0.5) for name in ("encoder", "head")})
+    assert models_from_dict(sound, NO_HEAD)["encoder"].reach == 0.5
+    broken = {name: value for name, value in {**sound, **changes}.items() if name != lost}
+    with pytest.raises(ValueError, match="^expected "):
+        models_from_dict(broken, NO_HEAD)
+    for nothing in ([], 7, None):
+        with pytest.raises(ValueError, match="^expected reach, encoder and head"):
+            models_from_dict(nothing, NO_HEAD)
 
 
 def test_scored_pairs_follow_the_format():

@@ -51,7 +51,7 @@ def test_the_basis_is_orthonormal_and_spans_few_vectors(seed, n, dim):
     basis = spread_basis(x)
     np.testing.assert_allclose(basis @ basis.T, np.eye(len(basis)), atol=1e-5)
     assert len(basis) <= min(n, dim)
-    np.testing.assert_allclose(x @ basis.T @ basis, x, atol=5e-3 * n**0.5)  # a direction of hardly any spread is left out
+    np.testing.assert_allclose(x @ basis.T @ basis, x, atol=5e-3 * n**0.5)  # but directions of hardly any spread
 
 
 @settings(max_examples=25, deadline=None)
@@ -86,7 +86,7 @@ def test_vectors_without_any_spread_have_no_basis_and_a_head_all_the_same():
 def images():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(40, 12)).astype(np.float32)
-    table = pd.DataFrame({"image": [f"{k:02d}" for k in range(40)], "kind": np.take(["a", "b", "c"], np.arange(40) % 3)})
+    table = pd.DataFrame({"image": [f"{k:02d}" for k in range(40)], "kind": np.take(list("abc"), np.arange(40) % 3)})
     return Images(table, Embeddings(table.image.tolist(), vectors, {}))
 
 

@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_on_any_number_of_cores(plain, learnt, monk
     images, pairs = plain
     before = pairs.copy()
     for cores in (1, 4):
-        monkeypatch.setattr(os, "cpu_count", lambda: cores)
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
         with threadpool_limits(cores):
             assert everything(learn(images, pairs, SMALL, 0)) == everything(learnt)
     pd.testing.assert_frame_equal(pairs, before)
@@ -124,8 +124,7 @@ def test_the_table_compares_the_candidates_with_the_encoder(plain, learnt):
     within = query_gain(judged, judged.score, judged.cosine).set_index("measure").loc["nDCG@10"]
     assert row[["ndcg", "ndcg_gain", "ndcg_gain_low", "ndcg_gain_high"]].tolist() == pytest.approx(
         within[["score", "difference", "low", "high"]].tolist())
-    for name, gains in table.iterrows():
-        assert gains.ap_gain == pytest.approx(gains.ap - table.ap["encoder"])
+    assert table.ap_gain.tolist() == pytest.approx((table.ap - table.ap["encoder"]).tolist())
     assert set(table.use) <= {"", "chosen", "search"} and (table.use == "search").sum() == 1
 
 
@@ -230,13 +229,14 @@ def test_grades_of_one_kind_teach_without_any_promotion(plain, grade, classes):
     learnt = learn(images, pairs.assign(similarity=grade), SMALL, 0)
     assert not learnt.promoted and learnt.candidates.ap.isna().all()
     assert np.isfinite(learnt.head.cosines(images, pairs)).all()
-    assert ((0 < learnt.head.p_similar(np.linspace(-1, 1, 9))) & (learnt.head.p_similar(np.linspace(-1, 1, 9)) < 1)).all()
+    p = learnt.head.p_similar(np.linspace(-1, 1, 9))
+    assert ((p > 0) & (p < 1)).all()
 
 
 # ---- pairs that nobody graded ----
 
 @settings(max_examples=40, deadline=None)
-@given(groups=st.lists(st.integers(0, 8), min_size=2, max_size=40), n=st.integers(0, 30), seed=st.integers(0, 2**32 - 1))
+@given(groups=st.lists(st.integers(0, 8), min_size=2, max_size=30), n=st.integers(0, 30), seed=st.integers(0, 2**32))
 def test_unlabelled_pairs_are_others_than_the_graded_ones_and_of_two_groups(groups, n, seed):
     rng = np.random.default_rng(seed)
     table = pd.DataFrame({"image": [f"{k:02d}" for k in range(len(groups))], "group": groups})

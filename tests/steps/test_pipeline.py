@@ -58,6 +58,8 @@ def test_every_part_of_a_run_is_in_its_folder(finished):
                  "active_learning_models/tiny/round_01/calibration.json",
                  "active_learning_results/tiny/tagging/notebook.ipynb",
                  "active_learning_results/tiny/round_01/metrics.json",
+                 "active_learning_results/tiny/round_01/candidates.csv",
+                 "active_learning_results/tiny/round_01/figures/candidates.svg",
                  "active_learning_results/tiny/round_01/figures/training_curves.svg",
                  "active_learning_results/tiny/ann_comparison/indexes.csv",
                  "vector_dbs/tiny/indexes/index.json", "vector_dbs/tiny/indexes/chosen.index.json",
@@ -70,6 +72,11 @@ def test_every_part_of_a_run_is_in_its_folder(finished):
 def test_log_has_a_row_a_round_and_no_times(finished):
     log = pd.read_csv(finished / "active_learning_results/tiny/results_log.csv")
     assert log["round"].tolist() == [0, 1] and log.labels.is_monotonic_increasing
+    table = pd.read_csv(finished / "active_learning_results/tiny/round_01/candidates.csv")
+    assert log.candidate[1] in set(table.candidate) - {"encoder"}
+    assert log.promoted[1] == (table.use[table.candidate == log.candidate[1]] == "search").item()
+    for part in ("ap_gain", "query_ndcg_gain", "query_ndcg_gain_low", "query_ndcg_gain_high"):
+        assert {f"dev_{part}", f"test_{part}"} <= set(log)
     assert not [name for name in log if "time" in name or "second" in name or "host" in name]
 
 
