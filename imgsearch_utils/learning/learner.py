@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.calibration import Calibration
@@ -61,6 +62,7 @@ class Learnt:
     history: pd.DataFrame
 
 
+@threadpool_limits.wrap(limits=1)  # so that sums are made in one order, on any number of cores
 def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: int) -> Learnt:
     """Train the candidates, let the pairs that decide choose between them, and calibrate what they chose.
 
@@ -108,6 +110,7 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
                   judged[name].history)
 
 
+@threadpool_limits.wrap(limits=1)
 def train_candidate(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: int, name: str) -> Head:
     """The head of one of the ``CANDIDATES``, trained on all graded train pairs."""
     train = graded[graded.side == "train"]
