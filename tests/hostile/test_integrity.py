@@ -241,7 +241,7 @@ def test_a_calibration_that_was_written_unsound_is_one_line(home, capsys, change
     for command in (["score", "pairs.csv"], ["search", picture, "--model", "head"], ["search", picture]):
         said = say(home, capsys, *command, "--study", "tiny.yaml")
         assert f"{MODELS}/round_01/calibration.json" in said and "KeyError" not in said
-        assert "expected" in said or "lacks" in said
+        assert "expected" in said or "is missing" in said
     assert any("calibration.json" in fault["what"] for fault in check(home, capsys))
 
 

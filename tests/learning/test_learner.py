@@ -76,6 +76,17 @@ def test_the_same_seed_gives_the_same_on_any_number_of_cores(plain, learnt, monk
     assert everything(learn(images, pairs, SMALL, 1)) != everything(learnt)
 
 
+def test_sums_that_several_cores_share_give_the_same(monkeypatch):
+    """With so many images, pairs and dimensions, BLAS would add in another order on each number of cores."""
+    images, pairs = world(n=600, dim=400, n_pairs=12_000, classes=3)
+    found = []
+    for cores in (1, 2):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        with threadpool_limits(cores):
+            found.append(everything(learn(images, pairs, SMALL.model_copy(update={"epochs": 1, "batch_size": 512}), 0)))
+    assert found[0] == found[1]
+
+
 def test_what_decided_are_the_graded_train_pairs_each_once_as_they_were_given(plain, learnt):
     images, pairs = plain
     train = pairs[pairs.side == "train"]
