@@ -44,7 +44,8 @@ ASKED = {
 }
 WRITTEN = {"score": "scored.csv", "export": "exported.csv"}
 JOURNAL = f"active_learning_labels/{STUDY}/journal.csv"
-EVIDENCE = ("results_log.csv", "scored_pairs.csv", "pairs.csv")  # of a run: equal byte for byte, or it is wrong
+#: of a run: equal byte for byte, or it is wrong
+EVIDENCE = ("results_log.csv", "candidates.csv", "scored_pairs.csv", "pairs.csv")
 
 
 @dataclass

@@ -15,7 +15,7 @@ from imgsearch_utils.asking import Pool, choose_pairs
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning import CANDIDATES, Model, learn
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.crossfit import cross_fits
+from imgsearch_utils.learning.crossfit import cross_fits, judge
 from imgsearch_utils.learning.evaluation import evaluate, score_pairs
 from imgsearch_utils.learning.heads import Ground
 from imgsearch_utils.learning.learner import candidates_of, own_reach, train_candidate, with_unlabelled
@@ -207,6 +207,28 @@ def test_another_candidate_is_taken_where_it_is_better_for_sure():
     table = learnt.candidates.set_index("candidate")
     assert table.ap[learnt.candidate] == table.ap[["whitened", "centred"]].max()
     assert learnt.history.epoch.tolist() == [0] and learnt.head.head.network is None
+
+
+WORLDS = {"plain": ({}, {}), "classes": ({"classes": 3}, {}),
+          "wild": ({"people": 16}, {"learning_rate": 10.0, "head": "mlp"})}
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_first_candidate_is_chosen_or_the_best_of_those_that_are_better_for_sure(name):
+    of_world, of_head = WORLDS[name]
+    (images, pairs), chosen = world(n=100, n_pairs=1_000, **of_world), SMALL.model_copy(update=of_head)
+    learnt = learn(images, pairs, chosen, 0)
+    train = pairs[pairs.side == "train"]
+    fits = cross_fits(images.train, with_unlabelled(images.train, train, 0), 0)
+    first, *others = candidates_of(images.train)
+    judged = judge(fits, {one: CANDIDATES[one] for one in [first, *others]}, chosen, 0)
+    known = pd.concat([fit.held for fit in fits]).dropna(subset="similarity")
+    score = {one: judged[one].score[known.index].round(4) for one in judged}
+    gains = {one: ap_gain(known, score[one], score[first]) for one in others}
+    better = {one: gain["difference"] for one, gain in gains.items() if gain["low"] > 0}
+    assert learnt.candidate == (max(better, key=better.get) if better else first)
+    assert bool(better) == (name == "wild")  # both ways are tried
+    assert learnt.judged.score.sort_index().tolist() == score[learnt.candidate].sort_index().tolist()
 
 
 def test_dev_images_decide_where_there_are_some():
