@@ -65,10 +65,10 @@ def test_the_basis_does_not_depend_on_the_order_of_the_images(seed, shape):
 
 def test_of_many_directions_the_basis_holds_those_of_most_spread():
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(400, 300))
+    x = rng.normal(size=(WIDTH + 150, WIDTH + 40))
     x[:, WIDTH:] *= 0.01
     basis = spread_basis(torch.tensor(x, dtype=torch.float32)).numpy()
-    assert basis.shape == (WIDTH, 300)
+    assert basis.shape == (WIDTH, WIDTH + 40)
     np.testing.assert_allclose(np.linalg.norm(basis[:, :WIDTH], axis=1), 1, atol=1e-3)
 
 
