@@ -130,7 +130,7 @@ def with_unlabelled(images: Images, pairs: pd.DataFrame, seed: int) -> pd.DataFr
     drawn = drawn[drawn.group1 != drawn.group2].drop_duplicates(["image1", "image2"])
     drawn = drawn.assign(same_class=images.same_class(drawn), drawn=True)
     both = {frozenset(pair) for pair in zip(pairs.image1, pairs.image2)}
-    new = [frozenset(pair) not in both for pair in zip(drawn.image1, drawn.image2)]
+    new = np.array([frozenset(pair) not in both for pair in zip(drawn.image1, drawn.image2)], bool)
     return pd.concat([pairs, drawn[new].assign(similarity=np.nan)], ignore_index=True)
 
 
