@@ -43,7 +43,8 @@ def world(n=80, dim=16, people=4, n_pairs=600, classes=0, dev=False, seed=0):
     cosine = (seen[i] * seen[j]).sum(1)
     grades = np.digitize(cosine, np.quantile(cosine, [0.5, 0.75, 0.9]))
     pairs = pd.DataFrame({"image1": np.take(images.names, i), "image2": np.take(images.names, j),
-                          "similarity": grades.astype(float), "round": 0, "automatic": False, "side": side[i],
+                          "similarity": grades.astype(float), "round": 0, "automatic": False, "drawn": True,
+                          "side": side[i],
                           "group1": i, "group2": j})
     return images, pairs.assign(same_class=images.same_class(pairs))
 
@@ -69,7 +70,7 @@ def test_the_same_seed_gives_the_same_on_any_number_of_cores(plain, learnt, monk
     images, pairs = plain
     before = pairs.copy()
     for cores in (1, 4):
-        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: range(cores), raising=False)
         with threadpool_limits(cores):
             assert everything(learn(images, pairs, SMALL, 0)) == everything(learnt)
     pd.testing.assert_frame_equal(pairs, before)
@@ -81,7 +82,7 @@ def test_sums_that_several_cores_share_give_the_same(monkeypatch):
     images, pairs = world(n=600, dim=400, n_pairs=12_000, classes=3)
     found = []
     for cores in (1, 2):
-        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: range(cores), raising=False)
         with threadpool_limits(cores):
             found.append(everything(learn(images, pairs, SMALL.model_copy(update={"epochs": 1, "batch_size": 512}), 0)))
     assert found[0] == found[1]
@@ -279,10 +280,10 @@ def test_unlabelled_pairs_are_others_than_the_graded_ones_and_of_two_groups(grou
     pairs = pd.DataFrame({"image1": np.take(images.names, j[some]), "image2": np.take(images.names, i[some]),
                           "similarity": 3.0, "group1": np.take(groups, j[some]), "group2": np.take(groups, i[some])})
     both = with_unlabelled(images, pairs, seed)
-    pd.testing.assert_frame_equal(both[: len(pairs)], pairs.reset_index(drop=True), check_dtype=False)
+    pd.testing.assert_frame_equal(both[: len(pairs)][list(pairs)], pairs.reset_index(drop=True), check_dtype=False)
     assert both.index.tolist() == list(range(len(both)))
     new = both[len(pairs) :]
-    assert new.similarity.isna().all() and (new.group1 != new.group2).all()
+    assert new.similarity.isna().all() and (new.group1 != new.group2).all() and new[["drawn", "same_class"]].all(None)
     group = dict(zip(images.names, groups))
     assert [group[name] for name in new.image1] == new.group1.tolist()
     assert [group[name] for name in new.image2] == new.group2.tolist()
@@ -301,12 +302,28 @@ def test_grades_of_the_nearest_pairs_alone_make_not_everything_similar():
     cosine = Model().cosines(images, pairs)
     asked = pairs[(pairs.side == "train") & (cosine > np.quantile(cosine, 0.95))]
     rng = np.random.default_rng(0)
-    learnt = learn(images, asked.assign(similarity=rng.choice([0.0, 3.0], len(asked))), SMALL, 0)
+    learnt = learn(images, asked.assign(similarity=rng.choice([0.0, 3.0], len(asked)), drawn=False), SMALL, 0)
     for model in (learnt.encoder, learnt.head):
         p = model.p_similar(model.cosines(images, pairs))
         assert p[cosine < np.quantile(cosine, 0.5)].mean() < 0.05
         assert p.mean() < 0.15  # if all pairs were as those that were asked: .5
         assert p[cosine > np.quantile(cosine, 0.97)].mean() > 0.15
+
+
+def test_pairs_drawn_at_random_say_how_many_are_similar_where_those_asked_were_so_more_often():
+    """Of the pairs that a strategy asked all that were similar and few others: P(similar) follows those drawn."""
+    images, pairs = world(n=120, n_pairs=10_000)
+    train = pairs[pairs.side == "train"]
+    rng = np.random.default_rng(0)
+    drawn = train.iloc[:400]
+    rest = train.iloc[400:]
+    asked = rest[(rest.similarity == 3) | (rng.random(len(rest)) < 0.05)].assign(drawn=False)
+    both = pd.concat([drawn, asked])
+    truth = (train.similarity == 3).mean()
+    found = {name: learn(images, table, SMALL, 0).encoder for name, table in {
+        "known": both, "unknown": both.assign(drawn=True)}.items()}
+    p = {name: model.p_similar(model.cosines(images, train)).mean() for name, model in found.items()}
+    assert p["known"] == pytest.approx(truth, abs=0.05) and p["unknown"] > truth + 0.2
 
 
 def test_where_all_ranges_of_scores_were_graded_unlabelled_pairs_change_nothing(plain, learnt):

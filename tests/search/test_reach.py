@@ -54,7 +54,7 @@ def make(home: Path, kind: str) -> tuple[Run, np.ndarray]:
     pairs = pd.DataFrame({"image1": np.take(train.names, i[some]), "image2": np.take(train.names, j[some])})
     pairs["group1"], pairs["group2"] = images.of_pairs(pairs, "group")
     pairs["same_class"] = images.same_class(pairs)
-    pairs = pairs.assign(similarity=np.where(pairs.same_class, 3.0, 0.0), side="train")
+    pairs = pairs.assign(similarity=np.where(pairs.same_class, 3.0, 0.0), side="train", drawn=True)
     learnt = learn(images, pairs, HeadSettings(hidden=64, epochs=8), 0)
     kept = all_.of(train.names)
     run = Run(kind, parse_study({"study": kind, "images": {"source": kind, "vectors": "v.npy"}, "rounds": 1}))
