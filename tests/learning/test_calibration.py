@@ -108,6 +108,29 @@ def test_refuses_what_is_no_calibration(values):
         Calibration.from_dict(values)
 
 
+def test_moved_curves_are_those_of_the_other_pairs_and_pairs_as_before_move_nothing():
+    """In the other pairs, each grade is reached at a cosine that is higher by 1/3."""
+    fitted = Calibration.fit(*sample(0)[:2])
+    cosine, grades, reached = sample(1)
+    moved = fitted.moved(cosine + 1 / 3, grades, np.ones(len(cosine)))
+    np.testing.assert_allclose(moved.predict(cosine + 1 / 3)[:, 3], reached[:, 2], atol=0.03)
+    assert moved.slopes == fitted.slopes
+    same = fitted.moved(cosine, grades, np.ones(len(cosine)))
+    np.testing.assert_allclose(same.intercepts, fitted.intercepts, atol=0.1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=30),
+       st.floats(0.01, 100))
+def test_moving_asks_for_weights_up_to_scale_and_never_goes_far_on_little(pairs, scale):
+    cosine, grades, weight = (np.array(column, float) for column in zip(*pairs))
+    fitted = Calibration.fit(*sample(0, 500)[:2])
+    one, two = (fitted.moved(cosine / 20, grades, weight * factor) for factor in (1.0, scale))
+    np.testing.assert_allclose(one.intercepts, two.intercepts, atol=1e-3)
+    assert (np.abs(np.subtract(one.intercepts, fitted.intercepts)) <= 10).all() and 0 < one.threshold < 1
+    assert one.cosine_at_threshold() == pytest.approx(fitted.cosine_at_threshold(), abs=1e-6)  # decides as before
+
+
 curves = st.builds(Calibration, *[st.tuples(*[st.floats(0, 50)] * 3)] * 2, st.floats(0.01, 0.99))
 
 
