@@ -36,7 +36,8 @@ def cross_fits(images: Images, pairs: pd.DataFrame, seed: int, folds: int = FOLD
     """Fits that together judge every pair once, by a head that saw neither of its images (nor near-duplicates of them).
 
     The image groups are dealt out to `folds` folds; for each two of them, a head learns from the images of the others
-    and judges the pairs between the two. Pairs within a fold are judged by one of the heads that left it out.
+    and judges the pairs between the two. Pairs within a fold are judged by one of the heads that left it out. Where no
+    graded pair is left to learn from, which happens with a few dozen grades, nothing is judged.
     (Cross-fitting: Chernozhukov et al., Econometrics Journal 21, 2018; for pairs, two folds have to be left out:
     Chiang, Kato, Ma & Sasaki, Journal of Business & Economic Statistics 40, 2022.)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from imgsearch_utils.asking import STRATEGIES, Pool, choice
 from imgsearch_utils.asking import pool as pool_room
+from imgsearch_utils.asking.strategies import UNCAPPED
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.vectors import Images
@@ -70,6 +71,7 @@ def test_every_strategy_keeps_the_contract(strategy, seed, class_column, budget,
     allowed = allowed_pairs(images, labelled, class_column)
     assert len(set(pairs)) == len(pairs) <= budget and set(pairs) <= allowed
     used = Counter(np.concatenate([chosen.image1, chosen.image2]).tolist())
+    cap = len(images) if strategy in UNCAPPED else cap
     assert max(used.values(), default=0) <= cap
     if len(pairs) < budget:  # then no allowed pair is left that respects the cap
         assert not [pair for pair in allowed - set(pairs) if max(used[pair[0]], used[pair[1]]) < cap]
@@ -115,7 +117,7 @@ def test_an_unknown_strategy_and_one_that_is_too_early_are_refused():
     rest = (labelled, images, "kind", 5, 2, 0)
     with pytest.raises(ValueError, match="Did you mean uncertainty?"):
         choose_pairs("uncertainly", embeddings, CALIBRATION, *rest)
-    with pytest.raises(ValueError, match="needs a calibrated head; start with random or typical"):
+    with pytest.raises(ValueError, match="needs a calibrated head; start with random or stratified or typical"):
         choose_pairs("uncertainty", embeddings, None, *rest)
 
 
