@@ -60,6 +60,6 @@ def told(message: dict, annotator: str, pair: tuple[str, str]) -> tuple:
     """annotator, image1, image2, act, grade: what the journal must say of an act or a vote."""
     one, two = sorted(pair)
     if message["kind"] == "vote":
-        return str(message["name"]).strip(), one, two, {"up": "vote_up", "down": "vote_down", "": "unvote"}[
-            message["vote"]], None
+        who = str(message["name"]).strip()[:60] or "visitor"
+        return who, one, two, {"up": "vote_up", "down": "vote_down", "": "unvote"}[message["vote"]], None
     return annotator, one, two, message["act"], message.get("grade") if message["act"] == "grade" else None
