@@ -98,12 +98,12 @@ class Classifier:
         near = KNeighborsClassifier(max(1, min(NEIGHBOURS, len(train) // 2)), weights=_by_cosine)
         methods = {}
         for name, model in (("neighbours", near), ("linear probe", LogisticRegression(C=10.0, max_iter=2000))):
-            temperature, model = 1.0, model.fit(x, truth)
-            if folds:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", RuntimeWarning)  # a class all of whose images are in one fold
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # classes of few images, all of them perhaps in one fold
+                temperature, model = 1.0, model.fit(x, truth)
+                if folds:
                     held_out = cross_val_predict(clone(model), x, truth, cv=folds, method="predict_proba")
-                temperature = _temperature(_logits(held_out), model.classes_, truth)
+                    temperature = _temperature(_logits(held_out), model.classes_, truth)
             methods[name] = (model, temperature)
         return cls(level, images, mean, methods, bool(folds))
 

@@ -153,7 +153,8 @@ def refresh_notebooks(names: list[str]) -> None:
     for name in names:
         path = workspace.notebook_path(name)
         notebook = nbformat.read(path, as_version=4)
-        NotebookClient(notebook, record_timing=False, resources={"metadata": {"path": str(path.parent)}}).execute()
+        NotebookClient(notebook, record_timing=False, extra_arguments=["--log-level=ERROR"],
+                       resources={"metadata": {"path": str(path.parent)}}).execute()
         notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                              "language_info": {"name": "python"}}
         for number, cell in enumerate(notebook.cells):

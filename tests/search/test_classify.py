@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.base import clone
 from sklearn.metrics import log_loss
+from sklearn.model_selection import GroupKFold
 
 from imgsearch_utils import workspace
 from imgsearch_utils.geometry import normalised
@@ -68,23 +70,28 @@ def test_a_folder_as_json_with_the_broken_one_skipped(home, tmp_path, capsys):
             assert rows.calibrated.all() == (method in METHODS)
 
 
-def test_probabilities_are_calibrated_on_dev_alone(classifier):
-    side = classifier.images.side("dev")
-    dev, vectors = side.table, side.vectors
-    found = classifier.classify(vectors)
+def test_probabilities_are_calibrated_by_cross_validation_on_training_images(classifier):
+    train = classifier.images.train
+    x, truth, groups = classifier.prepare(train.vectors), train.table["class"], train.table.group
+    assert classifier.calibrated
     for name in METHODS:
-        table = found[found.method == name].pivot(index="query", columns="class", values="p")
         model, temperature = classifier.methods[name]
-        raw = np.log(0.95 * model.predict_proba(classifier.prepare(vectors)) + 0.05 / 3)
+        held_out = np.zeros((len(train), 3))
+        for learn, hold in GroupKFold(5).split(x, groups=groups):
+            assert not set(groups.iloc[learn]) & set(groups.iloc[hold])
+            fold = clone(model).fit(x[learn], truth.iloc[learn])
+            held_out[np.ix_(hold, np.searchsorted(model.classes_, fold.classes_))] = fold.predict_proba(x[hold])
+        raw = np.log(0.95 * held_out + 0.05 / 3)
 
         def lost(t, raw=raw):
             p = np.exp(raw / t)
-            return log_loss(dev["class"], p / p.sum(1, keepdims=True), labels=["farmhouse", "modern", "rustic"])
+            return log_loss(truth, p / p.sum(1, keepdims=True), labels=["farmhouse", "modern", "rustic"])
 
-        by_table = log_loss(dev["class"], table.to_numpy(), labels=list(table))
-        assert by_table == pytest.approx(lost(temperature), abs=1e-5)
         assert lost(temperature) <= min(lost(t) for t in (0.1, 0.3, 0.7, 1, 1.5, 3, 10)) + 1e-6
-        assert set(model.classes_) == {"farmhouse", "modern", "rustic"}
+        found = classifier.classify(train.vectors[:4])
+        p = found[found.method == name].pivot(index="query", columns="class", values="p").to_numpy()
+        now = np.log(0.95 * model.predict_proba(x[:4]) + 0.05 / 3) / temperature
+        np.testing.assert_allclose(p, np.exp(now) / np.exp(now).sum(1, keepdims=True), atol=1e-6)
 
 
 def test_test_images_are_named_better_than_by_chance_on_photographs(shared_data, tmp_path, monkeypatch):
@@ -175,7 +182,7 @@ def test_a_broken_table_of_images_is_one_line_that_names_it(home, tmp_path, caps
     assert "tiny/images.csv: expected the run's images" in error and len(error.strip().splitlines()) == 1
 
 
-def test_a_class_of_no_training_image_counts_as_wrong_and_no_dev_side_as_uncalibrated(home, tmp_path):
+def test_a_class_of_no_training_image_counts_as_wrong_and_one_group_of_images_as_uncalibrated(home, tmp_path):
     copy = shutil.copytree(home, tmp_path / "copy")
     images = copy / "active_learning_labels/tiny/images.csv"
     table = pd.read_csv(images)
@@ -184,7 +191,7 @@ def test_a_class_of_no_training_image_counts_as_wrong_and_no_dev_side_as_uncalib
     with living_in(copy):
         found = Classifier.fit(workspace.find_run("tiny")).evaluate()
         assert (found.accuracy <= 2 / 3 + 1e-9).all() and found.low.notna().all()
-        table.assign(side="train").to_csv(images, index=False)
+        table.assign(side="train", group=0).to_csv(images, index=False)
         without = Classifier.fit(workspace.find_run("tiny"))
     assert without.evaluate().empty
     assert not without.classify(without.images.vectors[:2]).calibrated.any()
