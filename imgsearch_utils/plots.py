@@ -151,7 +151,8 @@ def candidates(table: pd.DataFrame) -> Figure:
             one.plot([low, high], [place, place], color=colour, lw=2)
             one.plot(gain, place, "o", color=colour)
         one.axvline(0, color=MODELS["encoder"], lw=1.5)
-        one.set(yticks=range(len(shown)), yticklabels=shown.candidate, xlabel="gain over the encoder", title=title)
+        one.set(yticks=range(len(shown)), yticklabels=shown.candidate, ylim=(-0.5, len(shown) - 0.5), title=title,
+                xlabel="gain over the encoder")
     axes[1].set_yticklabels([])
     return figure
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch_utils.asking import STRATEGIES, Pool, choice
+from imgsearch_utils.asking import STRATEGIES, Pool, choice, first_strategy, usual_strategy
 from imgsearch_utils.asking import pool as pool_room
 from imgsearch_utils.asking.strategies import UNCAPPED
 from imgsearch_utils.learning import Model
@@ -98,6 +98,30 @@ def test_uncertainty_takes_the_pairs_nearest_to_the_threshold(monkeypatch, block
     assert set(zip(chosen.image1, chosen.image2)) == set(sorted(distance, key=distance.get)[:20])
     assert not chosen.audit.any()
     np.testing.assert_allclose(CALIBRATION.predict(chosen.score)[:, 3], chosen.p_similar)
+
+
+def test_lists_ask_the_first_dozen_results_of_one_query_after_the_other(monkeypatch):
+    monkeypatch.setattr(choice, "AUDITED", 0.0)
+    embeddings, labelled, images = make_world(3, n=60)
+    chosen = choose_pairs("lists", embeddings, CALIBRATION, labelled, images, None, 24, 2, 0)
+    assert len(chosen) == 24
+    unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
+    vector, used = dict(zip(embeddings.names, unit)), Counter([*chosen.image1, *chosen.image2])
+    allowed = allowed_pairs(images, labelled, None)
+    one, two = (name for name, _ in used.most_common(2))
+    for query in (one, two):
+        of_query = [pair for pair in allowed if query in pair]
+        ranked = sorted(of_query, key=lambda pair: -vector[pair[0]] @ vector[pair[1]])
+        asked = {pair for pair in zip(chosen.image1, chosen.image2) if query in pair}
+        assert set(ranked[:11]) <= asked  # the twelfth may be a pair with the other query
+
+
+def test_what_chooses_where_a_study_names_nothing():
+    embeddings, _, images = make_world(0)
+    known = Images(images[["image", "kind", "group", "side"]], embeddings)
+    hidden = Images(images[["image", "group", "side"]], embeddings)
+    assert (first_strategy(known), usual_strategy(known)) == ("random", "random")
+    assert (first_strategy(hidden), usual_strategy(hidden)) == ("stratified", "lists")
 
 
 def test_random_is_uniform_over_the_allowed_pairs():
