@@ -172,7 +172,7 @@ def _calibrate(known, unknown, score):
     grades = np.append(known.similarity, np.zeros(len(empty)))
     fitted = Calibration.fit(score[[*known.index, *empty.index]], grades, weight)
     drawn = known[known.drawn]
-    if known.drawn.all() or len(drawn) < ENOUGH or unknown.empty:
+    if known.drawn.all() or drawn.same_class.sum() < ENOUGH or unknown.empty:  # automatic zeros alone say nothing
         return fitted
     of_drawn, of_unlabelled = _strata(drawn.cosine, unknown.cosine, drawn.same_class, unknown.same_class)
     share, n = (np.bincount(of, minlength=2 * len(STRATA) + 2) for of in (of_unlabelled, of_drawn))

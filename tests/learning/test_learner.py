@@ -372,3 +372,12 @@ def test_the_basis_of_all_candidates_is_that_of_the_training_images(plain):
     head = train_candidate(images, pairs, SMALL, 0, "whitened head")
     np.testing.assert_array_equal(head.basis.numpy(), ground.basis.numpy())
     np.testing.assert_array_equal(head.mean.numpy(), ground.mean.numpy())
+
+
+def test_automatic_zeros_alone_do_not_say_how_many_are_similar():
+    """People's pairs of one class were chosen somehow; only the pairs across classes were drawn: the curves stay."""
+    images, pairs = world(n=120, classes=3, n_pairs=4_000)
+    train = pairs[pairs.side == "train"]
+    chosen = train.assign(drawn=~train.same_class)
+    found = [learn(images, table, SMALL, 0) for table in (chosen, train.assign(drawn=True))]
+    assert found[0].head.calibration == found[1].head.calibration
