@@ -16,6 +16,7 @@ from imgsearch_utils.metrics import Ceiling
 from imgsearch_utils.pictures.collection import Collection, thumbnails
 from imgsearch_utils.steps.learning import LOGGED, log_rounds
 from imgsearch_utils.steps.relevance import QUERIES
+from imgsearch_utils.steps.tagging import asked_pairs
 from imgsearch_utils.study import Study
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.vectors.sides import read_sides
@@ -127,6 +128,16 @@ def _last_round(run: Run) -> pd.DataFrame:
     return table.astype(dict.fromkeys(LOGGED, float))
 
 
+def _candidates(run: Run) -> pd.DataFrame:
+    """The last round's candidates as people read them: a gain and its interval in one cell."""
+    table = read_own(run.last_round.results / "candidates.csv")
+    shown = table[["candidate", "ap"]].rename(columns={"ap": "AP"})
+    for name, title in {"ap": "AP gained", "ndcg": "nDCG@10 within a query gained"}.items():
+        gain, low, high = (table[f"{name}_gain{part}"].map("{:+.3f}".format) for part in ("", "_low", "_high"))
+        shown[title] = (gain + " [" + low + ", " + high + "]").where(table.candidate != "encoder", "")
+    return shown.assign(use=table.use.fillna(""))
+
+
 def write_page(run: Run, collection: Collection, stage: Stage) -> Path:
     """Write index.html, figures/ and tables/ of a run, where they are not there yet; return the page.
 
@@ -153,7 +164,10 @@ def write_page(run: Run, collection: Collection, stage: Stage) -> Path:
         run=run, n_images=len(collection.images), figures=_copied_figures(run, folder),
         findings=_findings(run.study, log, quality, choice, human_ceiling(run)),
         rounds_table=_table(log[list(ROUNDS)].rename(columns=ROUNDS)),
-        last_table=_table(final), quality_table=_table(quality), index_table=_table(indexes[columns]),
+        last_table=_table(final), candidates_table=_table(_candidates(run)), promoted=bool(log.iloc[-1].promoted),
+        in_search=log.iloc[-1].candidate if log.iloc[-1].promoted else "the encoder",
+        strategy=", ".join(sorted(set(asked_pairs(run.last_round).strategy))) or "nobody",
+        quality_table=_table(quality), index_table=_table(indexes[columns]),
         tables=[{**table.model_dump(), "html": _table(pd.read_csv(source() / table.file))}
                 for table in run.study.tables],
         own=_table(own) if len(own) else "",
