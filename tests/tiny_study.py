@@ -16,7 +16,8 @@ from imgsearch_utils import cli, workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.heads import PLAIN, Ground, Head
+from imgsearch_utils.learning.ground import Ground
+from imgsearch_utils.learning.heads import PLAIN, Head
 from imgsearch_utils.learning.learner import own_reach
 from imgsearch_utils.learning.model import models_to_dict
 from imgsearch_utils.pictures.collection import open_collection

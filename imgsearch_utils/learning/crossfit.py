@@ -14,7 +14,8 @@ from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
 from imgsearch_utils.geometry import pair_cosines
-from imgsearch_utils.learning.heads import Ground, Recipe
+from imgsearch_utils.learning.ground import Ground
+from imgsearch_utils.learning.heads import Recipe
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.learning.training import PairRows, train_head
 from imgsearch_utils.metrics import SIMILAR

@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
-from imgsearch_utils.learning.heads import PLAIN, Ground, Head, Recipe
+from imgsearch_utils.learning.ground import Ground
+from imgsearch_utils.learning.heads import PLAIN, Head, Recipe
 from imgsearch_utils.learning.losses import LOSSES
 from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors.encoder import one_thread

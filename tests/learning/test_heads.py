@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch_utils.learning import train_head
-from imgsearch_utils.learning.heads import WIDTH, Ground, Head, Recipe, load_head, spread_basis, whitening
+from imgsearch_utils.learning.ground import WIDTH, Ground, spread_basis, whitening
+from imgsearch_utils.learning.heads import Head, Recipe, load_head
 from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors import Embeddings, Images
 

@@ -17,7 +17,7 @@ from imgsearch_utils.learning import CANDIDATES, Model, learn
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.crossfit import cross_fits, judge
 from imgsearch_utils.learning.evaluation import evaluate, score_pairs
-from imgsearch_utils.learning.heads import Ground
+from imgsearch_utils.learning.ground import Ground
 from imgsearch_utils.learning.learner import candidates_of, own_reach, train_candidate, with_unlabelled
 from imgsearch_utils.metrics import ap_gain, query_gain
 from imgsearch_utils.study import HeadSettings
