@@ -17,7 +17,7 @@ WORTH = 0.005  # of dev AP: what 100 labels, or a round, should bring
 
 
 def decisions(of: Round) -> pd.Series:
-    """What a finished round's head decides on the dev pairs, which stay the same: (image1, image2) -> similar?"""
+    """What a finished round's head decides on the pairs that decide: (image1, image2) -> similar?"""
     scored = read_own(of.results / "scored_pairs.csv")
     threshold = read_json(of.model / "calibration.json", "head")["head"]["threshold"]
     dev = scored[scored.side == "dev"].set_index(["image1", "image2"])
