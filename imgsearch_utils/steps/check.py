@@ -163,8 +163,9 @@ def _models(run: Run, again: bool) -> Iterator[Fault]:
 
 
 def _indexes(run: Run, _) -> Iterator[Fault]:
-    for about in sorted(run.vectors.glob("*/*.index.json")):
-        file = about.with_suffix("")
+    parts = (path for name in ("*.index", "*.index.json") for path in run.vectors.glob(f"*/{name}"))
+    whole = {path.with_suffix("") if path.suffix == ".json" else path for path in parts if path.name[0] != "."}
+    for file in sorted(whole):  # an index is two files, of which one may be lost
         if run.published and not file.is_file():
             continue
         try:

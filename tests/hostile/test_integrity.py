@@ -271,6 +271,8 @@ def test_json_that_lacks_what_is_needed_is_one_line_that_names_the_file(home, ca
     (lambda home: (home / f"{LABELS}/round_01/pairs.csv").write_text("image1\n"), "round_01/pairs.csv is not"),
     (lambda home: (home / f"{RESULTS}/round_00/scored_pairs.csv").write_text(""), "scored_pairs.csv is not the file"),
     (lambda home: (home / f"{VECTORS}/indexes/chosen.index").write_bytes(b"x"), "chosen.index"),
+    (lambda home: (home / f"{VECTORS}/indexes/chosen.index.json").unlink(), "chosen.index.json does not exist"),
+    (lambda home: (home / f"{VECTORS}/indexes/chosen.index").unlink(), "chosen.index does not exist"),
     (lambda home: (home / f"{MODELS}/round_00/manifest.json").unlink(), f"{MODELS}/round_00 has no manifest.json"),
     (lambda home: shutil.copytree(home / f"{MODELS}/round_00", home / f"{MODELS}/round_01", dirs_exist_ok=True),
      f"{MODELS}/round_01 belongs to another making"),
