@@ -664,6 +664,7 @@ def test_a_broken_sample_is_one_line(tmp_path, content, said):
 def test_ctrl_c_while_the_command_is_loaded_is_quiet(tmp_path):
     """Interrupted where the command's first library would be imported."""
     code = ("import signal, sys\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background may ignore it
             "class Interrupt:\n"
             "    def find_spec(self, name, path=None, target=None):\n"
             "        if name == 'typer':\n"
