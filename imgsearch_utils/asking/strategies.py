@@ -174,7 +174,7 @@ def first_strategy(images: Images) -> str:
     Pairs of one class are similar often enough to be drawn at random. Without classes hardly any random pair is, so
     they are drawn from strata of the cosine.
     """
-    return "random" if images.classes.nunique() > 1 else "stratified"
+    return "random" if images.has_classes else "stratified"
 
 
 def usual_strategy(images: Images) -> str:
@@ -182,4 +182,4 @@ def usual_strategy(images: Images) -> str:
 
     Without classes the first results of one query after the other; with classes nothing beat random pairs.
     """
-    return "random" if images.classes.nunique() > 1 else "lists"
+    return "random" if images.has_classes else "lists"

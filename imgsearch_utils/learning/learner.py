@@ -26,6 +26,7 @@ CANDIDATES = {
     "whitened head, pull 1": Recipe(whiten=True, pull=1.0),
 }
 UNLABELLED = 10_000  # random pairs that say how often each score occurs
+BLOCK = 64  # images whose cosines with all others are held at once
 STRATA = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)  # of the unlabelled pairs' scores
 
 
@@ -35,7 +36,7 @@ def candidates_of(images: Images) -> list[str]:
     Where classes are known, most pairs are graded 0 without asking, and these hold the space together. Where they are
     not, whitening and the pull on unlabelled pairs do.
     """
-    if images.classes.nunique() > 1:
+    if images.has_classes:
         return ["head", "head, pull 0.3", "whitened", "centred"]
     return ["whitened head, pull 0.3", "whitened head, pull 1", "whitened head", "whitened", "centred"]
 
@@ -44,8 +45,6 @@ def candidates_of(images: Images) -> list[str]:
 class Learnt:
     """What the grades taught.
 
-    candidate : the chosen one of ``CANDIDATES``
-    promoted : whether it is better than the encoder for sure; if not, search keeps the encoder
     encoder, head : both with their calibrations; the head is trained on all train pairs
     candidates : one row each, the encoder first: candidate, ap and ndcg (the mean nDCG@10 within a query's judged
         results); ap_gain and ndcg_gain, over the encoder, with _low and _high; `use` says which search uses
@@ -53,13 +52,27 @@ class Learnt:
     history : of the chosen candidate's training: epoch, train_loss, dev_loss, dev_ap
     """
 
-    candidate: str
-    promoted: bool
     encoder: Model
     head: Model
     candidates: pd.DataFrame
     judged: pd.DataFrame
     history: pd.DataFrame
+
+    @property
+    def candidate(self) -> str:
+        """The chosen one of ``CANDIDATES``."""
+        return decided(self.candidates)[0]
+
+    @property
+    def promoted(self) -> bool:
+        """Whether it is better than the encoder for sure; if not, search keeps the encoder."""
+        return decided(self.candidates)[1]
+
+
+def decided(candidates: pd.DataFrame) -> tuple[str, bool]:
+    """Which candidate a table of them says was chosen, and whether search uses it."""
+    chosen = candidates[candidates.use.isin(["chosen", "search"]) & (candidates.candidate != "encoder")]
+    return chosen.candidate.item(), chosen.use.item() == "search"
 
 
 @threadpool_limits.wrap(limits=1)  # so that sums are made in one order, on any number of cores
@@ -105,9 +118,8 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
     head = train_candidate(images, graded, settings, seed, name)
     curves = [_calibrate(known, unknown, score) for score in (held.cosine, scores[name])]
     reach = own_reach(images.train)
-    return Learnt(name, promoted, Model(calibration=curves[0], reach=reach),
-                  Model.with_head(head, curves[1], reach), table, known.assign(score=scores[name][known.index]),
-                  judged[name].history)
+    return Learnt(Model(calibration=curves[0], reach=reach), Model.with_head(head, curves[1], reach), table,
+                  known.assign(score=scores[name][known.index]), judged[name].history)
 
 
 @threadpool_limits.wrap(limits=1)
@@ -176,7 +188,8 @@ def _calibrate(known, unknown, score):
         return fitted
     of_drawn, of_unlabelled = _strata(drawn.cosine, unknown.cosine, drawn.same_class, unknown.same_class)
     share, n = (np.bincount(of, minlength=2 * len(STRATA) + 2) for of in (of_unlabelled, of_drawn))
-    return fitted.moved(score[drawn.index], drawn.similarity, (share / np.maximum(n, 1))[of_drawn])
+    weight = (share / np.maximum(n, 1))[of_drawn]
+    return fitted.moved(score[drawn.index], drawn.similarity, weight) if weight.any() else fitted
 
 
 def _strata(of, unlabelled, kind_of=0, kind_unlabelled=0):
@@ -193,7 +206,8 @@ def own_reach(images: Images, quantile: float = 0.01) -> float:
     count as neighbours; at most 2,000 images are looked at.
     """
     rows = np.random.default_rng(0).permutation(len(images))[:2_000]
-    unit, group = normalised(images.vectors), images.table.group.to_numpy()
-    cosines = unit[rows] @ unit.T
-    cosines[group[rows][:, None] == group] = -1
-    return float(np.quantile(cosines.max(1), quantile))
+    unit, group, nearest = normalised(images.vectors), images.table.group.to_numpy(), []
+    for at in range(0, len(rows), BLOCK):
+        block = rows[at : at + BLOCK]
+        nearest.append(np.where(group[block][:, None] == group, -1, unit[block] @ unit.T).max(1))
+    return float(np.quantile(np.concatenate(nearest), quantile))

@@ -28,13 +28,12 @@ class Lesson(NamedTuple):
     @property
     def chosen(self) -> str:
         """The candidate that the grades chose."""
-        table = self.candidates
-        return table.candidate[table.use.isin(["chosen", "search"]) & (table.candidate != "encoder")].item()
+        return learner.decided(self.candidates)[0]
 
     @property
     def promoted(self) -> bool:
         """Whether search uses it."""
-        return (self.candidates.candidate[self.candidates.use == "search"] != "encoder").item()
+        return learner.decided(self.candidates)[1]
 
 
 def learn(this: Round, images: Images, graded: pd.DataFrame) -> Lesson:

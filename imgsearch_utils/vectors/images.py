@@ -54,6 +54,11 @@ class Images:
         return pd.Series(values if isinstance(values, str) else values.to_numpy(object), self.names, dtype=object)
 
     @property
+    def has_classes(self) -> bool:
+        """Whether there are two classes or more."""
+        return self.classes.nunique() > 1
+
+    @property
     def train(self) -> "Images":
         return self.side("train")
 

@@ -381,3 +381,17 @@ def test_automatic_zeros_alone_do_not_say_how_many_are_similar():
     chosen = train.assign(drawn=~train.same_class)
     found = [learn(images, table, SMALL, 0) for table in (chosen, train.assign(drawn=True))]
     assert found[0].head.calibration == found[1].head.calibration
+
+
+def test_drawn_pairs_of_strata_that_occur_no_more_leave_the_curves_as_they_are():
+    """All pairs but the nearest and the farthest are graded: no pair is left that is like those drawn."""
+    images, pairs = world(n=20, n_pairs=10_000)
+    train = pairs[pairs.side == "train"]
+    cosine = Model().cosines(images, train)
+    known = train[(cosine > cosine.min()) & (cosine < cosine.max())]
+    place = (Model().cosines(images, known) - cosine.min()) / (cosine.max() - cosine.min())
+    drawn = known.assign(drawn=(place > 0.12) & (place < 0.9))
+    assert not drawn.drawn.all() and drawn.drawn.sum() > 50
+    found = [learn(images, table, SMALL, 0) for table in (drawn, known)]
+    for one, other in zip(*((learnt.encoder, learnt.head) for learnt in found)):
+        assert one.calibration == other.calibration and np.isfinite(one.calibration.intercepts).all()
