@@ -67,21 +67,28 @@ def curve(trial: Trial, strategy: str, budgets: list[int]) -> Iterator[dict]:
                **{f"encoder_{name}": encoder[name] for name in ("ap", "ndcg")}}
 
 
-def whole_curve(trial: Trial, strategy: str, budgets: list[int]) -> list[dict]:
-    """A curve by a process of its own, on one processor."""
+def one_core(started) -> None:
+    """Keep a process to one processor, the next one that is free; `started` counts the processes."""
     one_thread()
+    with started.get_lock():
+        number, started.value = started.value, started.value + 1
     if hasattr(os, "sched_setaffinity"):
         mine = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {mine[os.getpid() % len(mine)]})
+        os.sched_setaffinity(0, {mine[number % len(mine)]})
+
+
+def whole_curve(trial: Trial, strategy: str, budgets: list[int]) -> list[dict]:
+    """The rows of a curve; a function of the module, so that another process can be told to call it."""
     return list(curve(trial, strategy, budgets))
 
 
 def curves(steps: list[tuple[Trial, str]], budgets: list[int], jobs: int) -> Iterator[tuple[Trial, list[dict]]]:
     """The curve of each trial and strategy, as it is finished; by several processes where there are several jobs."""
     if jobs == 1:
-        yield from ((trial, list(curve(trial, name, budgets))) for trial, name in steps)
+        yield from ((trial, whole_curve(trial, name, budgets)) for trial, name in steps)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, one_core, (context.Value("i", 0),)) as pool:
         running = {pool.submit(whole_curve, trial, name, budgets): trial for trial, name in steps}
         yield from ((running[done], done.result()) for done in as_completed(running))
 

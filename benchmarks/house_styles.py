@@ -118,8 +118,8 @@ def published_last_round(images: Images, train: pd.DataFrame, known: Images) -> 
 
 def our_learner(images: Images, train: pd.DataFrame, known: Images) -> Learnt:
     """What the package learns with its own settings: the candidate that the training pairs choose, calibrated."""
-    return learn(replace(known, table=known.table.assign(side="train")), 
-                 train.assign(side="train", same_class=known.same_class(train), drawn=True), HeadSettings(), 0)
+    graded = train.assign(side="train", same_class=known.same_class(train), drawn=True)
+    return learn(replace(known, table=known.table.assign(side="train")), graded, HeadSettings(), 0)
 
 
 MODELS = {
