@@ -24,6 +24,8 @@ from imgsearch_utils.vectors.encoder import one_thread
 from imgsearch_utils.vectors.images import Images
 
 FOLDS = 5
+
+
 @dataclass(frozen=True)
 class Fit:
     """What a head is trained on, and what it is judged on: `held` pairs, none of whose images are among `images`."""

@@ -49,8 +49,8 @@ def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed
     images : those that may teach: their mean centres the vectors, two or more classes add the class part, and
         ``recipe.pull`` pulls random ones apart
     pairs : image1, image2, similarity; rows without a grade take no part
-    ground : of these images, where it is known already
     watch : called with the head and the loss after each epoch; what it returns joins the history
+    ground : of these images, where it is known already
 
     Returns
     -------
