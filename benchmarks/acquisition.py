@@ -8,8 +8,7 @@ learnt from scratch on all grades so far, the choice between them and the promot
 needs a calibrated model, its first round is chosen as a study's own first round is. A seed draws the split, the first
 round and the first weights; gains are paired by it. Appends to acquisition.csv a row for each study, strategy, seed
 and number of labels (the model that was learnt; `used_...`: what search uses after the promotion; `encoder_...`), goes
-on where it stopped, and writes acquisition_gains.csv, acquisition_labels.csv and acquisition_trust.csv from it. A curve
-up to 600 labels takes a core 45 s without classes and 80 s with them, so that all of ``--full`` takes two cores 3.5 h.
+on where it stopped, and writes acquisition_gains.csv, acquisition_labels.csv and acquisition_trust.csv from it.
 """
 
 import argparse
