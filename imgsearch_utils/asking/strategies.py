@@ -13,7 +13,7 @@ from imgsearch_utils.vectors.images import Images
 
 #: name -> strategy(pool, size, rng) -> rows (i, j): at most `size` allowed pairs, best first
 STRATEGIES = Registry("strategy")
-COLD = {"random", "stratified", "typical"}  # these need no calibration, so they can choose the first pairs
+COLD = {"random", "stratified", "typical", "lists"}  # these need no calibration, so they can choose the first pairs
 UNCAPPED = {"lists"}  # these ask many pairs of one image on purpose
 LIST = 12  # results of one query that `lists` asks
 SHORTLIST = 10  # the costly strategies look at this many times the pairs that they return
@@ -168,18 +168,21 @@ def _spread_out(features, size, weight, rng, known=None):
     return np.array(chosen, dtype=np.int64)
 
 
-def first_strategy(images: Images) -> str:
+def first_strategy(images: Images, taught: bool = False) -> str:
     """What chooses a study's first pairs, before anything is learnt.
 
     Pairs of one class are similar often enough to be drawn at random. Without classes hardly any random pair is, so
     they are drawn from strata of the cosine.
+
+    taught : by people, who grade a list of results several times as fast as single pairs (``benchmarks.teaching``)
     """
-    return "random" if images.has_classes else "stratified"
+    return "lists" if taught else "random" if images.has_classes else "stratified"
 
 
-def usual_strategy(images: Images) -> str:
+def usual_strategy(images: Images, taught: bool = False) -> str:
     """What chooses the next pairs where a study names no strategy: what won for its kind (notebook 11).
 
-    Without classes the first results of one query after the other; with classes nothing beat random pairs.
+    Without classes the first results of one query after the other; with classes nothing beat random pairs, grade by
+    grade. People are asked lists in any case, which take less of their time.
     """
-    return "random" if images.has_classes else "lists"
+    return "lists" if taught or not images.has_classes else "random"

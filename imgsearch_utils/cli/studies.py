@@ -82,7 +82,10 @@ def new(
     text, line = describe_folder(study, images.resolve())
     parse_study(plain_values(text, str(file)), str(file))
     workspace.write_atomic(file, text)
-    print(f"{line}\nwritten: {workspace.shown(file)}; next: make run STUDY={study}")
+    print(f"{line}\nwritten: {workspace.shown(file)}\n"
+          f"make run STUDY={study}    # what can be known before anybody grades, with a report: some minutes\n"
+          f"make teach STUDY={study}  # teach it what you mean by similar: ten minutes\n"
+          f"make serve STUDY={study}  # search")
 
 
 @app.command()

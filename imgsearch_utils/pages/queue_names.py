@@ -10,7 +10,7 @@ def check_queue(run: Run, name: str, number: int) -> None:
     """ValueError, in a moment, for a queue that has another name, or a round that is not there yet."""
     if name not in QUEUES:
         raise ValueError(f"no queue is called {name!r}. {nearest(name, QUEUES)}")
-    if not 0 <= number <= run.study.rounds:
-        raise ValueError(f"ROUND must be 0 to {run.study.rounds} in this study, got {number}")
+    if not 0 <= number <= run.most_rounds:
+        raise ValueError(f"ROUND must be 0 to {run.most_rounds} in this study, got {number}")
     if name == "round" and not run.round(number).pairs.is_file():
         raise ValueError(f"run {run.name} has no pairs of round {number} yet; run the notebooks before it first")

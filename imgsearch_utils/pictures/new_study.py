@@ -27,7 +27,6 @@ def describe_folder(study: str, folder: Path) -> tuple[str, str]:
     found = read_collection(folder, ImageSettings(**source))
     sizes = [f"{found.images[column].nunique()} {column}" for column in found.class_columns]
     line = f"{len(found.images):,} {'pictures' if pictures else 'vectors'}" + (f": {', '.join(sizes)}" if sizes else "")
-    oracle = "hierarchy" if sizes else "person"
-    who = "same class: 3; replace by person to grade pairs yourself" if sizes else "you grade the pairs in notebook 01"
+    who = ("you, after the classes taught what they can" if sizes else "you")
     return (f"# {line}\n{yaml.safe_dump({'study': study, 'images': source}, sort_keys=False, allow_unicode=True)}"
-            f"oracle: {oracle}  # {who}\n"), line
+            f"oracle: person  # {who}\n"), line

@@ -108,7 +108,7 @@ def _journal(run: Run, _) -> Iterator[Fault]:
         return
     lost = [line for stage in begun for line in stage.other_sources(JOURNAL)]
     yield from (Fault(line, RESTORE) for line in lost)
-    for this in map(run.round, range(run.study.rounds)):
+    for this in run.rounds:
         if this.finished and JOURNAL not in this.as_stage().recorded().get("sources", {}):  # of an older version
             nothing = Embeddings([], np.empty((0, 1), np.float32), {})
             told = this.metrics.get("labels", {}).get("labels", 0)
@@ -148,7 +148,7 @@ def _models(run: Run, again: bool) -> Iterator[Fault]:
         embeddings = Embeddings.load(folder, again) if folder.is_dir() else None
     except ValueError:  # which is said of the vectors
         embeddings = None
-    for this in map(run.round, range(run.study.rounds)):
+    for this in run.rounds:
         if not this.finished:
             continue
         if run.published and not (this.model / "head.safetensors").is_file():

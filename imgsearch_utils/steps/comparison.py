@@ -35,8 +35,10 @@ def lost_by_indexes(images: Images, models: dict[str, Model], judge: Judge, inde
     -------
     a row per model, index and query point: model, index, build, query, n_queries; for nDCG@k and AP the mean (`nDCG`,
     `AP`), the mean loss against exact search (`nDCG_lost`, positive: worse) and its 95 % interval over the queries'
-    image groups (`..._low`, `..._high`); judged, the mean share of judged among the first k
+    image groups (`..._low`, `..._high`); judged, the mean share of judged among the first k; no row where nobody judges
     """
+    if judge.who == "nobody":
+        return pd.DataFrame(columns=["model", "index", "build", "query"])
     test = images.side("test").table.image.sort_values()
     enough = min(max(20, 60_000 // len(images)), 200, len(test))
     asked = test.sample(enough, random_state=judge.run.study.seed).tolist()

@@ -4,17 +4,53 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from imgsearch_utils.asking import Pool, choose_pairs, usual_strategy
+from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, usual_strategy
+from imgsearch_utils.labels import oracles
 from imgsearch_utils.labels.graded import graded_pairs
-from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.learning import learner
 from imgsearch_utils.learning.evaluation import evaluate, score_pairs
 from imgsearch_utils.learning.model import MODELS, Model, models_from_dict, models_to_dict
 from imgsearch_utils.steps.tagging import replayed_pairs, with_zeros
+from imgsearch_utils.study import Study
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.workspace import Round, Run, write_atomic
 
 LOGGED = ("roc_auc", "ap", "same_class_roc_auc", "same_class_ap", "f1", "accuracy", "ece")
+
+
+def evidence(this: Round, images: Images) -> pd.DataFrame:
+    """What a round learns from, and is judged by: the grades up to it, as of ``labels.graded_pairs``.
+
+    A run that people teach learns from its classes before anybody gave a grade (``class_pairs``); and its test pairs
+    count once somebody graded some of them.
+    """
+    graded = graded_pairs(this, images)
+    given = set(graded.side[~graded.automatic])
+    if not this.run.taught:
+        return graded
+    if "train" not in given and images.has_classes:
+        return class_pairs(images, this.run.study)
+    return graded[(graded.side != "test") | ("test" in given)].reset_index(drop=True)
+
+
+def class_pairs(images: Images, study: Study) -> pd.DataFrame:
+    """Random pairs of train and of test images, graded by what the classes say: 3 within the finest class, 0 across.
+
+    There are as many as a round has asked pairs and automatic zeros; columns as of ``labels.graded_pairs``.
+    """
+    tables = []
+    for number, side in enumerate(("train", "test")):
+        here, seed = images.side(side), study.seed * 1000 + number
+        within = choose_pairs(Pool.of(here), "random", study.asked_per_round, seed)[["image1", "image2"]]
+        table = pd.concat([within, automatic_zeros(here, study.zeros_per_round, seed)[["image1", "image2"]]],
+                          ignore_index=True)
+        grades = oracles.answer("hierarchy", table, here.table[["image", *here.class_columns]])
+        group1, group2 = here.of_pairs(table, "group")
+        tables.append(table.assign(similarity=grades, round=0, source=AUTOMATIC, annotators=0, side=side,
+                                   automatic=True, same_class=here.same_class(table), group1=group1, group2=group2,
+                                   drawn=True))
+    return pd.concat(tables, ignore_index=True)
 
 
 class Lesson(NamedTuple):
@@ -60,13 +96,19 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> Lesson:
 
 def measure(lesson: Lesson, graded: pd.DataFrame) -> dict[str, Any]:
     """What metrics.json holds of a round."""
+    by_classes = graded.automatic.all()
     return {**evaluate(lesson.scored, lesson.models), "candidate": lesson.chosen, "promoted": lesson.promoted,
-            "labels": count_labels(graded)}
+            "evidence": "classes" if by_classes else "grades", "labels": count_labels(graded)}
 
 
 def models_of(this: Round, images: Images) -> dict[str, Model]:
     """The encoder and the round's head, calibrated, by name; made again where a published run leaves the head out."""
-    return learn(this, images, graded_pairs(this, images)).models
+    return learn(this, images, evidence(this, images)).models
+
+
+def models_in(run: Run, images: Images) -> dict[str, Model]:
+    """The models of the last round, as of ``models_of``; before the first one the encoder alone, not calibrated."""
+    return models_of(run.last_round, images) if run.rounds_made else {"encoder": Model()}
 
 
 def count_labels(graded: pd.DataFrame) -> dict[str, int]:
@@ -83,7 +125,7 @@ def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
     labelled = Journal(this.run.journal).labels(up_to_round=this.number)  # so it gives the same when made again
     seed = study.seed * 1000 + 10 * number
     pool = Pool.of(images.train, model, labelled)
-    strategy = study.strategy or usual_strategy(images.train)
+    strategy = study.strategy or usual_strategy(images.train, this.run.taught)
     asked = choose_pairs(pool, strategy, study.asked_per_round, seed, study.max_per_image)
     return with_zeros(asked, images.train, study.zeros_per_round, seed, labelled).assign(side="train")
 
@@ -91,7 +133,7 @@ def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
 def rounds_log(run: Run) -> pd.DataFrame:
     """The finished rounds' metrics, one row a round; ValueError names a metrics.json that lacks something."""
     rows = []
-    for this in map(run.round, range(run.study.rounds)):
+    for this in run.rounds:
         if not this.finished:
             break
         metrics = this.metrics
@@ -99,13 +141,13 @@ def rounds_log(run: Run) -> pd.DataFrame:
             row = {"round": this.number, **metrics["labels"], "candidate": metrics["candidate"],
                    "promoted": metrics["promoted"]}
             for side in ("dev", "test"):
+                measured = metrics[side] if side == "dev" or side in metrics else None  # perhaps no test pair is graded
                 for model in MODELS:
-                    row |= {f"{side}_{model}_{name}": metrics[side][model].get(name) for name in LOGGED}
-                gains = {"ap": metrics[side]["ap_gain_over"]["encoder"],
-                         "query_ndcg": metrics[side]["within_queries"]["nDCG@10"]}
-                for name, gain in gains.items():
-                    row |= {f"{side}_{name}_gain": gain["difference"], f"{side}_{name}_gain_low": gain["low"],
-                            f"{side}_{name}_gain_high": gain["high"]}
+                    row |= {f"{side}_{model}_{name}": measured and measured[model].get(name) for name in LOGGED}
+                for name, *where in (("ap", "ap_gain_over", "encoder"), ("query_ndcg", "within_queries", "nDCG@10")):
+                    gain = measured[where[0]][where[1]] if measured else {}
+                    row |= {f"{side}_{name}_gain": gain.get("difference"), f"{side}_{name}_gain_low": gain.get("low"),
+                            f"{side}_{name}_gain_high": gain.get("high")}
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{this.results / 'metrics.json'} lacks what a round measures ({error}); remove "
                              f"{this.results} and run the study again, which makes it again") from None
@@ -121,6 +163,6 @@ def log_text(log: pd.DataFrame) -> str:
 def log_rounds(run: Run) -> pd.DataFrame:
     """Write results_log.csv from the finished rounds' metrics where it says something else, and return it."""
     log, file = rounds_log(run), run.results / "results_log.csv"
-    if not file.is_file() or file.read_text(encoding="utf-8") != log_text(log):
+    if len(log) and not (file.is_file() and file.read_text(encoding="utf-8") == log_text(log)):
         write_atomic(file, log_text(log))
     return log

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,34 @@ from imgsearch_utils.learning.model import load_models, model_vectors
 from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.steps.check import RESTORE, check_run
 from imgsearch_utils.steps.learning import log_rounds
+from imgsearch_utils.steps.tagging import ready, teach_command
 from imgsearch_utils.vectors.embedding import embed_run, load_embeddings
 from imgsearch_utils.workspace import JOURNAL, PUBLISHED, RUN_LOCK, Run, Stage
 
 EXECUTED = "notebook.ipynb"
 
 
-def steps(run: Run) -> list[tuple[str, dict[str, Any], Callable[[], Stage]]]:
-    """The notebooks of a run in their order: name, own parameters, and the stage that each finishes."""
-    learning = [("02_siamese_active_learning", {"ROUND": number}, run.round(number).stage)
-                for number in range(run.study.rounds)]
-    return [("01_data_tagging", {}, run.tagging_stage), *learning,
-            ("03_ann_comparison", {}, run.comparison_stage), ("04_report", {}, run.report_stage)]
+Step = tuple[str, dict[str, Any], Callable[[], Stage]]
+
+
+def steps(run: Run) -> Iterator[Step]:
+    """The notebooks of a run in their order: name, own parameters, and the stage that each finishes.
+
+    Where people teach the run, a round's turn comes when what it asks is answered, so this looks as it goes.
+    """
+    yield "01_data_tagging", {}, run.tagging_stage
+    yield from learning_steps(run)
+    yield "03_ann_comparison", {}, run.comparison_stage
+    yield "04_report", {}, run.report_stage
+
+
+def learning_steps(run: Run) -> Iterator[Step]:
+    """The rounds among ``steps``."""
+    made = {this.number for this in run.rounds}
+    for this in map(run.round, range(run.most_rounds)):
+        if this.number not in made and not ready(this):
+            break
+        yield "02_siamese_active_learning", {"ROUND": this.number}, this.stage
 
 
 def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, Any] | None = None,
@@ -48,20 +64,11 @@ def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, An
     try:
         with FileLock(run.labels / RUN_LOCK, timeout=0):
             _refuse_a_lost_journal(run)
+            if run.taught and run.comparison_stage().recorded().get("rounds", len(run.rounds)) != len(run.rounds):
+                _clear_comparison(run)
             pending = not all(_done(stage) for _, _, stage in steps(run))
-            for name, own, stage in steps(run) if pending else ():
-                label = " ".join([name, *(f"{key}={value}" for key, value in own.items())])
-                if _done(stage):
-                    _refuse_other_sources(stage())
-                    say(f"{label}: finished before")
-                    continue
-                began = time.monotonic()
-                given = {"STUDY": study or run.study.study, "RUN": run.name, "SETTINGS": settings or {}, **own}
-                anew = name == "03_ann_comparison" and not stage().finished
-                _execute(name, given, run, stage, label)
-                if anew:
-                    shutil.rmtree(run.report, ignore_errors=True)  # it shows what was measured before
-                say(f"{label}: {time.monotonic() - began:.0f} s")
+            for step in steps(run) if pending else ():
+                _take(run, step, say, settings, study)
             _make_again(run, say)
             if faults := check_run(run, at_work=True):
                 more = f" ({len(faults) - 1} more: imgsearch check{run.options})" if len(faults) > 1 else ""
@@ -70,7 +77,52 @@ def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, An
         raise RuntimeError(f"run {run.name} is being worked on by another process; wait for it, or stop it") from None
     say(f"Run {run.name} is finished with these settings. Its report: {workspace.shown(page)}" if not pending else
         f"The report: {workspace.shown(page)}")
+    if run.taught:
+        say(f"To teach it what you mean by similar: {teach_command(run)}")
     return page
+
+
+def finish_rounds(run: Run) -> list[int]:
+    """Make those rounds of a run that people teach whose pairs are all answered; return their numbers.
+
+    RuntimeError as of ``execute``.
+    """
+    made = []
+    try:
+        with FileLock(run.labels / RUN_LOCK, timeout=0):
+            _refuse_a_lost_journal(run)
+            for step in learning_steps(run):
+                if not _done(step[2]):
+                    _take(run, step, lambda _: None)
+                    made.append(step[1]["ROUND"])
+            _make_again(run, lambda _: None)
+    except Timeout:
+        raise RuntimeError(f"run {run.name} is being worked on by another process; wait for it, or stop it") from None
+    return made
+
+
+def _take(run: Run, step: Step, say: Callable[[str], None], settings: dict[str, Any] | None = None,
+          study: str | None = None) -> None:
+    """Execute a step's notebook where its stage is not finished."""
+    name, own, stage = step
+    label = " ".join([name, *(f"{key}={value}" for key, value in own.items())])
+    if _done(stage):
+        _refuse_other_sources(stage())
+        say(f"{label}: finished before")
+        return
+    began = time.monotonic()
+    given = {"STUDY": study or run.study.study, "RUN": run.name, "SETTINGS": settings or {}, **own}
+    anew = name == "03_ann_comparison" and not stage().finished
+    _execute(name, given, run, stage, label)
+    if anew:
+        shutil.rmtree(run.report, ignore_errors=True)  # it shows what was measured before
+    say(f"{label}: {time.monotonic() - began:.0f} s")
+
+
+def _clear_comparison(run: Run) -> None:
+    """Make room for the comparison and the report of a run that was taught further since."""
+    for folder in (run.report, *run.comparison_stage().folders.values()):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _done(stage: Callable[[], Stage]) -> bool:
@@ -109,6 +161,8 @@ def _make_again(run: Run, say: Callable[[str], None]) -> None:
     if not (run.vectors / "encoder" / "config.json").is_file():
         embed_run(run, open_collection(run))
         say(f"made again: {workspace.shown(run.vectors / 'encoder')}")
+    if not run.rounds_made:
+        return
     embeddings, there = load_embeddings(run), (run.vectors / "head").is_dir()
     model_vectors(run, embeddings, load_models(run.last_round)["head"], keep=True)
     if not there:

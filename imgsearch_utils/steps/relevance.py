@@ -22,19 +22,32 @@ QUERIES = 200
 class Judge:
     """Who says how similar a result is to its query: the study's oracle where there is one, else the grades given.
 
-    graded : image1, image2, similarity
+    In a run that people teach, that is the classes until somebody grades test pairs; without classes, nobody.
+
+    graded : image1, image2, similarity, side, automatic
     """
 
     run: Run
     collection: Collection
     graded: pd.DataFrame
 
+    @property
+    def who(self) -> str:
+        """What judges: "oracle", "grades", "classes", or "nobody"."""
+        if self.run.study.oracle in ("rubric", "hierarchy"):
+            return "oracle"
+        if not self.run.taught or (~self.graded.automatic[self.graded.side == "test"]).any():
+            return "grades"
+        classes = self.collection.class_column
+        return "classes" if classes and self.collection.images[classes].nunique() > 1 else "nobody"
+
     def grades(self, ranked: pd.DataFrame) -> pd.DataFrame:
         """Grades `query`, `image`, `grade` of ranked results, as far as they are known."""
-        if self.run.study.oracle in ("rubric", "hierarchy"):
+        if (who := self.who) in ("oracle", "classes"):
             pairs = ranked.rename(columns={"query": "image1", "image": "image2"})
-            known = oracles.known_to_oracle(self.run, self.collection)
-            return ranked[["query", "image"]].assign(grade=oracles.answer(self.run.study.oracle, pairs, known))
+            known = self.collection.images if who == "classes" else oracles.known_to_oracle(self.run, self.collection)
+            oracle = "hierarchy" if who == "classes" else self.run.study.oracle
+            return ranked[["query", "image"]].assign(grade=oracles.answer(oracle, pairs, known))
         both = [self.graded.rename(columns={"image1": a, "image2": b, "similarity": "grade"})
                 for a, b in (("query", "image"), ("image", "query"))]
         return ranked[["query", "image"]].merge(pd.concat(both)[["query", "image", "grade"]], on=["query", "image"])
@@ -70,18 +83,19 @@ def compare_models(test: Images, models: dict[str, Model], judge: Judge, ks: Seq
 
     Returns
     -------
-    model, measure, mean, low, high (95 % bootstrap over the queries' image groups), queries (that have the measure)
+    model, measure, mean, low, high (95 % bootstrap over the queries' image groups), queries (that have the measure),
+    judged_by; no row where nobody judges
     """
-    groups, rows = test.table.set_index("image").group, []
-    for name, model in models.items():
+    groups, rows, who = test.table.set_index("image").group, [], judge.who
+    for name, model in models.items() if who != "nobody" else ():
         ranked = rank(test, model, some_queries(test))
         grades = judge.grades(ranked)
         if grades.empty:
             raise ValueError("no test image has a judged result; label test pairs first")
         per_query = retrieval_metrics(ranked, grades, ks).set_index("query")
         for measure, values in per_query.drop(columns=["n_judged", "n_relevant"]).items():
-            rows.append((name, measure, *bootstrap(values, groups[values.index]), values.notna().sum()))
-    return pd.DataFrame(rows, columns=["model", "measure", "mean", "low", "high", "queries"])
+            rows.append((name, measure, *bootstrap(values, groups[values.index]), values.notna().sum(), who))
+    return pd.DataFrame(rows, columns=["model", "measure", "mean", "low", "high", "queries", "judged_by"])
 
 
 def own_protocol(run: Run, embeddings: Embeddings, models: dict[str, Model], train: pd.DataFrame) -> pd.DataFrame:
@@ -95,6 +109,8 @@ def own_protocol(run: Run, embeddings: Embeddings, models: dict[str, Model], tra
     the study names neither
     """
     images, rows = Images.of(embeddings), {model: {"model": model} for model in models}
+    if "head" not in models:  # nothing is calibrated yet
+        return pd.DataFrame()
     if run.study.blind_test:
         pairs = read_pairs(run.data / run.study.blind_test).dropna(subset="similarity")
         named, seen = {*pairs.image1, *pairs.image2}, {*train.image1, *train.image2}

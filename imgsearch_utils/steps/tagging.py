@@ -70,7 +70,9 @@ def split_images(run: Run, stage: Stage, collection: Collection,
 def first_pairs(run: Run, images: Images) -> pd.DataFrame:
     """Round 0: pairs to ask on each side, and automatic zeros across classes in the rounds' proportion.
 
-    Dev and test pairs are random; train pairs are chosen by ``asking.first_strategy``.
+    Dev and test pairs are random; train pairs are chosen by ``asking.first_strategy``. In a run that people teach,
+    nobody is asked dev or test pairs before anything is learnt; and where there are classes, no train pairs either:
+    the classes themselves are learnt first.
 
     Returns
     -------
@@ -83,11 +85,23 @@ def first_pairs(run: Run, images: Images) -> pd.DataFrame:
     for number, (side, budget) in enumerate(budgets.items()):
         here, seed = images.side(side), study.seed * 1000 + number
         if len(here):  # a study may have no dev side
-            strategy = first_strategy(images) if side == "train" else "random"
+            strategy = first_strategy(images, run.taught) if side == "train" else "random"
             asked = choose_pairs(Pool.of(here), strategy, budget, seed)
+            if run.taught and (side != "train" or images.has_classes):
+                asked = asked[:0]
             zeros = round(budget * study.zeros_per_round / study.asked_per_round)
             tables.append(with_zeros(asked, here, zeros, seed).assign(side=side))
     return pd.concat(tables, ignore_index=True)
+
+
+def check_pairs(run: Run, images: Images) -> pd.DataFrame:
+    """Pairs of test images that say honestly how good what was learnt is: random ones that nobody graded yet.
+
+    They are a run's own that people teach, and asked when somebody wants to know; they decide nothing.
+    """
+    study = run.study
+    asked = choose_pairs(Pool.of(images.side("test")), "random", study.test_asked, study.seed * 1000 + 2)
+    return _ungraded(run, asked)
 
 
 def with_zeros(asked: pd.DataFrame, images: Images, n_zeros: int, seed: int,
@@ -123,13 +137,13 @@ def asked_pairs(of: Round) -> pd.DataFrame:
 def waiting_pairs(of: Round) -> pd.DataFrame:
     """Those of a round's pairs that nobody has answered yet; "skip" and "unsure" are answers too, without a grade."""
     answered = {(act.image1, act.image2) for act in Journal(of.run.journal).standing()}
-    left = _ungraded(of, asked_pairs(of))
+    left = _ungraded(of.run, asked_pairs(of))
     open_ = [key(one, two) not in answered for one, two in zip(left.image1, left.image2)]
     return left[np.array(open_, bool)]
 
 
-def _ungraded(of: Round, pairs: pd.DataFrame) -> pd.DataFrame:
-    graded = Journal(of.run.journal).labels()
+def _ungraded(run: Run, pairs: pd.DataFrame) -> pd.DataFrame:
+    graded = Journal(run.journal).labels()
     keys = pd.MultiIndex.from_frame(graded[["image1", "image2"]])
     return pairs[~pd.MultiIndex.from_frame(canonical(pairs)[["image1", "image2"]]).isin(keys)]
 
@@ -149,7 +163,17 @@ def is_a_persons(of: Round) -> bool:
                for one, two in zip(*asked_pairs(this)[["image1", "image2"]].to_numpy(object).T))
 
 
-def answer(stage: Stage, of: Round, collection: Collection, annotator: str) -> int:
+def ready(of: Round) -> bool:
+    """Whether a round of a run that people teach can be learnt from: somebody answered every pair that it asks.
+
+    Round 0 asks nothing where the classes are learnt first.
+    """
+    if not of.pairs.is_file() or len(waiting_pairs(of)):
+        return False
+    return of.number == 0 or len(asked_pairs(of)) > 0
+
+
+def answer(stage: Stage, of: Round, collection: Collection, annotator: str, wait: bool = True) -> int:
     """Get a round's missing grades: from the oracle, or see that a person gave them; automatic zeros are written too.
 
     A run whose pairs a person has begun to grade before any oracle answered is that person's (``is_a_persons``): its
@@ -159,6 +183,7 @@ def answer(stage: Stage, of: Round, collection: Collection, annotator: str) -> i
     ----------
     stage : needs the grades; once it is finished, nothing is asked
     annotator : "oracle" or "person"
+    wait : whether pairs that wait for a person are an error; off where nothing is learnt from them yet
 
     Returns
     -------
@@ -173,14 +198,14 @@ def answer(stage: Stage, of: Round, collection: Collection, annotator: str) -> i
         raise ValueError(f"ANNOTATOR must be oracle or person, got {annotator!r}")
     if stage.finished:
         return 0
-    study, journal, table = of.run.study, Journal(of.run.journal), read_pairs(of.pairs)
-    journal.append_many(_ungraded(of, table[table.strategy == AUTOMATIC]), AUTOMATIC, AUTOMATIC, of.number)
-    missing, persons = waiting_pairs(of), study.oracle == "person" or is_a_persons(of)
+    run, study, journal, table = of.run, of.run.study, Journal(of.run.journal), read_pairs(of.pairs)
+    journal.append_many(_ungraded(run, table[table.strategy == AUTOMATIC]), AUTOMATIC, AUTOMATIC, of.number)
+    missing, persons = waiting_pairs(of), run.taught or is_a_persons(of)
     if annotator == "oracle" and not persons:
-        grades = oracles.answer(study.oracle, missing, oracles.known_to_oracle(of.run, collection))
+        grades = oracles.answer(study.oracle, missing, oracles.known_to_oracle(run, collection))
         return journal.append_many(missing.assign(similarity=grades), ORACLE + study.oracle, study.oracle, of.number)
-    if len(missing):
-        begun = ("" if study.oracle == "person" or not persons else " A person has begun to grade this run, so its "
+    if len(missing) and wait:
+        begun = ("" if run.taught or not persons else " A person has begun to grade this run, so its "
                  "oracle does not answer; for an oracle's grades, begin another run (RUN).")
         raise ValueError(f"{len(missing)} pairs of round {of.number} wait for a person's grade; give them in the "
                          f"notebook's widget, or by: {tag_command(of)}; then run this again.{begun}")
@@ -190,6 +215,13 @@ def answer(stage: Stage, of: Round, collection: Collection, annotator: str) -> i
 def tag_command(of: Round) -> str:
     """What to type to grade a round's pairs."""
     run = of.run
+    if run.taught:
+        return teach_command(run)
     if run.named:
         return f"imgsearch tag {run.study.study}{run.named} --round {of.number}"
     return f"make tag STUDY={run.study.study} ROUND={of.number}"
+
+
+def teach_command(run: Run) -> str:
+    """What to type to teach a run."""
+    return f"imgsearch teach {run.study.study}{run.named}" if run.named else f"make teach STUDY={run.study.study}"

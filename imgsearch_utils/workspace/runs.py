@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from imgsearch_utils.workspace.storage import home, read_json, shown, source, wr
 DRAWN = "synthetic_houses"  # the image source that the package draws itself
 PUBLISHED = "PUBLISHED"  # a file beside a run's journal: the run is kept for readers, and its journal not written again
 BY_PEOPLE = ("person", "repeat", "adjudication")  # what `source` says in the journal where a person gave the grade
+MOST_ROUNDS = 1000  # of a run that people teach
 RUN_LOCK = ".run.lock"  # beside a run's settings: held by the process that works on the run
 
 
@@ -106,10 +108,27 @@ class Run:
         return Round(self, number)
 
     @property
+    def taught(self) -> bool:
+        """Whether people teach the run: it begins without a grade, and has as many rounds as they like."""
+        return self.study.oracle == "person"
+
+    @property
     def rounds_made(self) -> list["Round"]:
         """The rounds of which a head or results stand, whole or not."""
-        return [this for this in map(self.round, range(self.study.rounds))
-                if this.results.is_dir() or this.model.is_dir()]
+        folders = (folder for place in (self.models, self.results) for folder in place.glob("round_*"))
+        numbers = {int(folder.name.removeprefix("round_")) for folder in folders
+                   if re.fullmatch("round_[0-9]{2,3}", folder.name) and folder.is_dir()}
+        return [this for this in map(self.round, sorted(numbers)) if this.number < self.most_rounds]
+
+    @property
+    def rounds(self) -> list["Round"]:
+        """The study's rounds, made or not; of a run that people teach, those that were made."""
+        return self.rounds_made if self.taught else [self.round(number) for number in range(self.study.rounds)]
+
+    @property
+    def most_rounds(self) -> int:
+        """How many rounds the run may have."""
+        return MOST_ROUNDS if self.taught else self.study.rounds
 
     @property
     def last_round(self) -> "Round":
@@ -149,7 +168,7 @@ class Run:
 
     def stages(self) -> dict[str, Stage]:
         """All stages of the run by name, in their order."""
-        rounds = {this.name: this.as_stage() for this in map(self.round, range(self.study.rounds))}
+        rounds = {this.name: this.as_stage() for this in self.rounds}
         return {"tagging": self.tagging_stage(), **rounds, "ann_comparison": self.comparison_stage(),
                 "report": self.report_stage()}
 
@@ -197,8 +216,8 @@ class Round:
 
     def stage(self) -> Stage:
         """The round's head, its results, and the pairs to ask in the next round."""
-        if not 0 <= self.number < self.run.study.rounds:
-            raise ValueError(f"ROUND must be 0 to {self.run.study.rounds - 1} in this study, got {self.number}")
+        if not 0 <= self.number < self.run.most_rounds:
+            raise ValueError(f"ROUND must be 0 to {self.run.most_rounds - 1} in this study, got {self.number}")
         if self.number and not (before := self.run.round(self.number - 1)).finished:
             raise ValueError(f"round {self.number} builds on round {before.number}, which is not finished; run it "
                              "first")
