@@ -4,7 +4,7 @@ STUDY ?= synthetic_houses
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help run test lab tag serve new publish clean
+.PHONY: help run test lab teach tag serve new publish clean
 .DEFAULT_GOAL := help
 
 help:  ## the commands, a line each
@@ -19,6 +19,9 @@ test: $(READY)  ## lint, all tests, and the notebooks against their committed ou
 
 lab: $(READY)  ## JupyterLab on this machine only
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks
+
+teach: $(READY)  ## teach a run what you mean by similar, on a page that shows what it learns: STUDY=<name>, RUN=<name>
+	$(BIN)/imgsearch teach "$(STUDY)" $(if $(RUN),--run "$(RUN)") $(if $(PORT),--port "$(PORT)")
 
 tag: $(READY)  ## grade a study's pairs on a page of its own: STUDY=<name>, ROUND=<number>, QUEUE=<name>
 	$(BIN)/imgsearch tag "$(STUDY)" $(if $(ROUND),--round "$(ROUND)") $(if $(QUEUE),--queue "$(QUEUE)")

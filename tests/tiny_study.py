@@ -50,7 +50,7 @@ def living_in(home: Path):
 
 
 def write_study(home: Path, **settings) -> None:
-    lines = ["study: tiny", f"images: {{source: {home / 'pictures'}}}", "oracle: hierarchy", "rounds: 1",
+    lines = ["study: tiny", f"images: {{source: {home / 'pictures'}}}", "oracle: person", "rounds: 1",
              *(f"{name}: {value}" for name, value in settings.items())]
     (home / "configs").mkdir(exist_ok=True)
     (home / "configs" / "tiny.yaml").write_text("\n".join(lines) + "\n")

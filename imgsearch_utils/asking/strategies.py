@@ -8,6 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from imgsearch_utils.asking.pool import Pool
 from imgsearch_utils.geometry import pair_cosines
+from imgsearch_utils.labels.pairs import LIST
 from imgsearch_utils.registry import Registry
 from imgsearch_utils.vectors.images import Images
 
@@ -15,7 +16,6 @@ from imgsearch_utils.vectors.images import Images
 STRATEGIES = Registry("strategy")
 COLD = {"random", "stratified", "typical", "lists"}  # these need no calibration, so they can choose the first pairs
 UNCAPPED = {"lists"}  # these ask many pairs of one image on purpose
-LIST = 12  # results of one query that `lists` asks
 SHORTLIST = 10  # the costly strategies look at this many times the pairs that they return
 PASSES = 8  # of dropout
 

@@ -1,4 +1,4 @@
-"""The commands of pages: serve, tag."""
+"""The commands of pages: serve, teach, tag."""
 
 import shlex
 from typing import Annotated
@@ -39,9 +39,28 @@ def serve(
 
 
 @app.command()
+def teach(
+    study: StudyArgument, name: RunOption = "",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8868, ip: IpOption = "127.0.0.1",
+    browser: BrowserOption = True,
+) -> None:
+    """Teach a run what you mean by similar, on a page that shows what it has learnt; stop it with Ctrl-C."""
+    from imgsearch_utils.steps.teaching import check_teachable
+
+    run = workspace.find_run(study, name)
+    check_teachable(run)
+    from imgsearch_utils.pages.serving import serve as serve_site
+    from imgsearch_utils.pages.sites import teaching_site
+
+    again = _again(f"teach {shlex.quote(study)}", run, port=port, ip=ip if ip != "127.0.0.1" else "")
+    serve_site(teaching_site(run, again), port, ip, browser)
+
+
+@app.command()
 def tag(
     study: StudyArgument, name: RunOption = "",
-    queue: Annotated[str, typer.Option(help="round, disagreements, suspected_errors, pooled or votes.")] = "round",
+    queue: Annotated[str, typer.Option(
+        help="round, check, disagreements, suspected_errors, pooled or votes.")] = "round",
     number: Annotated[int, typer.Option("--round", help="The round whose pairs are asked.")] = 0,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8866, ip: IpOption = "127.0.0.1",
     browser: BrowserOption = True,
@@ -52,6 +71,7 @@ def tag(
     run = workspace.find_run(study, name)
     if run.published:
         raise ValueError(f"run {run.name} is published and never written again; grade a run of your own: --run NAME")
+    number = len(run.rounds_made) if queue == "check" else number  # its grades count from the next round on
     check_queue(run, queue, number)
     from imgsearch_utils.pages.serving import serve as serve_site
     from imgsearch_utils.pages.sites import tagging_site

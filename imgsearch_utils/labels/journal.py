@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ PATIENCE = 60  # seconds that a writer waits for another
 RUBRIC_VERSION = "1"
 VOTES = ("vote_up", "vote_down", "unvote")  # of the search page: a wish that the pair be graded, never a grade
 ACTS = ("grade", "skip", "unsure", "undo", *VOTES)
+REST = "rest"  # what `answers` says of acts that one key gave to all that was left of a list; they have one time
 AUTOMATIC, ADJUDICATION, REPEAT = "automatic", "adjudication", "repeat"  # what `source` may say beside a name
 
 
@@ -35,7 +36,7 @@ class Act(NamedTuple):
     seconds : how long the annotator looked
     source : "person", "automatic" (zeros across classes), "adjudication", "repeat" (asked a second time to measure
         agreement with oneself), or where the grade came from
-    answers : the rubric's nine questions in order, y, n or - each; may be empty
+    answers : the rubric's nine questions in order, y, n or - each; may be empty; or ``REST``
     """
 
     time: str
@@ -144,6 +145,11 @@ class Journal:
         act = _checked(Act(_now(), annotator, *key(image1, image2), act, **fields))
         self._write([act])
         return act
+
+    def append_together(self, annotator: str, pairs: Iterable[tuple[str, str]], act: str, **fields) -> None:
+        """Write one act on each of several pairs, with one time, all or none; as ``append``."""
+        now = _now()
+        self._write([_checked(Act(now, annotator, *key(*pair), act, **fields)) for pair in pairs])
 
     def append_many(self, pairs: pd.DataFrame, annotator: str, source: str, round: int = 0) -> int:
         """Write a grade for each pair that has one, all at once or none; return how many.

@@ -55,15 +55,14 @@ def people_pairs(run: Run) -> pd.DataFrame:
 def known_to_oracle(run: Run, collection: Collection) -> pd.DataFrame | None:
     """What the study's oracle answers from; None where only people know.
 
-    ValueError for a hierarchy of one level: it would call every pair of a class similar, which is learnt without asking.
+    ValueError for a hierarchy of one level, which would call every pair of a class similar: that needs no asking.
     """
     if run.study.oracle == "rubric":
         return pd.read_csv(run.data / "attributes.csv")
     if run.study.oracle == "hierarchy":
         if len(collection.class_columns) < 2:
-            raise ValueError("oracle: hierarchy needs two levels of classes or more, from coarse to fine; with fewer it "
-                             "knows nothing that the classes do not say: write oracle: person, and the study begins "
-                             "with what the classes teach")
+            raise ValueError("oracle: hierarchy needs two levels of classes or more, from coarse to fine; with one it "
+                             "knows no more than the classes: write oracle: person, and the study begins with these")
         return collection.images
     return people_pairs(run) if run.study.oracle == "replay" else None
 

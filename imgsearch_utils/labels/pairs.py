@@ -17,6 +17,7 @@ from imgsearch_utils.tables import numbers_where_all_are, read_foreign, write_ow
 
 COLUMNS = ["image1", "image2", "similarity"]
 GRADES = (0, 1, 2, 3)
+LIST = 12  # results of one query that are asked together
 
 
 _GRADE = re.compile(r"([0-3])(?:\.0*|,0{0,2})?", re.ASCII)  # 3 and 3.0 and 3,0; 1,000 could be a thousand

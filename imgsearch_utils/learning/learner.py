@@ -30,15 +30,18 @@ BLOCK = 64  # images whose cosines with all others are held at once
 STRATA = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)  # of the unlabelled pairs' scores
 
 
-def candidates_of(images: Images) -> list[str]:
+def candidates_of(images: Images, few: bool = False) -> list[str]:
     """Names of the ``CANDIDATES`` that suit a study's training images; the first is taken if no other is surely better.
 
     Where classes are known, most pairs are graded 0 without asking, and these hold the space together. Where they are
     not, whitening and the pull on unlabelled pairs do.
+
+    few : one network only, where somebody waits
     """
     if images.has_classes:
-        return ["head", "head, pull 0.3", "whitened", "centred"]
-    return ["whitened head, pull 0.3", "whitened head, pull 1", "whitened head", "whitened", "centred"]
+        return ["head", *([] if few else ["head, pull 0.3"]), "whitened", "centred"]
+    return ["whitened head, pull 0.3", *([] if few else ["whitened head, pull 1", "whitened head"]), "whitened",
+            "centred"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def decided(candidates: pd.DataFrame) -> tuple[str, bool]:
 
 
 @threadpool_limits.wrap(limits=1)  # so that sums are made in one order, on any number of cores
-def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: int) -> Learnt:
+def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: int, few: bool = False) -> Learnt:
     """Train the candidates, let the pairs that decide choose between them, and calibrate what they chose.
 
     What decides are the graded dev pairs where there are dev images; else the train pairs themselves, each judged by
@@ -90,6 +93,7 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
     images : with group and side
     graded : as of ``labels.graded_pairs``; others than train and dev pairs take no part
     seed : of the folds and of the first weights
+    few : as of ``candidates_of``
 
     Raises
     ------
@@ -101,7 +105,7 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
         fits = [Fit(images.train, train, with_unlabelled(images.side("dev"), dev, seed))]
     else:
         fits = cross_fits(images.train, with_unlabelled(images.train, train, seed), seed)
-    names = candidates_of(images.train)
+    names = candidates_of(images.train, few)
     judged = judge(fits, {name: CANDIDATES[name] for name in names}, settings, seed)
     scores = {name: one.score.round(4) for name, one in judged.items()}  # digits beyond depend on the machine
     held = pd.concat([fit.held for fit in fits])

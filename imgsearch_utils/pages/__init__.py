@@ -9,5 +9,5 @@ import lazy_loader  # a server needs no widgets, and its page is to be there in 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     "search_page": ["static_page"],
     "tagger": ["contact_sheet"],
-    "widgets": ["SearchPage", "Tagger"],
+    "widgets": ["SearchPage", "Tagger", "Teacher"],
 })

@@ -1,4 +1,4 @@
-"""What to show an annotator: a round's pairs, disagreements, suspected errors, unjudged results, voted pairs."""
+"""What to show an annotator: a round's pairs, test pairs, disagreements, suspected errors, unjudged results, votes."""
 
 import pandas as pd
 
@@ -16,7 +16,8 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
 
     Parameters
     ----------
-    name : "round" (the round's pairs); "disagreements" (of annotators, for an adjudicator); "suspected_errors" (grades
+    name : "round" (the round's pairs); "check" (random test pairs, which say honestly how good what was learnt is);
+        "disagreements" (of annotators, for an adjudicator); "suspected_errors" (grades
         of train pairs that heads find least likely: trains a few heads); "pooled" (the first ten results of every
         model and index that nobody judged); or "votes" (pairs voted up or down on the search page)
     number : the round
@@ -38,9 +39,12 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
     from imgsearch_utils.asking.second_look import suspected_errors  # these load torch, which the others do without
     from imgsearch_utils.labels.graded import graded_pairs
     from imgsearch_utils.steps.comparison import pooled_rankings
+    from imgsearch_utils.steps.tagging import check_pairs
     from imgsearch_utils.vectors.sides import open_images
 
     images = open_images(run)
+    if name == "check":
+        return check_pairs(run, images)
     if name == "pooled":
         return pooled(pooled_rankings(run, images.side("test"), 10), journal.labels(), 10)
     graded = graded_pairs(this, images).query("side == 'train'")

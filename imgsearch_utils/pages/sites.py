@@ -1,4 +1,4 @@
-"""The two pages that are served: what is opened for them, once for all who come."""
+"""The three pages that are served: what is opened for them, once for all who come."""
 
 import functools
 import threading
@@ -11,7 +11,10 @@ from imgsearch_utils.workspace import Run
 
 if TYPE_CHECKING:
     from imgsearch_utils.labels.journal import Journal
-    from imgsearch_utils.pages.tagger import Task  # this module is loaded before the page is shown, the rest after it
+    from imgsearch_utils.pages.tagger import Task
+    from imgsearch_utils.pages.teaching import (
+        Classroom,  # this module is loaded before the page is shown, the rest after it
+    )
     from imgsearch_utils.search.service import Service
 
 
@@ -40,6 +43,23 @@ def search_site(run: Run, command: str) -> Site:
 
     return Site(f"Image search · {run.name}", "search_page", {}, command, open_, talk, lambda service: service.health(),
                 api=True)
+
+
+def teaching_site(run: Run, command: str) -> Site:
+    """The page on which people teach a run."""
+
+    def open_() -> "Classroom":
+        from imgsearch_utils.pages.teaching import Classroom
+
+        return Classroom(run)
+
+    def talk(room, send):
+        from imgsearch_utils.pages.teaching import Teaching
+
+        return Teaching(room, send)
+
+    state = {"rubric": run.study.rubric.model_dump(mode="json")}
+    return Site(f"Teaching · {run.name}", "tagger", state, command, open_, talk, lambda room: room.health())
 
 
 def tagging_site(run: Run, queue: str, number: int, command: str) -> Site:

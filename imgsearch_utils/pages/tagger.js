@@ -1,8 +1,11 @@
-// What the labelling widget shows. Python (tagger.py) decides which pair comes next and knows what is on disk. This
-// module shows the state that Python sends, sends acts to Python, and shows the next pair only when Python answers that
-// the act is in the journal. What people are asked comes from the study's rubric, and is put in as text, never as HTML.
+// What the labelling widget shows: a pair, or a query with a list of its results; where the run is being taught, also
+// what it has learnt. Python (tagger.py, teaching.py) decides what comes next and knows what is on disk. This module
+// shows the state that Python sends, sends acts to Python, and shows the next pair only when Python answers that the act
+// is in the journal. What people are asked comes from the study's rubric, and is put in as text, never as HTML.
 
-const KEPT_PICTURES = 40;
+const KEPT_PICTURES = 80;
+const COLUMNS = 4; // of a list
+const NEWS = 1000; // ms from one question for what was learnt to the next
 const SIDES = ["the left picture", "the right picture"];
 const NAME_KEY = "imgsearch-annotator";
 
@@ -44,7 +47,7 @@ function percent(share) {
 function render({ model, el }) {
   const view = Math.random().toString(36).slice(2);
   const rubric = model.get("rubric");
-  const pictures = new Map(); // number -> {url, image, shape, error}, oldest first
+  const pictures = new Map(); // number, or "s" and the number for a small one -> {url, shape, error}, oldest first
   let state = null;
   let answers = rubric.questions.map(() => "-");
   let pending = null; // the act that is not on disk yet
@@ -61,12 +64,22 @@ function render({ model, el }) {
   const bar = make("div", { className: "lt-bar-fill" });
   const progress = make("span", { className: "lt-progress" });
   const person = make("button", { className: "lt-person", type: "button", title: "Another annotator" });
-  const figures = ["left", "right"].map(() => {
+  const framed = () => {
     const figure = make("figure", { className: "lt-figure", title: "Click or press Z to enlarge" });
     figure.addEventListener("click", () => zoom());
     return figure;
-  });
-  const stage = make("div", { className: "lt-stage" }, ...figures);
+  };
+  const figures = [framed(), framed()];
+  const query = framed();
+  const results = make("div", { className: "lt-results", role: "listbox", ariaLabel: "Results of the query" });
+  const listHint = make("p", { className: "lt-hint" }, "Give a grade by key, or click: once 3, again 2, 1, 0. ",
+    make("kbd", { textContent: "Enter" }), ` says of all that are left: ${rubric.grades[0]}.`);
+  const rest = make("button", { className: "lt-rest", type: "button" }, make("kbd", { textContent: "Enter" }),
+    make("span"));
+  rest.addEventListener("click", () => actOnRest("grade"));
+  const stage = make("div", { className: "lt-stage" }, ...figures,
+    make("div", { className: "lt-list" }, query, make("div", {}, results, make("div", { className: "lt-under" },
+      listHint, rest))));
   const title = make("p", { className: "lt-title", textContent: rubric.title });
   const grades = rubric.grades.map((name, grade) => {
     const element = make("button", { className: `lt-grade lt-grade-${grade}`, type: "button" },
@@ -89,7 +102,7 @@ function render({ model, el }) {
   const ignored = make("p", { className: "lt-ignored", hidden: !rubric.ignored },
     make("b", { textContent: "Does not count: " }), rubric.ignored);
   const tools = make("div", { className: "lt-tools" },
-    button("Skip", "S", "Leave this pair out", () => act("skip")),
+    button("Skip", "S", "Leave this pair out; of a list, all that are left", () => skip()),
     button("Unsure", "R", "Let an adjudicator decide", () => act("unsure")),
     button("Undo", "U", "Take back the last act; again for the one before", () => undo()),
     button("Back", "←", "The pair before", () => go(-1)),
@@ -118,9 +131,13 @@ function render({ model, el }) {
   person.addEventListener("click", () => askName(state.annotator));
   const work = make("div", { className: "lt-work" }, stage, finished, title,
     make("div", { className: "lt-grades" }, ...grades), tools, questions, ignored);
+  const learnt = lessonPanel(rubric, {
+    picture: (number, name) => thumbnail(number, name),
+    finish: () => post({ kind: "finish" }, "the round is being made"),
+  });
   const root = make("div", { className: "lt-root", tabIndex: 0 },
     make("header", {}, progress, status, person), make("div", { className: "lt-bar" }, bar),
-    nameForm, work, make("footer", {}, tally, agreement), large);
+    nameForm, make("div", { className: "lt-both" }, work, learnt.element), make("footer", {}, tally, agreement), large);
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab leaves our keys alone
   root.setAttribute("aria-label", "Grade pairs of pictures");
   el.append(root);
@@ -131,14 +148,14 @@ function render({ model, el }) {
     const serial = `${view}-${++sent}`;
     pending = { serial, notice, message: { ...message, serial, lines: state.lines } }; // until the act is on disk
     pending.slow = setTimeout(() => showStatus("saving …", "lt-waiting"), 250);
-    pending.lost = setTimeout(() => showStatus("The kernel does not answer: busy, or gone. All that you see counted is on " +
-      "disk; if it was restarted, run the cell again and go on.", "lt-error"), 4000);
+    pending.lost = setTimeout(() => showStatus("No answer yet: Python is busy, or gone. All that you see counted is on " +
+      "disk. In a notebook whose kernel was restarted, run the cell again.", "lt-error"), 4000);
     model.send(pending.message);
   }
 
   // The server was away. What it did not acknowledge is sent again; it writes it if the journal does not hold it.
   function goOn() {
-    for (const [number, { image, error }] of pictures) if (!image && !error) pictures.delete(number);
+    for (const [number, { url, error }] of pictures) if (!url && !error) pictures.delete(number);
     const here = state?.pictures ? { place: state.place, pair: names() } : {};
     model.send({ kind: "hello", name: state?.annotator || remembered(), ...here });
     if (pending) model.send({ ...pending.message, again: true });
@@ -152,12 +169,39 @@ function render({ model, el }) {
     pending = null;
   }
 
-  function act(name, grade = null) {
+  function looked() { return shownAt ? (performance.now() - shownAt) / 1000 : 0; }
+
+  function act(name, grade = null, place = state?.place, pair = null) {
     if (!state || state.place >= state.total) return;
-    const seconds = shownAt ? (performance.now() - shownAt) / 1000 : 0;
     const written = answers.some((answer) => answer !== "-") ? answers.join("") : "";
-    post({ kind: "act", place: state.place, pair: names(), act: name, grade, seconds, answers: written },
+    post({ kind: "act", place, pair: pair ?? names(), act: name, grade, seconds: looked(), answers: written },
       name === "grade" ? `saved: ${grade}, ${rubric.grades[grade]}` : `saved: ${name}`);
+  }
+
+  function open() { return (state?.list ?? []).filter(({ standing }) => standing === null); }
+
+  function actOnRest(name) {
+    const left = open().length;
+    const pairs = state.list.map((result) => [state.pictures[0].name, result.name]);
+    post({ kind: "rest", place: state.place, act: name, pairs, seconds: looked() },
+      name === "skip" ? `left out: ${left}` : `saved: ${left} × 0, ${rubric.grades[0]}`);
+  }
+
+  function skip() {
+    if (state?.list) actOnRest("skip");
+    else act("skip");
+  }
+
+  // A click on a result says that it is similar; the next ones lower the grade.
+  function clicked(result) {
+    const grade = typeof result.standing === "number" ? (result.standing + 3) % 4 : 3;
+    act("grade", grade, result.place, [state.pictures[0].name, result.name]);
+  }
+
+  function move(event) {
+    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -COLUMNS, ArrowDown: COLUMNS };
+    const to = state.place + steps[event.key];
+    if (Math.abs(steps[event.key]) === 1 || state.list?.some(({ place }) => place === to)) go(steps[event.key]);
   }
 
   function undo() { post({ kind: "undo" }, "taken back"); }
@@ -199,6 +243,7 @@ function render({ model, el }) {
     }
     if (state && state.known_as !== next.known_as) pictures.clear(); // other pairs have these numbers now
     const moved = !state || state.place !== next.place || state.annotator !== next.annotator || own;
+    if (state && next.round !== state.round) learnt.clear();
     state = next;
     root.classList.toggle("lt-asking", !state.annotator);
     if (!state.annotator) return askName("");
@@ -215,11 +260,18 @@ function render({ model, el }) {
     root.dataset.standing = state.standing ? (state.standing.grade ?? state.standing.act) : "";
     person.textContent = state.annotator;
     showProgress();
-    want([...(state.pictures ?? []).map((picture) => picture.number), ...state.ahead]);
+    root.classList.toggle("lt-listing", Boolean(state.list) && !over);
+    const [first, second] = (state.pictures ?? []).map((picture) => picture.number);
+    const listed = (state.list ?? []).map(({ number }) => number);
+    want([first, listed.length ? undefined : second, ...state.ahead]);
+    want([...listed, ...state.ahead_small], true);
     if (over) {
       finished.replaceChildren(make("h3", { textContent: "That was the last pair. Thank you!" }),
-        make("p", { textContent: "Every grade is on disk. U takes the last one back, ← shows the pairs again." }));
+        make("p", { textContent: `Every grade is on disk. ${state.next ?? ""} U takes the last one back, ← shows the ` +
+          "pairs again." }));
       if (large.open) large.close();
+    } else if (state.list) {
+      showList();
     } else {
       showPictures();
     }
@@ -248,88 +300,149 @@ function render({ model, el }) {
 
   function showPictures() {
     const shown = state.pictures.map(({ number, name }) => ({ ...pictures.get(number), name }));
-    figures.forEach((figure, side) => {
-      const { image, error, shape, name } = shown[side];
-      figure.style.setProperty("--shape", shape ?? 1);
-      figure.classList.toggle("lt-broken", Boolean(error));
-      if (image) image.alt = SIDES[side];
-      figure.replaceChildren(error ? make("p", { textContent: `This picture cannot be shown: ${error}` }) :
-        image ?? make("p", { textContent: "…" }), make("figcaption", { textContent: name }));
-    });
+    figures.forEach((figure, side) => fill(figure, shown[side], SIDES[side]));
     stage.style.setProperty("--shapes", shown.reduce((sum, { shape }) => sum + (shape ?? 1), 0));
-    const ready = shown.every(({ image, error }) => image || error);
+    arrived(shown);
+  }
+
+  function fill(figure, { url, error, shape, name }, alt) {
+    figure.style.setProperty("--shape", shape ?? 1);
+    figure.classList.toggle("lt-broken", Boolean(error));
+    if (figure.dataset.url === (url ?? error ?? "") && figure.dataset.name === name) return;
+    [figure.dataset.url, figure.dataset.name] = [url ?? error ?? "", name];
+    figure.replaceChildren(error ? make("p", { textContent: `This picture cannot be shown: ${error}` }) :
+      url ? make("img", { src: url, alt, draggable: false }) : make("p", { textContent: "…" }),
+      make("figcaption", { textContent: name }));
+  }
+
+  function arrived(shown) {
+    const ready = shown.every(({ url, error }) => url || error);
     root.dataset.ready = ready ? state.place : ""; // for who waits for the pictures of this place
     if (ready && !shownAt) shownAt = performance.now();
     if (large.open) fillLarge();
   }
 
+  function showList() {
+    const [{ number, name }] = state.pictures;
+    const asked = { ...pictures.get(number), name };
+    fill(query, asked, "the query");
+    while (results.children.length > state.list.length) results.lastChild.remove();
+    while (results.children.length < state.list.length) results.append(resultCard());
+    const shown = state.list.map((result, i) => {
+      const card = results.children[i];
+      const { standing } = result;
+      const said = standing === null ? "no grade yet" : typeof standing === "number" ?
+        `grade ${standing}, ${rubric.grades[standing]}` : standing;
+      card.result = result;
+      card.classList.toggle("lt-current", result.place === state.place);
+      card.ariaSelected = String(result.place === state.place);
+      card.ariaLabel = `result ${i + 1} of ${state.list.length}: ${said}`;
+      card.lastChild.className = typeof standing === "number" ? `lt-badge lt-grade-${standing}` : "lt-badge";
+      card.lastChild.textContent = standing === null ? "" : typeof standing === "number" ? standing : "–";
+      const picture = { ...pictures.get(`s${result.number}`), name: result.name };
+      fill(card.firstChild, picture, "");
+      return picture;
+    });
+    const left = open().length;
+    rest.disabled = !left;
+    rest.lastChild.textContent = left ? `the other ${left}: ${rubric.grades[0]}` : "all have a grade";
+    arrived([asked, ...shown]);
+  }
+
+  function resultCard() {
+    const card = make("div", { className: "lt-result", role: "option" }, make("figure", { className: "lt-figure" }),
+      make("b", { className: "lt-badge" }));
+    card.addEventListener("click", () => clicked(card.result));
+    return card;
+  }
+
   function fillLarge() {
-    large.replaceChildren(...state.pictures.map(({ number }) => pictures.get(number)).filter((picture) => picture?.url)
-      .map((picture, side) => make("img", { src: picture.url, alt: SIDES[side] })));
+    large.replaceChildren(...state.pictures.map(({ number }) => pictures.get(number) ?? {})
+      .map(({ url }, side) => (url ? make("img", { src: url, alt: SIDES[side] }) : make("p", { textContent: "…" }))));
   }
 
   function zoom() {
     if (large.open) return large.close();
     if (!state || state.place >= state.total) return;
+    want(state.pictures.map(({ number }) => number));
     fillLarge();
     large.showModal();
   }
 
   // ---- pictures: asked for by number, kept a while -----------------------------------------------------------------
-  function want(numbers) {
-    const missing = [...new Set(numbers)].filter((number) => !pictures.has(number));
-    missing.forEach((number) => pictures.set(number, {}));
-    if (missing.length) model.send({ kind: "want", pictures: missing });
-    const needed = new Set(numbers);
+  function want(numbers, small = false) {
+    const known = (number) => (small ? `s${number}` : number);
+    const missing = [...new Set(numbers)].filter((number) => number !== undefined && !pictures.has(known(number)));
+    missing.forEach((number) => pictures.set(known(number), {}));
+    if (missing.length) model.send({ kind: "want", pictures: missing, small });
+    for (const number of numbers) { // those that were wanted last are kept
+      const picture = pictures.get(known(number));
+      if (picture && pictures.delete(known(number))) pictures.set(known(number), picture);
+    }
     for (const [number, { url }] of pictures) {
       if (pictures.size <= KEPT_PICTURES) break;
-      if (needed.has(number)) continue;
       if (url) URL.revokeObjectURL(url);
       pictures.delete(number);
     }
   }
 
-  async function receivePicture({ number, error }, [content]) {
-    if (pictures.get(number)?.url) return; // another view of this widget asked for it
+  async function receivePicture({ number, small, error }, [content]) {
+    const known = small ? `s${number}` : number;
+    if (pictures.get(known)?.url) return; // another view of this widget asked for it
     const picture = { error };
     if (!error) {
       picture.url = URL.createObjectURL(new Blob([content]));
-      picture.image = make("img", { src: picture.url, alt: "", draggable: false });
+      const image = make("img", { src: picture.url });
       try {
-        await picture.image.decode();
-        const { naturalWidth, naturalHeight } = picture.image;
-        picture.shape = Math.min(2.4, Math.max(0.5, naturalWidth / naturalHeight));
+        await image.decode();
+        picture.shape = Math.min(2.4, Math.max(0.5, image.naturalWidth / image.naturalHeight));
       } catch {
-        Object.assign(picture, { image: null, error: "not a sound picture" });
+        Object.assign(picture, { url: null, error: "not a sound picture" });
       }
     }
-    pictures.set(number, picture);
-    if (state?.pictures?.some((shown) => shown.number === number)) showPictures();
+    pictures.set(known, picture);
+    if (state?.list) showList();
+    else if (state?.pictures?.some((shown) => shown.number === number)) showPictures();
+    learnt.arrived(number);
+  }
+
+  // A small picture that shows itself when it is there.
+  function thumbnail(number, name) {
+    want([number], true);
+    const image = make("img", { alt: name, title: name, draggable: false });
+    image.dataset.number = number;
+    const url = pictures.get(`s${number}`)?.url;
+    if (url) image.src = url;
+    return image;
   }
 
   // ---- keys ---------------------------------------------------------------------------------------------------------
-  const keys = { s: () => act("skip"), r: () => act("unsure"), u: undo, z: zoom, arrowleft: () => go(-1),
-    arrowright: () => go(1) };
+  const keys = { s: skip, r: () => act("unsure"), u: undo, z: zoom, arrowleft: move, arrowright: move, arrowup: move,
+    arrowdown: move };
 
   function pressed(event) {
     if (event.target === nameField) return event.stopPropagation(); // else the notebook takes Enter away
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const digit = /^Digit([1-9])$/.exec(event.code)?.[1];
     let run = keys[event.key.toLowerCase()];
+    if (!state?.list && /^Arrow(Up|Down)$/.test(event.key)) return; // the page scrolls
     if (/^[0-3]$/.test(event.key)) run = () => act("grade", Number(event.key));
     else if (event.shiftKey && digit && digit <= boxes.length) run = () => ask(digit - 1);
-    else if (event.key === "Enter" && event.target === root) {
+    else if (event.key === "Enter" && event.target === root && state?.list) {
+      run = () => { if (open().length) actOnRest("grade"); };
+    } else if (event.key === "Enter" && event.target === root) {
       run = () => { if (proposedGrade() !== null) act("grade", proposedGrade()); };
     }
     if (!run) return;
     event.preventDefault();
     event.stopPropagation();
-    if (!event.repeat) run(); // a key held down is one act
+    if (state && !event.repeat) run(event); // a key held down is one act
   }
 
   function received(content, buffers) {
     if (content.kind === "state") showState(content);
     else if (content.kind === "picture") receivePicture(content, buffers);
+    else if (content.kind === "lesson") showLesson(content);
     else if (content.kind === "back") goOn();
     else if (content.kind === "lost") [pending?.slow, pending?.lost].forEach(clearTimeout);
     else if (content.kind === "error") {
@@ -344,12 +457,122 @@ function render({ model, el }) {
     const elsewhere = nameForm.contains(event.target) || event.target === person;
     if (event.detail && !elsewhere) root.focus({ preventScroll: true });
   });
+  // What was learnt is asked for while somebody looks.
+  const asking = setInterval(() => {
+    if (state?.teaches && state.annotator && !document.hidden) model.send({ kind: "news", known: learnt.known() });
+  }, NEWS);
+
+  function showLesson(lesson) {
+    root.classList.toggle("lt-making", lesson.state === "finishing");
+    learnt.show(lesson);
+  }
+
   model.on("msg:custom", received);
   model.send({ kind: "hello", name: remembered() });
   return () => {
+    clearInterval(asking);
     model.off("msg:custom", received);
     settle();
     pictures.forEach(({ url }) => url && URL.revokeObjectURL(url));
+  };
+}
+
+// ---- what was learnt so far ---------------------------------------------------------------------------------------
+
+function signed(number) { return `${number < 0 ? "−" : "+"}${Math.abs(number).toFixed(3)}`; }
+
+// A line of the quality by number of grades: what was learnt, and the encoder dotted.
+function sparkline(history) {
+  const [width, height, edge] = [240, 54, 4];
+  const values = history.flatMap(({ encoder, learnt }) => [encoder, learnt]).filter((value) => value !== null);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const x = (i) => edge + (i * (width - 2 * edge)) / Math.max(1, history.length - 1);
+  const y = (value) => height - edge - ((value - low) * (height - 2 * edge)) / Math.max(1e-9, high - low);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", history.map(({ grades, learnt }) => `${grades} grades: ${learnt.toFixed(2)}`).join(", "));
+  for (const name of ["encoder", "learnt"]) {
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+    line.setAttribute("class", `lt-line-${name}`);
+    line.setAttribute("points", history.map((row, i) => `${x(i)},${y(row[name])}`).join(" "));
+    svg.append(line);
+  }
+  return svg;
+}
+
+function lessonPanel(rubric, { picture, finish }) {
+  const body = make("div");
+  const sure = make("span", { className: "lt-sure", hidden: true });
+  const end = make("button", { className: "lt-end", type: "button", textContent: "Finish the round" });
+  const yes = make("button", { className: "lt-end", type: "button", textContent: "Yes, finish it" });
+  const no = make("button", { className: "lt-end", type: "button", textContent: "No, go on" });
+  const element = make("aside", { className: "lt-learnt", hidden: true, ariaLabel: "What it has learnt so far" },
+    make("h3", { textContent: "What it has learnt so far" }), body, make("div", { className: "lt-ending" }, end, sure));
+  let last = null;
+  let question = "";
+
+  function ask(open) {
+    sure.hidden = !open;
+    end.hidden = open;
+    if (open) yes.focus();
+  }
+  sure.append(make("span"), yes, no);
+  end.addEventListener("click", () => { sure.firstChild.textContent = question; ask(true); });
+  no.addEventListener("click", () => ask(false));
+  yes.addEventListener("click", () => { ask(false); finish(); });
+
+  function results(name, rows, before) {
+    const known = new Set(before.map(({ number }) => number));
+    return make("div", { className: "lt-row" }, make("b", { textContent: name }), ...rows.map((row) =>
+      make("figure", { className: known.has(row.number) ? "" : "lt-new" }, picture(row.number, row.name),
+        make("figcaption", { textContent: row.p === null ? "" : percent(row.p) }))));
+  }
+
+  function show(lesson) {
+    last = lesson;
+    element.hidden = false;
+    const { quality: q } = lesson;
+    const parts = [make("p", { className: `lt-news lt-news-${lesson.state}`, textContent: lesson.line })];
+    if (lesson.state === "waiting" || lesson.state === "learnt" || lesson.state === "failed") {
+      const bar = make("progress", { max: lesson.every, value: lesson.every - lesson.missing });
+      bar.setAttribute("aria-label", "grades to the next lesson");
+      parts.push(bar);
+    }
+    parts.push(make("p", { className: "lt-use" }, make("b", { textContent: `Search now uses ${lesson.uses}. ` }),
+      lesson.then));
+    if (q.length) {
+      parts.push(make("table", {}, make("thead", {}, make("tr", {}, ...["", "encoder", "learnt", "gain"].map((text) =>
+        make("th", { textContent: text })))), make("tbody", {}, ...q.map((row) => make("tr", {},
+        make("td", { textContent: row.measure, title: row.about }),
+        ...[row.encoder, row.learnt].map((value) => make("td", { textContent: value.toFixed(3) })),
+        make("td", { textContent: signed(row.gain) + (row.low === null ? "" :
+          ` [${signed(row.low)}, ${signed(row.high)}]`) }))))));
+    }
+    if (lesson.history.length > 1) parts.push(sparkline(lesson.history));
+    parts.push(...lesson.sentences.map((text) => make("p", { textContent: text })));
+    if (lesson.before.length) {
+      parts.push(make("p", { className: "lt-of", textContent: "Results for the picture on the left, with their chance " +
+        `of grade 3 (${rubric.grades[3]}):` }), results("before", lesson.before, lesson.before));
+      if (lesson.now.length) parts.push(results("now", lesson.now, lesson.before));
+    }
+    body.replaceChildren(...parts);
+    question = lesson.question;
+    end.disabled = !lesson.can_finish;
+    element.dataset.state = lesson.state;
+    element.dataset.learnt = lesson.learnt_from ?? "";
+  }
+
+  return {
+    element,
+    show,
+    known: () => last?.version ?? null,
+    clear: () => { last = null; },
+    arrived: (number) => {
+      element.querySelectorAll(`img[data-number="${number}"]`).forEach((image) => {
+        if (!image.src) image.replaceWith(picture(number, image.title));
+      });
+    },
   };
 }
 

@@ -4,7 +4,7 @@ import re
 import threading
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.labels.agreement import agreement_with_others, self_agreement
-from imgsearch_utils.labels.journal import REPEAT, Act, Journal
-from imgsearch_utils.labels.pairs import canonical, key
+from imgsearch_utils.labels.journal import REPEAT, REST, Act, Journal
+from imgsearch_utils.labels.pairs import LIST, canonical, key
 from imgsearch_utils.pictures.collection import Collection, thumbnails
 from imgsearch_utils.pictures.decoding import jpeg, open_image, side_by_side
 from imgsearch_utils.study import Rubric
@@ -25,15 +25,21 @@ if TYPE_CHECKING:
 LONGEST_NAME, LONGEST_LOOK = 60, 86_400  # letters of an annotator's name, seconds before one act
 AHEAD = 3  # pairs whose pictures are loaded before they are shown
 MAX_SIDE, MAX_BYTES = 1600, 1_000_000  # larger pictures are sent smaller
+SMALL = 320  # pixels, the longer side of a picture in a list
 _BROWSER_FORMATS = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 class Item(NamedTuple):
-    """One place in the queue; `source` is "repeat" where a pair is asked a second time."""
+    """One place in the queue.
+
+    source : "repeat" where a pair is asked a second time
+    list : the number of the list in which it is shown, as one of the results of its left picture; -1: by itself
+    """
 
     left: str
     right: str
     source: str
+    list: int = -1
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -46,17 +52,47 @@ def make_queue(pairs: pd.DataFrame, seed: int, annotator: str, repeats: float, s
     Parameters
     ----------
     repeats : share of the pairs that come again, at least a quarter of the queue later, left and right exchanged
+
+    Pairs that the strategy "lists" chose (column `strategy`) stay together, a query with its results: ``lists_of``.
     """
-    n = len(pairs)
+    n, units = len(pairs), lists_of(pairs)
     rng = np.random.default_rng([seed, zlib.crc32(annotator.encode())])
-    order, exchanged = rng.permutation(n), rng.random(n) < 0.5
-    names = pairs[["image1", "image2"]].to_numpy(object)
-    first = [Item(*names[row][:: -1 if exchange else 1], source) for row, exchange in zip(order, exchanged)]
+    order, exchanged = rng.permutation(len(units)), rng.random(len(units)) < 0.5
+    first, ends = [], []
+    for number, exchange in zip(order, exchanged):
+        unit = units[number]
+        if len(unit) > 1:
+            first += [Item(*pair, source, int(number)) for pair in unit]
+        else:
+            first.append(Item(*unit[0][:: -1 if exchange else 1], source))
+        ends += [len(first)] * len(unit)
     again = rng.permutation(n // 2)[: round(repeats * n)]
     second = [Item(first[i].right, first[i].left, REPEAT) for i in again]
-    places = np.concatenate([np.arange(n), rng.uniform(again + max(1, n // 4), n)])
+    after = rng.uniform(again + max(1, n // 4), n)  # a place; what comes again follows the list that is there
+    places = np.concatenate([np.arange(n), [ends[int(place)] - 1 + place / (n + 1) for place in after]])
     queue = first + second
     return [queue[i] for i in np.argsort(places, kind="stable")]
+
+
+def lists_of(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
+    """The pairs in units that are shown together: rows of the strategy "lists" that share an image, at most 12.
+
+    pairs : image1, image2, perhaps strategy
+    Returns for each unit its pairs; in one of several pairs, the shared image comes first.
+    """
+    strategies = pairs.strategy if "strategy" in pairs else [""] * len(pairs)
+    units: list[list[tuple[str, str]]] = []
+    shared: set[str] = set()  # images of all pairs of the last unit
+    for one, two, strategy in zip(pairs.image1, pairs.image2, strategies):
+        listed = {one, two} if strategy == "lists" else set()
+        if listed & shared and len(units[-1]) < LIST:
+            shared &= listed
+            units[-1].append((one, two))
+            units[-1] = [pair if pair[0] in shared else pair[::-1] for pair in units[-1]]
+        else:
+            shared = listed
+            units.append([(one, two)])
+    return units
 
 
 def picture_bytes(path: Path) -> bytes:
@@ -83,6 +119,7 @@ class Task:
     seed : of the order of pairs and sides
     repeats : share of the pairs asked a second time, to measure agreement with oneself
     source : "person", or "adjudication" to overrule the annotators
+    also : further pictures that may be shown
 
     Raises
     ------
@@ -98,8 +135,9 @@ class Task:
     seed: int = 0
     repeats: float = 0.05
     source: str = "person"
+    also: Sequence[str] = ()
     turn: threading.RLock = field(default_factory=threading.RLock)  # one act at a time, so that none is written twice
-    written: deque[str | int] = field(default_factory=lambda: deque(maxlen=1000))  # serials of the last acts
+    written: deque[str] = field(default_factory=lambda: deque(maxlen=1000))  # the last acts, by ``known_by``
 
     def __post_init__(self):
         if self.collection.folder is None:
@@ -140,8 +178,14 @@ class Tagging:
     """
 
     def __init__(self, task: Task, send: Callable[..., None], annotator: str = ""):
-        self._task, self._send, self._journal, self._collection = task, send, task.journal, task.collection
-        self._pictures = list(dict.fromkeys(task.pairs[["image1", "image2"]].to_numpy(object).ravel()))
+        self._send = send
+        self._handlers = {"hello": self._on_hello, "name": self._on_name, "act": self._on_act, "rest": self._on_rest,
+                          "undo": self._on_undo, "go": self._on_go}
+        self._take_up(task, annotator)
+
+    def _take_up(self, task: Task, annotator: str) -> None:
+        self._task, self._journal, self._collection = task, task.journal, task.collection
+        self._pictures = list(dict.fromkeys([*task.pairs[["image1", "image2"]].to_numpy(object).ravel(), *task.also]))
         self._number = {name: number for number, name in enumerate(self._pictures)}
         self._known_as = zlib.crc32(repr(self._pictures).encode("utf-8", "replace"))  # pictures go by their number
         self._set_annotator(annotator)
@@ -168,17 +212,28 @@ class Tagging:
     def _next_open(self, place: int) -> int:
         """The first place after `place`, else from the start, without an answer; past the end when all have one."""
         done, n = self._own_acts(), len(self._queue)
-        return next((i for i in [*range(place + 1, n), *range(place + 1)] if i not in done), n)
+        listed = self._listed(place)  # the rest of a list, then its beginning
+        return next((i for i in [*range(place + 1, listed.stop), *listed, *range(listed.stop, n), *range(place + 1)]
+                     if i not in done), n)
+
+    def _listed(self, place: int) -> range:
+        """The places that are shown together with this one."""
+        if not 0 <= place < len(self._queue) or self._queue[place].list < 0:
+            return range(place, place + 1) if place >= 0 else range(0)
+        number, start, stop = self._queue[place].list, place, place + 1
+        while start and self._queue[start - 1].list == number:
+            start -= 1
+        while stop < len(self._queue) and self._queue[stop].list == number:
+            stop += 1
+        return range(start, stop)
 
     def receive(self, message: dict[str, Any], _=()) -> None:
         """Do what the page asks; what cannot be done is sent back as one line."""
         try:
-            handle = {"hello": self._on_hello, "name": self._on_name, "act": self._on_act, "undo": self._on_undo,
-                      "go": self._on_go}.get(message["kind"])  # fmt: skip
             if message["kind"] == "want":
                 return self._on_want(message)
             with self._task.turn:
-                handle(message)
+                self._handlers[message["kind"]](message)
         except (OSError, ValueError) as error:  # a full disk, a broken journal: shown, and nothing acknowledged
             self._refuse(message, " ".join(str(error).split()))
         except (KeyError, TypeError, IndexError, AttributeError, OverflowError):
@@ -211,19 +266,38 @@ class Tagging:
             raise ValueError("the pairs of this page have changed since it was opened; it shows the new ones now")
         held = (place, message["act"], grade)
         if not self._holds(message, lambda at, act: (at, act.act, act.grade) == held):
-            looked = round(min(max(seconds, 0), LONGEST_LOOK), 2) if seconds == seconds else None
-            self._write(place, message["act"], grade=grade, seconds=looked, answers=answers)
-            self._task.written.append(serial)
+            self._write_together([place], message["act"], grade=grade, seconds=_looked(seconds), answers=answers)
+            self._task.written.append(known_by(message))
         self._at = self._next_open(place)
+        self._show(serial)
+
+    def _on_rest(self, message) -> None:
+        """All that is open of a list: different, or skipped."""
+        serial, listed, seconds = serial_of(message, needed=True), self._listed(message["place"]), message["seconds"]
+        if message["act"] not in ("grade", "skip"):
+            raise ValueError("not an act of this page; reload it")
+        if [self._pair_at(place) for place in listed] != message["pairs"]:
+            self._show()
+            raise ValueError("the pairs of this page have changed since it was opened; it shows the new ones now")
+        if not self._holds(message, lambda at, act: at in listed and act.act == message["act"] and act.answers == REST):
+            done = self._own_acts()
+            rest = [place for place in listed if place not in done]
+            if rest:
+                self._write_together(rest, message["act"], grade=0 if message["act"] == "grade" else None,
+                                     seconds=_looked(seconds / len(rest)), answers=REST)
+            self._task.written.append(known_by(message))
+        self._at = self._next_open(listed.stop - 1)
         self._show(serial)
 
     def _on_undo(self, message) -> None:
         serial, acts = serial_of(message, needed=True), self._own_acts()
         if acts and not self._holds(message, lambda _, act: act.act == "undo"):
             place = next(reversed(acts))
-            self._write(place, "undo")
-            self._task.written.append(serial)
-            self._at = place
+            last = acts[place][-1]
+            together = [at for at, own in acts.items() if own[-1].answers == REST and own[-1].time == last.time]
+            self._write_together(sorted(together) if last.answers == REST else [place], "undo")
+            self._task.written.append(known_by(message))
+            self._at = min(together) if last.answers == REST else place
         self._show(serial)
 
     def _holds(self, message, same: Callable[[int, Act], bool]) -> bool:
@@ -232,7 +306,7 @@ class Tagging:
         It is known by its serial, or, where it was written by a server that has ended since, by being among the
         lines that came after those that the page knew of when it sent it first.
         """
-        if message["serial"] in self._task.written:
+        if known_by(message) in self._task.written:
             return True
         return bool(message.get("again")) and any(
             same(place, act) for place, act in self._own(self._journal.acts())[int(message["lines"]) :])
@@ -243,38 +317,43 @@ class Tagging:
             return None
         return [_shown(name) for name in (self._queue[place].left, self._queue[place].right)]
 
-    def _write(self, place: int, act: str, **fields) -> None:
-        item = self._queue[place]
-        self._journal.append(self._annotator, *item.pair, act, round=self._task.round, source=item.source,
-                             rubric=self._task.rubric.version, **fields)
+    def _write_together(self, places: Sequence[int], act: str, **fields) -> None:
+        self._journal.append_together(
+            self._annotator, [self._queue[place].pair for place in places], act, round=self._task.round,
+            source=self._queue[places[0]].source, rubric=self._task.rubric.version, **fields)
 
     def _on_go(self, message) -> None:
         self._at = min(max(int(message["place"]), 0), len(self._queue))
         self._show()
 
     def _on_want(self, message) -> None:
+        small = bool(message.get("small"))
         for number in message["pictures"]:
             if not (isinstance(number, int) and 0 <= number < len(self._pictures)):
                 raise ValueError("not a picture of this page; reload it")
             try:
-                content = picture_bytes(self._collection.path(self._pictures[number]))
-                self._send({"kind": "picture", "number": number}, [content])
+                path = self._collection.path(self._pictures[number])
+                content = jpeg(open_image(path), SMALL) if small else picture_bytes(path)
+                self._send({"kind": "picture", "number": number, "small": small}, [content])
             except ValueError as error:
                 reason = str(error).rsplit(": ", 1)[-1].replace(str(self._collection.folder), "")
-                self._send({"kind": "picture", "number": number, "error": reason.strip()})
+                self._send({"kind": "picture", "number": number, "small": small, "error": reason.strip()})
 
     def _show(self, serial: str | int | None = None) -> None:
         n = len(self._queue)
         latest = {place: acts[-1] for place, acts in self._own_acts().items()}
-        open_places = [i for i in range(self._at + 1, n) if i not in latest][:AHEAD]
-        ahead = [name for i in open_places for name in self._queue[i].pair]
+        listed = self._listed(self._at)
+        following = [i for i in range(listed.stop, n) if i not in latest][:AHEAD]
+        ahead = [name for i in following if self._queue[i].list < 0 for name in self._queue[i].pair]
+        lists = [self._queue[i] for j in following[:1] for i in self._listed(j) if self._queue[j].list >= 0]
         seconds = [act.seconds for act in list(latest.values())[-20:] if act.seconds is not None]
         counts = Counter(act.grade if act.act == "grade" else act.act for act in latest.values())
-        state = {
+        state = self._more() | {
             "kind": "state",
             "serial": serial,
             "annotator": self._annotator,
             "place": self._at,
+            "round": self._task.round,
             "total": n,
             "done": len(latest),
             "lines": len(self._own(self._journal.acts())),
@@ -283,7 +362,8 @@ class Tagging:
             "counts": {str(name): count for name, count in counts.items()},
             "myself": _finite(self_agreement(self._journal, self._annotator)),
             "others": _finite(agreement_with_others(self._journal, self._annotator)),
-            "ahead": [self._number[name] for name in ahead],
+            "ahead": [self._number[name] for name in [*ahead, *(item.left for item in lists[:1])]],
+            "ahead_small": [self._number[item.right] for item in lists],
         }
         if self._at < n:
             item, act = self._queue[self._at], latest.get(self._at)
@@ -291,9 +371,31 @@ class Tagging:
                 {"number": self._number[name], "name": _shown(name)} for name in (item.left, item.right)
             ]
             if act:  # answers to another version's questions would stand beside the wrong ones
-                answers = act.answers if act.rubric == self._task.rubric.version else ""
+                answers = act.answers if act.rubric == self._task.rubric.version and act.answers != REST else ""
                 state["standing"] = {"act": act.act, "grade": act.grade, "answers": answers}
+            if item.list >= 0:
+                state["list"] = [self._result(place, latest.get(place)) for place in listed]
         self._send(state)
+
+    def _more(self) -> dict[str, Any]:
+        """What else the page is told of where it stands."""
+        return {}
+
+    def _result(self, place: int, act: Act | None) -> dict[str, Any]:
+        """One result of a list, as the page shows it."""
+        name = self._queue[place].right
+        return {"place": place, "number": self._number[name], "name": _shown(name),
+                "standing": act and (act.act if act.grade is None else act.grade)}
+
+
+def known_by(message: dict[str, Any]) -> str:
+    """What a message that is sent again is known by: its serial, and what it tells, should a page count anew."""
+    return repr([message.get(name) for name in ("serial", "kind", "place", "act", "grade")])
+
+
+def _looked(seconds: float) -> float | None:
+    """Seconds as the journal holds them; None where the page did not know."""
+    return round(min(max(seconds, 0), LONGEST_LOOK), 2) if seconds == seconds else None
 
 
 def _shown(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The two pages as widgets for notebooks: thin covers of `Tagging` and `Searching`, which a server talks to as well."""
+"""The pages as widgets for notebooks: thin covers of what a server talks to as well."""
 
 import functools
 from pathlib import Path
@@ -10,6 +10,7 @@ import traitlets
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.pages.search_page import Searching
 from imgsearch_utils.pages.tagger import Tagging, Task
+from imgsearch_utils.pages.teaching import Classroom, Teaching
 from imgsearch_utils.pictures.collection import Collection
 from imgsearch_utils.search.service import Service
 from imgsearch_utils.study import Rubric
@@ -41,6 +42,26 @@ class Tagger(anywidget.AnyWidget):
         super().__init__(rubric=rubric.model_dump(mode="json"))
         self._tagging = Tagging(task, self.send, annotator)
         self.on_msg(lambda _, message, buffers: self._tagging.receive(message, buffers))
+
+
+class Teacher(anywidget.AnyWidget):
+    """Teach a run what you mean by similar: the tagger of its open round, and what the grades have taught so far.
+
+    Raises
+    ------
+    ValueError
+        where the run is not taught by people, is published, or has nothing to ask yet.
+    """
+
+    _esm = Path(__file__).with_name("tagger.js")
+    _css = Path(__file__).with_name("tagger.css")
+    rubric = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, run: Run, annotator: str = ""):
+        room = Classroom(run)
+        super().__init__(rubric=run.study.rubric.model_dump(mode="json"))
+        self._teaching = Teaching(room, self.send, annotator)
+        self.on_msg(lambda _, message, buffers: self._teaching.receive(message, buffers))
 
 
 class SearchPage(anywidget.AnyWidget):

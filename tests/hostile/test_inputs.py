@@ -300,7 +300,7 @@ def test_a_name_of_any_length_is_refused_in_a_line_that_can_be_read(room, capsys
 def test_another_study_of_the_same_name_does_not_share_a_run(room, capsys):
     other = room / "elsewhere"
     other.mkdir()
-    (other / "tiny.yaml").write_text(f"study: tiny\nimages: {{source: {other}}}\noracle: hierarchy\nrounds: 1\n")
+    (other / "tiny.yaml").write_text(f"study: tiny\nimages: {{source: {other}}}\noracle: person\nrounds: 1\n")
     for command in (["run", other / "tiny.yaml"], ["labels", "summary", "--study", other / "tiny.yaml"]):
         assert "images.source: " in refused(room, capsys, *command)
 

@@ -378,10 +378,12 @@ def test_the_published_run_is_finished_and_whole_without_what_git_leaves_out(cap
 
 def test_what_a_person_began_waits_for_the_person(tmp_path):
     """As the README says: ANNOTATOR is a person in notebook 01, some grades are given; then the command is run."""
-    for house in sample_houses(8, seed=1).to_dict("records"):
-        file = tmp_path / "pictures" / house["house_type"] / house["file_label"]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draw_house(house, 128).save(file)
+    houses, folder = sample_houses(8, seed=1), tmp_path / "pictures"
+    folder.mkdir()
+    for house in houses.to_dict("records"):
+        draw_house(house, 128).save(folder / house["file_label"])
+    kinds = houses.house_type + (houses.index % 2).astype(str)
+    houses[["file_label", "house_type"]].assign(kind=kinds).to_csv(folder / "labels.csv", index=False)
     study = STUDY.replace("{source: synthetic_houses, per_class: 18}", f"{{source: {tmp_path / 'pictures'}}}").replace(
         "oracle: rubric", "oracle: hierarchy")
     (tmp_path / "tiny.yaml").write_text(study)

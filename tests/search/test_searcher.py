@@ -282,7 +282,7 @@ def test_vectors_of_unknown_origin_answer_for_their_images_only(tmp_path, capsys
     folder.mkdir(parents=True)
     np.save(folder / "v.npy", np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32))
     (folder / "labels.csv").write_text("file_label,kind\n" + "".join(f"{n}.jpg,{n % 3}\n" for n in range(9)))
-    (tmp_path / "mine.yaml").write_text("study: mine\nimages: {source: vectors, vectors: v.npy}\noracle: hierarchy\n")
+    (tmp_path / "mine.yaml").write_text("study: mine\nimages: {source: vectors, vectors: v.npy}\noracle: person\n")
     assert "9 vectors, 9 of them new" in typed(tmp_path, capsys, "embed", "--study", "mine.yaml")[0]
     Image.new("RGB", (30, 30)).save(tmp_path / "black.png")
     _, said = typed(tmp_path, capsys, "search", "black.png", "--study", "mine.yaml")

@@ -78,23 +78,27 @@ def test_hopeless_folders_end_with_one_clear_line(tmp_path, make, said):
     folder = tmp_path / "pictures"
     folder.mkdir()
     make(folder)
-    (tmp_path / "mine.yaml").write_text(f"study: mine\nimages: {{source: {folder}}}\noracle: hierarchy\n")
+    (tmp_path / "mine.yaml").write_text(f"study: mine\nimages: {{source: {folder}}}\noracle: person\n")
     process = imgsearch(tmp_path, "run", "mine.yaml")
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert said in process.stderr.strip().splitlines()[-1]
 
 
-def test_without_classes_the_pairs_wait_for_a_person_and_grades_given_before_count(tmp_path):
+def test_without_classes_it_reports_the_encoder_and_grades_given_then_make_rounds(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     for house in sample_houses(6, seed=1).to_dict("records"):
         draw_house(house, 128).save(folder / house["file_label"])
-    assert imgsearch(tmp_path, "new", "mine", folder).returncode == 0
+    process = imgsearch(tmp_path, "new", "mine", folder)
+    assert [line.split("  #")[0].strip() for line in process.stdout.splitlines()[-3:]] == [
+        "make run STUDY=mine", "make teach STUDY=mine", "make serve STUDY=mine"]
     process = imgsearch(tmp_path, "run", "mine", *SMALL)
-    assert process.returncode == 1
-    assert "wait for a person's grade" in process.stderr and "make tag STUDY=mine" in process.stderr
-    pairs = pd.read_csv(tmp_path / "active_learning_labels/mine/round_00.partial/pairs.csv")
-    assert not pairs.automatic.any()
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-1].endswith("make teach STUDY=mine")
+    assert (tmp_path / "report_results/mine/index.html").is_file()
+    assert not (tmp_path / "active_learning_models/mine").exists()
+    pairs = pd.read_csv(tmp_path / "active_learning_labels/mine/round_00/pairs.csv")
+    assert not pairs.automatic.any() and set(pairs.strategy) == {"lists", "random"} and set(pairs.side) == {"train"}
     pairs.assign(similarity=np.arange(len(pairs)) % 4).to_csv(tmp_path / "grades.csv", index=False)
     process = imgsearch(tmp_path, "labels", "import", "grades.csv", "--study", "mine")
     assert process.returncode == 0, process.stderr

@@ -40,7 +40,7 @@ def kept(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     write_houses(home / "datasets" / "houses", 22)
     (home / "configs").mkdir()
-    (home / "configs" / "kept.yaml").write_text("study: kept\nimages: {source: houses}\noracle: hierarchy\n")
+    (home / "configs" / "kept.yaml").write_text("study: kept\nimages: {source: houses}\noracle: person\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMGSEARCH_HOME", str(home))
         run = find_run("kept", begin=True)
