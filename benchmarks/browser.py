@@ -223,6 +223,7 @@ def ready(page: Page) -> None:
 def press(page: Page, key: str) -> None:
     """Press a key that is an act, and wait until the screen acknowledges it."""
     root = page.locator(".lt-root")
+    page.locator(".lt-root[data-pending='']").wait_for()
     before = int(root.get_attribute("data-acknowledged") or 0)
     page.keyboard.press(key)
     page.locator(f".lt-root[data-acknowledged='{before + 1}']").wait_for()

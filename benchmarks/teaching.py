@@ -1,6 +1,6 @@
 """What a person's minutes teach: pairs against lists, with and without classes, measured on images nobody graded.
 
-    python -m benchmarks.teaching [--studies synthetic_houses grocery] [--seeds 0 1 2 3 4] [--jobs N] [--out FOLDER]
+    python -m benchmarks.teaching [--studies synthetic_houses grocery] [--seeds 0 1 2 3 4] [--out FOLDER]
 
 The study's oracle sits in the person's place: it gets the pairs or the lists in the order of the teaching page, and
 answers a list as people do there: a key for each result that is not different, one for all the rest. What was learnt
@@ -33,7 +33,7 @@ PER_PAIR, PER_LIST, PER_KEY = 3.0, 4.0, 1.0  # seconds: a pair; a list that is l
 
 
 def person_seconds(items: list[Item], grades: dict[tuple[str, str], float]) -> float:
-    """Seconds of a person who grades these items, a list by a key for each result that is not different, and one more."""
+    """Seconds of a person who grades these items; on a list, a key for each result that is not different and one."""
     seconds = 0.0
     for number, together in groupby(items, lambda item: item.list):
         shown = list(together)
@@ -59,7 +59,7 @@ def sitting(trial: Trial, asks: str) -> Iterator[dict]:
         grades = {key(*pair): grade for *pair, grade in pairs[["image1", "image2", "similarity"]].to_numpy(object)}
         queue = make_queue(pairs, study.seed + number, "person", 0)
         order = {item.pair: place for place, item in enumerate(queue)}
-        pairs = pairs.iloc[sorted(range(len(pairs)), key=lambda row: order[key(*pairs[["image1", "image2"]].iloc[row])])]
+        pairs = pairs.assign(place=[order[key(*pair)] for pair in zip(pairs.image1, pairs.image2)]).sort_values("place")
         more = automatic_zeros(train, study.zeros_per_round, seed, exclude=asked) if images.has_classes else NO_PAIRS
         zeros = pd.concat([part for part in (zeros, more.assign(drawn=True)) if len(part)] or [NO_PAIRS])
         for n in [n for n in GRADES if last - ROUND < n <= last]:

@@ -33,7 +33,7 @@ def choose_pairs(pool: Pool, strategy: str, budget: int, seed: int, max_per_imag
         for an unknown strategy, or one that needs a calibration when there is none.
     """
     rule = STRATEGIES.find(strategy)
-    if pool.model.calibration is None and strategy not in COLD:
+    if pool.model.calibration is None and strategy not in COLD | UNCAPPED:
         raise ValueError(f"strategy {strategy} needs a calibrated head; start with {' or '.join(sorted(COLD))}")
     rng, pool, audited = np.random.default_rng(seed), replace(pool, budget=budget), 0
     taken = _Taken(len(pool.names) if strategy in UNCAPPED else max_per_image or len(pool.names))

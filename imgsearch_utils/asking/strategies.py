@@ -14,8 +14,8 @@ from imgsearch_utils.vectors.images import Images
 
 #: name -> strategy(pool, size, rng) -> rows (i, j): at most `size` allowed pairs, best first
 STRATEGIES = Registry("strategy")
-COLD = {"random", "stratified", "typical", "lists"}  # these need no calibration, so they can choose the first pairs
-UNCAPPED = {"lists"}  # these ask many pairs of one image on purpose
+COLD = {"random", "stratified", "typical"}  # these can choose the first pairs of a study
+UNCAPPED = {"lists"}  # these ask many pairs of one image on purpose; they need no calibration either
 SHORTLIST = 10  # the costly strategies look at this many times the pairs that they return
 PASSES = 8  # of dropout
 

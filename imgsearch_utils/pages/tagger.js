@@ -138,6 +138,7 @@ function render({ model, el }) {
   const root = make("div", { className: "lt-root", tabIndex: 0 },
     make("header", {}, progress, status, person), make("div", { className: "lt-bar" }, bar),
     nameForm, make("div", { className: "lt-both" }, work, learnt.element), make("footer", {}, tally, agreement), large);
+  root.dataset.pending = ""; // the act that is on its way
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab leaves our keys alone
   root.setAttribute("aria-label", "Grade pairs of pictures");
   el.append(root);
@@ -147,6 +148,7 @@ function render({ model, el }) {
     if (pending || !state) return;
     const serial = `${view}-${++sent}`;
     pending = { serial, notice, message: { ...message, serial, lines: state.lines } }; // until the act is on disk
+    root.dataset.pending = serial;
     pending.slow = setTimeout(() => showStatus("saving …", "lt-waiting"), 250);
     pending.lost = setTimeout(() => showStatus("No answer yet: Python is busy, or gone. All that you see counted is on " +
       "disk. In a notebook whose kernel was restarted, run the cell again.", "lt-error"), 4000);
@@ -167,6 +169,7 @@ function render({ model, el }) {
     clearTimeout(pending?.slow);
     clearTimeout(pending?.lost);
     pending = null;
+    root.dataset.pending = "";
   }
 
   function looked() { return shownAt ? (performance.now() - shownAt) / 1000 : 0; }

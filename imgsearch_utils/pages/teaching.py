@@ -166,7 +166,8 @@ def _in_search(run: Run) -> str:
     """What search uses now."""
     if not run.rounds_made or not (last := run.rounds_made[-1]).finished or not last.metrics["promoted"]:
         return "the encoder as it is"
-    return "what the classes taught" if last.metrics.get("evidence") == "classes" else f"what round {last.number} taught"
+    by_classes = last.metrics.get("evidence") == "classes"
+    return "what the classes taught" if by_classes else f"what round {last.number} taught"
 
 
 def _after_the_round(taught) -> str:
@@ -175,7 +176,7 @@ def _after_the_round(taught) -> str:
         return ""
     better = " and ".join(name for column, (name, _) in MEASURES.items() if taught.chosen[f"{column}_gain_low"] > 0)
     if taught.chosen.use == "search":
-        return (f"When the round is finished, search uses what was learnt: its {better} is better than the encoder's for "
-                "sure (the whole interval of the gain is above 0), on pairs whose pictures it had not seen.")
+        return (f"When the round is finished, search uses what was learnt: its {better} is better than the encoder's "
+                "for sure (the whole interval of the gain is above 0), on pairs whose pictures it had not seen.")
     return ("If the round were finished now, search would use the encoder: what was learnt is not better for sure (the "
             "interval of its gain, on pairs whose pictures it had not seen, reaches below 0). More grades decide.")

@@ -141,7 +141,7 @@ def rounds_log(run: Run) -> pd.DataFrame:
             row = {"round": this.number, **metrics["labels"], "candidate": metrics["candidate"],
                    "promoted": metrics["promoted"]}
             for side in ("dev", "test"):
-                measured = metrics[side] if side == "dev" or side in metrics else None  # perhaps no test pair is graded
+                measured = metrics.get(side) if side == "test" and run.taught else metrics[side]  # None: none is graded
                 for model in MODELS:
                     row |= {f"{side}_{model}_{name}": measured and measured[model].get(name) for name in LOGGED}
                 for name, *where in (("ap", "ap_gain_over", "encoder"), ("query_ndcg", "within_queries", "nDCG@10")):

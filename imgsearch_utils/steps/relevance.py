@@ -109,7 +109,7 @@ def own_protocol(run: Run, embeddings: Embeddings, models: dict[str, Model], tra
     the study names neither
     """
     images, rows = Images.of(embeddings), {model: {"model": model} for model in models}
-    if "head" not in models:  # nothing is calibrated yet
+    if not all(model.calibration for model in models.values()):  # before the first round
         return pd.DataFrame()
     if run.study.blind_test:
         pairs = read_pairs(run.data / run.study.blind_test).dropna(subset="similarity")

@@ -182,17 +182,44 @@ def test_pairs_in_either_order_count_as_answered(world):
 
 
 def test_people_are_waited_for_and_strangers_refused(home):
-    world = World(home, oracle="person")
+    world = World(home, oracle="person", classes=False)
     folder = world.folder(0, world.first())
     for annotator in ("person", "oracle"):
-        with pytest.raises(ValueError, match="26 pairs of round 0 wait for a person's grade"):
+        with pytest.raises(ValueError, match="10 pairs of round 0 wait for a person's grade.*make teach STUDY=tiny"):
             world.answer(0, folder, annotator)
-    assert len(world.labels(0)) == 52  # the automatic zeros are in
+    assert not tagging.ready(world.run.round(0))
     with pytest.raises(ValueError, match="ANNOTATOR must be oracle or person, got 'me'"):
         world.answer(0, folder, "me")
     waiting = world.waiting()
     Journal(world.run.journal).append_many(waiting.assign(similarity=1.0), "anna", "person", 0)
-    assert world.answer(0, folder, "person") == 0
+    assert world.answer(0, folder, "person") == 0 and tagging.ready(world.run.round(0))
+
+
+def test_a_run_that_people_teach_learns_its_classes_before_anybody_is_asked(home):
+    world = World(home, oracle="person")
+    first = world.first()
+    assert first.automatic.all() and set(first.side) == {"train", "dev", "test"}
+    folder = world.folder(0, first)
+    assert tagging.ready(world.run.round(0)) and world.answer(0, folder, "person") == 0
+    found = learning.evidence(world.run.round(0), world.all)
+    kinds = world.images.set_index("image")
+    for row in found.itertuples():
+        one, two = kinds.loc[row.image1], kinds.loc[row.image2]
+        assert row.similarity == (3 if one.kind == two.kind else 2 if one.tree == two.tree else 0)
+        assert one.side == two.side == row.side and one.group != two.group
+    assert found.automatic.all() and set(found.side) == {"train", "test"} and (found.similarity == 3).any()
+    pd.testing.assert_frame_equal(found, learning.evidence(world.run.round(0), world.all))
+    train = world.next(1)
+    assert set(train.strategy) == {"lists", "random", AUTOMATIC}
+    graded = train[~train.automatic.astype(bool)].assign(similarity=2.0)
+    Journal(world.run.journal).append_many(graded, "anna", "person", 1)
+    found = learning.evidence(world.run.round(1), world.all)
+    assert set(found.similarity) == {0, 2} and set(found.side) == {"train", "dev"}  # nobody graded a test pair
+    asked = tagging.check_pairs(world.run, world.all)
+    assert len(asked) == 8 and kinds.loc[asked.image1].side.eq("test").all()
+    Journal(world.run.journal).append_many(asked.head(5).assign(similarity=1.0), "anna", "person", 1)
+    found = learning.evidence(world.run.round(1), world.all)
+    assert (found.side == "test").sum() > 5 and len(tagging.check_pairs(world.run, world.all)) == 3
 
 
 def test_next_pairs_are_new_train_pairs(world):
@@ -255,7 +282,7 @@ def test_labels_never_cross_sides_nor_rounds_nor_know_strangers(world, data):
 def test_labels_without_classes_are_all_of_one_class(home):
     world = World(home, "person", classes=False)
     table = world.first()
-    assert not table.automatic.any() and len(table) == 26
+    assert not table.automatic.any() and len(table) == 10 and set(table.side) == {"train"}
     Journal(world.run.journal).append_many(table.assign(similarity=3.0), "anna", "person", 0)
     assert world.labels(0).same_class.all()
 

@@ -40,12 +40,13 @@ def rank(embeddings, queries, gallery):
     return relevance.rank(Images(table, embeddings), Model(), queries)
 
 
-def study(oracle):
-    return Run("tiny", parse_study({"study": "tiny", "images": {"source": "trees"}, "oracle": oracle}))
+def study(oracle, **more):
+    return Run("tiny", parse_study({"study": "tiny", "images": {"source": "trees"}, "oracle": oracle, **more}))
 
 
 def collection(images):
-    return Collection(images[["image", "tree", "kind"]], ["tree", "kind"], None, None, pd.DataFrame())
+    classes = [name for name in ("tree", "kind") if name in images]
+    return Collection(images[["image", *classes]], classes, None, None, pd.DataFrame())
 
 
 def test_every_gallery_image_but_the_query_is_ranked_by_its_cosine():
@@ -97,7 +98,8 @@ def test_the_oracle_judges_every_result_by_the_hierarchy():
 def test_people_judge_a_pair_in_both_directions_and_nothing_else():
     embeddings, images = make()
     one, two, three = embeddings.names[:3]
-    graded = pd.DataFrame({"image1": [one, two], "image2": [two, three], "similarity": [3.0, 1.0]})
+    graded = pd.DataFrame({"image1": [one, two], "image2": [two, three], "similarity": [3.0, 1.0], "side": "test",
+                           "automatic": False})
     ranked = rank(embeddings, embeddings.names, embeddings.names)
     judged = relevance.Judge(study("person"), collection(images), graded).grades(ranked)
     assert {tuple(row) for row in judged.to_numpy()} == {(one, two, 3.0), (two, one, 3.0), (two, three, 1.0),
@@ -109,16 +111,23 @@ def test_the_better_model_has_the_better_numbers():
     bad = np.random.default_rng(5).normal(size=(40, 4))
     both = Embeddings(good.names, np.concatenate([bad, good.vectors], 1).astype(np.float32), {})
     models = {"encoder": Model("encoder", Part(slice(0, 4))), "head": Model("head", Part(slice(4, 8)))}
-    test, graded = Images(images, both).side("test"), pd.DataFrame(columns=["image1", "image2", "similarity"])
+    test, graded = Images(images, both).side("test"), pd.DataFrame(columns=["image1", "image2", "similarity",
+                                                                                            "side", "automatic"])
     judge = relevance.Judge(study("hierarchy"), collection(images), graded)
     found = relevance.compare_models(test, models, judge, [1, 5])
-    assert list(found) == ["model", "measure", "mean", "low", "high", "queries"]
+    assert list(found) == ["model", "measure", "mean", "low", "high", "queries", "judged_by"]
     means = found.set_index(["model", "measure"])["mean"]
     for measure in ("P@1", "P@5", "nDCG@5", "AP"):
         assert means["head", measure] > means["encoder", measure] + 0.1
     assert means["head", "judged@5"] == 1 and (found.queries == 30).all()
+    judge = relevance.Judge(study("person"), collection(images), graded)
+    by_classes = relevance.compare_models(test, models, judge, [1, 5])
+    assert set(by_classes.judged_by) == {"classes"} and (by_classes["mean"] > 0).all()
+    nobody = relevance.Judge(study("person"), collection(images[["image", "group", "side"]]), graded)
+    assert nobody.who == "nobody" and relevance.compare_models(test, models, nobody, [1]).empty
+    replayed = relevance.Judge(study("replay", labels=["a.csv"] * 4), collection(images), graded)
     with pytest.raises(ValueError, match="no test image has a judged result; label test pairs first"):
-        relevance.compare_models(test, models, relevance.Judge(study("person"), collection(images), graded), [1])
+        relevance.compare_models(test, models, replayed, [1])
 
 
 def test_the_classes_of_results_are_those_of_a_plain_loop():
