@@ -37,9 +37,10 @@ def agreements(decided: Sequence[pd.Series]) -> list[float]:
 def expected_gain(log: pd.DataFrame, more: int = 100, last: int = 5) -> tuple[float, float, float]:
     """Dev AP that `more` asked pairs should add, with a 95 % interval: a line in log(asked) through the last rounds.
 
-    log : `asked` and `dev_head_ap`, one row a round; NaN for fewer than two rounds, an open interval for two
+    log : `asked` and `dev_head_ap`, one row a round; NaN for fewer than two rounds, an open interval for two. A round
+        that asked nothing (of a run that learns its classes first) says nothing of what grades add
     """
-    recent = log[["asked", "dev_head_ap"]].dropna().tail(last)
+    recent = log.loc[log.asked > 0, ["asked", "dev_head_ap"]].dropna().tail(last)
     if recent.asked.nunique() < 2:
         return np.nan, np.nan, np.nan
     x, y = np.log(recent.asked.to_numpy(float)), recent.dev_head_ap.to_numpy(float)
@@ -65,6 +66,8 @@ def advise(decided: Sequence[pd.Series], log: pd.DataFrame) -> list[str]:
     -------
     a sentence each on kappa of successive predictions, the plateau on dev and the expected gain, then the advice
     """
+    given = (log.asked > 0).tolist()
+    decided, log = [one for one, some in zip(decided, given) if some], log[given]
     if len(log) < 2:
         return ["Advice: go on; one round says nothing of the next."]
     kappa = agreements(decided)[-WINDOW:]

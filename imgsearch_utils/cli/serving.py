@@ -53,7 +53,7 @@ def teach(
     from imgsearch_utils.pages.sites import teaching_site
 
     again = _again(f"teach {shlex.quote(study)}", run, port=port, ip=ip if ip != "127.0.0.1" else "")
-    serve_site(teaching_site(run, again), port, ip, browser)
+    serve_site(teaching_site(run, study, again), port, ip, browser)
 
 
 @app.command()

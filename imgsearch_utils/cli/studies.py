@@ -34,10 +34,8 @@ def run(
     """Run a study from pictures to report; resume what was begun, leave alone what is finished."""
     from imgsearch_utils.steps import pipeline
 
-    settings, path = _settings(assignments), workspace.find_study(study)
-    in_configs = path.parent == workspace.source() / "configs"
-    opened = workspace.open_run(study, name, settings)
-    pipeline.execute(opened, settings=settings, study=path.stem if in_configs else str(path))
+    opened = workspace.open_run(study, name, _settings(assignments))
+    pipeline.execute(opened, *workspace.how_begun(study, opened))
 
 
 @app.command()

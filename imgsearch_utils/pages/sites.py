@@ -45,13 +45,13 @@ def search_site(run: Run, command: str) -> Site:
                 api=True)
 
 
-def teaching_site(run: Run, command: str) -> Site:
-    """The page on which people teach a run."""
+def teaching_site(run: Run, study: str, command: str) -> Site:
+    """The page on which people teach a run; `study` as it was typed."""
 
     def open_() -> "Classroom":
         from imgsearch_utils.pages.teaching import Classroom
 
-        return Classroom(run)
+        return Classroom(run, study)
 
     def talk(room, send):
         from imgsearch_utils.pages.teaching import Teaching

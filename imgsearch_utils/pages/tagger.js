@@ -145,7 +145,7 @@ function render({ model, el }) {
 
   // ---- acts: sent, then waited for ------------------------------------------------------------------------------
   function post(message, notice) {
-    if (pending || !state) return;
+    if (pending || !state || root.classList.contains("lt-making")) return;
     const serial = `${view}-${++sent}`;
     pending = { serial, notice, message: { ...message, serial, lines: state.lines } }; // until the act is on disk
     root.dataset.pending = serial;
@@ -549,8 +549,8 @@ function lessonPanel(rubric, { picture, finish }) {
         make("th", { textContent: text })))), make("tbody", {}, ...q.map((row) => make("tr", {},
         make("td", { textContent: row.measure, title: row.about }),
         ...[row.encoder, row.learnt].map((value) => make("td", { textContent: value.toFixed(3) })),
-        make("td", { textContent: signed(row.gain) + (row.low === null ? "" :
-          ` [${signed(row.low)}, ${signed(row.high)}]`) }))))));
+        make("td", {}, signed(row.gain), make("small", { textContent: row.low === null ? "too few for an interval" :
+          `[${signed(row.low)}, ${signed(row.high)}]` })))))));
     }
     if (lesson.history.length > 1) parts.push(sparkline(lesson.history));
     parts.push(...lesson.sentences.map((text) => make("p", { textContent: text })));

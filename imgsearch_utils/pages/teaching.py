@@ -23,12 +23,14 @@ MEASURES = {"ap": ("Average precision", "of finding pairs of grade 3 among all j
 class Classroom:
     """A run that is being taught by one or several people at once: its open round and its lessons.
 
+    study : by name or path, as it was typed
+
     ValueError as of ``check_teachable``.
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, study: str):
         check_teachable(run)
-        self.run, self.lessons = run, Lessons(run)
+        self.run, self.lessons = run, Lessons(run, study)
         self._collection, self._turn = open_collection(run), threading.Lock()
         self._task: Task | None = None
         self.task()
@@ -73,6 +75,8 @@ class Teaching(Tagging):
         if task is not self._task:  # a round was made meanwhile
             self._take_up(task, self._annotator)
             self._show()
+        if self._room.lessons.state.name == "finishing" and _is_one_of(message, "act", "rest", "undo"):
+            return self._refuse(message, f"round {self._task.round} is being made; go on in a moment")
         super().receive(message)
 
     def _more(self) -> dict[str, Any]:
@@ -98,7 +102,7 @@ class Teaching(Tagging):
 
     def _can_finish(self, grades: dict) -> bool:
         lessons = self._room.lessons
-        return lessons.state.name == "learnt" and len(grades) >= EVERY
+        return lessons.taught is not None and lessons.state.name in ("learnt", "failed") and len(grades) >= EVERY
 
     def _query(self) -> str:
         """The picture whose results are shown: the one on the left."""
@@ -133,7 +137,7 @@ class Teaching(Tagging):
         if state.name == "finishing":
             return f"Round {self._task.round} is being made; this takes about half a minute."
         if state.name == "failed":
-            return f"Not learnt: {state.line}. {more}"
+            return f"{state.line[0].upper()}{state.line[1:]}. {more}"
         if state.name == "learnt":
             return f"Learnt from {len(taught.grades)} grades in {taught.seconds:.0f} s. {more}"
         return f"{state.line + '. ' if state.line else ''}It learns from the first {EVERY} grades; {missing} to go."
@@ -147,6 +151,10 @@ class Teaching(Tagging):
         advice = "worth while" if high >= WORTH else "not worth your time"
         return [f"{AHEAD} more grades should change average precision by {gain:+.3f} [{low:+.3f}, {high:+.3f}]: "
                 f"{advice}."]
+
+
+def _is_one_of(message: Any, *kinds: str) -> bool:
+    return isinstance(message, dict) and message.get("kind") in kinds
 
 
 def _quality(taught) -> list[dict[str, Any]]:

@@ -47,6 +47,10 @@ class Tagger(anywidget.AnyWidget):
 class Teacher(anywidget.AnyWidget):
     """Teach a run what you mean by similar: the tagger of its open round, and what the grades have taught so far.
 
+    Parameters
+    ----------
+    study : of the run, by name or path
+
     Raises
     ------
     ValueError
@@ -57,8 +61,8 @@ class Teacher(anywidget.AnyWidget):
     _css = Path(__file__).with_name("tagger.css")
     rubric = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, run: Run, annotator: str = ""):
-        room = Classroom(run)
+    def __init__(self, run: Run, study: str, annotator: str = ""):
+        room = Classroom(run, study)
         super().__init__(rubric=run.study.rubric.model_dump(mode="json"))
         self._teaching = Teaching(room, self.send, annotator)
         self.on_msg(lambda _, message, buffers: self._teaching.receive(message, buffers))

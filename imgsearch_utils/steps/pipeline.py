@@ -45,14 +45,13 @@ def learning_steps(run: Run) -> Iterator[Step]:
         yield "02_siamese_active_learning", {"ROUND": this.number}, this.stage
 
 
-def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, Any] | None = None,
-            study: str | None = None) -> Path:
+def execute(run: Run, study: str, settings: dict[str, Any], say: Callable[[str], None] = print) -> Path:
     """Run what is not finished of a run, notebook by notebook; return the report's page.
 
     Parameters
     ----------
+    study, settings : of ``workspace.how_begun``, handed on to the notebooks
     say : gets one line a notebook
-    settings, study : what the run was opened with, handed on to the notebooks
 
     Raises
     ------
@@ -68,7 +67,7 @@ def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, An
                 _clear_comparison(run)
             pending = not all(_done(stage) for _, _, stage in steps(run))
             for step in steps(run) if pending else ():
-                _take(run, step, say, settings, study)
+                _take(run, step, study, settings, say)
             _make_again(run, say)
             if faults := check_run(run, at_work=True):
                 more = f" ({len(faults) - 1} more: imgsearch check{run.options})" if len(faults) > 1 else ""
@@ -82,10 +81,10 @@ def execute(run: Run, say: Callable[[str], None] = print, settings: dict[str, An
     return page
 
 
-def finish_rounds(run: Run) -> list[int]:
+def finish_rounds(run: Run, study: str, settings: dict[str, Any]) -> list[int]:
     """Make those rounds of a run that people teach whose pairs are all answered; return their numbers.
 
-    RuntimeError as of ``execute``.
+    Parameters and errors as of ``execute``.
     """
     made = []
     try:
@@ -93,7 +92,7 @@ def finish_rounds(run: Run) -> list[int]:
             _refuse_a_lost_journal(run)
             for step in learning_steps(run):
                 if not _done(step[2]):
-                    _take(run, step, lambda _: None)
+                    _take(run, step, study, settings, lambda _: None)
                     made.append(step[1]["ROUND"])
             _make_again(run, lambda _: None)
     except Timeout:
@@ -101,8 +100,7 @@ def finish_rounds(run: Run) -> list[int]:
     return made
 
 
-def _take(run: Run, step: Step, say: Callable[[str], None], settings: dict[str, Any] | None = None,
-          study: str | None = None) -> None:
+def _take(run: Run, step: Step, study: str, settings: dict[str, Any], say: Callable[[str], None]) -> None:
     """Execute a step's notebook where its stage is not finished."""
     name, own, stage = step
     label = " ".join([name, *(f"{key}={value}" for key, value in own.items())])
@@ -111,7 +109,7 @@ def _take(run: Run, step: Step, say: Callable[[str], None], settings: dict[str, 
         say(f"{label}: finished before")
         return
     began = time.monotonic()
-    given = {"STUDY": study or run.study.study, "RUN": run.name, "SETTINGS": settings or {}, **own}
+    given = {"STUDY": study, "RUN": run.name, "SETTINGS": settings, **own}
     anew = name == "03_ann_comparison" and not stage().finished
     _execute(name, given, run, stage, label)
     if anew:
@@ -193,7 +191,7 @@ def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Sta
 
 def publish(run: Run) -> None:
     """Make the run that is kept in git, mark it as published, and make the committed notebooks' outputs anew."""
-    execute(run, study=run.study.study)
+    execute(run, run.study.study, {})
     workspace.write_atomic(run.labels / PUBLISHED, "This run is kept for readers. Its journal is never written again: "
                                                    "work on a run of your own.\n")
     refresh_notebooks(sorted(path.stem for path in workspace.notebook_path("").parent.glob("*.ipynb")))

@@ -16,7 +16,7 @@ from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.vectors.embedding import load_embeddings
 from imgsearch_utils.vectors.sides import read_sides
-from imgsearch_utils.workspace import Round, Run
+from imgsearch_utils.workspace import Round, Run, how_begun
 
 EVERY = 20  # grades after which it is learnt anew
 SHOWN = 6  # results of a query, before and after
@@ -71,7 +71,7 @@ def people_grades(run: Run, journal: Journal, train: set[str]) -> dict[tuple[str
     return dict(zip(zip(labels.image1, labels.image2), labels.similarity))
 
 
-def learn_now(run: Run) -> Taught:
+def learn_now(run: Run, *_) -> Taught:
     """Learn from a run's grades as notebook 02 would, but for some of its candidates, and keep nothing.
 
     ValueError for too few grades.
@@ -90,17 +90,17 @@ def learn_now(run: Run) -> Taught:
                   time.monotonic() - began)
 
 
-def finish_now(run: Run) -> list[int]:
+def finish_now(run: Run, study: str, settings: dict[str, Any]) -> list[int]:
     """Make the rounds whose pairs are all answered, as ``imgsearch run`` would; return their numbers."""
     from imgsearch_utils.steps.pipeline import finish_rounds
 
-    return finish_rounds(run)
+    return finish_rounds(run, study, settings)
 
 
-JOBS: dict[str, Callable[[Run], Any]] = {"learn": learn_now, "finish": finish_now}
+JOBS: dict[str, Callable] = {"learn": learn_now, "finish": finish_now}
 
 
-def _work(connection, run: Run) -> None:
+def _work(connection, *of: Any) -> None:
     """What the learning process does: one job after the other; it ends with the process that started it."""
     threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
     if hasattr(os, "nice"):
@@ -111,7 +111,7 @@ def _work(connection, run: Run) -> None:
         except EOFError:
             return
         try:
-            connection.send(JOBS[job](run))
+            connection.send(JOBS[job](*of))
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
             connection.send(RuntimeError(" ".join(str(error).split())))
 
@@ -128,10 +128,13 @@ class Lessons:
     """A run that is being taught: what its grades taught, learnt anew after each ``EVERY`` of them.
 
     Learning goes on in a process of its own, which steps back for this one. All of it may be called by several threads.
+
+    study : by name or path, as it was typed
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, study: str):
         self.run, self.state, self.taught = run, State(), None
+        self._of = run, *how_begun(study, run)
         self.history: list[dict[str, float]] = []
         self.embeddings = load_embeddings(run)
         self._unit = normalised(np.asarray(self.embeddings.vectors))
@@ -174,7 +177,7 @@ class Lessons:
             if self._process is None or not self._process.is_alive():
                 context = multiprocessing.get_context("spawn")
                 self._connection, there = context.Pipe()
-                self._process = context.Process(target=_work, args=(there, self.run), daemon=True)
+                self._process = context.Process(target=_work, args=(there, *self._of), daemon=True)
                 self._process.start()
                 there.close()
             self._connection.send(job)
@@ -183,7 +186,7 @@ class Lessons:
             answer = RuntimeError("the process that learns has stopped; it is started again with the next grades")
         with self._turn:
             if isinstance(answer, RuntimeError):
-                self.state = State("failed", str(answer))
+                self.state = State("failed", f"{'not learnt' if job == 'learn' else 'the round is not made'}: {answer}")
             elif job == "learn":
                 self.taught, self.state = answer, State("learnt")
                 row = answer.chosen

@@ -266,6 +266,28 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
     return opened
 
 
+def how_begun(study: str, run: Run) -> tuple[str, dict[str, Any]]:
+    """With what ``open_run`` opens a run that was begun: the study, by name or path, and the settings that differ.
+
+    study : by name or path, as it was typed
+    """
+    path = find_study(study)
+    own = read_study(path).model_dump(mode="json", exclude={"rubric"})
+    changed = _leaves(own, run.study.model_dump(mode="json", exclude={"rubric"}))
+    return path.stem if path.parent == source() / "configs" else str(path), changed
+
+
+def _leaves(own: dict[str, Any], begun: dict[str, Any], at: str = "") -> dict[str, Any]:
+    """The values of `begun`, by dotted name, that are others in `own`."""
+    found = {}
+    for name, value in begun.items():
+        if isinstance(value, dict) and isinstance(own.get(name), dict):
+            found |= _leaves(own[name], value, f"{at}{name}.")
+        elif own.get(name) != value:
+            found[f"{at}{name}"] = value
+    return found
+
+
 def _changed(settings: Path, study: Study) -> list[str]:
     """How a study differs from what a run was begun with, but for the rubric."""
     return difference(*(each.model_dump(mode="json", exclude={"rubric"}) for each in (_begun_with(settings), study)))
