@@ -6,6 +6,7 @@ sides and grades need red be told from green.
 
 import functools
 import io
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from sklearn.calibration import calibration_curve
@@ -118,17 +120,21 @@ def grade_counts(pairs: pd.DataFrame) -> Figure:
     return figure
 
 
-def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns: int = 6,
-                 side: float = 1.7) -> Figure:
-    """Pictures in rows, a title above each."""
+def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns: int = 6, side: float = 1.7,
+                 frames: Sequence[str | None] = (), title: str = "") -> Figure:
+    """Pictures in rows, a title above each, in frames of these colours (None: without), perhaps a title above all."""
     rows = max(1, -(-len(pictures) // columns))
     tallest = max((picture.height / picture.width for picture in pictures), default=1.0)
     figure, axes = axes_grid(columns, side, side * tallest + 0.22, rows)
     for place in axes.flat:
         place.axis("off")
-    for place, picture, title in zip(axes.flat, pictures, titles):
+    for place, picture, words, frame in itertools.zip_longest(axes.flat[: len(pictures)], pictures, titles, frames):
         place.imshow(picture)
-        place.set_title(literal(title), fontsize=8, fontweight="normal")
+        place.set_title(literal(words), fontsize=9, fontweight="normal")
+        if frame:
+            place.add_patch(Rectangle((0, 0), 1, 1, transform=place.transAxes, fill=False, ec=frame, lw=4))
+    if title:
+        figure.suptitle(literal(title), fontsize=13, fontweight="bold")
     return figure
 
 
