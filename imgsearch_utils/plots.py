@@ -284,7 +284,7 @@ def curves_with_bands(table: pd.DataFrame, kind: str, measures: dict[str, str]) 
                 ends += [(mean[-1], name, colour)] if np.isfinite(mean[-1]) else []
             if table[measure].min() < 0:
                 place.axhline(0, color="grey", ls=":")
-            _name_ends(place, ends, table.labels.max() + len(kinds) * step)
+            _name_ends(place, ends, table.labels.max() + (len(kinds) / 2 + 2.5) * step)
             place.set(xlabel="pairs asked", ylabel=title, title=literal(study))
     return figure
 

@@ -16,8 +16,8 @@ from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.workspace import Run
 
 ENOUGH_JUDGED = 0.5  # of each model's first results, or a query is not compared by the grades
-KINDS = {"examples": "Drawn at random", "examples_improved": "Most improved by the head, by the grades",
-         "examples_failed": "Worst failures, by the grades",
+KINDS = {"examples": "Drawn at random", "examples_improved": "Most improved by the head, as the grades judge",
+         "examples_failed": "Worst failures, as the grades judge",
          "examples_different": "Where encoder and head differ most, good or bad"}
 
 
