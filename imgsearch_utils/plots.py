@@ -1,10 +1,12 @@
 """Figures from tables. Each function takes data and returns a matplotlib figure; notebooks save them.
 
-Colours are fixed: the encoder is grey-blue and the head orange, whatever the figure.
+Colours are fixed: the encoder is grey-blue and the head orange, whatever the figure. Neither by them nor by those of
+sides and grades need red be told from green.
 """
 
 import functools
 import io
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -12,11 +14,13 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay
+from sklearn.metrics import PrecisionRecallDisplay, confusion_matrix
 
-from imgsearch_utils.metrics import Ceiling
+from imgsearch_utils.metrics import Ceiling, bootstrap
 from imgsearch_utils.workspace import Stage
 
 sns.set_theme(style="whitegrid", context="notebook", rc={
@@ -25,7 +29,8 @@ sns.set_theme(style="whitegrid", context="notebook", rc={
     "svg.hashsalt": "imgsearch"})
 MODELS = {"encoder": "#5b7a99", "head": "#e07b39"}
 GRADES = dict(zip(range(4), sns.color_palette("YlGnBu", 6)[1:5]))
-SIDES = {"train": "#7f9c6d", "dev": "#d9b44a", "test": "#a65d57"}
+SIDES = {"train": "#2d6a5f", "dev": "#e3b23c", "test": "#c58bb5"}
+DASHES = ("-", "--", "-.", ":", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
 
 class Plot(Figure):
@@ -64,6 +69,15 @@ def of_rows(draw):
 
 def legend_beside(axes) -> None:
     axes.legend(title="", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+
+
+def legend_below(figure: Figure, *panels) -> None:
+    """One legend for all panels, below them, where it covers no curve; what they share stands in it once."""
+    named = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels())}
+    for axes in panels:
+        if axes.get_legend():
+            axes.get_legend().remove()
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=10)
 
 
 def save(figure: Figure, stage: Stage, name: str, table: pd.DataFrame | None = None) -> Figure:
@@ -106,33 +120,37 @@ def grade_counts(pairs: pd.DataFrame) -> Figure:
     return figure
 
 
-def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns: int = 6,
-                 side: float = 1.7) -> Figure:
-    """Pictures in rows, a title above each."""
+def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns: int = 6, side: float = 1.7,
+                 frames: Sequence[str | None] = (), title: str = "") -> Figure:
+    """Pictures in rows, a title above each, in frames of these colours (None: without), perhaps a title above all."""
     rows = max(1, -(-len(pictures) // columns))
     tallest = max((picture.height / picture.width for picture in pictures), default=1.0)
     figure, axes = axes_grid(columns, side, side * tallest + 0.22, rows)
     for place in axes.flat:
         place.axis("off")
-    for place, picture, title in zip(axes.flat, pictures, titles):
+    for place, picture, words, frame in itertools.zip_longest(axes.flat[: len(pictures)], pictures, titles, frames):
         place.imshow(picture)
-        place.set_title(literal(title), fontsize=8, fontweight="normal")
+        place.set_title(literal(words), fontsize=9, fontweight="normal")
+        if frame:
+            place.add_patch(Rectangle((0, 0), 1, 1, transform=place.transAxes, fill=False, ec=frame, lw=4))
+    if title:
+        figure.suptitle(literal(title), fontsize=13, fontweight="bold")
     return figure
 
 
 def training_curves(history: pd.DataFrame) -> Figure:
     """Loss on the pairs learnt from and on those held out, and AP on those held out, by epoch."""
     figure, [[loss, quality]] = axes_grid(2, 4.6)
-    mark = "o" if len(history) == 1 else None
-    for column, side, label in (("train_loss", "train", "learnt from"), ("dev_loss", "dev", "held out")):
-        loss.plot(history.epoch, history[column], color=SIDES[side], label=label, marker=mark)
-    quality.plot(history.epoch, history.dev_ap, color=SIDES["dev"], marker=mark)
+    mark = "o" if len(history) < 3 else None
+    for name, side, label, dash in (("train", "train", "learnt from", "-"), ("dev", "dev", "held out", "--")):
+        loss.plot(history.epoch, history[f"{name}_loss"], dash, color=SIDES[side], label=label, marker=mark)
+    quality.plot(history.epoch, history.dev_ap, "--", color=SIDES["dev"], marker=mark)
     for axes in (loss, quality):
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    loss.legend()
+        axes.set(xlabel="epoch", xlim=(history.epoch.min() - 0.5, history.epoch.max() + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     loss.set(ylabel="loss", title="Loss")
     quality.set(ylabel="average precision", title="Quality on the pairs held out")
+    legend_below(figure, loss)
     return figure
 
 
@@ -162,6 +180,7 @@ def score_distributions(scored: pd.DataFrame) -> Figure:
     """Cosine of the encoder and of the head for the pairs of each grade (columns similarity, cosine, score)."""
     figure, axes = axes_grid(2, 4.6)
     scored = scored.assign(grade=scored.similarity.astype(int))
+    axes.flat[1].sharey(axes.flat[0])
     for place, column, name in zip(axes.flat, ("cosine", "score"), MODELS):
         sns.violinplot(scored, x="grade", y=column, hue="grade", palette=GRADES, legend=False, ax=place,
                        inner="quart", cut=0, density_norm="width")
@@ -170,34 +189,44 @@ def score_distributions(scored: pd.DataFrame) -> Figure:
 
 
 @of_rows
-def confusion(scored: pd.DataFrame, threshold: float) -> Figure:
-    """Confusion matrix of "similar" at the calibrated threshold, and the reliability of P(similar)."""
-    figure, [[matrix, reliability]] = axes_grid(2, 4.2)
+def confusion(scored: pd.DataFrame, threshold: float, of_encoder: float | None = None) -> Figure:
+    """Confusion matrix of "similar" at the calibrated threshold, and the reliability of P(similar).
+
+    threshold : of the head's P(similar)
+    of_encoder : of the encoder's (column encoder_p_similar); with it, the encoder is drawn beside the head
+    """
     similar = scored.similarity == 3
-    ConfusionMatrixDisplay.from_predictions(similar, scored.p_similar >= threshold, labels=[False, True],
-                                            ax=matrix, cmap="Blues", colorbar=False,
-                                            display_labels=["not similar", "similar"])
-    matrix.grid(False)
-    matrix.set(title=f"At P(similar) ≥ {threshold:.2f}", xlabel="predicted", ylabel="graded")
-    observed, predicted = calibration_curve(similar, scored.p_similar.clip(0, 1), n_bins=10)
-    reliability.plot([0, 1], [0, 1], color="grey", ls=":")
-    reliability.plot(predicted, observed, marker="o", color=MODELS["head"])
-    reliability.set(xlabel="predicted P(similar)", ylabel="share graded 3", title="Calibration", xlim=(0, 1),
-                    ylim=(0, 1))
+    of_head = {"head": (scored.p_similar, threshold)}
+    models = of_head if of_encoder is None else {"encoder": (scored.encoder_p_similar, of_encoder)} | of_head
+    figure, [[*matrices, reliability]] = axes_grid(len(models) + 1, 3.9)
+    reliability.plot([0, 1], [0, 1], color="grey", ls=":", label="as often as predicted")
+    for place, (name, (p, least)) in zip(matrices, models.items()):
+        counts = confusion_matrix(similar, p >= least, labels=[False, True])
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        text = [[f"{count:,}\n{share:.0%}" for count, share in zip(*row)] for row in zip(counts, shares)]
+        words = ["not similar", "similar"]
+        sns.heatmap(shares, annot=text, fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=place, square=True,
+                    xticklabels=words, yticklabels=words)
+        place.set(title=f"{name}, at P(similar) ≥ {least:.2f}", xlabel="predicted", ylabel="graded")
+        observed, predicted = calibration_curve(similar, p.clip(0, 1), n_bins=10)
+        reliability.plot(predicted, observed, marker="os"[name == "encoder"], color=MODELS[name], label=name)
+    reliability.set(xlabel="predicted P(similar)", ylabel="share graded 3", title="Calibration", xlim=(-0.02, 1.02),
+                    ylim=(-0.02, 1.02))
+    legend_below(figure, reliability)
     return figure
 
 
 @of_rows
 def precision_recall(scored: pd.DataFrame) -> Figure:
     """Precision against recall of grade 3, encoder and head, with the share of grade 3 as the baseline."""
-    figure, [[axes]] = axes_grid()
+    figure, [[axes]] = axes_grid(width=6.5)
     similar = scored.similarity == 3
-    for column, name in zip(("cosine", "score"), MODELS):
+    for column, name, dash in zip(("cosine", "score"), MODELS, ("--", "-")):
         PrecisionRecallDisplay.from_predictions(similar, scored[column], name=name, ax=axes,
-                                                curve_kwargs={"color": MODELS[name]})
+                                                curve_kwargs={"color": MODELS[name], "ls": dash})
     axes.axhline(similar.mean(), color="grey", ls=":", label=f"share of grade 3 ({similar.mean():.2f})")
-    axes.legend(loc="upper right", fontsize=9)
-    axes.set(title="Finding grade 3", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set(title="Finding grade 3", xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
+    legend_below(figure, axes)
     return figure
 
 
@@ -208,62 +237,98 @@ def rounds(log: pd.DataFrame, side: str = "test", ceiling: Ceiling | None = None
     ceiling : how well people's grades predict people's; its F1 is drawn where it is known
     """
     measures = {"ap": "average precision", "same_class_roc_auc": "same-class ROC-AUC", "f1": "F1 at the threshold"}
-    figure, axes = axes_grid(len(measures) + 1, 3.6, 3.4)
+    figure, axes = axes_grid(2, 4.8, 3.2, 2)
     for place, (measure, title) in zip(axes.flat, measures.items()):
-        for name, colour in MODELS.items():
-            place.plot(log.labels, log[f"{side}_{name}_{measure}"], marker="o", color=colour, label=name)
+        for name, mark in zip(MODELS, "so"):
+            place.plot(log.labels, log[f"{side}_{name}_{measure}"], marker=mark, color=MODELS[name], label=name)
         if measure == "f1" and ceiling is not None and np.isfinite(ceiling.f1):
             place.axhline(ceiling.f1, color="grey", ls="--", label=f"people ({ceiling.pairs} pairs graded twice)")
-        place.set(xlabel="graded training pairs", ylabel=title, title=f"{title}, {side}")
-        place.legend(fontsize=9)
+        place.set(title=f"{title}, {side}")
     gain = axes.flat[-1]
     gain.axhline(0, color="grey", ls=":")
-    gain.plot(log.labels, log[f"{side}_ap_gain"], marker="o", color=MODELS["head"])
-    gain.fill_between(log.labels, log[f"{side}_ap_gain_low"], log[f"{side}_ap_gain_high"], alpha=0.18,
-                      color=MODELS["head"], lw=0, label="95 % band")
-    gain.set(xlabel="graded training pairs", ylabel="AP, head − encoder", title=f"Gain in AP, {side}")
-    gain.legend(fontsize=9)
+    gain.errorbar(log.labels, log[f"{side}_ap_gain"], marker="o", color=MODELS["head"], capsize=3, label="head",
+                  yerr=[log[f"{side}_ap_gain"] - log[f"{side}_ap_gain_low"],
+                        log[f"{side}_ap_gain_high"] - log[f"{side}_ap_gain"]])
+    gain.set(title=f"gain in average precision, {side}")
+    for place in axes.flat:
+        place.set(xlabel="graded training pairs", xticks=log.labels)
+    legend_below(figure, *axes.flat[:-1])
     return figure
 
 
 def curves_with_bands(table: pd.DataFrame, kind: str, measures: dict[str, str]) -> Figure:
-    """Means over seeds against `labels`, one line each `kind`, with the 95 % bootstrap band; a row a study.
+    """Means over seeds against `labels`, one line each `kind`, with 95 % bootstrap intervals; a row a study.
+
+    The kinds stand a little beside each other at each number of labels, so that no interval hides another, and are
+    named where their lines end.
 
     table : study, `kind`, seed, labels and the columns of `measures` (column -> name on the axis)
     """
     table = table.assign(**{kind: table[kind].map(literal)})
     studies, kinds = sorted(table.study.unique()), list(dict.fromkeys(table[kind]))
-    colours = dict(zip(kinds, sns.color_palette("colorblind", len(kinds))))
-    figure, axes = axes_grid(len(measures), 4.8, 3.4, len(studies))
+    colours = sns.color_palette("colorblind", len(kinds))
+    step = 0.012 * (np.ptp(table.labels) or 1)
+    figure, axes = axes_grid(len(measures), 5.6, 3.4, len(studies))
     for row, study in zip(axes, studies):
         for place, (measure, title) in zip(row, measures.items()):
-            sns.lineplot(table[table.study == study], x="labels", y=measure, hue=kind, palette=colours, marker="o",
-                         hue_order=kinds, errorbar=("ci", 95), seed=0, legend=place is row[-1], ax=place)
+            ends = []
+            for number, (name, colour) in enumerate(zip(kinds, colours)):
+                part = table[(table.study == study) & (table[kind] == name)]
+                if part.empty:
+                    continue
+                points = [(labels, *bootstrap(values)) for labels, values in part.groupby("labels")[measure]]
+                labels, mean, low, high = np.reshape(points, (-1, 4)).T
+                style = {"color": colour, "ls": DASHES[number % len(DASHES)], "marker": "osD^vP"[number % 6], "ms": 5}
+                place.errorbar(labels + step * (number - (len(kinds) - 1) / 2), mean, [mean - low, high - mean],
+                               elinewidth=1.2, capsize=2, **style)
+                ends += [(mean[-1], name, colour)] if np.isfinite(mean[-1]) else []
+            if table[measure].min() < 0:
+                place.axhline(0, color="grey", ls=":")
+            _name_ends(place, ends, table.labels.max() + (len(kinds) / 2 + 2.5) * step)
             place.set(xlabel="pairs asked", ylabel=title, title=literal(study))
-        legend_beside(row[-1])
     return figure
+
+
+def _name_ends(axes, ends, beside):
+    """Write names (height, name, colour) right of a panel's curves, so far apart that none covers another."""
+    low, high = axes.get_ylim()
+    least, at = (high - low) * 0.085, -np.inf
+    for height, name, colour in sorted(ends, key=lambda end: end[0]):
+        at = max(height, at + least)
+        axes.annotate(name, (beside, at), color=colour, fontsize=10, fontweight="bold", va="center",
+                      annotation_clip=False)
 
 
 def retrieval(table: pd.DataFrame) -> Figure:
-    """Retrieval measures of encoder and head with 95 % intervals (columns model, measure, mean, low, high)."""
+    """Retrieval measures of each model with 95 % intervals (columns model, measure, mean, low, high)."""
+    measures, models = list(dict.fromkeys(table.measure)), [name for name in MODELS if name in set(table.model)]
     figure, [[axes]] = axes_grid(width=7)
-    measures = list(dict.fromkeys(table.measure))
-    for shift, (model, colour) in zip((-0.18, 0.18), MODELS.items()):
+    for number, model in enumerate(models):
         part = table[table.model == model].set_index("measure").reindex(measures)
-        axes.bar(np.arange(len(measures)) + shift, part["mean"], 0.34, color=colour, label=model,
+        axes.bar(np.arange(len(measures)) + 0.36 * (number - (len(models) - 1) / 2), part["mean"], 0.34,
+                 color=MODELS[model], hatch="//" * (model == "encoder"), edgecolor="white", label=model,
                  yerr=[part["mean"] - part.low, part.high - part["mean"]], capsize=3, ecolor="#444444")
     axes.set_xticks(range(len(measures)), measures)
-    axes.set(ylim=(0, 1), ylabel="mean over queries", title="Ranking by the grades, test images as queries")
-    axes.legend()
+    axes.set(ylim=(0, 1.02), ylabel="mean over queries", title="Ranking by the grades, test images as queries")
+    legend_below(figure, axes)
     return figure
 
 
-def class_confusion(matrix: pd.DataFrame, title: str) -> Figure:
-    """Share of results (columns) of each class among the first k for queries of each class (rows)."""
-    matrix = matrix.iloc[:12, :12].rename(index=literal, columns=literal)
-    size = 2.6 + 0.5 * len(matrix)
-    figure, [[axes]] = axes_grid(width=size + 0.6, height=size - 0.4)
-    sns.heatmap(matrix, annot=len(matrix) <= 12, fmt=".2f", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes,
-                annot_kws={"fontsize": 9})
-    axes.set(xlabel="class of the results", ylabel="class of the query", title=literal(title))
+def class_confusion(matrix: pd.DataFrame, title: str, of_encoder: pd.DataFrame | None = None) -> Figure:
+    """Share of results (columns) of each class among the first k for queries of each class (rows); 12 classes at most.
+
+    matrix : of the head, or of the only model
+    of_encoder : the same by the encoder; with it, both stand side by side on one scale
+    """
+    named = {"": matrix} if of_encoder is None else {"encoder: ": of_encoder, "head: ": matrix}
+    names = list(dict.fromkeys(name for shares in named.values() for axis in shares.axes for name in axis))[:12]
+    size = 2.6 + 0.5 * len(names)
+    figure, [axes] = axes_grid(len(named), size + 0.6, size - 0.4)
+    for place, (whose, shares) in zip(axes, named.items()):
+        shown = shares.reindex(index=shares.index[:12], columns=names, fill_value=0.0)
+        sns.heatmap(shown.rename(index=literal, columns=literal), annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1,
+                    cbar=False, ax=place, annot_kws={"fontsize": 9})
+        place.set(xlabel="class of the results", ylabel="class of the query", title=literal(whose + title))
+    for place in axes[1:]:
+        place.set(ylabel="", yticklabels=[])
     return figure

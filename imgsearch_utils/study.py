@@ -10,6 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 THOUSAND, MILLION = 1_000, 1_000_000
+WORDS = ("title", "about", "rubric")  # settings that people read: they decide nothing, so they may change
 INDEXES = ("exact", "faiss_hnsw", "faiss_ivf", "faiss_lsh", "annoy")  # compared when a study names none
 
 
@@ -26,6 +27,7 @@ def _bounded(value: Any) -> Any:
 
 Plain = Annotated[bool | int | float | str | None, AfterValidator(_bounded)]  # what an index may be told
 Share = Annotated[float, Field(gt=0, lt=1)]
+LINE = r"^[^\x00-\x1f\x7f]*$"  # plain text without line breaks
 Positive = Annotated[float, Field(gt=0, le=MILLION)]
 
 
@@ -102,6 +104,8 @@ class Study(_Settings):
 
     study: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=80)]
     images: ImageSettings
+    title: Annotated[str, Field(pattern=LINE, max_length=80)] = ""  # what readers of the report see, "Drawn houses"
+    about: Annotated[str, Field(pattern=LINE, max_length=500)] = ""  # what they show, and what similar means here
     encoder: str = "efficientnet_lite0"
     oracle: Literal["rubric", "hierarchy", "replay", "person"] = "person"
     seed: _count(2**32 - 1, 0) = 0

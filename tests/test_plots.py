@@ -25,6 +25,7 @@ def scored(grades=(0, 0, 1, 2, 3, 3, 0, 1), seed=0):
     rng = np.random.default_rng(seed)
     return pd.DataFrame({"similarity": np.array(grades, float), "cosine": rng.random(len(grades)),
                          "score": rng.random(len(grades)), "p_similar": rng.random(len(grades)),
+                         "encoder_p_similar": rng.random(len(grades)),
                          "automatic": [grade == 0 for grade in grades],
                          "side": [SIDES[i % 3] for i in range(len(grades))]})
 
@@ -67,27 +68,34 @@ def learning(studies=2, seeds=3, budgets=2, ap=0.5):
                          for n in range(1, budgets + 1)])
 
 
+def shares(rows, columns):
+    return pd.DataFrame(1 / len(columns), list(rows), list(columns))
+
+
 ONE = Image.new("RGB", (20, 10), "red")
 CASES = {
     "class_counts": [(images(),), (images(classes=1),), (images(1, 1),), (images(60, 40),), (images()[:0],),
                      (images().query("side == 'test'"),)],
     "grade_counts": [(scored(),), (scored([0, 0]),), (scored([3]),), (scored()[:0],),
                      (scored().assign(side="test"),)],
-    "picture_grid": [([ONE] * 7, list("abcdefg")), ([ONE], ["line\nend, $5, ü"]), ([], []), ([ONE] * 3, "abc", 3, 3.2)],
+    "picture_grid": [([ONE] * 7, list("abcdefg")), ([ONE], ["line\nend, $5, ü"]), ([], []), ([ONE] * 3, "abc", 3, 3.2),
+                     ([ONE] * 2, "ab", 2, 1.4, ["red", None], "$1 of {")],
     "training_curves": [(history(),), (history(1),), (history(dev=np.nan),), (untrained(),)],
     "candidates": [(candidates(),), (candidates(["head"]),), (candidates(()),), (candidates(width=np.nan),),
                    (candidates(gain=np.nan),), (candidates(use="chosen"),), (candidates()[:0],)],
     "score_distributions": [(scored(),), (scored([3]),), (scored([0, 0, 1]),), (scored()[:0],), (scored([2] * 9),),
                             (scored().assign(score=0.5, cosine=1.0),)],
     "confusion": [(scored(), 0.5), (scored([0, 1, 2]), 0.5), (scored([3, 3]), 0.5), (scored(), 2.0), (scored(), 0.0),
-                  (scored([0, 0]), 1.0), (scored([3]), 0.0), (scored()[:0], 0.5)],
+                  (scored([0, 0]), 1.0), (scored([3]), 0.0), (scored()[:0], 0.5), (scored(), 0.5, 0.3),
+                  (scored([3]), 0.0, 2.0)],
     "precision_recall": [(scored(),), (scored([0, 1, 2]),), (scored([3, 3]),), (scored([0]),), (scored()[:0],)],
     "rounds": [(log(),), (log(1), "dev"), (log(2, np.nan),)],
     "curves_with_bands": [(learning(), "loss", {"ap": "AP"}), (learning(1, 1, 1), "loss", {"ap": "AP", "auc": "AUC"}),
-                          (learning(ap=np.nan), "loss", {"ap": "AP"})],
+                          (learning(ap=np.nan), "loss", {"ap": "AP"}), (learning(ap=-0.1), "loss", {"ap": "AP"}),
+                          (learning().query("study == 's0' or loss == 'a'"), "loss", {"ap": "AP"})],
     "retrieval": [(retrieval(),), (retrieval(["encoder"]),), (retrieval(mean=np.nan),)],
     "class_confusion": [(pd.DataFrame(np.eye(n), [f"t{i}" for i in range(n)], [f"t{i}" for i in range(n)]), "title")
-                        for n in (1, 3, 30)],
+                        for n in (1, 3, 30)] + [(shares("ab", "ab"), "title", shares("ab", "c"))],
 }
 
 
@@ -101,7 +109,7 @@ def same(one, other):
 def test_every_figure_of_the_room_is_tested():
     public = {name for name, thing in vars(plots).items() if inspect.isfunction(thing)
               and thing.__module__ == plots.__name__ and not name.startswith("_")}
-    assert public - {"save", "axes_grid", "of_rows", "legend_beside", "literal"} == set(CASES)
+    assert public - {"save", "axes_grid", "of_rows", "legend_beside", "legend_below", "literal"} == set(CASES)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
@@ -121,10 +129,55 @@ def texts(figure):
 
 
 def test_the_confusion_matrix_counts_what_was_said_and_graded():
-    table = scored([3, 3, 0, 1, 2]).assign(p_similar=[0.9, 0.1, 0.9, 0.9, 0.1])
+    table = scored([3, 3, 0, 1, 2]).assign(p_similar=[0.9, 0.1, 0.9, 0.9, 0.1], encoder_p_similar=[0.3, 0.3, 0.1, 0, 0])
     figure = plots.confusion(table, 0.5)
-    assert texts(figure)[:4] == ["1", "2", "1", "1"]
+    assert texts(figure) == ["1\n33%", "2\n67%", "1\n50%", "1\n50%"]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["not similar", "similar"]
+    encoder, head, calibration = plots.confusion(table, 0.5, 0.2).axes
+    assert [text.get_text() for text in encoder.texts] == ["3\n100%", "0\n0%", "0\n0%", "2\n100%"]
+    assert [text.get_text() for text in head.texts] == texts(figure)
+    assert {*calibration.get_legend_handles_labels()[1]} == {"as often as predicted", "encoder", "head"}
+
+
+def test_classes_of_results_stand_side_by_side_on_one_scale():
+    encoder, head = plots.class_confusion(shares("ab", "ab"), "by kind", shares("ab", "bc")).axes
+    assert [text.get_text() for text in encoder.texts] == ["0.00", "0.50", "0.50"] * 2
+    assert [text.get_text() for text in head.texts] == ["0.50", "0.50", "0.00"] * 2
+    assert encoder.collections[0].get_clim() == head.collections[0].get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["rounds", "precision_recall", "training_curves", "confusion", "retrieval"])
+def test_a_legend_covers_no_curve(name):
+    figure = getattr(plots, name)(*CASES[name][0])
+    figure.canvas.draw()
+    [legend] = figure.legends
+    assert not any(axes.get_legend() for axes in figure.axes)
+    assert not any(legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 16])
+def test_epochs_are_whole(epochs):
+    for axes in plots.training_curves(history(epochs)).axes:
+        ticks = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
+        assert ticks and all(tick == int(tick) for tick in ticks)
+
+
+def test_panels_that_are_compared_have_one_scale():
+    one, other = plots.score_distributions(scored().assign(score=lambda t: t.score / 5 - 3)).axes
+    assert one.get_ylim() == other.get_ylim()
+
+
+def test_each_curve_is_named_at_its_end_and_has_its_own_dashes():
+    table = learning(1, 3, 3).assign(ap=lambda t: 0.1 * t.seed + 0.001 * (t.loss == "a"))
+    figure = plots.curves_with_bands(table, "loss", {"ap": "AP"})
+    [axes] = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["b", "a"]  # the lower one first
+    figure.canvas.draw()
+    one, other = (text.get_window_extent() for text in axes.texts)
+    assert not one.overlaps(other)
+    lines = [bars.lines[0] for bars in axes.containers]
+    assert len({line.get_linestyle() for line in lines}) == len({line.get_color() for line in lines}) == 2
+    assert lines[0].get_ydata() == pytest.approx([0.1] * 3)
 
 
 def test_axes_carry_names_and_models_their_colours():

@@ -29,6 +29,7 @@ def test_every_study_of_the_checkout_is_sound_and_named_as_its_file(path):
     study = read_study(path)
     assert study.study == path.stem
     assert parse_study(yaml.safe_load(study.model_dump_json())) == study
+    assert study.title and study.about.endswith(".")
 
 
 def test_five_lines_are_a_study():
@@ -67,6 +68,7 @@ def test_a_misspelt_setting_names_the_nearest(values, expected):
     ({"head": {"hidden": -3}}, "head.hidden.*-3"),
     ({"indexes": {"name": "exact"}}, "indexes"),
     ({"study": "Bad Name/.."}, "study.*'Bad Name/..'"),
+    *(({name: value}, f"{name}: ") for name in ("title", "about") for value in ("a\nb", "\x1b[31m", "a" * 501, 3)),
 ])
 def test_a_wrong_value_says_what_was_expected_and_got(values, expected):
     message = refused(TINY | values)

@@ -11,7 +11,16 @@ import yaml
 from filelock import FileLock
 
 from imgsearch_utils import workspace
-from imgsearch_utils.workspace import Run, Stage, open_run, read_json, replace_folder, write_atomic, write_json
+from imgsearch_utils.workspace import (
+    Run,
+    Stage,
+    find_run,
+    open_run,
+    read_json,
+    replace_folder,
+    write_atomic,
+    write_json,
+)
 
 TINY = {"study": "tiny", "images": {"source": "synthetic_houses", "per_class": 3}, "rounds": 3}
 TREES = ("model", "next_pairs", "results")
@@ -288,6 +297,15 @@ def test_settings_bind_once_something_was_made_with_them(study, home, capsys, ac
     assert run.journal.is_file() == kept
     aside = run.journal.with_name("journal.csv.of_other_settings")
     assert not acts or (run.journal if kept else aside).read_bytes() == content
+
+
+def test_words_may_change_whatever_was_made(study, home):
+    open_run(study).tagging_stage().start().publish()
+    before = everything(home)
+    words = {"title": "Trees & <b>shrubs</b>", "about": "Two are similar when their leaves are."}
+    assert open_run(study, settings=words).study.title == words["title"] and everything(home) == before
+    (home / "configs" / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"title": "Trees"}))
+    assert find_run(study).study.title == open_run(study).study.title == "Trees"
 
 
 def test_settings_are_not_replaced_under_a_process_that_works_with_them(study, home):

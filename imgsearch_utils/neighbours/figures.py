@@ -1,4 +1,4 @@
-"""Figures of a comparison of indexes: tables in, matplotlib figures out, one fixed colour an index."""
+"""Figures of a comparison of indexes: tables in, matplotlib figures out, one fixed colour and mark an index."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from imgsearch_utils.indexes import INDEXES
 from imgsearch_utils.neighbours import choose
-from imgsearch_utils.plots import MODELS, axes_grid, legend_beside, of_rows
+from imgsearch_utils.plots import MODELS, axes_grid, legend_below, legend_beside, of_rows
 
 
 def index_colours(names: Sequence[str]) -> dict[str, tuple]:
@@ -19,19 +19,34 @@ def index_colours(names: Sequence[str]) -> dict[str, tuple]:
     return {name: colours.get(name, "black") for name in names}
 
 
+def index_marks(names: Sequence[str]) -> dict[str, str]:
+    """One fixed mark an index, so that nobody needs to tell the colours apart."""
+    marks = dict(zip((name for name in INDEXES if name != "exact"), "os^vDP<>*Xphd"))
+    return {name: marks.get(name, ".") for name in names}
+
+
+def _same_scale(panels):
+    """One scale for panels that are compared."""
+    first, *others = panels
+    for place in others:
+        place.sharex(first)
+        place.sharey(first)
+
+
 def recall_curves(table: pd.DataFrame, ks: Sequence[int]) -> Figure:
     """Recall@k of each index, one panel a model: its quickest query setting drawn, its most thorough one dotted."""
     models = list(dict.fromkeys(table.model))
     figure, axes = axes_grid(len(models), 4.8)
+    _same_scale(axes.flat)
     columns = [f"recall@{k}" for k in ks]
     for place, model in zip(axes.flat, models):
         part = table[table.model == model].sort_values(columns[-1], kind="stable")
         for name, colour in index_colours(sorted(part["index"].unique())).items():
             settings = part.loc[part["index"] == name, columns]
-            place.plot(ks, settings.iloc[0], marker="o", color=colour, label=name)
+            place.plot(ks, settings.iloc[0], marker=index_marks([name])[name], color=colour, label=name)
             place.plot(ks, settings.iloc[-1], ls=":", color=colour)
         place.set(xlabel="k", ylabel="recall@k", title=f"Vectors of the {model}", ylim=(None, 1.02), xticks=ks)
-        place.legend(fontsize=8)
+    legend_below(figure, *axes.flat)
     return figure
 
 
@@ -39,18 +54,20 @@ def pareto(table: pd.DataFrame, recall: str, speed: str = "single_qps") -> Figur
     """Recall against queries per second: every point measured, and the front of those that none beats in both."""
     models = list(dict.fromkeys(table.model))
     figure, axes = axes_grid(len(models), 4.8)
+    _same_scale(axes.flat)
     for place, model in zip(axes.flat, models):
         part = table[table.model == model].sort_values(recall)
         for name, colour in index_colours(sorted(part["index"].unique())).items():
             points = part[part["index"] == name]
-            place.plot(points[recall], points[speed], marker="o", ms=5, lw=1, color=colour, label=name)
+            place.plot(points[recall], points[speed], marker=index_marks([name])[name], ms=6, lw=1, color=colour,
+                       label=name)
         front = choose.pareto(part, recall, speed)
         place.plot(front[recall], front[speed], color="grey", lw=7, alpha=0.25, zorder=0, marker="o", ms=12, mew=0,
                    label="front")
         how = "one at a time" if speed == "single_qps" else "in one batch"
-        place.set(xlabel=recall, ylabel=f"queries per second, {how}", yscale="log",
+        place.set(xlabel=recall, ylabel=f"queries/s, {how}", yscale="log",
                   title=f"Vectors of the {model}")
-    legend_beside(place)
+    legend_below(figure, *axes.flat)
     return figure
 
 
@@ -69,7 +86,7 @@ def latency(table: pd.DataFrame) -> Figure:
             place.scatter([], [], color="grey", marker=marker, label=column[:3])
         place.set(xlabel="ms a query, one at a time", xscale="log", xlim=decades, title=f"Vectors of the {model}")
         place.margins(y=0.15)
-        place.legend(fontsize=8)
+    legend_below(figure, *axes.flat)
     return figure
 
 
@@ -96,17 +113,20 @@ def relevance_lost(table: pd.DataFrame, recall: str) -> Figure:
     """
     models = list(dict.fromkeys(table.model))
     figure, axes = axes_grid(2, 4.8, 3.4, len(models))
+    for column in axes.T:
+        _same_scale(column)
     for places, model in zip(axes, models):
         part = table[table.model == model].sort_values(recall)
         for place, name in zip(places, ("nDCG", "AP")):
             for index, colour in index_colours(sorted(part["index"].unique())).items():
                 points = part[part["index"] == index]
                 lost = points[f"{name}_lost"]
-                place.plot(points[recall], lost, marker="o", ms=5, lw=1, color=colour, label=index)
+                place.plot(points[recall], lost, marker=index_marks([index])[index], ms=6, lw=1, color=colour,
+                           label=index)
                 place.vlines(points[recall], points[f"{name}_low"], points[f"{name}_high"], color=colour, alpha=0.5)
             place.axhline(0, color="grey", ls=":")
             place.set(xlabel=recall, ylabel=f"{name} lost", title=f"{name}, vectors of the {model}")
-        legend_beside(place)
+    legend_below(figure, *axes.flat)
     return figure
 
 
@@ -115,7 +135,7 @@ def index_sizes(table: pd.DataFrame) -> Figure:
     figure, [[axes]] = axes_grid(width=6.5)
     for name, colour in index_colours(sorted(table["index"].unique())).items():
         points = table[table["index"] == name].sort_values("n")
-        axes.plot(points.n, points.p95_ms, marker="o", color=colour, label=name)
+        axes.plot(points.n, points.p95_ms, marker=index_marks([name])[name], color=colour, label=name)
     axes.axhline(1, color="grey", ls=":", label="1 ms")
     axes.set(xlabel="vectors", ylabel="ms, p95 of single queries", xscale="log", yscale="log",
              title="The study's size, and drawn sets")

@@ -139,8 +139,15 @@ def confusion_of_results(test: Images, model: Model, k: int) -> pd.DataFrame:
 
 
 def example_results(test: Images, models: dict[str, Model], n_queries: int, k: int, seed: int) -> pd.DataFrame:
-    """The first k test images for a few random test queries: `query`, `model`, `rank`, `image`, `score`."""
-    asked = np.random.default_rng(seed).choice(test.names, min(n_queries, len(test)), replace=False)
-    tables = [first_results(rank(test, model, sorted(asked.tolist())), k).assign(model=name)
-              for name, model in models.items()]
-    return pd.concat(tables, ignore_index=True)[["query", "model", "rank", "image", "score"]]
+    """The first k test images for ``some_queries``, to show some of them: ``steps.examples`` says which.
+
+    Returns
+    -------
+    query, model, rank, image, score, and drawn: whether it is one of the n_queries that chance drew, which come first
+    """
+    random = np.random.default_rng(seed).choice(test.names, min(n_queries, len(test)), replace=False).tolist()
+    asked = sorted({*random, *some_queries(test)})
+    tables = [first_results(rank(test, model, asked), k).assign(model=name) for name, model in models.items()]
+    found = pd.concat(tables, ignore_index=True)
+    found = found.assign(drawn=found["query"].isin(random)).sort_values("drawn", ascending=False, kind="stable")
+    return found[["query", "model", "rank", "image", "score", "drawn"]].reset_index(drop=True)

@@ -1,4 +1,7 @@
-"""The report: one page with a run's figures, tables, example results, settings and versions."""
+"""The report: one page with a run's result, examples, figures, tables, settings and versions.
+
+A part without data is left out of the page, with a line that says why.
+"""
 
 import shutil
 from importlib.metadata import version
@@ -12,168 +15,276 @@ from matplotlib.figure import Figure
 
 from imgsearch_utils import plots
 from imgsearch_utils.labels.agreement import human_ceiling
-from imgsearch_utils.metrics import Ceiling
-from imgsearch_utils.pictures.collection import Collection, thumbnails
-from imgsearch_utils.steps.learning import LOGGED, log_rounds
+from imgsearch_utils.neighbours.choose import EXACT
+from imgsearch_utils.pictures.collection import Collection
+from imgsearch_utils.steps import findings
+from imgsearch_utils.steps.examples import KINDS, example_figure, example_figures, grades_so_far
+from imgsearch_utils.steps.findings import Found
+from imgsearch_utils.steps.learning import LOGGED
 from imgsearch_utils.steps.relevance import QUERIES
 from imgsearch_utils.steps.tagging import asked_pairs
-from imgsearch_utils.study import Study
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.vectors.sides import read_sides
-from imgsearch_utils.workspace import VERSIONS, Run, Stage, read_json, source
+from imgsearch_utils.workspace import VERSIONS, Run, Stage, shown, source
 
-#: stage folder -> figure -> caption, in the page's order
+__all__ = ["FIGURES", "draw_rounds", "example_figure", "example_figures", "write_page"]
+
+#: part of the page -> figure -> what it shows, and how to read it; in the page's order
 FIGURES = {
-    "tagging": {"class_counts": "Images of each class on each side; near-duplicates stand on one side together.",
-                "grade_counts": "Pairs by grade. Grey: 0 because the classes differ, without asking anybody."},
-    "last round": {"candidates": "What was learnt in the last round: each candidate's gain over the encoder on pairs "
-                                 "whose images its heads did not see, with 95 % intervals. Orange: the chosen one.",
-                   "training_curves": "Training of the chosen candidate, in the mean over its cross-fits.",
-                   "score_distributions": "Cosines of the dev pairs of each grade, before and after the head.",
-                   "precision_recall": "Finding pairs of grade 3 among the test pairs.",
-                   "confusion": "The decision at the calibrated threshold, and how far its probability can be trusted "
-                                "(test pairs)."},
-    "ann_comparison": {"recall": "Share of the true neighbours found: at each index's quickest setting, and dotted "
-                                 "at its most thorough one.",
-                       "recall_and_speed": "Each point is a query setting; up and to the right is better. Grey: the "
-                                           "front of settings that no other beats in both.",
-                       "recall_and_batch_speed": "The same with all queries in one batch, on all threads.",
-                       "latency": "Single queries on one thread, each index at its fastest setting with the wanted "
-                                  "recall.",
-                       "build_time": "What an index costs before the first query.",
-                       "memory": "Bytes on disk, and of memory in a fresh process that has loaded and asked the index.",
-                       "index_sizes": "Up to which size exact search is quick enough. All sizes but the study's own "
-                                      "are synthetic: drawn from a mixture fitted to its vectors.",
-                       "relevance_lost": "What people would miss, by the grades, with an index in place of exact "
-                                         "search; 95 % intervals over queries.",
-                       "retrieval": "Ranking quality by the grades, with 95 % intervals over queries.",
-                       "class_confusion": "Classes of the first ten results."},
+    "rounds": {
+        "rounds_test": ("Quality on the test images by number of graded training pairs, encoder and head.",
+                        "Higher is better. These pairs decided nothing; the curves are shown even where they fall. "
+                        "Bars: 95 % intervals over image groups. Where pairs were graded twice, a dashed line shows "
+                        "how well one grading predicts the other."),
+        "rounds_dev": ("The same on dev, the pairs that decide what is learnt, its threshold and its promotion.",
+                       "They choose, and so flatter a little. There are more of them each round, so the encoder's "
+                       "quality changes too.")},
+    "examples": {
+        "examples": ("Test images as queries: the first results of each model, a row each, with their cosines.",
+                     "Chance drew the queries. A known grade stands above its picture; the darker its frame, the more "
+                     "similar."),
+        "examples_improved": ("The queries to which the head brought most by the grades (nDCG).",
+                              "Compare the lower row with the upper one: more dark frames, and further left."),
+        "examples_failed": ("The queries whose first results are worth least by the grades (nDCG).",
+                            "A picture with a pale frame should not stand left of one with a darker frame."),
+        "examples_different": ("Queries for which encoder and head share the fewest first results.",
+                               "Chosen by the difference alone; which row is better the grades say, or you.")},
+    "labels": {
+        "class_counts": ("Images of each class on each side.", "Near-duplicates stand on one side together. Nothing is "
+                         "learnt from test images."),
+        "grade_counts": ("All pairs graded up to the last round, by grade and side.", "Grey: 0 because the classes "
+                         "differ, without asking anybody.")},
+    "learnt": {
+        "candidates": ("What could be learnt in the last round: each candidate's gain over the encoder.",
+                       "Right of the line is better than the encoder, for sure where the whole interval is. Judged on "
+                       "pairs whose images the heads did not see. Orange: the chosen one."),
+        "training_curves": ("Training of the chosen candidate, in the mean over its cross-fits.",
+                            "Where the loss of the pairs held out rises while the other falls, more epochs do harm."),
+        "score_distributions": ("Cosines of the dev pairs of each grade, by the encoder and by the head.",
+                                "The further apart the grades' shapes lie, the better. Dashes: quartiles."),
+        "precision_recall": ("Finding the similar ones among the test pairs.",
+                             "From left to right more of them are found; higher means fewer wrong ones among them."),
+        "confusion": ("The decision “similar” at each model's calibrated threshold on the test pairs, and how far "
+                      "P(similar) can be trusted.",
+                      "Lower right: similar pairs that were found, with their share. Right panel: on the dotted line, "
+                      "P(similar) says what is observed.")},
+    "neighbours": {
+        "retrieval": ("Ranking quality by the grades, all test images ranked for each query.",
+                      "P@k: share of grade 3 among the first k. nDCG uses all grades, 1 is the best order there is. "
+                      "Bars: 95 % intervals over queries."),
+        "class_confusion": ("Classes of the first ten results, for queries of each class.",
+                            "Each row adds up to 1; on the diagonal stands the query's own class.")},
+    "indexes": {
+        "recall": ("Share of the true neighbours found by each index.",
+                   "At its quickest setting, and dotted at its most thorough one. 1.0 is what exact search finds."),
+        "recall_and_speed": ("Recall and speed of each query setting, one query at a time.",
+                             "Up and to the right is better. Grey: the front of settings that no other beats in both."),
+        "recall_and_batch_speed": ("The same with all queries in one batch, on all threads.", "As above."),
+        "latency": ("Milliseconds of single queries, each index at its fastest setting with the wanted recall.",
+                    "Left is better; p95: 95 % of queries take less."),
+        "build_time": ("What an index costs before the first query.", "Shorter is better."),
+        "memory": ("Bytes on disk, and of memory in a fresh process that has loaded and asked the index.",
+                   "Shorter is better."),
+        "index_sizes": ("Up to which size exact search is quick enough.",
+                        "Below the dotted line nobody waits. All sizes but the study's own are synthetic: drawn from a "
+                        "mixture fitted to its vectors."),
+        "relevance_lost": ("What people would miss, by the grades, with an index in place of exact search.",
+                           "0 is no loss; upwards is worse. Bars: 95 % intervals over queries.")},
 }
 
 #: columns of results_log.csv in the page's table of rounds, and what they are called there
-ROUNDS = {"round": "round", "labels": "graded pairs", "asked": "asked", "similar": "of grade 3",
-          "test_encoder_ap": "AP encoder", "test_head_ap": "AP head", "test_ap_gain": "gain", "test_ap_gain_low": "low",
-          "test_ap_gain_high": "high", "test_head_same_class_roc_auc": "same-class AUC", "test_head_f1": "F1",
-          "test_head_ece": "ECE", "candidate": "learnt", "promoted": "promoted"}
+ROUNDS = {"round": "round", "labels": "graded pairs", "asked": "of them asked", "similar": "similar",
+          "test_encoder_ap": "AP encoder", "test_head_ap": "AP head", "test_ap_gain": "gain in AP",
+          "test_head_same_class_roc_auc": "same-class ROC-AUC", "test_head_f1": "F1", "test_head_ece": "ECE",
+          "candidate": "learnt", "promoted": "promoted"}
+#: measures of pairs, and what they are called in the page
+MEASURES = {"roc_auc": "ROC-AUC", "ap": "AP", "same_class_roc_auc": "same-class ROC-AUC", "same_class_ap":
+            "same-class AP", "f1": "F1", "accuracy": "accuracy", "ece": "ECE"}
 
 
-def example_figure(collection: Collection, examples: pd.DataFrame) -> Figure:
-    """Example queries with the first results of encoder (upper row) and head (lower row).
-
-    examples : query, model, rank, image, score, from ``steps.relevance.example_results``
-    """
-    names, titles = [], []
-    for query, rows in examples.groupby("query", sort=False):
-        for model, found in rows.groupby("model", sort=False):
-            names += [query, *found.image]
-            titles += [f"query · {model}", *found.score.map("{:.2f}".format)]
-    columns = 1 + examples["rank"].max()
-    return plots.picture_grid(thumbnails(collection, names, 128), titles, columns=columns, side=1.5)
+def draw_rounds(found: Found, side: str, stage: Stage) -> Figure | None:
+    """Draw and keep the rounds' quality on a side, "test" or "dev"; None where the log has nothing of it."""
+    if not found.logged(side):
+        return None
+    ceiling = human_ceiling(found.run) if side == "test" else None
+    return plots.save(plots.rounds(found.log, side, ceiling), stage, f"rounds_{side}", found.log)
 
 
 def _table(table: pd.DataFrame) -> str:
-    return table.to_html(index=False, border=0, na_rep="–", float_format=lambda value: f"{value:.3f}")
+    """HTML, escaped; columns and rows that say nothing are left out."""
+    numbers = table.select_dtypes("number").columns
+    silent = table[numbers].isna().all(axis=1) if len(numbers) else pd.Series(False, table.index)
+    return table[~silent].dropna(axis=1, how="all").to_html(index=False, border=0, na_rep="–",
+                                                            float_format=lambda value: f"{value:.3f}")
 
 
-def _findings(study: Study, log: pd.DataFrame, quality: pd.DataFrame, choice: dict, ceiling: Ceiling) -> list[str]:
-    last = log.iloc[-1]
-    twice = []
-    if ceiling.pairs:
-        known = f"F1 of one grading by the other is {ceiling.f1:.3f}, as much as a model can reach"
-        unknown = "none was called similar, so how far people agree on it is not known"
-        twice = [f"{ceiling.pairs} pairs were graded twice; {known if np.isfinite(ceiling.f1) else unknown}."]
-    sure = ("which is more than chance" if last.test_ap_gain_low > 0 else
-            "which is worse than the encoder" if last.test_ap_gain_high < 0 else "which chance can explain")
-    means = quality.pivot(index="measure", columns="model", values="mean")
-    return [
-        f"After {last.labels:.0f} graded training pairs ({last.asked:.0f} asked), average precision for grade 3 on the "
-        f"test pairs is {last.test_head_ap:.3f} with the head and {last.test_encoder_ap:.3f} with the encoder alone: "
-        f"{last.test_ap_gain:+.3f} [{last.test_ap_gain_low:+.3f}, {last.test_ap_gain_high:+.3f}], {sure}.",
-        f"F1 at the threshold chosen on dev: {last.test_head_f1:.3f} (encoder {last.test_encoder_f1:.3f}); "
-        f"calibration error {last.test_head_ece:.3f}.",
-        f"nDCG@10 over the test images: {means['head']['nDCG@10']:.3f} (encoder {means['encoder']['nDCG@10']:.3f}), "
-        f"with {means['head']['judged@10']:.0%} of the head's first ten results judged.",
-        f"{last.candidate[0].upper()}{last.candidate[1:]} was chosen and is {'' if last.promoted else 'not '}promoted, "
-        f"so search uses {'it' if last.promoted else 'the encoder as it is'}. That is decided on "
-        + ("the dev images." if study.dev_share else "the train pairs, each judged by heads that saw neither image."),
-        *twice,
-        f"Recommended index: {choice['index']}. {choice['reason'][0].upper()}{choice['reason'][1:]}.",
-    ]
+def _with_intervals(table: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """A gain and its interval (`..._low`, `..._high`) in one cell, as people read them."""
+    cells = {name: [findings.interval(row) for row in table[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)]
+             for name in names if name in table}
+    return table.assign(**cells)
 
 
-def _copied_figures(run: Run, folder: Path) -> list[dict]:
-    """Copy the stages' figures and their tables; return what the page shows of them, in its order."""
-    shown = []
-    for part, captions in FIGURES.items():
-        kept = (run.last_round.results if part == "last round" else run.results / part) / "figures"
-        for name, caption in captions.items():
-            if not (kept / f"{name}.png").is_file():
-                continue
-            table = kept / f"{name}.csv"
-            for file in (kept / f"{name}.png", kept / f"{name}.svg"):
-                shutil.copy(file, folder / "figures")
-            if table.is_file():
-                shutil.copy(table, folder / "tables")
-            shown.append({"part": part, "name": name, "caption": caption, "table": table.is_file()})
-    return shown
+def _rounds(found: Found) -> pd.DataFrame:
+    side = "test" if found.logged("test") else "dev"
+    columns = {name.replace("test_", f"{side}_", 1): title for name, title in ROUNDS.items()}
+    table = _with_intervals(found.log, f"{side}_ap_gain")
+    return table[[name for name in columns if name in table]].rename(columns=columns)
 
 
-def _last_round(run: Run) -> pd.DataFrame:
+def _last_round(found: Found) -> pd.DataFrame:
     """The measures of the last round: encoder and head on dev and test, then what needs no model."""
-    metrics = run.last_round.metrics
-    rows = [(side, model, metrics[side][model]) for side in ("dev", "test") for model in ("encoder", "head")]
-    rows += [("test", name, values) for name, values in metrics["test"]["trivial"].items()]
+    metrics, sides = found.metrics, [side for side in ("dev", "test") if found.measures(side)]
+    rows = [(side, model, metrics[side][model]) for side in sides for model in ("encoder", "head")]
+    rows += [(side, name, values) for side in sides[-1:] for name, values in metrics[side]["trivial"].items()]
     table = pd.DataFrame([{"side": side, "model": model, **{name: values.get(name) for name in LOGGED}}
-                          for side, model, values in rows])
+                          for side, model, values in rows], columns=["side", "model", *LOGGED])
     return table.astype(dict.fromkeys(LOGGED, float))
 
 
-def _candidates(run: Run) -> pd.DataFrame:
-    """The last round's candidates as people read them: a gain and its interval in one cell."""
-    table = read_own(run.last_round.results / "candidates.csv")
-    shown = table[["candidate", "ap"]].rename(columns={"ap": "AP"})
-    for name, title in {"ap": "AP gained", "ndcg": "nDCG@10 within a query gained"}.items():
-        gain, low, high = (table[f"{name}_gain{part}"].map("{:+.3f}".format) for part in ("", "_low", "_high"))
-        shown[title] = (gain + " [" + low + ", " + high + "]").where(table.candidate != "encoder", "")
-    return shown.assign(use=table.use.fillna(""))
+def _candidates(found: Found) -> pd.DataFrame:
+    """The last round's candidates; the encoder gains nothing over itself."""
+    table = _with_intervals(found.candidates, "ap_gain", "ndcg_gain")
+    table.loc[table.candidate == "encoder", ["ap_gain", "ndcg_gain"]] = ""
+    titles = {"candidate": "candidate", "ap": "AP", "ap_gain": "AP gained",
+              "ndcg_gain": "nDCG@10 within a query gained", "use": "use"}
+    return table[[*titles]].rename(columns=titles).fillna({"use": ""})
 
 
-def write_page(run: Run, collection: Collection, stage: Stage) -> Path:
+def _retrieval(found: Found) -> pd.DataFrame:
+    """Retrieval measures as people read them: a row a measure, a column a model."""
+    table = found.compared("retrieval.csv")
+    table["cell"] = [f"{row['mean']:.3f} [{row.low:.3f}, {row.high:.3f}]" if np.isfinite(row.low) else
+                     f"{row['mean']:.3f}" for _, row in table.iterrows()]
+    wide = table.pivot(index="measure", columns="model", values="cell").reindex(table.measure.unique())
+    return wide.assign(queries=table.groupby("measure").queries.max()).reset_index().rename_axis(columns=None)
+
+
+def _indexes(found: Found) -> pd.DataFrame:
+    table = found.compared("indexes.csv")
+    recalls = [name for name in table if name.startswith("recall@")]
+    titles = {"model": "vectors", "index": "index", "query": "asked with", **{name: name for name in recalls},
+              "build_seconds": "build (s)", "single_qps": "queries/s", "batch_qps": "in a batch", "p95_ms": "p95 (ms)",
+              "megabytes": "MB"}
+    return table[[*titles]].rename(columns=titles)
+
+
+def _draw(found: Found, stage: Stage) -> None:
+    """Draw the figures that belong to no notebook before: of all rounds, or of encoder and head side by side."""
+    graded = grades_so_far(found.run)
+    if len(graded):
+        plots.save(plots.grade_counts(graded), stage, "grade_counts", graded)
+    test = found.scored[found.scored.side == "test"]
+    if len(test):
+        thresholds = found.thresholds
+        plots.save(plots.confusion(test, thresholds["head"], thresholds["encoder"]), stage, "confusion")
+    matrices = [found.compared(f"confusion_{name}.csv") for name in ("head", "encoder")]
+    matrices = [matrix.set_index("query class") for matrix in matrices if len(matrix)]
+    if matrices:
+        head, *encoder = matrices
+        plots.save(plots.class_confusion(head, "first 10 results", *encoder), stage, "class_confusion",
+                   pd.concat(matrices, keys=["head", "encoder"][-len(matrices):], names=["model"]).reset_index())
+
+
+def _without_data(found: Found) -> set[str]:
+    """Figures of the stages that would show empty axes."""
+    empty = {"training_curves": found.history.empty, "retrieval": found.retrieval.empty}
+    none = {name for name, is_empty in empty.items() if is_empty}
+    if not len(found.candidates) or (found.candidates.candidate == "encoder").all():
+        none.add("candidates")
+    for side, names in {"test": ("precision_recall", "confusion"), "dev": ("score_distributions",)}.items():
+        if not (found.scored.side == side).any():
+            none.update(names)
+    return none
+
+
+def _copy_figures(found: Found, folder: Path) -> list[dict]:
+    """Bring the stages' figures and their tables here; return what the page shows of all figures, in its order."""
+    run, means, shown_, none = found.run, findings.meanings(found), [], _without_data(found)
+    kept = [run.results / "tagging" / "figures", run.results / "ann_comparison" / "figures",
+            *([found.last.results / "figures"] if found.last else [])]
+    for part, figures in FIGURES.items():
+        for name, (shows, read) in figures.items():
+            for place in kept:
+                if (folder / "figures" / f"{name}.png").is_file() or not (place / f"{name}.png").is_file():
+                    continue
+                table = place / f"{name}.csv"
+                if name in none or table.is_file() and not len(read_own(table)):
+                    continue
+                for file in filter(Path.is_file, (place / f"{name}.png", place / f"{name}.svg", table)):
+                    shutil.copy(file, folder / "figures")
+            if (folder / "figures" / f"{name}.png").is_file():
+                shown_.append({"part": part, "name": name, "shows": shows, "read": read, "means": means.get(name, ""),
+                               "table": (folder / "figures" / f"{name}.csv").is_file()})
+    return shown_
+
+
+def _next(run: Run, taught: bool) -> list[tuple[str, str]]:
+    """What a reader can do now, and the command for it."""
+    more = f"imgsearch run {run.study.study} --run {run.study.study}_more"
+    steps = [("Find pictures like one of yours", f"imgsearch search picture.jpg{run.options}"),
+             ("Search on a page, encoder and head side by side, and vote", f"imgsearch serve{run.options}")]
+    if run.published:
+        return [*steps, ("Teach it yourself, in a run of your own", f"imgsearch run {run.study.study}")]
+    if taught:
+        steps.append(("Look again at grades that what was learnt doubts",
+                      f"imgsearch tag {run.study.study}{run.named} --queue suspected_errors"))
+    return [*steps, ("Teach it more: a finished run is never changed, so begin another with more rounds",
+                     f"{more} --set rounds={run.study.rounds + 2}")]
+
+
+def _places(found: Found) -> list[tuple[str, str]]:
+    """Which file holds what."""
+    run, last = found.run, found.last
+    places = [("every grade, a line each", run.journal), ("the images and their sides", run.labels / "images.csv")]
+    if last:
+        places += [("what was learnt last", last.model), ("the last round's pairs with their scores",
+                   last.results / "scored_pairs.csv"), ("a row for each round", run.results / "results_log.csv")]
+    return [(what, shown(path)) for what, path in [*places, ("vectors, and the chosen index", run.vectors)]]
+
+
+def write_page(found: Found, collection: Collection, stage: Stage) -> Path:
     """Write index.html, figures/ and tables/ of a run, where they are not there yet; return the page.
 
-    Needs every round and the comparison to be finished.
+    Needs every round that the run has, and the comparison, to be finished. The figures of rounds and examples are those
+    that the stage holds already (`draw_rounds`, `example_figures`).
     """
-    folder = stage["report"]
+    run, folder = found.run, stage["report"]
     if stage.finished:
         return folder / "index.html"
-    log, final, comparison = log_rounds(run), _last_round(run), run.results / "ann_comparison"
     for name in ("tables", "figures"):
         (folder / name).mkdir(exist_ok=True)
-    log.to_csv(folder / "tables" / "results_log.csv", index=False)
-    final.to_csv(folder / "tables" / "last_round.csv", index=False)
-    shutil.copy(comparison / "examples.csv", folder / "tables")
-    quality, choice = read_own(comparison / "retrieval.csv"), read_json(comparison / "index.json", "index", "reason")
-    own = pd.DataFrame(read_json(comparison / "own_protocol.json"))
-    aside, indexes = read_own(run.results / "tagging" / "set_aside.csv"), read_own(comparison / "indexes.csv")
-    columns = ["model", "index", "query", *[c for c in indexes if c.startswith("recall@")], "build_seconds",
-               "single_qps", "batch_qps", "p95_ms", "megabytes"]
+    _draw(found, stage)
+    figures = _copy_figures(found, folder)
+    tables = {"results_log": found.log, "last_round": _last_round(found), "retrieval": found.compared("retrieval.csv"),
+              "examples": found.compared("examples.csv"), "indexes": found.compared("indexes.csv")}
+    for name, table in tables.items():
+        if len(table):
+            table.to_csv(folder / "tables" / f"{name}.csv", index=False)
+    aside, own = read_own(run.results / "tagging" / "set_aside.csv"), run.results / "ann_comparison/own_protocol.json"
+    own = pd.read_json(own) if own.is_file() else pd.DataFrame()
     environment = jinja2.Environment(loader=jinja2.PackageLoader("imgsearch_utils", "steps"), autoescape=True,
                                      trim_blocks=True, lstrip_blocks=True)
-    page, n_test = folder / "index.html", int(np.sum(read_sides(run).side == "test"))
+    html = {name: _table(table) if len(table) else "" for name, table in {
+        "rounds": _rounds(found) if found.metrics else [],
+        "last": tables["last_round"].rename(columns=MEASURES),
+        "candidates": _candidates(found) if len(found.candidates) else [],
+        "quality": _retrieval(found) if len(tables["retrieval"]) else [],
+        "indexes": _indexes(found), "own": own, "aside": aside}.items()}
+    strategies = sorted(set(asked_pairs(found.last).strategy)) if found.last else []
+    page, sides = folder / "index.html", read_sides(run).side
+    n_test = int((sides == "test").sum())
     page.write_text(environment.get_template("report.html.j2").render(
-        run=run, n_images=len(collection.images), figures=_copied_figures(run, folder),
-        findings=_findings(run.study, log, quality, choice, human_ceiling(run)),
-        rounds_table=_table(log[list(ROUNDS)].rename(columns=ROUNDS)),
-        last_table=_table(final), candidates_table=_table(_candidates(run)), promoted=bool(log.iloc[-1].promoted),
-        in_search=log.iloc[-1].candidate if log.iloc[-1].promoted else "the encoder",
-        strategy=", ".join(sorted(set(asked_pairs(run.last_round).strategy))) or "nobody",
-        quality_table=_table(quality), index_table=_table(indexes[columns]),
+        run=run, title=run.study.title or run.study.study, n_images=len(sides), figures=figures,
+        result=findings.result(found), decision=findings.decision(found), by_classes=found.by_classes,
+        findings=findings.findings(found, human_ceiling(run)), missing=findings.missing(found, bool(collection.folder)),
+        n_rounds=len(found.log), strategy=", ".join(strategies), next=_next(run, bool(found.metrics)),
+        places=_places(found), html=html, n_aside=len(aside), kinds=KINDS,
+        exact_wins=found.choice["index"] in EXACT, choice=found.choice,
         tables=[{**table.model_dump(), "html": _table(pd.read_csv(source() / table.file))}
                 for table in run.study.tables],
-        own=_table(own) if len(own) else "",
-        aside=_table(aside) if len(aside) else "", n_aside=len(aside),
         settings=yaml.safe_dump(run.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        versions=", ".join(f"{name} {version(name)}" for name in VERSIONS),
-        pictures=collection.folder is not None, n_test=n_test, n_asked=min(n_test, QUERIES),
+        versions=", ".join(f"{name} {version(name)}" for name in VERSIONS), n_test=n_test,
+        n_asked=min(n_test, QUERIES),
     ), encoding="utf-8")
     return page

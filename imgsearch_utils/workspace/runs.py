@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from imgsearch_utils.study import Study, difference, nearest, parse_study, read_study
+from imgsearch_utils.study import WORDS, Study, difference, nearest, parse_study, read_study
 from imgsearch_utils.workspace.stage import JOURNAL, Stage
 from imgsearch_utils.workspace.storage import home, read_json, shown, source, write_json
 
@@ -242,8 +242,8 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
     ------
     ValueError
         where the run was begun with other settings, and a stage or a person's grades were made with them; the message
-        lists each difference. Before that, the new settings replace the old, and a line says so. The rubric may
-        change: each line of the journal says which version it answers.
+        lists each difference. Before that, the new settings replace the old, and a line says so. ``WORDS`` may
+        change: of the rubric, each line of the journal says which version it answers.
     """
     checked = read_study(find_study(study), settings)
     name = run or checked.study
@@ -289,8 +289,8 @@ def _leaves(own: dict[str, Any], begun: dict[str, Any], at: str = "") -> dict[st
 
 
 def _changed(settings: Path, study: Study) -> list[str]:
-    """How a study differs from what a run was begun with, but for the rubric."""
-    return difference(*(each.model_dump(mode="json", exclude={"rubric"}) for each in (_begun_with(settings), study)))
+    """How a study differs from what a run was begun with, but for ``WORDS``."""
+    return difference(*(each.model_dump(mode="json", exclude={*WORDS}) for each in (_begun_with(settings), study)))
 
 
 def _refuse_if_bound(run: Run, changed: str) -> None:
@@ -332,7 +332,7 @@ def _givers(journal: Path) -> set[str]:
 
 
 def find_run(study: str, run: str = "", begin: bool = False) -> Run:
-    """A run that was begun, with its own settings and the study's present rubric; nothing is written.
+    """A run that was begun, with its own settings and the study's present ``WORDS``; nothing is written.
 
     begin : begin the study's own run where it is not there; a run that is named is never begun
 
@@ -348,7 +348,7 @@ def find_run(study: str, run: str = "", begin: bool = False) -> Run:
         if changed := difference(begun.images.source, checked.images.source, "images.source"):
             raise ValueError(f"run {file.parent.name} was begun by another study: {changed[0]}; give this one, or "
                              "its run, another name")
-        return Run(file.parent.name, begun.model_copy(update={"rubric": checked.rubric}))
+        return Run(file.parent.name, begun.model_copy(update={name: getattr(checked, name) for name in WORDS}))
     if begin and not run:
         return open_run(study)
     begun = sorted(path.parent.name for path in file.parents[1].glob("*/settings.json"))

@@ -34,8 +34,8 @@ CASES = {
 
 def test_every_figure_of_the_room_is_tested():
     public = {name for name, thing in vars(figures).items()
-              if inspect.isfunction(thing) and thing.__module__ == figures.__name__}
-    assert public - {"index_colours"} == set(CASES)
+              if inspect.isfunction(thing) and thing.__module__ == figures.__name__ and not name.startswith("_")}
+    assert public - {"index_colours", "index_marks"} == {*CASES}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
@@ -55,6 +55,17 @@ def test_axes_carry_names(name):
         assert axes.get_xlabel() and axes.get_ylabel()
 
 
+@pytest.mark.parametrize("name", ["recall_curves", "pareto", "relevance_lost"])
+def test_panels_of_two_models_have_one_scale_and_no_legend_within(name):
+    table = points().assign(**{name: np.geomspace(1, 5e3, 8) for name in ("single_qps", "nDCG_lost")})
+    axes = getattr(figures, name)(table, *CASES[name][0][1:]).axes
+    one, other = axes[0], axes[len(axes) // 2]
+    assert one.get_xlim() == other.get_xlim() and one.get_ylim() == other.get_ylim()
+    assert not any(place.get_legend() for place in axes)
+
+
 def test_an_index_keeps_its_colour_whatever_else_is_drawn():
     alone, together = figures.index_colours(["faiss_hnsw"]), figures.index_colours(list(INDEXES))
     assert alone["faiss_hnsw"] == together["faiss_hnsw"] and len(set(together.values())) == min(len(INDEXES), 20)
+    marks = figures.index_marks(list(INDEXES))
+    assert len({*marks.values()}) == len(INDEXES) and figures.index_marks(["annoy"]) == {"annoy": marks["annoy"]}

@@ -4,18 +4,31 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from playwright.sync_api import sync_playwright
 
+from imgsearch_utils import plots, workspace
+from imgsearch_utils.pictures.collection import open_collection
+from imgsearch_utils.steps import report
+from imgsearch_utils.steps.findings import Found
+from imgsearch_utils.tables import read_own, write_own
+from imgsearch_utils.vectors.sides import read_sides
+
 TINY = """\
 study: tiny
+title: Tiny houses & co
+about: Two <b>are similar</b> when the nine questions say so.
 images: {source: synthetic_houses, per_class: 18}
 oracle: rubric
 rounds: 2
@@ -115,20 +128,115 @@ def test_unknown_notebook_parameter_is_refused_by_the_notebook_itself(finished, 
     assert process.returncode and "04_report declares no parameter RUM. Did you mean RUN?" in process.stderr
 
 
-def test_report_opens_in_a_browser_with_all_its_pictures(finished):
+@contextmanager
+def page_of(report: Path):
+    """A run's report in Chromium."""
     if not CHROMIUM.exists():
         pytest.skip("needs chromium: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
-        page.goto((finished / "report_results/tiny/index.html").as_uri())
-        assert page.locator("ul.findings li").count() >= 4
-        widths = page.eval_on_selector_all("img", "pictures => pictures.map(picture => picture.naturalWidth)")
-        assert len(widths) > 10 and min(widths) > 100
-        missing = [link for link in page.eval_on_selector_all("figcaption a, p a", "links => links.map(a => a.href)")
-                   if not Path(link.removeprefix("file://")).is_file()]
-        assert not missing
+        page.goto((report / "index.html").as_uri())
+        yield page
         browser.close()
+
+
+def read_through(page) -> tuple[set[str], str]:
+    """The figures of a report and its text; nothing in it is empty, lost or wider than the page."""
+    pictures = page.locator("figure img")
+    assert min(pictures.evaluate_all("all => all.map(one => one.naturalWidth)")) > 100
+    assert all(pictures.evaluate_all("all => all.map(one => one.alt)"))
+    links = page.eval_on_selector_all("main a", "links => links.map(a => a.href)")
+    assert [link for link in links if not Path(link.removeprefix("file://").partition("#")[0]).exists()] == []
+    anchors = page.eval_on_selector_all("nav a", "all => all.map(a => a.getAttribute('href'))")
+    assert all(page.locator(anchor).count() == 1 for anchor in anchors)
+    page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
+    for width, height in ((1920, 1080), (1280, 800), (400, 800)):
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        wide = "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+        cut = page.eval_on_selector_all(".scroll", wide)
+        assert not cut or width == 400 and page.locator(".hint").first.is_visible()
+    text = page.locator("main").inner_text()
+    assert "nan" not in text.replace("\n", " ").lower().split() and "None" not in text
+    return set(page.eval_on_selector_all("figure", "all => all.map(one => one.id)")), text
+
+
+def test_report_in_a_browser_tells_the_run_to_who_was_not_there(finished):
+    with page_of(finished / "report_results/tiny") as page:
+        place = page.locator("#examples").bounding_box()
+        assert place["y"] < 400  # on the first screen
+        assert page.locator("h1").inner_text() == "Tiny houses & co: what “similar” means here"
+        assert "Two <b>are similar</b>" in page.locator("p.about").inner_text()
+        assert "imgsearch search picture.jpg --study tiny" in page.locator(".next").inner_text()
+        figures, text = read_through(page)
+    assert {"rounds_test", "rounds_dev", "examples", "class_counts", "grade_counts", "candidates", "retrieval",
+            "score_distributions", "precision_recall", "confusion", "class_confusion", "recall"} <= figures
+    assert "What decides are the train pairs" in text and "They only report" in text
+
+
+def left_of(finished: Path, home: Path, monkeypatch, **study):
+    """A copy of the finished run without its report, and what it found; `study`: other settings."""
+    shutil.copytree(finished, home, dirs_exist_ok=True)
+    monkeypatch.setenv("IMGSEARCH_HOME", str(home))
+    run = workspace.find_run(str(home / "tiny.yaml"))
+    shutil.rmtree(run.report)
+    run = replace(run, study=run.study.model_copy(update=study))
+    return run, run.results / "ann_comparison"
+
+
+def report_of(found: Found) -> Path:
+    """Write the report as notebook 04 does."""
+    run, collection = found.run, open_collection(found.run)
+    stage = run.report_stage().start()
+    for side in ("test", "dev"):
+        report.draw_rounds(found, side, stage)
+    for name, (figure, table) in report.example_figures(run, collection).items():
+        plots.save(figure, stage, name, table)
+    report.write_page(found, collection, stage)
+    stage.publish()
+    return run.report
+
+
+def keep_rows(file: Path, keep) -> None:
+    table = read_own(file)
+    write_own(table[keep(table)], file)
+
+
+def test_report_of_a_run_without_a_round_shows_the_encoder_alone(finished, tmp_path, monkeypatch):
+    run, compared = left_of(finished, tmp_path, monkeypatch)
+    for this in (run.round(0), run.round(1)):
+        shutil.rmtree(this.results)
+        shutil.rmtree(this.model)
+    for name in ("retrieval", "examples", "indexes"):
+        keep_rows(compared / f"{name}.csv", lambda table: table.model == "encoder")
+    (compared / "confusion_head.csv").unlink()
+    with page_of(report_of(Found.of(run))) as page:
+        figures, text = read_through(page)
+    assert {"examples", "class_counts", "grade_counts", "retrieval", "class_confusion", "recall"} <= figures
+    assert not figures & {"rounds_test", "rounds_dev", "candidates", "training_curves", "score_distributions",
+                          "precision_recall", "confusion", "examples_improved", "examples_different"}
+    assert "Nothing was taught in this run" in text and "This run has no round" in text and "promoted" not in text
+
+
+@pytest.mark.parametrize("evidence", ["grades", "classes"])
+def test_report_without_test_grades_leaves_out_what_they_would_show(finished, tmp_path, monkeypatch, evidence):
+    run, compared = left_of(finished, tmp_path, monkeypatch, oracle="person")
+    (compared / "retrieval.csv").unlink()
+    shutil.rmtree(compared / "figures")
+    keep_rows(run.last_round.results / "scored_pairs.csv", lambda table: table.side == "dev")
+    test = set(read_sides(run).query("side == 'test'").image)
+    keep_rows(run.journal, lambda table: ~table.image1.isin(test))
+    found = Found.of(run)
+    log = found.log.assign(**dict.fromkeys([name for name in found.log if name.startswith("test_")], np.nan))
+    metrics = {name: value for name, value in found.metrics.items() if name != "test"} | {"evidence": evidence}
+    with page_of(report_of(Found(run, log, metrics))) as page:
+        figures, text = read_through(page)
+    assert {"examples", "grade_counts", "rounds_dev", "score_distributions", "class_confusion"} <= figures
+    assert not figures & {"rounds_test", "precision_recall", "confusion", "retrieval", "examples_improved",
+                          "examples_failed"}
+    assert "No test pair has a grade" in text and "rankings are not judged" in text
+    assert ("“similar” means “of the same class”" in text) == (evidence == "classes")
 
 
 def test_killed_at_random_times_it_ends_with_the_same_log(finished, tmp_path):
@@ -170,18 +278,14 @@ def test_two_at_once_are_refused(finished, tmp_path):
 
 def test_published_run_belongs_to_the_committed_settings():
     """The settings of the run in git are those of configs/: else it must be published again."""
-    from imgsearch_utils import workspace
-
     run = workspace.open_run("synthetic_houses", "published_synthetic_houses")
     page = workspace.source() / "report_results" / run.name / "index.html"
     assert page.is_file() and json.loads((run.results / "round_03" / "metrics.json").read_text())
 
 
 def test_pooled_queue_asks_for_results_that_nobody_judged(finished, monkeypatch):
-    from imgsearch_utils import workspace
     from imgsearch_utils.labels.journal import Journal
     from imgsearch_utils.pages import queues
-    from imgsearch_utils.vectors.sides import read_sides
 
     monkeypatch.setenv("IMGSEARCH_HOME", str(finished))
     run = workspace.find_run(str(finished / "tiny.yaml"))

@@ -73,11 +73,13 @@ def test_examples_break_ties_by_name_and_are_the_same_by_seed():
     table = relevance.example_results(test_side, models, 3, 5, seed=1)
     pd.testing.assert_frame_equal(table, relevance.example_results(test_side, models, 3, 5, 1))
     test = sorted(images.image[images.side == "test"])
-    assert list(table) == ["query", "model", "rank", "image", "score"]
+    assert list(table) == ["query", "model", "rank", "image", "score", "drawn"]
+    assert table["query"].nunique() == 15 and table["query"][table.drawn].nunique() == 3
+    assert table.drawn.is_monotonic_decreasing  # those that chance drew come first
     for (query, _), part in table.groupby(["query", "model"]):
         assert part["rank"].tolist() == [1, 2, 3, 4, 5] and query in test
         assert part.image.tolist() == [name for name in test if name != query][:5]
-    assert table.groupby("model")["query"].nunique().to_dict() == {"encoder": 3, "head": 3}
+    assert table.groupby("model")["query"].nunique().to_dict() == {"encoder": 15, "head": 15}
     few = relevance.example_results(test_side, {"encoder": Model()}, 99, 99, seed=1)
     assert few["query"].nunique() == 15 and few["rank"].max() == 14
 

@@ -1,0 +1,334 @@
+"""What a run found, as sentences for a reader who was not there; each judgement is computed from the run's numbers.
+
+A run may lack parts: rounds, test grades, classes. What is not there is not spoken of, or said to be missing.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imgsearch_utils.learning.model import calibrated_models
+from imgsearch_utils.metrics import Ceiling
+from imgsearch_utils.steps.learning import log_rounds
+from imgsearch_utils.tables import read_own
+from imgsearch_utils.workspace import Round, Run, read_json
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the stages of a run left, as far as it is there.
+
+    log : results_log.csv; empty where there was no round
+    metrics : of the last round; empty where there was none
+    """
+
+    run: Run
+    log: pd.DataFrame
+    metrics: dict[str, Any]
+
+    @classmethod
+    def of(cls, run: Run) -> "Found":
+        """ValueError where a round, or the comparison, lost a part of it."""
+        return cls(run, log_rounds(run), run.last_round.metrics if run.rounds_made else {})
+
+    @property
+    def last(self) -> Round | None:
+        """The last round, if there was any."""
+        return self.run.last_round if self.metrics else None
+
+    @property
+    def by_classes(self) -> bool:
+        """Whether the last round learnt from what the classes alone say, without a grade."""
+        return self.metrics.get("evidence") == "classes"
+
+    @property
+    def similar(self) -> str:
+        """What the pairs are that count as similar."""
+        return "of the same class" if self.by_classes else "of grade 3"
+
+    @property
+    def promoted(self) -> bool:
+        """Whether search uses what was learnt."""
+        return bool(self.metrics.get("promoted"))
+
+    def measures(self, side: str) -> bool:
+        """Whether encoder and head were measured on a side's pairs."""
+        return isinstance(self.metrics.get(side), dict) and bool(self.metrics[side].get("encoder"))
+
+    def logged(self, side: str) -> bool:
+        """Whether the log has quality on a side to draw."""
+        column = f"{side}_head_ap"
+        return column in self.log and bool(self.log[column].notna().any())
+
+    def quality_of(self, side: str, model: str, name: str) -> float:
+        """A measure of the last round; NaN where it is undefined."""
+        return _number(self.metrics[side][model].get(name))
+
+    def gain(self, side: str, of: str = "ap") -> tuple[float, float, float]:
+        """The head's gain over the encoder and its interval: in AP, or in the nDCG@10 within a query's judged pairs."""
+        measured = self.metrics[side]
+        gain = measured["ap_gain_over"]["encoder"] if of == "ap" else measured["within_queries"]["nDCG@10"]
+        return tuple(_number(gain[name]) for name in ("difference", "low", "high"))
+
+    @cached_property
+    def scored(self) -> pd.DataFrame:
+        """The last round's scored pairs; no row where there was no round."""
+        return read_own(self.last.results / "scored_pairs.csv") if self.last else pd.DataFrame({"side": []})
+
+    @cached_property
+    def candidates(self) -> pd.DataFrame:
+        return read_own(self.last.results / "candidates.csv") if self.last else pd.DataFrame()
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """The training of the chosen candidate; no row where that trains no network."""
+        table = read_own(self.last.results / "history.csv") if self.last else pd.DataFrame({"train_loss": []})
+        return table if table.train_loss.notna().any() else table[:0]
+
+    @cached_property
+    def thresholds(self) -> dict[str, float]:
+        """From which P(similar) on each model calls a pair similar."""
+        return {name: model.threshold for name, model in calibrated_models(self.last).items()}
+
+    def compared(self, name: str) -> pd.DataFrame:
+        """A table of notebook 03; without rows where it is not there."""
+        file = self.run.results / "ann_comparison" / name
+        return read_own(file) if file.is_file() and file.stat().st_size > 1 else pd.DataFrame()
+
+    @cached_property
+    def retrieval(self) -> pd.DataFrame:
+        """Means of retrieval measures (rows) by model (columns); empty where no result was judged."""
+        table = self.compared("retrieval.csv")
+        return table.pivot(index="measure", columns="model", values="mean") if len(table) else table
+
+    @cached_property
+    def choice(self) -> dict[str, Any]:
+        return read_json(self.run.results / "ann_comparison" / "index.json", "index", "reason")
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def interval(gain: tuple[float, float, float]) -> str:
+    """A gain as text, with its interval where there is one."""
+    difference, low, high = gain
+    if np.isnan(difference):
+        return "not defined"
+    return f"{difference:+.3f} [{low:+.3f}, {high:+.3f}]" if np.isfinite(low) else f"{difference:+.3f}"
+
+
+def verdict(gain: tuple[float, float, float]) -> str:
+    """What an interval says of a gain."""
+    _, low, high = gain
+    if np.isnan(low):
+        return "on too few similar pairs for an interval, so it may be chance"
+    return ("more than chance explains" if low > 0 else "a loss that chance does not explain" if high < 0 else
+            "no more than chance may explain")
+
+
+def decimals(value: float) -> str:
+    """A number as text."""
+    return "not defined" if np.isnan(value) else f"{value:.3f}"
+
+
+def percent(share: float) -> str:
+    """A share as text."""
+    return "not defined" if np.isnan(share) else f"{100 * share:.0f} %"
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def result(found: Found) -> str:
+    """The result in one sentence."""
+    if not found.metrics:
+        ranked = (f" By the grades, the first ten results of a test image reach nDCG@10 of "
+                  f"{found.retrieval['encoder']['nDCG@10']:.3f}." if len(found.retrieval) else "")
+        return ("Nothing was taught in this run: search ranks by the encoder as it is, "
+                f"{found.run.study.encoder}.{ranked}")
+    side = next((side for side in ("test", "dev") if found.measures(side)), "")
+    uses = "Search uses what was learnt" if found.promoted else "Search keeps the encoder"
+    if not side:
+        return f"{uses}; how good that is was not measured."
+    where = ("on test images that took no part in it" if side == "test" else
+             "on the pairs that decide, as no test pair has a grade")
+    ap = {model: found.quality_of(side, model, "ap") for model in ("encoder", "head")}
+    if np.isnan(ap["head"]):
+        return f"{uses}; no quality can be told, as the pairs measured are all similar, or none is."
+    gain = found.gain(side)
+    return (f"What was learnt finds pairs {found.similar} with an average precision of {ap['head']:.3f} {where}, the "
+            f"encoder alone with {ap['encoder']:.3f}: {interval(gain)}, {verdict(gain)}. {uses}.")
+
+
+def _counted(found: Found, side: str) -> str:
+    n, similar = (found.metrics[side]["encoder"].get(name) for name in ("n", "n_similar"))
+    return f"{n:,} pairs, {similar:,} of them {found.similar}"
+
+
+def decision(found: Found) -> list[str]:
+    """What search uses, and why: what decides, and what only reports; no sentence where there was no round."""
+    if not found.measures("dev"):
+        return []
+    ap, order = found.gain("dev"), found.gain("dev", "order")
+    whose = ("the dev images" if found.run.study.dev_share else
+             "the train pairs, each judged by heads that saw neither of its images")
+    better, worse = ([name for name, (_, low, high) in (("average precision", ap), ("nDCG@10", order))
+                      if (low > 0 if up else high < 0)] for up in (True, False))
+    why = ((f"and {' and '.join(better)} {'lies' if len(better) == 1 else 'lie'} above 0 with the whole interval"
+            if better else "and neither lies above 0 with its whole interval")
+           + (f", but {' and '.join(worse)} below 0" if worse else ""))
+    said = [f"{_first_upper(found.metrics['candidate'])} was chosen and is {'' if found.promoted else 'not '}promoted: "
+            f"search uses {'it' if found.promoted else 'the encoder as it is'}.",
+            f"What decides are {whose} ({_counted(found, 'dev')}): there average precision gains {interval(ap)} and "
+            f"the order within a query's results (nDCG@10) {interval(order)}, {why}. The rule: what was learnt "
+            "replaces the encoder only where one of the two gains is above 0 with its whole interval, and neither is "
+            "below."]
+    if found.promoted != bool(better and not worse):
+        said.append("The round recorded another decision than this rule gives: see its metrics.json.")
+    if found.measures("test"):
+        test = found.gain("test")
+        said.append(f"The test pairs are others, of other images ({_counted(found, 'test')}): there average precision "
+                    f"gains {interval(test)}, {verdict(test)}. They only report: what was chosen by them could no "
+                    "longer be checked by them.")
+        if not found.promoted and test[1] > 0:
+            said.append("So the gain on the test pairs and “not promoted” are no contradiction: the pairs that decide "
+                        "leave a doubt, and in doubt search keeps the encoder.")
+        elif found.promoted and not test[1] > 0:
+            said.append("So “promoted” stands although the test pairs do not confirm the gain for sure: look at the "
+                        "examples, and grade more pairs to know.")
+    else:
+        said.append("No test pair has a grade, so nothing independent confirms this.")
+    return said
+
+
+def findings(found: Found, ceiling: Ceiling) -> list[str]:
+    """What else was found, a sentence each."""
+    said = []
+    if found.by_classes:
+        said.append("No pair was graded for the last round: it learnt from the classes alone, so “similar” means “of "
+                    "the same class” in all its numbers.")
+    elif found.metrics:
+        counts = found.metrics["labels"]
+        said.append(f"It learnt from {counts['labels']:,} graded training pairs, {counts['asked']:,} of them asked and "
+                    f"{counts['similar']:,} of grade 3.")
+    side = next((side for side in ("test", "dev") if found.measures(side)), "")
+    if side:
+        f1, other = (found.quality_of(side, model, "f1") for model in ("head", "encoder"))
+        off = found.quality_of(side, "head", "ece")
+        said.append(f"On the {side} pairs, calling a pair similar or not reaches F1 {decimals(f1)} (encoder "
+                    f"{decimals(other)}), and P(similar) is off by {decimals(off)} in the mean.")
+    if "nDCG@10" in found.retrieval.index:
+        means, judged = found.retrieval.loc["nDCG@10"], found.retrieval.loc["judged@10"]
+        name = "head" if "head" in means else "encoder"
+        beside = f" (encoder {means['encoder']:.3f})" if name == "head" else ""
+        said.append(f"The first ten results of a test image reach nDCG@10 {means[name]:.3f}{beside}; "
+                    f"{percent(judged[name])} of the {name}'s are judged.")
+    if ceiling.pairs:
+        known = f"F1 of one grading by the other is {ceiling.f1:.3f}, as much as a model can reach"
+        unknown = "none was called similar, so how far people agree on it is not known"
+        said.append(f"{ceiling.pairs} pairs were graded twice; {known if np.isfinite(ceiling.f1) else unknown}.")
+    return [*said, f"Recommended index: {found.choice['index']}. {_first_upper(found.choice['reason'])}."]
+
+
+def missing(found: Found, pictures: bool) -> dict[str, str]:
+    """Why parts of the report are left out: part -> one line."""
+    said = {}
+    if not found.metrics:
+        said["rounds"] = "This run has no round: nothing was learnt, so there is no head to compare with the encoder."
+    elif not found.logged("test"):
+        said["rounds"] = "No test pair has a grade that could be measured, so nothing is reported on the test images."
+    if found.metrics and found.history.empty:
+        said["learnt"] = (f"What was chosen ({found.metrics['candidate']}) trains no network, so it has no training "
+                          "curve.")
+    if found.retrieval.empty:
+        said["neighbours"] = "No result of a test image has a grade, so rankings are not judged."
+    if not pictures:
+        said["examples"] = "This study comes as vectors, so there are no pictures to show."
+    return said
+
+
+def meanings(found: Found) -> dict[str, str]:
+    """What each figure means in this run: figure -> a computed sentence; none where nothing can be said."""
+    said = {}
+    for side in ("test", "dev"):
+        if found.logged(side):
+            said[f"rounds_{side}"] = _of_rounds(found.log, side)
+    if found.measures("dev"):
+        auc = {model: found.quality_of("dev", model, "roc_auc") for model in ("encoder", "head")}
+        said["score_distributions"] = (f"A pair {found.similar} lies above another pair in {percent(auc['encoder'])} "
+                                       f"of cases by the encoder and in {percent(auc['head'])} by the head; 50 % is "
+                                       "chance.")
+        used = "used" if found.promoted else "not used"
+        said["candidates"] = f"{_first_upper(found.metrics['candidate'])} was chosen and is {used} by search."
+    curve = found.history.dropna(subset="dev_ap") if len(found.history) else found.history
+    if len(curve):
+        end, best = curve.iloc[-1], curve.loc[curve.dev_ap.idxmax()]
+        said["training_curves"] = (f"Average precision on the pairs held out is {end.dev_ap:.3f} after epoch "
+                                   f"{end.epoch:.0f}; its best was {best.dev_ap:.3f}, after epoch {best.epoch:.0f}.")
+    if found.measures("test"):
+        test = found.scored[found.scored.side == "test"]
+        said |= _of_test_pairs(test, found.thresholds, found.similar)
+    if "nDCG@10" in found.retrieval.index and "head" in found.retrieval:
+        said["retrieval"] = "Of nDCG@10, the head reaches {head:.3f} and the encoder {encoder:.3f}.".format(
+            **found.retrieval.loc["nDCG@10"])
+    said["recall_and_speed"] = f"Recommended: {found.choice['index']}. {_first_upper(found.choice['reason'])}."
+    lost = found.compared("relevance_lost.csv")
+    if len(lost) and lost.nDCG_lost.notna().any():
+        worst = lost.loc[lost.nDCG_lost.idxmax()]
+        said["relevance_lost"] = (f"The most that any index loses at any setting is {worst.nDCG_lost:.3f} of nDCG "
+                                  f"({worst['index']}, vectors of the {worst.model})." if worst.nDCG_lost >= 5e-4 else
+                                  "No index loses as much as 0.001 of nDCG at any setting.")
+    own = {name: _own_class(found.compared(f"confusion_{name}.csv")) for name in ("encoder", "head")}
+    shares = " and ".join(f"{percent(share)} by the {name}" for name, share in own.items() if np.isfinite(share))
+    if shares:
+        said["class_confusion"] = (f"Of the first ten results, {shares} are of the query's own class, in the mean over "
+                                   "classes.")
+    return said
+
+
+def _of_rounds(log, side):
+    known = log[log[f"{side}_ap_gain"].notna()]
+    if known.empty:
+        return "No gain in average precision could be measured."
+    first, last = known.iloc[0], known.iloc[-1]
+    name = f"{side}_ap_gain"
+    gain = last[name], last[f"{name}_low"], last[f"{name}_high"]
+    before = f"; with {first.labels:,.0f} it was {first[name]:+.3f}" if len(known) > 1 else ""
+    return (f"With {last.labels:,.0f} graded pairs the gain in average precision is {interval(gain)}, {verdict(gain)}"
+            f"{before}.")
+
+
+def _of_test_pairs(test, thresholds, words):
+    similar, said = test.similarity == 3, {}
+    if 0 < similar.sum() < len(test):
+        half = {name: _precision_at_half(similar, test[column]) for name, column in
+                (("encoder", "cosine"), ("head", "score"))}
+        said["precision_recall"] = (f"Where half of the {similar.sum():,} similar pairs are found, "
+                                    f"{percent(half['head'])} of what was picked is right by the head and "
+                                    f"{percent(half['encoder'])} by the encoder.")
+    called = {name: test[column] >= thresholds[name] for name, column in
+              (("encoder", "encoder_p_similar"), ("head", "p_similar"))}
+    counts = [f"the {name} calls {of.sum():,} similar, {(of & similar).sum():,} of them rightly"
+              for name, of in called.items()]
+    said["confusion"] = f"Of {len(test):,} pairs {similar.sum():,} are {words}; {'; '.join(counts)}."
+    return said
+
+
+def _precision_at_half(similar, score):
+    """Of the best pairs, as many as hold half of the similar ones, the share that is similar."""
+    ordered = similar.loc[score.sort_values(ascending=False, kind="stable").index]
+    enough = int(np.argmax(ordered.cumsum().to_numpy() >= similar.sum() / 2)) + 1
+    return ordered.iloc[:enough].mean()
+
+
+def _own_class(matrix):
+    """Mean share of results of the query's own class; NaN where there is no matrix."""
+    if matrix.empty:
+        return float("nan")
+    shares = matrix.set_index("query class")
+    return float(np.mean([shares.loc[name].get(name, 0.0) for name in shares.index]))

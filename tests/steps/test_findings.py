@@ -1,0 +1,114 @@
+"""The report's sentences: each judgement follows from the numbers, and what is not there is not spoken of."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from imgsearch_utils.metrics import Ceiling
+from imgsearch_utils.steps import findings
+from imgsearch_utils.study import parse_study
+from imgsearch_utils.workspace import Run, write_json
+
+SURE, OPEN, WORSE, FEW = (0.1, 0.02, 0.18), (0.1, -0.02, 0.22), (-0.1, -0.2, -0.01), (0.1, None, None)
+
+
+def side(ap, order=OPEN, head=0.5):
+    numbers = {"ap": head, "f1": 0.4, "ece": 0.02, "roc_auc": 0.8, "n": 1200, "n_similar": 60}
+    gains = [dict(zip(("difference", "low", "high"), gain)) for gain in (ap, order)]
+    return {"encoder": numbers | {"ap": 0.4, "roc_auc": 0.7}, "head": numbers, "trivial": {},
+            "ap_gain_over": {"encoder": gains[0]}, "within_queries": {"nDCG@10": gains[1]}}
+
+
+def made(home, promoted=True, log=None, **sides):
+    run = Run("tiny", parse_study({"study": "tiny", "images": {"source": "trees"}}))
+    write_json(run.results / "ann_comparison" / "index.json", {"index": "exact", "reason": "exact search: it is quick"})
+    metrics = {"promoted": promoted, "candidate": "head, pull 0.3",
+               "labels": {"labels": 1920, "asked": 480, "similar": 100}}
+    return findings.Found(run, pd.DataFrame() if log is None else log, metrics | sides if sides else {})
+
+
+def test_more_than_chance_on_test_and_not_promoted_are_both_explained(home):
+    found = made(home, False, dev=side(OPEN), test=side(SURE))
+    assert "+0.100 [+0.020, +0.180], more than chance explains. Search keeps the encoder." in findings.result(found)
+    said = " ".join(findings.decision(found))
+    assert "is not promoted: search uses the encoder as it is" in said
+    assert "saw neither of its images (1,200 pairs, 60 of them of grade 3)" in said
+    assert "neither lies above 0 with its whole interval" in said and "They only report" in said
+    assert "no contradiction" in said and "another decision" not in said
+
+
+@pytest.mark.parametrize(("dev", "order", "promoted", "expected"), [
+    (SURE, OPEN, True, "and average precision lies above 0"), (SURE, SURE, True, "average precision and nDCG@10 lie"),
+    (OPEN, SURE, True, "and nDCG@10 lies above 0"), (FEW, SURE, True, "and nDCG@10 lies above 0"),
+    (SURE, WORSE, False, "and average precision lies above 0 with the whole interval, but nDCG@10 below 0"),
+    (FEW, FEW, False, "and neither lies above 0"), (OPEN, WORSE, False, "neither lies above 0"),
+])
+def test_the_reason_is_that_of_the_rule(home, dev, order, promoted, expected):
+    said = " ".join(findings.decision(made(home, promoted, dev=side(dev, order))))
+    assert expected in said and "another decision" not in said
+    other = " ".join(findings.decision(made(home, not promoted, dev=side(dev, order))))
+    assert "recorded another decision than this rule" in other
+
+
+@pytest.mark.parametrize(("gain", "expected"), [
+    (SURE, "more than chance"), (OPEN, "no more than chance"), (WORSE, "a loss"), (FEW, "too few similar pairs"),
+    ((None, None, None), "too few similar pairs"),
+])
+def test_a_verdict_follows_the_interval(gain, expected):
+    gain = tuple(np.nan if value is None else value for value in gain)
+    assert expected in findings.verdict(gain)
+    assert "nan" not in findings.interval(gain)
+
+
+def test_promoted_and_unconfirmed_is_said_too(home):
+    said = " ".join(findings.decision(made(home, True, dev=side(SURE), test=side(OPEN))))
+    assert "do not confirm the gain for sure" in said and "no contradiction" not in said
+
+
+def test_without_test_grades_dev_is_named_as_what_it_is(home):
+    found = made(home, dev=side(SURE))
+    assert "on the pairs that decide, as no test pair has a grade" in findings.result(found)
+    assert "nothing independent confirms this" in findings.decision(found)[-1]
+    assert "On the dev pairs" in " ".join(findings.findings(found, Ceiling(np.nan, 0)))
+
+
+def test_what_classes_say_is_not_called_a_grade(home):
+    found = made(home, dev=side(SURE))
+    found = replace(found, metrics=found.metrics | {"evidence": "classes"})
+    said = [findings.result(found), *findings.decision(found), *findings.findings(found, Ceiling(np.nan, 0))]
+    assert "pairs of the same class" in said[0] and "grade 3" not in " ".join(said)
+    assert "from the classes alone" in " ".join(said)
+
+
+def test_a_run_without_a_round_says_so_and_nothing_of_a_head(home):
+    found = made(home)
+    assert findings.result(found).startswith("Nothing was taught in this run")
+    assert findings.decision(found) == [] and "no round" in findings.missing(found, True)["rounds"]
+    assert findings.findings(found, Ceiling(np.nan, 0)) == ["Recommended index: exact. Exact search: it is quick."]
+    assert set(findings.meanings(found)) == {"recall_and_speed"}
+
+
+def test_an_undefined_quality_is_no_number(home):
+    nothing = side((None,) * 3, (None,) * 3, head=None)
+    for model in ("encoder", "head"):
+        nothing[model] |= dict.fromkeys(("f1", "ece", "roc_auc"))
+    found = made(home, False, dev=nothing)
+    said = [findings.result(found), *findings.decision(found), *findings.findings(found, Ceiling(np.nan, 0))]
+    assert "no quality can be told" in said[0] and "nan" not in " ".join(said) and "not defined" in said[2]
+
+
+def test_the_course_of_the_rounds_is_told_by_its_ends(home):
+    log = pd.DataFrame({"labels": [480, 960], "dev_head_ap": [0.4, 0.5], "test_head_ap": np.nan,
+                        "dev_ap_gain": [0.05, 0.1], "dev_ap_gain_low": [np.nan, 0.02], "dev_ap_gain_high": 0.18})
+    found = made(home, log=log)
+    assert found.logged("dev") and not found.logged("test")
+    said = findings.meanings(found)
+    assert said["rounds_dev"] == ("With 960 graded pairs the gain in average precision is +0.100 [+0.020, +0.180], "
+                                  "more than chance explains; with 480 it was +0.050.") and "rounds_test" not in said
+
+
+def test_half_of_the_similar_pairs_are_found_as_a_loop_finds_them():
+    similar, score = pd.Series([1, 0, 1, 0, 1, 1], dtype=bool), pd.Series([0.9, 0.8, 0.7, 0.6, 0.5, 0.1])
+    assert findings._precision_at_half(similar, score) == pytest.approx(2 / 3)
