@@ -129,6 +129,11 @@ class Journal:
         finally:
             self._lock.release()
 
+    def begin(self) -> None:
+        """Make the file where it is not there yet, so that a lost journal is not taken for an empty one."""
+        if not self.path.exists():
+            self._write([])
+
     def append(self, annotator: str, image1: str, image2: str, act: str, **fields) -> Act:
         """Write one act; it is on disk when this returns.
 

@@ -51,6 +51,7 @@ function render({ model, el }) {
   let state = null;
   let answers = rubric.questions.map(() => "-");
   let pending = null; // the act that is not on disk yet
+  let aim = null; // the place that arrow keys, pressed faster than Python answers, lead to
   let sent = 0;
   let shownAt = 0;
 
@@ -203,13 +204,17 @@ function render({ model, el }) {
 
   function move(event) {
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -COLUMNS, ArrowDown: COLUMNS };
-    const to = state.place + steps[event.key];
+    const to = (aim ?? state.place) + steps[event.key];
     if (Math.abs(steps[event.key]) === 1 || state.list?.some(({ place }) => place === to)) go(steps[event.key]);
   }
 
   function undo() { post({ kind: "undo" }, "taken back"); }
 
-  function go(step) { if (state && !pending) model.send({ kind: "go", place: state.place + step }); }
+  function go(step) {
+    if (!state || pending) return;
+    aim = Math.min(Math.max((aim ?? state.place) + step, 0), state.total);
+    model.send({ kind: "go", place: aim });
+  }
 
   function showStatus(text, kind = "") {
     status.textContent = text;
@@ -239,6 +244,7 @@ function render({ model, el }) {
 
   function showState(next) {
     const own = pending && next.serial === pending.serial;
+    if (own || next.place === aim) aim = null;
     if (own) {
       showStatus(pending.notice, "lt-saved");
       root.dataset.acknowledged = sent; // how many acts of this view are on disk
@@ -250,6 +256,7 @@ function render({ model, el }) {
     state = next;
     root.classList.toggle("lt-asking", !state.annotator);
     if (!state.annotator) return askName("");
+    if (document.activeElement === document.body) root.focus({ preventScroll: true }); // a page of its own: keys work
     const over = state.place >= state.total;
     root.classList.toggle("lt-over", over);
     root.dataset.place = state.place;

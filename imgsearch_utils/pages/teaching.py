@@ -38,6 +38,8 @@ class Classroom:
     def task(self) -> Task:
         """The tagger's task of the open round; a new one when a round was made."""
         with self._turn:
+            if self._task and self.lessons.state.name == "finishing":
+                return self._task
             this = open_round(self.run)
             if self._task is None or self._task.round != this.number:
                 self._task = Task(tagging.asked_pairs(this), self._collection, Journal(self.run.journal),

@@ -21,7 +21,8 @@ from imgsearch_utils.workspace import Round, Run, read_json
 class Found:
     """What the stages of a run left, as far as it is there.
 
-    log : results_log.csv; empty where there was no round
+    log : results_log.csv; empty where there was no round. Rounds that were judged by other evidence than the last one
+        (by the classes, before anybody graded) are left out: their numbers cannot be compared
     metrics : of the last round; empty where there was none
     """
 
@@ -32,7 +33,9 @@ class Found:
     @classmethod
     def of(cls, run: Run) -> "Found":
         """ValueError where a round, or the comparison, lost a part of it."""
-        return cls(run, log_rounds(run), run.last_round.metrics if run.rounds_made else {})
+        log = log_rounds(run)
+        log = log[log.evidence == log.evidence.iloc[-1]] if len(log) else log
+        return cls(run, log, run.last_round.metrics if run.rounds_made else {})
 
     @property
     def last(self) -> Round | None:
@@ -105,6 +108,11 @@ class Found:
         return table.pivot(index="measure", columns="model", values="mean") if len(table) else table
 
     @cached_property
+    def judged_by_classes(self) -> bool:
+        """Whether results of test images were judged by their classes, as nobody graded any."""
+        return set(self.compared("retrieval.csv").get("judged_by", [])) == {"classes"}
+
+    @cached_property
     def choice(self) -> dict[str, Any]:
         return read_json(self.run.results / "ann_comparison" / "index.json", "index", "reason")
 
@@ -147,7 +155,8 @@ def _first_upper(text: str) -> str:
 def result(found: Found) -> str:
     """The result in one sentence."""
     if not found.metrics:
-        ranked = (f" By the grades, the first ten results of a test image reach nDCG@10 of "
+        by = "By the classes" if found.judged_by_classes else "By the grades"
+        ranked = (f" {by}, the first ten results of a test image reach nDCG@10 of "
                   f"{found.retrieval['encoder']['nDCG@10']:.3f}." if len(found.retrieval) else "")
         return ("Nothing was taught in this run: search ranks by the encoder as it is, "
                 f"{found.run.study.encoder}.{ranked}")
@@ -160,9 +169,11 @@ def result(found: Found) -> str:
     ap = {model: found.quality_of(side, model, "ap") for model in ("encoder", "head")}
     if np.isnan(ap["head"]):
         return f"{uses}; no quality can be told, as the pairs measured are all similar, or none is."
-    gain = found.gain(side)
+    gain, order = found.gain(side), found.gain("dev", "order")
+    also = "" if gain[1] > 0 or not (found.promoted and order[1] > 0) else (
+        f", because the order within a query's results is better for sure: nDCG@10 {interval(order)}")
     return (f"What was learnt finds pairs {found.similar} with an average precision of {ap['head']:.3f} {where}, the "
-            f"encoder alone with {ap['encoder']:.3f}: {interval(gain)}, {verdict(gain)}. {uses}.")
+            f"encoder alone with {ap['encoder']:.3f}: {interval(gain)}, {verdict(gain)}. {uses}{also}.")
 
 
 def _counted(found: Found, side: str) -> str:
@@ -227,7 +238,8 @@ def findings(found: Found, ceiling: Ceiling) -> list[str]:
         name = "head" if "head" in means else "encoder"
         beside = f" (encoder {means['encoder']:.3f})" if name == "head" else ""
         said.append(f"The first ten results of a test image reach nDCG@10 {means[name]:.3f}{beside}; "
-                    f"{percent(judged[name])} of the {name}'s are judged.")
+                    f"{percent(judged[name])} of the {name}'s are judged"
+                    + (", by the classes, as no test pair has a grade." if found.judged_by_classes else "."))
     if ceiling.pairs:
         known = f"F1 of one grading by the other is {ceiling.f1:.3f}, as much as a model can reach"
         unknown = "none was called similar, so how far people agree on it is not known"
@@ -275,7 +287,9 @@ def meanings(found: Found) -> dict[str, str]:
         said |= _of_test_pairs(test, found.thresholds, found.similar)
     if "nDCG@10" in found.retrieval.index and "head" in found.retrieval:
         said["retrieval"] = "Of nDCG@10, the head reaches {head:.3f} and the encoder {encoder:.3f}.".format(
-            **found.retrieval.loc["nDCG@10"])
+            **found.retrieval.loc["nDCG@10"]) + (
+            " No test pair has a grade, so the classes judge: of the same class counts as grade 3."
+            if found.judged_by_classes else "")
     said["recall_and_speed"] = f"Recommended: {found.choice['index']}. {_first_upper(found.choice['reason'])}."
     lost = found.compared("relevance_lost.csv")
     if len(lost) and lost.nDCG_lost.notna().any():

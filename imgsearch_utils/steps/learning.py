@@ -139,7 +139,7 @@ def rounds_log(run: Run) -> pd.DataFrame:
         metrics = this.metrics
         try:
             row = {"round": this.number, **metrics["labels"], "candidate": metrics["candidate"],
-                   "promoted": metrics["promoted"]}
+                   "promoted": metrics["promoted"], "evidence": metrics.get("evidence", "grades")}
             for side in ("dev", "test"):
                 measured = metrics.get(side) if side == "test" and run.taught else metrics[side]  # None: none is graded
                 for model in MODELS:

@@ -152,7 +152,7 @@ def _make_again(run: Run, say: Callable[[str], None]) -> None:
     log = run.results / "results_log.csv"
     before = log.read_bytes() if log.is_file() else None
     log_rounds(run)
-    if log.read_bytes() != before:
+    if log.is_file() and log.read_bytes() != before:
         say(f"made again: {workspace.shown(log)}")
     if run.published:
         return

@@ -199,6 +199,7 @@ def answer(stage: Stage, of: Round, collection: Collection, annotator: str, wait
     if stage.finished:
         return 0
     run, study, journal, table = of.run, of.run.study, Journal(of.run.journal), read_pairs(of.pairs)
+    journal.begin()
     journal.append_many(_ungraded(run, table[table.strategy == AUTOMATIC]), AUTOMATIC, AUTOMATIC, of.number)
     missing, persons = waiting_pairs(of), run.taught or is_a_persons(of)
     if annotator == "oracle" and not persons:

@@ -456,7 +456,8 @@ def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect
             [np.nan if within[name] is None else within[name] for name in ("difference", "low", "high")], nan_ok=True)
         assert log[f"{side}_ap_gain"][0] == found[side]["ap_gain_over"]["encoder"]["difference"]
         assert log[f"{side}_ap_gain_low"][0] < log[f"{side}_ap_gain"][0] < log[f"{side}_ap_gain_high"][0]
-    numbers = log.columns.drop("candidate")
+    assert set(log.evidence) == {"grades"}
+    numbers = log.columns.drop(["candidate", "evidence"])
     assert all(kind.kind in "ifb" for kind in log[numbers].dtypes)
     pd.testing.assert_frame_equal(pd.read_csv(path), log, atol=1e-6, check_dtype=False)
     learning.log_rounds(world.run)
