@@ -40,9 +40,9 @@ FIGURES = {
                        "They choose, and so flatter a little. There are more of them each round, so the encoder's "
                        "quality changes too.")},
     "examples": {
-        "examples": ("Test images as queries: the first results of each model, a row each, with their cosines.",
+        "examples": ("Test images as queries, and the first results of each model, a row each, with their cosines.",
                      "Chance drew the queries. A known grade stands above its picture; the darker its frame, the more "
-                     "similar."),
+                     "similar. nDCG says what the row is worth by the grades; 1 is the best there is."),
         "examples_improved": ("The queries to which the head brought most by the grades (nDCG).",
                               "Compare the lower row with the upper one: more dark frames, and further left."),
         "examples_failed": ("The queries whose first results are worth least by the grades (nDCG).",
@@ -67,7 +67,7 @@ FIGURES = {
         "confusion": ("The decision “similar” at each model's calibrated threshold on the test pairs, and how far "
                       "P(similar) can be trusted.",
                       "Lower right: similar pairs that were found, with their share. Right panel: on the dotted line, "
-                      "P(similar) says what is observed.")},
+                      "P(similar) says what is observed; drawn where at least five pairs lie.")},
     "neighbours": {
         "retrieval": ("Ranking quality by the grades, all test images ranked for each query.",
                       "P@k: share of grade 3 among the first k. nDCG uses all grades, 1 is the best order there is. "
