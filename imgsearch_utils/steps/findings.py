@@ -146,13 +146,17 @@ def _first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def encoder(run: Run) -> str:
+    """What made the vectors: an encoder's name, or the file that they came in."""
+    return run.study.images.vectors or run.study.encoder
+
+
 def result(found: Found) -> str:
     """The result in one sentence."""
     if not found.metrics:
         ranked = (f" By the grades, the first ten results of a test image reach nDCG@10 of "
                   f"{found.retrieval['encoder']['nDCG@10']:.3f}." if len(found.retrieval) else "")
-        return ("Nothing was taught in this run: search ranks by the encoder as it is, "
-                f"{found.run.study.encoder}.{ranked}")
+        return f"Nothing was taught in this run: search ranks by the encoder as it is, {encoder(found.run)}.{ranked}"
     side = next((side for side in ("test", "dev") if found.measures(side)), "")
     uses = "Search uses what was learnt" if found.promoted else "Search keeps the encoder"
     if not side:

@@ -221,16 +221,22 @@ def _copy_figures(found: Found, folder: Path) -> list[dict]:
 
 def _next(run: Run, taught: bool) -> list[tuple[str, str]]:
     """What a reader can do now, and the command for it."""
-    more = f"imgsearch run {run.study.study} --run {run.study.study}_more"
-    steps = [("Find pictures like one of yours", f"imgsearch search picture.jpg{run.options}"),
-             ("Search on a page, encoder and head side by side, and vote", f"imgsearch serve{run.options}")]
+    study = run.study
+    if study.images.vectors:  # made elsewhere, so no picture can be compared with them
+        steps = [("Score any pairs of its images", f"imgsearch score pairs.csv{run.options}")]
+    else:
+        steps = [("Find pictures like one of yours", f"imgsearch search picture.jpg{run.options}"),
+                 ("Search on a page, encoder and head side by side, and vote", f"imgsearch serve{run.options}")]
     if run.published:
-        return [*steps, ("Teach it yourself, in a run of your own", f"imgsearch run {run.study.study}")]
+        return [*steps, ("Teach it yourself, in a run of your own", f"imgsearch run {study.study}")]
     if taught:
-        steps.append(("Look again at grades that what was learnt doubts",
-                      f"imgsearch tag {run.study.study}{run.named} --queue suspected_errors"))
-    return [*steps, ("Teach it more: a finished run is never changed, so begin another with more rounds",
-                     f"{more} --set rounds={run.study.rounds + 2}")]
+        steps.append(("Look again at the grades that seem doubtful to what was learnt",
+                      f"imgsearch tag {study.study}{run.named} --queue suspected_errors"))
+    rounds = min(study.rounds + 2, len(study.labels)) if study.oracle == "replay" else study.rounds + 2
+    if rounds > study.rounds:
+        steps.append(("Teach it more: a finished run is never changed, so begin another with more rounds",
+                      f"imgsearch run {study.study} --run {run.name}_more --set rounds={rounds}"))
+    return steps
 
 
 def _places(found: Found) -> list[tuple[str, str]]:
@@ -275,7 +281,8 @@ def write_page(found: Found, collection: Collection, stage: Stage) -> Path:
     page, sides = folder / "index.html", read_sides(run).side
     n_test = int((sides == "test").sum())
     page.write_text(environment.get_template("report.html.j2").render(
-        run=run, title=run.study.title or run.study.study, n_images=len(sides), figures=figures,
+        run=run, encoder=findings.encoder(run), title=run.study.title or run.study.study, n_images=len(sides),
+        figures=figures,
         result=findings.result(found), decision=findings.decision(found), by_classes=found.by_classes,
         findings=findings.findings(found, human_ceiling(run)), missing=findings.missing(found, bool(collection.folder)),
         n_rounds=len(found.log), strategy=", ".join(strategies), next=_next(run, bool(found.metrics)),
