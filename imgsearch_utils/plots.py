@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import PrecisionRecallDisplay, confusion_matrix
 
 from imgsearch_utils.metrics import Ceiling, bootstrap
@@ -30,6 +29,7 @@ sns.set_theme(style="whitegrid", context="notebook", rc={
 MODELS = {"encoder": "#5b7a99", "head": "#e07b39"}
 GRADES = dict(zip(range(4), sns.color_palette("YlGnBu", 6)[1:5]))
 SIDES = {"train": "#2d6a5f", "dev": "#e3b23c", "test": "#c58bb5"}
+ENOUGH = 5  # pairs, to say how many of them are similar
 DASHES = ("-", "--", "-.", ":", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
 
@@ -192,6 +192,8 @@ def score_distributions(scored: pd.DataFrame) -> Figure:
 def confusion(scored: pd.DataFrame, threshold: float, of_encoder: float | None = None) -> Figure:
     """Confusion matrix of "similar" at the calibrated threshold, and the reliability of P(similar).
 
+    Reliability is drawn for tenths of P(similar) in which at least ``ENOUGH`` pairs lie.
+
     threshold : of the head's P(similar)
     of_encoder : of the encoder's (column encoder_p_similar); with it, the encoder is drawn beside the head
     """
@@ -208,8 +210,9 @@ def confusion(scored: pd.DataFrame, threshold: float, of_encoder: float | None =
         sns.heatmap(shares, annot=text, fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=place, square=True,
                     xticklabels=words, yticklabels=words)
         place.set(title=f"{name}, at P(similar) ≥ {least:.2f}", xlabel="predicted", ylabel="graded")
-        observed, predicted = calibration_curve(similar, p.clip(0, 1), n_bins=10)
-        reliability.plot(predicted, observed, marker="os"[name == "encoder"], color=MODELS[name], label=name)
+        bins = pd.DataFrame({"predicted": p, "observed": similar}).groupby((p.clip(0, 0.999) * 10).astype(int))
+        told = bins.mean()[bins.size() >= ENOUGH]
+        reliability.plot(told.predicted, told.observed, marker="os"[name == "encoder"], color=MODELS[name], label=name)
     reliability.set(xlabel="predicted P(similar)", ylabel="share graded 3", title="Calibration", xlim=(-0.02, 1.02),
                     ylim=(-0.02, 1.02))
     legend_below(figure, reliability)

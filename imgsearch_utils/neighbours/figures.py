@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from imgsearch_utils.indexes import INDEXES
 from imgsearch_utils.neighbours import choose
@@ -85,6 +86,7 @@ def latency(table: pd.DataFrame) -> Figure:
             place.scatter(part[column], part["index"], color=colours, marker=marker, zorder=3)
             place.scatter([], [], color="grey", marker=marker, label=column[:3])
         place.set(xlabel="ms a query, one at a time", xscale="log", xlim=decades, title=f"Vectors of the {model}")
+        place.xaxis.set_minor_formatter(NullFormatter())  # within one decade they would cover each other
         place.margins(y=0.15)
     legend_below(figure, *axes.flat)
     return figure

@@ -70,13 +70,14 @@ def compared(examples: pd.DataFrame, grades: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def choose_queries(examples: pd.DataFrame, grades: pd.DataFrame, n: int = 2) -> dict[str, list[str]]:
+def choose_queries(examples: pd.DataFrame, worth: pd.DataFrame, n: int = 2) -> dict[str, list[str]]:
     """Which queries to show: kind (of ``KINDS``) -> n names at most; no kind without any.
 
     Improved is where the head gains most nDCG over the encoder; failed is where the first results of the head (of the
     encoder where it is alone) are worth least. Without grades only the difference of the models is known.
+
+    worth : of ``compared``
     """
-    worth = compared(examples, grades)
     chosen = {"examples": sorted(examples["query"][examples.drawn].unique())[:n]}
     last = "head" if "head" in worth else "encoder"
     if last == "head":
@@ -93,15 +94,18 @@ def choose_queries(examples: pd.DataFrame, grades: pd.DataFrame, n: int = 2) -> 
 def example_figure(collection: Collection, examples: pd.DataFrame, title: str = "") -> Figure:
     """Example queries with the first results of each model, a row each; frame and words tell a known grade.
 
-    examples : query, model, rank, image, score, from ``steps.relevance.example_results``; perhaps grade
+    examples : query, model, rank, image, score, from ``steps.relevance.example_results``; perhaps grade, and ndcg, what
+        the row is worth
     """
     names, titles, frames = [], [], []
     for query, rows in examples.groupby("query", sort=False):
         for model, found in rows.sort_values("rank", kind="stable").groupby("model"):
             grades = found["grade"] if "grade" in found else pd.Series(np.nan, found.index)
             names += [query, *found.image]
-            titles += [f"query · {model}", *(f"{score:.2f}" + (f" · grade {grade:.0f}" if grade >= 0 else "")
-                                             for score, grade in zip(found.score, grades))]
+            worth = found.ndcg.iloc[0] if "ndcg" in found else np.nan
+            titles.append(f"{model}: nDCG {worth:.2f}" if worth >= 0 else f"query · {model}")
+            titles += [f"{score:.2f}" + (f" · grade {grade:.0f}" if grade >= 0 else "")
+                       for score, grade in zip(found.score, grades)]
             frames += [plots.MODELS.get(model), *(plots.GRADES.get(grade) for grade in grades)]
     columns = 1 + int(examples["rank"].max())
     return plots.picture_grid(thumbnails(collection, names, 160), titles, columns, 1.4, frames, title)
@@ -112,7 +116,10 @@ def example_figures(run: Run, collection: Collection) -> dict[str, tuple[Figure,
     if collection.folder is None:
         return {}
     (examples, grades), figures = read_examples(run, collection), {}
-    for kind, names in choose_queries(examples, grades).items():
+    worth = compared(examples, grades)
+    of_row = worth.drop(columns="other").rename_axis(columns="model").stack().rename("ndcg").reset_index()
+    examples = examples.merge(of_row, on=["query", "model"], how="left")
+    for kind, names in choose_queries(examples, worth).items():
         rows = pd.concat([examples[examples["query"] == name] for name in names])
         figures[kind] = example_figure(collection, rows, KINDS[kind]), rows
     return figures

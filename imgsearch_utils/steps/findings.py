@@ -12,8 +12,10 @@ import pandas as pd
 
 from imgsearch_utils.learning.model import calibrated_models
 from imgsearch_utils.metrics import Ceiling
+from imgsearch_utils.steps.examples import ENOUGH_JUDGED, grades_so_far
 from imgsearch_utils.steps.learning import log_rounds
 from imgsearch_utils.tables import read_own
+from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.workspace import Round, Run, read_json
 
 
@@ -152,14 +154,18 @@ def _first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def encoder(run: Run) -> str:
+    """What made the vectors: an encoder's name, or the file that they came in."""
+    return run.study.images.vectors or run.study.encoder
+
+
 def result(found: Found) -> str:
     """The result in one sentence."""
     if not found.metrics:
         by = "By the classes" if found.judged_by_classes else "By the grades"
         ranked = (f" {by}, the first ten results of a test image reach nDCG@10 of "
                   f"{found.retrieval['encoder']['nDCG@10']:.3f}." if len(found.retrieval) else "")
-        return ("Nothing was taught in this run: search ranks by the encoder as it is, "
-                f"{found.run.study.encoder}.{ranked}")
+        return f"Nothing was taught in this run: search ranks by the encoder as it is, {encoder(found.run)}.{ranked}"
     side = next((side for side in ("test", "dev") if found.measures(side)), "")
     uses = "Search uses what was learnt" if found.promoted else "Search keeps the encoder"
     if not side:
@@ -237,8 +243,9 @@ def findings(found: Found, ceiling: Ceiling) -> list[str]:
         means, judged = found.retrieval.loc["nDCG@10"], found.retrieval.loc["judged@10"]
         name = "head" if "head" in means else "encoder"
         beside = f" (encoder {means['encoder']:.3f})" if name == "head" else ""
+        few = ", too few to say much" if judged[name] < ENOUGH_JUDGED else ""
         said.append(f"The first ten results of a test image reach nDCG@10 {means[name]:.3f}{beside}; "
-                    f"{percent(judged[name])} of the {name}'s are judged"
+                    f"{percent(judged[name])} of the {name}'s are judged{few}"
                     + (", by the classes, as no test pair has a grade." if found.judged_by_classes else "."))
     if ceiling.pairs:
         known = f"F1 of one grading by the other is {ceiling.f1:.3f}, as much as a model can reach"
@@ -266,7 +273,11 @@ def missing(found: Found, pictures: bool) -> dict[str, str]:
 
 def meanings(found: Found) -> dict[str, str]:
     """What each figure means in this run: figure -> a computed sentence; none where nothing can be said."""
-    said = {}
+    sides, graded = read_sides(found.run).side, grades_so_far(found.run)
+    said = {"class_counts": f"{len(sides):,} images, {(sides == 'test').sum():,} of them on the test side."}
+    if len(graded):
+        said["grade_counts"] = "; ".join(f"{len(part):,} {side} pairs, {(part.similarity == 3).sum():,} {found.similar}"
+                                         for side, part in graded.groupby("side", sort=False)) + "."
     for side in ("test", "dev"):
         if found.logged(side):
             said[f"rounds_{side}"] = _of_rounds(found.log, side)
@@ -280,16 +291,19 @@ def meanings(found: Found) -> dict[str, str]:
     curve = found.history.dropna(subset="dev_ap") if len(found.history) else found.history
     if len(curve):
         end, best = curve.iloc[-1], curve.loc[curve.dev_ap.idxmax()]
+        before = ("the best of all" if best.epoch == end.epoch else
+                  f"the best was {best.dev_ap:.3f}, after epoch {best.epoch:.0f}")
         said["training_curves"] = (f"Average precision on the pairs held out is {end.dev_ap:.3f} after epoch "
-                                   f"{end.epoch:.0f}; its best was {best.dev_ap:.3f}, after epoch {best.epoch:.0f}.")
+                                   f"{end.epoch:.0f}; {before}.")
     if found.measures("test"):
         test = found.scored[found.scored.side == "test"]
         said |= _of_test_pairs(test, found.thresholds, found.similar)
     if "nDCG@10" in found.retrieval.index and "head" in found.retrieval:
-        said["retrieval"] = "Of nDCG@10, the head reaches {head:.3f} and the encoder {encoder:.3f}.".format(
-            **found.retrieval.loc["nDCG@10"]) + (
-            " No test pair has a grade, so the classes judge: of the same class counts as grade 3."
-            if found.judged_by_classes else "")
+        judged = found.retrieval.loc["judged@10"].min()
+        by = " No test pair has a grade, so the classes judge: of the same class counts as grade 3."
+        said["retrieval"] = "Of nDCG@10, the head reaches {head:.3f} and the encoder {encoder:.3f}{but}.{by}".format(
+            **found.retrieval.loc["nDCG@10"], by=by if found.judged_by_classes else "",
+            but="" if judged >= ENOUGH_JUDGED else f", but only {percent(judged)} of the first ten results are judged")
     said["recall_and_speed"] = f"Recommended: {found.choice['index']}. {_first_upper(found.choice['reason'])}."
     lost = found.compared("relevance_lost.csv")
     if len(lost) and lost.nDCG_lost.notna().any():

@@ -40,9 +40,9 @@ FIGURES = {
                        "They choose, and so flatter a little. There are more of them each round, so the encoder's "
                        "quality changes too.")},
     "examples": {
-        "examples": ("Test images as queries: the first results of each model, a row each, with their cosines.",
+        "examples": ("Test images as queries, and the first results of each model, a row each, with their cosines.",
                      "Chance drew the queries. A known grade stands above its picture; the darker its frame, the more "
-                     "similar."),
+                     "similar. nDCG says what the row is worth by the grades; 1 is the best there is."),
         "examples_improved": ("The queries to which the head brought most by the grades (nDCG).",
                               "Compare the lower row with the upper one: more dark frames, and further left."),
         "examples_failed": ("The queries whose first results are worth least by the grades (nDCG).",
@@ -67,7 +67,7 @@ FIGURES = {
         "confusion": ("The decision “similar” at each model's calibrated threshold on the test pairs, and how far "
                       "P(similar) can be trusted.",
                       "Lower right: similar pairs that were found, with their share. Right panel: on the dotted line, "
-                      "P(similar) says what is observed.")},
+                      "P(similar) says what is observed; drawn where at least five pairs lie.")},
     "neighbours": {
         "retrieval": ("Ranking quality by the grades, all test images ranked for each query.",
                       "P@k: share of grade 3 among the first k. nDCG uses all grades, 1 is the best order there is. "
@@ -221,16 +221,26 @@ def _copy_figures(found: Found, folder: Path) -> list[dict]:
 
 def _next(run: Run, taught: bool) -> list[tuple[str, str]]:
     """What a reader can do now, and the command for it."""
-    more = f"imgsearch run {run.study.study} --run {run.study.study}_more"
-    steps = [("Find pictures like one of yours", f"imgsearch search picture.jpg{run.options}"),
-             ("Search on a page, encoder and head side by side, and vote", f"imgsearch serve{run.options}")]
+    study = run.study
+    if study.images.vectors:  # made elsewhere, so no picture can be compared with them
+        steps = [("Score any pairs of its images", f"imgsearch score pairs.csv{run.options}")]
+    else:
+        steps = [("Find pictures like one of yours", f"imgsearch search picture.jpg{run.options}"),
+                 ("Search on a page, encoder and head side by side, and vote", f"imgsearch serve{run.options}")]
     if run.published:
-        return [*steps, ("Teach it yourself, in a run of your own", f"imgsearch run {run.study.study}")]
+        return [*steps, ("Teach it yourself, in a run of your own", f"imgsearch run {study.study}")]
     if taught:
-        steps.append(("Look again at grades that what was learnt doubts",
-                      f"imgsearch tag {run.study.study}{run.named} --queue suspected_errors"))
-    return [*steps, ("Teach it more: a finished run is never changed, so begin another with more rounds",
-                     f"{more} --set rounds={run.study.rounds + 2}")]
+        steps.append(("Look again at the grades that seem doubtful to what was learnt",
+                      f"imgsearch tag {study.study}{run.named} --queue suspected_errors"))
+    if run.taught:
+        return [*steps, ("Teach it what you mean by similar", f"imgsearch teach {study.study}{run.named}"),
+                ("Grade random test pairs, to know honestly how good it is",
+                 f"imgsearch tag {study.study}{run.named} --queue check")]
+    rounds = min(study.rounds + 2, len(study.labels)) if study.oracle == "replay" else study.rounds + 2
+    if rounds > study.rounds:
+        steps.append(("Teach it more: a finished run is never changed, so begin another with more rounds",
+                      f"imgsearch run {study.study} --run {run.name}_more --set rounds={rounds}"))
+    return steps
 
 
 def _places(found: Found) -> list[tuple[str, str]]:
@@ -275,7 +285,8 @@ def write_page(found: Found, collection: Collection, stage: Stage) -> Path:
     page, sides = folder / "index.html", read_sides(run).side
     n_test = int((sides == "test").sum())
     page.write_text(environment.get_template("report.html.j2").render(
-        run=run, title=run.study.title or run.study.study, n_images=len(sides), figures=figures,
+        run=run, encoder=findings.encoder(run), title=run.study.title or run.study.study, n_images=len(sides),
+        figures=figures,
         result=findings.result(found), decision=findings.decision(found), by_classes=found.by_classes,
         findings=findings.findings(found, human_ceiling(run)), missing=findings.missing(found, bool(collection.folder)),
         n_rounds=len(found.log), strategy=", ".join(strategies), next=_next(run, bool(found.metrics)),

@@ -32,7 +32,7 @@ LISTS = {"q0": {"encoder": [3, 0, 0], "head": [3, 0, 0]}, "better": {"encoder": 
 
 def test_improved_and_failed_queries_are_those_that_the_grades_name():
     found = table(LISTS)
-    chosen = examples.choose_queries(found, grades(found))
+    chosen = examples.choose_queries(found, examples.compared(found, grades(found)))
     assert chosen["examples"] == ["q0"]
     assert chosen["examples_improved"] == ["best", "better"]
     assert chosen["examples_failed"] == ["worse", "poor"]
@@ -52,20 +52,24 @@ def test_a_list_is_worth_its_ndcg_over_all_that_is_known():
 def test_without_enough_grades_only_the_difference_counts(known):
     found = table(LISTS, shared=False)
     found.loc[(found["rank"] > known) | (found.model == "head"), "grade"] = np.nan
-    chosen = examples.choose_queries(found, grades(found), 3)
+    chosen = examples.choose_queries(found, examples.compared(found, grades(found)), 3)
     assert set(chosen) == {"examples", "examples_different"}
     assert chosen["examples_different"] == ["best", "better", "poor"]
 
 
 def test_an_encoder_alone_has_failures_and_no_improvement():
     found = table({name: {"encoder": lists["encoder"]} for name, lists in LISTS.items()})
+
+    def chosen(**unseen):
+        return examples.choose_queries(found, examples.compared(found, grades(found, **unseen)), 1)
+
     poor = {"examples": ["q0"], "examples_failed": ["best"]}
-    assert examples.choose_queries(found, grades(found), 1) == poor
+    assert chosen() == poor
     found.loc[found["query"] == "poor", "grade"] = 0.0
-    assert examples.choose_queries(found, grades(found, poor=1), 1) == poor | {"examples_failed": ["poor"]}
-    assert examples.choose_queries(found, grades(found), 1) == poor  # nothing is similar to it, so it did not fail
+    assert chosen(poor=1) == poor | {"examples_failed": ["poor"]}
+    assert chosen() == poor  # nothing is similar to it, so it did not fail
 
 
 def test_equal_models_differ_nowhere():
     same = table({name: {"encoder": lists["head"], "head": lists["head"]} for name, lists in LISTS.items()})
-    assert set(examples.choose_queries(same, grades(same))) == {"examples", "examples_failed"}
+    assert set(examples.choose_queries(same, examples.compared(same, grades(same)))) == {"examples", "examples_failed"}

@@ -9,7 +9,7 @@ import pytest
 from imgsearch_utils.metrics import Ceiling
 from imgsearch_utils.steps import findings
 from imgsearch_utils.study import parse_study
-from imgsearch_utils.workspace import Run, write_json
+from imgsearch_utils.workspace import Run, write_atomic, write_json
 
 SURE, OPEN, WORSE, FEW = (0.1, 0.02, 0.18), (0.1, -0.02, 0.22), (-0.1, -0.2, -0.01), (0.1, None, None)
 
@@ -23,6 +23,7 @@ def side(ap, order=OPEN, head=0.5):
 
 def made(home, promoted=True, log=None, **sides):
     run = Run("tiny", parse_study({"study": "tiny", "images": {"source": "trees"}}))
+    write_atomic(run.labels / "images.csv", "image,group,side\na,0,train\nb,1,test\n")
     write_json(run.results / "ann_comparison" / "index.json", {"index": "exact", "reason": "exact search: it is quick"})
     metrics = {"promoted": promoted, "candidate": "head, pull 0.3",
                "labels": {"labels": 1920, "asked": 480, "similar": 100}}
@@ -87,7 +88,7 @@ def test_a_run_without_a_round_says_so_and_nothing_of_a_head(home):
     assert findings.result(found).startswith("Nothing was taught in this run")
     assert findings.decision(found) == [] and "no round" in findings.missing(found, True)["rounds"]
     assert findings.findings(found, Ceiling(np.nan, 0)) == ["Recommended index: exact. Exact search: it is quick."]
-    assert set(findings.meanings(found)) == {"recall_and_speed"}
+    assert set(findings.meanings(found)) == {"class_counts", "recall_and_speed"}
 
 
 def test_an_undefined_quality_is_no_number(home):
