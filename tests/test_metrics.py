@@ -44,7 +44,7 @@ one_query = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(["q1", "q2", "q3"]), one_query, min_size=1), st.integers(1, 6))
 def test_retrieval_metrics_are_their_definitions_ties_and_unjudged_included(queries, cut):
     run = {query: scores for query, (scores, _) in queries.items()}
@@ -171,7 +171,7 @@ def weighted_difference(pairs, score, rival, weight):
     return np.subtract(*(average_precision_score(similar, s, sample_weight=weight) for s in (score, rival)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000), st.booleans())
 def test_ap_gain_is_the_difference_of_two_average_precisions(seed, ties):
     pairs, score, rival = graph(seed, ties=ties)
@@ -187,7 +187,7 @@ def test_ap_gain_is_the_difference_of_two_average_precisions(seed, ties):
     assert metrics.ap_gain(pairs.iloc[shuffled], score[shuffled], rival[shuffled]) == pytest.approx(found)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10_000), st.booleans())
 def test_the_interval_is_made_of_the_derivatives_by_the_pairs_weights(seed, ties):
     """The plain formula: products of the influences of every two pairs that share a group, the derivatives taken by
@@ -205,7 +205,7 @@ def test_the_interval_is_made_of_the_derivatives_by_the_pairs_weights(seed, ties
         assert (found["high"] - found["low"]) / 2 == pytest.approx(1.96 * variance**0.5, rel=1e-3)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10_000))
 def test_pairs_that_share_no_group_have_the_plain_variance_and_repeated_ones_are_no_more_evidence(seed):
     pairs, score, rival = graph(seed)
@@ -302,7 +302,7 @@ def within_by_hand(pairs, score, k):
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 12))
 def test_query_gain_is_what_plain_loops_give(seed, k):
     pairs, score, rival = graph(seed, n=90)

@@ -19,9 +19,9 @@ def parameters_cell(cells):
     return place
 
 
-def test_the_four_of_the_pipeline_are_there():
+def test_those_of_the_pipeline_are_there():
     assert [path.stem for path in NOTEBOOKS if path.stem[0] == "0"] == [
-        "01_data_tagging", "02_siamese_active_learning", "03_ann_comparison", "04_report"]
+        "01_data_tagging", "02_siamese_active_learning", "03_ann_comparison", "04_report", "05_teach"]
 
 
 def test_opens_with_title_promise_and_what_it_reads_and_writes(notebook):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -130,7 +130,6 @@ plain = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lamb
 
 
 @given(plain, plain)
-@settings(deadline=None)
 def test_differences_are_empty_exactly_between_equals(old, new):
     assert difference(old, old) == []
     if old != new and not (isinstance(old, dict) and isinstance(new, dict)):

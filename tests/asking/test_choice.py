@@ -59,7 +59,7 @@ def allowed_pairs(images, labelled, class_column):
     }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.sampled_from([None, "kind"]), st.integers(1, 40), st.integers(1, 5))
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_keeps_the_contract(strategy, seed, class_column, budget, cap):
@@ -145,7 +145,7 @@ def test_an_unknown_strategy_and_one_that_is_too_early_are_refused():
         choose_pairs("uncertainty", embeddings, None, *rest)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(0, 50))
 def test_automatic_zeros_cross_classes_and_nothing_else(seed, n):
     _, labelled, images = make_world(seed, n=4 + seed % 40)

@@ -81,7 +81,7 @@ def test_nuisances_are_independent_of_attributes():
     assert correlations.loc[NUISANCES].drop(columns=NUISANCES).abs().to_numpy().max() < 0.1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(any_house, st.integers(0, 2**31 - 1))
 def test_any_combination_can_be_drawn_and_the_row_alone_decides(house, detail_seed):
     house = house | {"detail_seed": detail_seed}

@@ -480,7 +480,7 @@ def test_settings_that_are_typed_are_checked_as_those_of_a_file(home, capsys, gi
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
                     max_leaves=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_value_of_a_setting_is_read_or_refused_in_one_line(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     for name in ("rounds", "head", "images", "indexes", "sizes", "rubric", "labels"):
@@ -595,7 +595,7 @@ odd_names = names_ | st.sampled_from(["a\nb", "a,b", '"', " a", "\u202ea", "\U00
                                       "\r"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(odd_names, odd_names, st.integers(0, 3)), min_size=1, max_size=6))
 def test_grades_survive_import_export_and_import_whatever_the_images_are_called(tmp_path_factory, rows):
     home = tmp_path_factory.mktemp("round_trip")
@@ -621,7 +621,7 @@ def test_grades_survive_import_export_and_import_whatever_the_images_are_called(
         assert {(r.image1, r.image2): r.similarity for r in labels.itertuples()} == grades
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: (HEADER + text).encode("utf-8", "replace")))
 def test_any_bytes_are_a_table_or_one_line(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.csv"

@@ -47,7 +47,7 @@ def seen(journal):
     return [(act.annotator, act.image1, act.image2, act.act, act.grade) for act in journal.standing()]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.lists(an_act(), max_size=10), st.lists(an_act(), max_size=3), st.data())
 def test_any_interleaving_truncated_anywhere_replays_to_the_state_before_the_torn_line(acts, later, data):
     with tempfile.TemporaryDirectory() as folder:

@@ -95,7 +95,7 @@ name = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 grade = st.sampled_from([0.0, 1.0, 2.0, 3.0, np.nan])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(name, name, grade), max_size=8))
 def test_writing_and_reading_gives_the_same_pairs(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("pairs") / "pairs.csv"
@@ -185,7 +185,7 @@ def test_every_fault_of_an_import_is_named():
     assert import_report(pairs, of(images[["image"]]))[0]["people_zeros"] == 1  # without classes no zero is automatic
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 25), min_size=30, max_size=60), st.integers(0, 5), st.data())
 def test_groups_stay_whole_and_the_split_is_the_same_each_time(groups, seed, data):
     kinds = data.draw(st.lists(st.sampled_from(["x", "y"]), min_size=len(groups), max_size=len(groups)))

@@ -35,7 +35,7 @@ def test_recovers_the_truth_and_is_calibrated():
     assert expected_calibration_error(fresh_grades == 3, fitted.predict(fresh_cosine)[:, 3]) < 0.015
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 3)), min_size=1, max_size=40))
 def test_any_pairs_give_monotone_probabilities(pairs):
     cosine, grades = (np.array(column, float) for column in zip(*pairs))
@@ -50,7 +50,7 @@ def test_any_pairs_give_monotone_probabilities(pairs):
         assert fitted.predict(np.array([fitted.cosine_at_threshold()]))[0, 3] == pytest.approx(fitted.threshold)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 3), st.integers(1, 3)), min_size=2, max_size=30))
 def test_a_weight_is_so_many_pairs(pairs):
     cosine, grades, weight = (np.array(column) for column in zip(*pairs))
@@ -63,7 +63,7 @@ def test_a_weight_is_so_many_pairs(pairs):
                                Calibration.fit(cosine, grades, np.ones(len(cosine))).predict(at), atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 19), st.booleans(), st.integers(1, 4)), min_size=1, max_size=30))
 def test_the_threshold_of_weighted_pairs_is_that_of_so_many(pairs):
     p, similar, weight = (np.array(column) for column in zip(*pairs))
@@ -78,7 +78,7 @@ def test_weights_move_the_curves():
     assert (heavy.predict(cosine)[:, 3] < fitted.predict(cosine)[:, 3]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 19), st.booleans()), min_size=1, max_size=30))
 def test_no_threshold_has_a_better_f1(pairs):
     p, similar = np.array([x for x, _ in pairs]) / 20, np.array([y for _, y in pairs])
@@ -119,7 +119,7 @@ def test_moved_curves_are_those_of_the_other_pairs_and_pairs_as_before_move_noth
     np.testing.assert_allclose(same.intercepts, fitted.intercepts, atol=0.1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=30),
        st.floats(0.01, 100))
 def test_moving_asks_for_weights_up_to_scale_and_never_goes_far_on_little(pairs, scale):

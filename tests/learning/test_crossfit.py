@@ -38,7 +38,7 @@ def pairs_of(images, n, seed=0, unlabelled=0.3):
     return pd.DataFrame({"image1": np.take(names, i[some]), "image2": np.take(names, j[some]), "similarity": grades})
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(groups=st.lists(st.integers(0, 30), min_size=12, max_size=60), n=st.integers(1, 200), seed=st.integers(0, 2**40))
 def test_every_pair_is_held_once_and_by_fits_that_know_nothing_of_its_images(groups, n, seed):
     images = images_of(groups)

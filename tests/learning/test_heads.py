@@ -25,7 +25,7 @@ def unit_rows(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(2, 12))
 def test_whitening_is_the_inverse_square_root_of_the_shrunk_covariance_up_to_scale(seed, m, dim):
     rng = np.random.default_rng(seed)
@@ -47,7 +47,7 @@ def test_fewer_than_two_similar_pairs_damp_nothing(m):
     assert directions.shape == (0, 5) and damping.shape == (0,)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(2, 60), st.integers(2, 60))
 def test_the_basis_is_orthonormal_and_spans_few_vectors(seed, n, dim):
     rng, dim = np.random.default_rng(seed), dim + LONG
@@ -58,7 +58,7 @@ def test_the_basis_is_orthonormal_and_spans_few_vectors(seed, n, dim):
     np.testing.assert_allclose(x @ basis.T @ basis, x, atol=2e-3 * n**0.5)  # but directions of hardly any spread
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(0, 10_000), st.sampled_from([(30, LONG + 50), (LONG + 50, LONG + 10)]))
 def test_the_basis_does_not_depend_on_the_order_of_the_images(seed, shape):
     rng = np.random.default_rng(seed)

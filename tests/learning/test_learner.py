@@ -269,7 +269,7 @@ def test_grades_of_one_kind_teach_without_any_promotion(plain, grade, classes):
 
 # ---- pairs that nobody graded ----
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(groups=st.lists(st.integers(0, 8), min_size=2, max_size=30), n=st.integers(0, 30), seed=st.integers(0, 2**32))
 def test_unlabelled_pairs_are_others_than_the_graded_ones_and_of_two_groups(groups, n, seed):
     rng = np.random.default_rng(seed)
@@ -335,7 +335,7 @@ def test_where_all_ranges_of_scores_were_graded_unlabelled_pairs_change_nothing(
 
 # ---- reach ----
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 60), st.integers(2, 8), st.integers(0, 10_000))
 def test_the_reach_is_the_cosine_that_nearly_every_image_has_to_another_group(n, dim, seed):
     rng = np.random.default_rng(seed)

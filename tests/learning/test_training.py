@@ -114,7 +114,7 @@ def test_classes_make_their_share_of_the_cosine(world, n_classes):
     np.testing.assert_allclose(unit @ unit.T, 0.6 * without @ without.T + 0.4 * coefficient, atol=1e-4)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_the_pull_makes_pairs_that_nobody_graded_more_orthogonal(seed):
     """The graded pairs show a few images of one side of the space, all of them similar, as an encoder's cone does."""
@@ -193,7 +193,7 @@ def test_a_name_is_registered_once():
         registry.register("plain")(object())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from(sorted(LOSSES)))
 def test_losses_equal_plain_loops(seed, name):
     rng = np.random.default_rng(seed)

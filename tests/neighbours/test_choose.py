@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch_utils import neighbours
@@ -13,7 +13,6 @@ def rows(*points):
     return frame.assign(build="{}", query='{"ef": 3}', n=5, k=10)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6)), min_size=1))
 def test_the_front_is_what_nothing_beats_in_both(points):
     table = rows(*[(str(n), recall, speed, 1.0) for n, (recall, speed) in enumerate(points)])

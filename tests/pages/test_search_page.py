@@ -339,7 +339,7 @@ def test_a_run_that_has_nothing_is_a_line_on_the_page(home):
     assert said[0]["fatal"] and "run begun_only has no vectors yet" in said[0]["line"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([*FORMATS, "PPM", "EPS"]), st.data())
 def test_any_bytes_are_a_picture_or_one_line_without_a_path(kind, data):
     buffer = io.BytesIO()

@@ -154,7 +154,7 @@ def test_a_picture_20_000_pixels_wide_passes(tmp_path, suffix):
 
 
 @given(data=st.data(), kind=st.sampled_from(["png", "jpeg", "gif", "tiff", "webp", "bmp"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_damaged_bytes_give_a_picture_or_one_line(tmp_path_factory, data, kind):
     path = tmp_path_factory.getbasetemp() / f"damaged.{kind}"
     PICTURE.resize((16, 10)).save(path)
@@ -337,7 +337,6 @@ def test_the_embedded_study_draws_its_own_pictures(home):
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 30), cosine=st.floats(0.3, 1.0))
-@settings(deadline=None)
 def test_near_duplicate_groups_are_those_of_a_plain_loop(seed, n, cosine):
     rng = np.random.default_rng(seed)
     vectors = rng.integers(-2, 3, (n, 3)).astype(np.float32) + 0.01 * rng.integers(0, 2, (n, 3)) + 0.003
@@ -369,7 +368,6 @@ def test_duplicates_are_transitive_and_found_across_blocks_and_at_cosine_one():
 
 @given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5), per_class=st.integers(1, 10),
        seed=st.integers(0, 99))
-@settings(deadline=None)
 def test_a_balanced_sample_takes_as_many_of_each_class_and_the_same_by_seed(sizes, per_class, seed):
     classes = np.random.default_rng(seed).permutation(np.repeat([f"c{i}" for i in range(len(sizes))], sizes))
     table = pd.DataFrame({"image": [f"{i}.png" for i in range(len(classes))], "tree": classes})

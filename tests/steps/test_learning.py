@@ -255,7 +255,7 @@ def test_when_no_pair_is_left_the_next_round_is_empty(home, classes):
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_labels_never_cross_sides_nor_rounds_nor_know_strangers(world, data):
     world.run.journal.unlink(missing_ok=True)
     journal = Journal(world.run.journal)

@@ -80,7 +80,7 @@ def run(folder, counting):
 
 
 @given(names=st.lists(names_, min_size=1, max_size=6, unique=True), dim=st.integers(1, 5))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_what_is_saved_is_loaded(tmp_path_factory, names, dim):
     folder = tmp_path_factory.getbasetemp() / "saved"
     vectors = np.random.default_rng(0).normal(size=(len(names), dim)).astype(np.float32)
@@ -256,7 +256,6 @@ def test_rows_are_found_by_name():
 
 
 @given(hnp.arrays(np.float64, st.tuples(st.integers(2, 12), st.integers(1, 6)), elements=st.floats(0.01, 9)))
-@settings(deadline=None)
 def test_the_mean_cosine_is_that_of_a_plain_loop(vectors):
     cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b)
                for i, a in enumerate(vectors) for j, b in enumerate(vectors) if i != j]

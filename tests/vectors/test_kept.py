@@ -20,7 +20,7 @@ from imgsearch_utils.vectors.kept import GRAPH, LITE, KeptEncoder, lite_pixels
 from imgsearch_utils.workspace import find_run
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from(sorted(LITE)), st.integers(0, 2**31))
 def test_pixels_are_those_of_torchvision(width, height, name, seed):
     side = LITE[name]
