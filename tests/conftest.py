@@ -6,7 +6,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes says how busy a machine is
+# how long an example takes says how busy a machine is
+hypothesis.settings.register_profile("untimed", deadline=None,
+                                     suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
@@ -33,7 +35,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 def pytest_collection_modifyitems(items):
     """Start the longest files first, so that the workers end together."""
-    longest = ("test_integrity", "test_pipeline", "test_teaching", "test_own_pictures", "test_benchmark_hostile", "test_tagger",
-               "test_search_page", "test_server", "test_inputs", "test_learning", "test_encoders")
+    longest = ("test_integrity", "test_pipeline", "test_teaching", "test_own_pictures", "test_benchmark_hostile",
+               "test_tagger", "test_search_page", "test_server", "test_inputs", "test_learning", "test_encoders")
     place = {f"{name}.py": number for number, name in enumerate(longest)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
