@@ -1,10 +1,18 @@
 """How fast the tagger is: 1,000 pairs in a real Chromium, from the load to the first pair and from key to next pair.
 
 Run: python -m benchmarks.tagging [--pairs 1000] [--keys 100] [--json]
+     python -m benchmarks.tagging --teach [--images 300] [--keys 500] [--json]
+
+With --teach it is the teaching page of that many drawn houses without classes, which learns while the keys are pressed:
+key to next result while it learns and while it does not, and how long each lesson took.
 """
 
 import argparse
 import json
+import os
+import re
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import browser
+from imgsearch_utils.drawn_houses import draw_house, sample_houses
 
 # The time from a key to the painted next pair, by the browser's own clock.
 WATCH = """() => {
@@ -53,17 +62,62 @@ def measure(n_pairs: int, n_keys: int) -> dict[str, float]:
     }
 
 
+def measure_teaching(images: int, n_keys: int) -> dict[str, float | list]:
+    """Milliseconds from key to the next result, apart for keys pressed while it learnt; seconds by number of grades."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, lessons = Path(name), {}
+        (folder / "pictures").mkdir()
+        houses = sample_houses(images // 3)
+        for house in houses.to_dict("records"):
+            draw_house(house, 128).save(folder / "pictures" / house["file_label"])
+        about = os.environ | {"IMGSEARCH_HOME": name, "PYTHONPATH": str(browser.REPOSITORY)}
+        for words in (["new", "mine", "pictures"], ["run", "mine", "--set", "asked_per_round=1000", "--set", "sizes=[]",
+                                                    "--set", "indexes=[{name: exact}]"]):
+            subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *words], cwd=folder, env=about, check=True,
+                           stdout=subprocess.DEVNULL)
+        with browser.ServedPage(folder, "teach", "mine") as server, browser.browser_page(1280, 800) as page:
+            page.goto(server.url)
+            browser.start_grading(page, "ann")
+            page.evaluate(WATCH)
+            page.evaluate("window.learning = []")
+            for i in range(n_keys):
+                panel = page.evaluate("""() => {
+                    const panel = document.querySelector(".lt-learnt");
+                    learning.push(panel.dataset.state === "learning");
+                    return panel.innerText;
+                }""")
+                if took := re.search(r"Learnt from (\d+) grades in (\d+) s", panel):
+                    lessons[int(took[1])] = int(took[2])
+                page.keyboard.press(str(i * 7 % 4))
+                page.wait_for_timeout(200)
+            waited, learning = np.array(page.evaluate("waited")), np.array(page.evaluate("learning"), bool)
+    learning = learning[: len(waited)]
+    return {"images": images, "keys": len(waited), "keys_while_learning": int(learning.sum()),
+            **{f"{name}_{what}_ms": float(np.quantile(waited[rows], share)) for name, rows in
+               (("learning", learning), ("idle", ~learning)) for what, share in (("median", 0.5), ("p95", 0.95))},
+            "lessons": sorted(lessons.items())}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--teach", action="store_true", help="the teaching page, while it learns")
+    parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--pairs", type=int, default=1000)
-    parser.add_argument("--keys", type=int, default=100)
+    parser.add_argument("--keys", type=int)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if browser.chromium() is None:
         raise SystemExit(f"the benchmark {browser.INSTALL}")
-    result = measure(options.pairs, options.keys)
+    result = (measure_teaching(options.images, options.keys or 500) if options.teach else
+              measure(options.pairs, options.keys or 100))
     if options.json:
         print(json.dumps(result))
+        return
+    if options.teach:
+        for name in ("learning", "idle"):
+            print(f"key to next result, {name}: median {result[f'{name}_median_ms']:.0f} ms, 95 % below "
+                  f"{result[f'{name}_p95_ms']:.0f} ms")
+        print("a lesson of n grades took s:", ", ".join(f"{n}: {s}" for n, s in result["lessons"]))
         return
     print(f"{result['pairs']:,} pairs: the first is on screen {result['first_pair_s']:.2f} s after the page is opened")
     print(f"key to next pair, saved in between: median {result['next_pair_median_ms']:.0f} ms, 95 % below "

@@ -6,7 +6,8 @@ The study's oracle sits in the person's place: it gets the pairs or the lists in
 answers a list as people do there: a key for each result that is not different, one for all the rest. What was learnt
 from the first 20, 40, 60, 120, 240 and 480 grades is measured on all pairs of test images. Where classes are known, row
 0 is what these teach before anybody grades. Appends to teaching.csv and goes on where it stopped; prints the means over
-the seeds, with the person's minutes at `PER_PAIR` seconds a pair, and `PER_LIST` a list and `PER_KEY` a key.
+the seeds and writes them to teaching_means.csv, with the person's minutes: `PER_PAIR` seconds a pair, `PER_LIST` a list
+and `PER_KEY` a key.
 """
 
 import argparse
@@ -119,7 +120,9 @@ def main(arguments: list[str] | None = None) -> None:
             for asks in ("pairs", "lists"):
                 if log.lacks(stamp(trial, list(GRADES)), trial.name, asks, trial.seed, GRADES[-1]):
                     log.append_missing(whole_sitting(trial, asks), stamp(trial, list(GRADES)))
-    print(summary(read_rows(log.file)).round(3).to_string(index=False))
+    means = summary(read_rows(log.file))
+    means.to_csv(chosen.out / "teaching_means.csv", index=False, float_format="%.4f")
+    print(means.round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,14 @@ def describe_folder(study: str, folder: Path) -> tuple[str, str]:
     pictures = any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
     source = {"source": str(folder)} | ({"vectors": vectors} if vectors and not pictures else {})
     found = read_collection(folder, ImageSettings(**source))
-    sizes = [f"{found.images[column].nunique()} {column}" for column in found.class_columns]
-    line = f"{len(found.images):,} {'pictures' if pictures else 'vectors'}" + (f": {', '.join(sizes)}" if sizes else "")
-    who = ("you, after the classes taught what they can" if sizes else "you")
+    sizes = {column: found.images[column].nunique() for column in found.class_columns}
+    line = f"{len(found.images):,} {'pictures' if pictures else 'vectors'}"
+    if len(sizes) == 1:
+        [n] = sizes.values()
+        line += f" in {n} classes" if n > 1 else ", all of one class"
+    elif sizes:
+        line += f", classes by level: {', '.join(f'{n} by {column}' for column, n in sizes.items())}"
+    coarsest = next(iter(sizes.values()), 1)
+    who = "you, after the classes taught what they can" if coarsest > 1 else "you"
     return (f"# {line}\n{yaml.safe_dump({'study': study, 'images': source}, sort_keys=False, allow_unicode=True)}"
             f"oracle: person  # {who}\n"), line

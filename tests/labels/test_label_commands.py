@@ -110,7 +110,7 @@ def test_nothing_to_export_is_said(tmp_path, study):
 
 def test_new_writes_a_study_that_can_be_opened(tmp_path, pictures):
     process = imgsearch(tmp_path, "new", "mine", pictures)
-    assert process.returncode == 0 and "12 pictures: 3 class" in process.stdout
+    assert process.returncode == 0 and "12 pictures in 3 classes" in process.stdout
     assert len((tmp_path / "configs/mine.yaml").read_text().strip().splitlines()) <= 6
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("image1,image2,similarity\na/0.png,a/1.png,3\n")
