@@ -388,7 +388,7 @@ def test_clients_that_vanish_or_never_end_leave_no_traceback(home):
     (("serve", "--study", "tiny", "--ip", "203.0.113.7"), "cannot listen on 203.0.113.7"),
     (("serve", "--study", "tiny", "--ip", "0.0.0.0"), "give the one by which others reach this machine"),
     (("tag", "tiny", "--queue", "nope"), "no queue is called 'nope'"),
-    (("tag", "tiny", "--round", "99"), "ROUND must be 0 to 1 in this study, got 99"),
+    (("tag", "tiny", "--round", "99"), "has no pairs of round 99 yet"),
     (("tag", "tiny", "--round", "1"), "has no pairs of round 1 yet"),
     (("serve", "--study", "tiny", "--run", "nobody"), "no run is called nobody"),
     (("tag", "tiny", "--queue", "votes"), "no pair to show"),
