@@ -48,11 +48,11 @@ class Trial:
         """The pairs with the oracle's grades."""
         return pairs.assign(similarity=oracles.answer(self.study.oracle, pairs, self.known))
 
-    def learn(self, pairs: pd.DataFrame) -> Learnt:
-        """What the package learns from graded pairs of train images."""
+    def learn(self, pairs: pd.DataFrame, in_search: bool = False) -> Learnt:
+        """What the package learns from graded pairs of train images; `in_search` as of ``learning.learn``."""
         group1, group2 = self.images.of_pairs(pairs, "group")
         pairs = pairs.assign(side="train", same_class=self.images.same_class(pairs), group1=group1, group2=group2)
-        return learn(self.images, pairs, self.study.head, self.seed)
+        return learn(self.images, pairs, self.study.head, self.seed, in_search=in_search)
 
     def fit(self, pairs: pd.DataFrame, settings: HeadSettings) -> Model:
         """A head trained on graded pairs, without a choice between candidates."""

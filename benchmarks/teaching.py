@@ -47,11 +47,12 @@ def sitting(trial: Trial, asks: str) -> Iterator[dict]:
     """Teach from nothing to the last of ``GRADES``: a row for each of them."""
     study, images = trial.study, trial.images
     train, encoder = images.train, trial.measure(Model())
-    model, seconds, asked, zeros = Model(), 0.0, NO_PAIRS, NO_PAIRS
+    model, seconds, asked, zeros, in_search = Model(), 0.0, NO_PAIRS, NO_PAIRS, False
     if images.has_classes:
-        model, row = _learnt(trial, class_pairs(images, study).query("side == 'train'"))
+        model, row = _learnt(trial, class_pairs(images, study).query("side == 'train'"), in_search)
         yield {**_row(trial, asks, 0, 0, encoder), **row}
     for number, last in enumerate(range(ROUND, GRADES[-1] + 1, ROUND)):
+        in_search = bool((images.has_classes or number) and row["promoted"])  # of the round before
         seed = trial.seed * 1000 + 10 * number
         lists, first = asks == "lists", not (number or images.has_classes)
         strategy = "lists" if lists else first_strategy(train) if first or images.has_classes else "uncertainty"
@@ -67,16 +68,16 @@ def sitting(trial: Trial, asks: str) -> Iterator[dict]:
             given = n - (last - ROUND)
             graded = [part for part in (asked, pairs.head(given), zeros) if len(part)]
             spent = seconds + person_seconds(queue[:given], grades)
-            model, row = _learnt(trial, pd.concat(graded, ignore_index=True))
+            model, row = _learnt(trial, pd.concat(graded, ignore_index=True), in_search)
             yield {**_row(trial, asks, n, spent, encoder), **row}
         seconds += person_seconds(queue, grades)
         asked = pd.concat([part for part in (asked, pairs) if len(part)], ignore_index=True)
 
 
-def _learnt(trial, graded):
+def _learnt(trial, graded, in_search):
     """What was learnt, and its measures; the encoder's where the grades are too few."""
     try:
-        learnt = trial.learn(graded.reset_index(drop=True))
+        learnt = trial.learn(graded.reset_index(drop=True), in_search)
     except ValueError:
         return Model(), {"promoted": False}
     found = trial.measure(learnt.head)

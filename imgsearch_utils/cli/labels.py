@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 import yaml
@@ -30,11 +31,16 @@ def import_(files: list[Path], study: StudyOption, run: RunOption = "", as_json:
 
 
 @app.command()
-def export(file: Path, study: StudyOption, run: RunOption = "") -> None:
-    """Write a study's current grades to a CSV that can be imported again."""
-    from imgsearch_utils.labels.files import export_labels
+def export(
+    file: Path, study: StudyOption, run: RunOption = "",
+    votes: Annotated[bool, typer.Option("--votes", help="The votes of the search page instead.")] = False,
+) -> None:
+    """Write a study's current grades to a CSV that can be imported again; or its votes, which are no grades."""
+    from imgsearch_utils.labels.files import export_labels, export_votes
 
-    print(f"{export_labels(workspace.find_run(study, run), file):,} pairs: {file}")
+    opened = workspace.find_run(study, run)
+    count, what = (export_votes(opened, file), "votes") if votes else (export_labels(opened, file), "pairs")
+    print(f"{count:,} {what}: {file}")
 
 
 @app.command()

@@ -1,24 +1,27 @@
 """Searching by way of a server that is running: no network to load here, the same answers."""
 
+import base64
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from imgsearch_utils.cli.questions import named
 
-def search(server: str, picture: Path | None, text: str, as_json: bool, **options) -> None:
+
+def search(server: str, asked: list[list[Path]], unlike: Sequence[Path], text: str, as_json: bool, **options) -> None:
     """Ask a server, see ``imgsearch search --server``, and print what it answers."""
     import pandas as pd
 
     from imgsearch_utils.pages.address import Server
-    from imgsearch_utils.pictures.decoding import picture_files
 
-    asked, answers, about = Server(server), [], {}
-    for query in [text] if text else map(str, picture_files(picture)):
+    at, answers, about = Server(server), [], {}
+    for files in asked:
+        query = named(files, unlike, text)
         try:
-            about = (asked.ask("search", {"words": text, **options}) if text else
-                     asked.ask("search", _content(Path(query)), **options))
+            about = _ask(at, files, unlike, text, options)
         except ValueError as error:
-            if text or picture.is_file():
+            if len(asked) == 1:
                 raise ValueError(f"{query}: {error}") from None
             print(f"set aside: {query}: {error}", file=sys.stderr)
             continue
@@ -29,12 +32,21 @@ def search(server: str, picture: Path | None, text: str, as_json: bool, **option
                   f"{about['pictures']:,} pictures")
             found = pd.DataFrame(answers[-1]["results"]).rename(columns={"p_similar": "P(similar)"})
             print(found.dropna(axis=1, how="all").to_string(index=False, float_format="%.3f"))
-            if not answers[-1]["close_match"] and about["threshold"] is not None and not text:
+            calibrated = "P(similar)" in found and found["P(similar)"].notna().any()
+            if not answers[-1]["close_match"] and calibrated:
                 print(f"no close match: P(similar) is below {about['threshold']:.3f}, the threshold, everywhere")
     if not answers:
-        raise ValueError(f"{picture}: none of its pictures can be read")
+        raise ValueError("none of the pictures can be read")
     if as_json:
         print(json.dumps({**about, "queries": answers}, ensure_ascii=False))
+
+
+def _ask(server, files, unlike, text, options):
+    if len(files) == 1 and not unlike and not text:
+        return server.ask("search", _content(files[0]), **options)
+    like, against = ([{"picture": base64.b64encode(_content(file)).decode()} for file in each]
+                     for each in (files, unlike))
+    return server.ask("search", {"words": text, "like": like, "unlike": against, **options})
 
 
 def _content(file: Path) -> bytes:

@@ -10,6 +10,7 @@ import typer
 from imgsearch_utils import workspace
 from imgsearch_utils.cli import remote
 from imgsearch_utils.cli.options import IndexOption, JsonOption, ModelOption, RunOption, StudyOption
+from imgsearch_utils.cli.questions import named, questions
 from imgsearch_utils.workspace import DRAWN, written_whole
 
 app = typer.Typer()
@@ -46,16 +47,15 @@ def index(
     print(f"{built.name} of {built.count:,} vectors of the {chosen.name}: {workspace.shown(file)}")
 
 
-def _opened(path: Path):
-    """The pictures that can be read, as (file, picture); the others are named, or raised where there is but one."""
-    from imgsearch_utils.pictures.decoding import open_image, picture_files
+def _opened(asked: list[list[Path]]):
+    """The questions whose pictures can be read, with these; others are named, or raised where there is but one."""
+    from imgsearch_utils.pictures.decoding import open_image
 
-    found = picture_files(path)
-    for file in found:
+    for files in asked:
         try:
-            yield file, open_image(file)
+            yield files, [open_image(file) for file in files]
         except ValueError as error:
-            if found == [path]:
+            if len(asked) == 1:
                 raise
             print(f"set aside: {error}", file=sys.stderr)
 
@@ -70,10 +70,12 @@ def _draw(figure, file: Path) -> None:
 
 @app.command()
 def search(
-    picture: Annotated[Path | None, typer.Argument(help="A picture, or a folder of pictures.")] = None,
+    pictures: Annotated[list[Path] | None, typer.Argument(
+        help="A picture; several together are one question; of a folder, each picture is a question.")] = None,
+    unlike: Annotated[list[Path] | None, typer.Option("--not", help="A picture that it shall not be like.")] = None,
+    text: Annotated[str, typer.Option(help="Words, alone or with pictures; needs an open_clip encoder.")] = "",
     k: Annotated[int, typer.Option("-k", help="How many results.")] = 10,
     study: StudyOption = DRAWN, run: RunOption = "", model: ModelOption = "", index: IndexOption = "",
-    text: Annotated[str, typer.Option(help="Words instead of a picture; needs an open_clip encoder.")] = "",
     crops: Annotated[int, typer.Option(help="So many crops of the query, their mean is asked.")] = 1,
     expand: Annotated[int, typer.Option(help="So many first results are added to the query.")] = 0,
     alpha: Annotated[float, typer.Option(help="Their weight is their cosine to this power.")] = 3.0,
@@ -81,27 +83,34 @@ def search(
     server: Annotated[str, typer.Option(help="The address of `imgsearch serve`, which answers at once.")] = "",
 ) -> None:
     """Find the most similar pictures of a study: names, labels, score, calibrated P(similar)."""
-    if (picture is None) == (not text):
-        raise ValueError("give a picture, a folder of pictures, or --text WORDS")
+    import numpy as np
+
+    asked, unlike = questions(pictures or [], text), unlike or []
     if server:
         if index or show or (crops, alpha) != (1, 3.0) or run or study != DRAWN:
             raise ValueError("a server has its study, run and index, and takes no --crops, --alpha or --show")
-        return remote.search(server, picture, text, as_json, k=k, model=model, expand=expand)
+        return remote.search(server, asked, unlike, text, as_json, k=k, model=model, expand=expand)
     from imgsearch_utils.search.searcher import Searcher
 
     searcher = Searcher.open(workspace.find_run(study, run), model or ("encoder" if text else ""), index)
-    answers, sheet, queries = [], [], [(text, None)] if text else _opened(picture)
-    for query, opened in queries:
-        vector = searcher.encode_texts([text]) if text else searcher.encode([opened], crops)
-        found = searcher.search(vector, k, expand, alpha, calibrated=not text).drop(columns="query")
-        answers.append({"query": str(query), "close_match": bool(found.close.any()),
+    words = searcher.encode_texts([text]) if text else None
+    against = searcher.encode([shown for _, each in _opened([unlike]) for shown in each], crops) if unlike else None
+    answers, sheet = [], []
+    for files, shown in _opened(asked):
+        wanted = searcher.encode(shown, crops) if shown else words
+        if text and shown:
+            wanted = np.concatenate([wanted, words])
+        one = len(wanted) == 1 and not text
+        found = searcher.search(wanted[:1], k, expand, alpha, calibrated=one, like=wanted[1:], unlike=against)
+        found, query = found.drop(columns="query"), named(files, unlike, text)
+        answers.append({"query": query, "close_match": bool(found.close.any()),
                         "results": json.loads(found.to_json(orient="records"))})
         if not as_json:
-            _print_results(searcher, str(query), found, bool(text))
+            _print_results(searcher, query, found, "words" if not shown else "" if one else "several examples")
         if show and len(sheet) < 20:
-            sheet.append((str(query), opened, found))
+            sheet.append((query, shown[0] if shown else None, found))
     if not answers:
-        raise ValueError(f"{picture}: none of its pictures can be read")
+        raise ValueError(f"{pictures[0]}: none of its pictures can be read")
     if k > len(searcher.names):
         print(f"the database has {len(searcher.names):,} pictures; all are ranked", file=sys.stderr)
     if as_json:
@@ -135,13 +144,13 @@ def _contact_sheet(searcher, sheet: list):
     return plots.picture_grid(tiles, titles, columns)
 
 
-def _print_results(searcher, query: str, found, words: bool) -> None:
+def _print_results(searcher, query: str, found, unknown_of: str) -> None:
     print(f"{query} - {searcher.model.name} of run {searcher.run.name}, {searcher.index.name} index, "
           f"{len(searcher.names):,} pictures")
     shown = found.drop(columns="close" if found.p_similar.notna().any() else ["close", "p_similar"])
     print(shown.rename(columns={"p_similar": "P(similar)"}).to_string(index=False, float_format="%.3f"))
-    if words or not searcher.model.calibration:
-        print(f"P(similar) is not known {'of words' if words else 'before the first finished round'}")
+    if unknown_of or not searcher.model.calibration:
+        print(f"P(similar) is not known {f'of {unknown_of}' if unknown_of else 'before the first finished round'}")
     elif not found.close.any():
         print(f"no close match: P(similar) is below {searcher.model.threshold:.3f}, the threshold, everywhere")
 
@@ -157,6 +166,7 @@ def classify(
     """Name a picture's class: by neighbours, by a linear probe, by words where the encoder reads them, by ImageNet."""
     import pandas as pd
 
+    from imgsearch_utils.pictures.decoding import picture_files
     from imgsearch_utils.search import classify as classifying
     from imgsearch_utils.search.database import encoder_of
     from imgsearch_utils.vectors.embedding import load_embeddings
@@ -167,7 +177,7 @@ def classify(
     classifier = classifying.Classifier.fit(opened, level)
     reader = shared_encoder(words) if words else encoder
     classes, trust, answers = sorted(classifier.images.table[classifier.level].unique()), classifier.evaluate(), []
-    for file, image in _opened(picture):
+    for [file], [image] in _opened([[file] for file in picture_files(picture)]):
         tables = [classifier.classify(encoder.encode_images([image])), classifying.imagenet([image])]
         if words or reader.encode_texts:
             tables.insert(1, classifying.by_words(reader, reader.encode_images([image]), classes))

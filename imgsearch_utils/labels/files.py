@@ -156,9 +156,24 @@ def export_labels(run: Run, file: Path) -> int:
     return len(labels)
 
 
+def export_votes(run: Run, file: Path) -> int:
+    """Write the votes of the search page, which are no grades, as a CSV; return how many.
+
+    Its columns: image1, image2, vote ("up" or "down"), annotator, time (UTC), round (the first that may learn from it)
+    """
+    rows = [(*pair, act.act.removeprefix("vote_"), annotator, act.time, act.round)
+            for pair, by_annotator in Journal(run.journal).search_votes().items()
+            for annotator, act in by_annotator.items()]
+    if not rows:
+        raise ValueError(f"run {run.name} has no votes to export")
+    write_own(pd.DataFrame(rows, columns=["image1", "image2", "vote", "annotator", "time", "round"]), file)
+    return len(rows)
+
+
 def summarise_labels(run: Run) -> dict[str, Any]:
     """Count the run's current grades: `pairs`, `automatic`, `grades`, `annotators`, and `alpha` where two agree or not.
 
+    votes : on the search page; they are no grades, and are counted nowhere else
     alpha : Krippendorff's, ordinal; None where no pair was graded by two people
     """
     journal = Journal(run.journal)
@@ -170,6 +185,7 @@ def summarise_labels(run: Run) -> dict[str, Any]:
         "automatic": len(labels) - len(people),
         "grades": {int(grade): int(count) for grade, count in people.similarity.value_counts().sort_index().items()},
         "annotators": {name: int(count) for name, count in annotators.value_counts().items()},
+        "votes": sum(map(len, journal.search_votes().values())),
         "alpha": None if pd.isna(found.alpha) else round(found.alpha, 3),
         "to_adjudicate": len(found.queue),
     }

@@ -1,8 +1,8 @@
-"""The grades that may be used: of pairs whose images stand on one side, with what is known of the two images."""
+"""The grades and votes that may be used: of pairs whose images stand on one side, with what is known of the images."""
 
 import pandas as pd
 
-from imgsearch_utils.labels.journal import AUTOMATIC, Journal
+from imgsearch_utils.labels.journal import AUTOMATIC, VOTE, Journal
 from imgsearch_utils.labels.pairs import key, read_pairs
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.workspace import Round
@@ -26,6 +26,23 @@ def graded_pairs(upto: Round, images: Images) -> pd.DataFrame:
     for name in ("dev", "test"):
         check_no_leak(table[table.side == "train"], table[table.side == name], images)
     return table
+
+
+def voted_pairs(upto: Round, images: Images) -> pd.DataFrame:
+    """Pairs of train images with people's votes up to a round, and without a grade of theirs.
+
+    Returns
+    -------
+    image1, image2, similarity: 3 where most votes say "similar", 0 where most say "not"; left out where they tie
+    """
+    journal, rows = Journal(upto.run.journal), []
+    labels = journal.labels(up_to_round=upto.number)
+    graded = set(zip(*labels[labels.source != AUTOMATIC][["image1", "image2"]].to_numpy(object).T))
+    for pair, by_annotator in journal.search_votes(upto.number).items():
+        votes = [1 if act.act == "vote_up" else -1 for act in by_annotator.values() if act.source == VOTE]
+        if sum(votes) and pair not in graded:
+            rows.append((*pair, 3.0 if sum(votes) > 0 else 0.0))
+    return usable(pd.DataFrame(rows, columns=["image1", "image2", "similarity"]), images.train)
 
 
 def _drawn_at_random(asked):

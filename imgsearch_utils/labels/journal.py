@@ -21,10 +21,10 @@ from imgsearch_utils.workspace import PUBLISHED
 
 PATIENCE = 60  # seconds that a writer waits for another
 RUBRIC_VERSION = "1"
-VOTES = ("vote_up", "vote_down", "unvote")  # of the search page: a wish that the pair be graded, never a grade
+VOTES = ("vote_up", "vote_down", "unvote")  # of the search page: weak evidence of its own kind, never a grade
 ACTS = ("grade", "skip", "unsure", "undo", *VOTES)
 REST = "rest"  # what `answers` says of acts that one key gave to all that was left of a list; they have one time
-AUTOMATIC, ADJUDICATION, REPEAT = "automatic", "adjudication", "repeat"  # what `source` may say beside a name
+AUTOMATIC, ADJUDICATION, REPEAT, VOTE = "automatic", "adjudication", "repeat", "vote"  # what `source` may say
 
 
 class Act(NamedTuple):
@@ -34,8 +34,9 @@ class Act(NamedTuple):
     image1, image2 : in canonical order
     grade : 0..3 for the act "grade", else None
     seconds : how long the annotator looked
+    round : of a grade, the round that asks it; of a vote, the first that may learn from it
     source : "person", "automatic" (zeros across classes), "adjudication", "repeat" (asked a second time to measure
-        agreement with oneself), or where the grade came from
+        agreement with oneself), "vote", or where the grade came from
     answers : the rubric's nine questions in order, y, n or - each; may be empty; or ``REST``
     """
 
@@ -200,11 +201,11 @@ class Journal:
         self.acts()
         return list(self._standing.values())
 
-    def search_votes(self) -> dict[tuple[str, str], dict[str, Act]]:
+    def search_votes(self, up_to_round: int | None = None) -> dict[tuple[str, str], dict[str, Act]]:
         """By pair and annotator, the last "vote_up" or "vote_down" that was not taken back by "unvote"."""
         votes: dict[tuple[str, str], dict[str, Act]] = {}
         for act in self.acts():
-            if act.act in VOTES:
+            if act.act in VOTES and (up_to_round is None or act.round <= up_to_round):
                 votes.setdefault((act.image1, act.image2), {})[act.annotator] = act
         kept = {pair: {who: act for who, act in by.items() if act.act != "unvote"} for pair, by in votes.items()}
         return {pair: by for pair, by in kept.items() if by}

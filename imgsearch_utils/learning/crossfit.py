@@ -85,12 +85,16 @@ class Judged:
     history: pd.DataFrame
 
 
-def judge(fits: Sequence[Fit], recipes: dict[str, Recipe], settings: HeadSettings, seed: int) -> dict[str, Judged]:
-    """Train a head of each recipe on each of the fits, in as many threads as there are cores, and let it judge."""
+def judge(fits: Sequence[Fit], recipes: dict[str, Recipe], settings: HeadSettings, seed: int,
+          votes: pd.DataFrame | None = None) -> dict[str, Judged]:
+    """Train a head of each recipe on each of the fits, in as many threads as there are cores, and let it judge.
+
+    votes : as of ``train_head``; they teach, and judge nothing
+    """
     with one_thread(), threadpool_limits(1), ThreadPoolExecutor(_cores()) as pool:
         grounds = list(pool.map(lambda fit: Ground.of(fit.images.vectors, fit.images.classes.to_numpy(str), settings),
                                 fits))
-        running = {name: [pool.submit(_judge_fit, fit, ground, recipe, settings, seed)
+        running = {name: [pool.submit(_judge_fit, fit, ground, recipe, settings, seed, votes)
                           for fit, ground in zip(fits, grounds)] for name, recipe in recipes.items()}
         return {name: _together(fits, [one.result() for one in judged]) for name, judged in running.items()}
 
@@ -100,7 +104,7 @@ def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _judge_fit(fit, ground, recipe, settings, seed):
+def _judge_fit(fit, ground, recipe, settings, seed, votes):
     """The head's cosines of the held-out pairs (len(held),), and its history with, by epoch, those of graded ones."""
     graded, x = PairRows(fit.images, fit.held), []
 
@@ -112,7 +116,7 @@ def _judge_fit(fit, ground, recipe, settings, seed):
             unit = head.beside_classes(networks, x[0]).numpy()
         return {"dev_loss": held_loss, "cosines": pair_cosines(unit, graded.i.numpy(), graded.j.numpy())}
 
-    head, history = train_head(fit.images, fit.pairs, settings, seed, recipe, watch, ground)
+    head, history = train_head(fit.images, fit.pairs, settings, seed, recipe, watch, ground, votes)
     return Model.with_head(head).cosines(fit.images, fit.held), history
 
 

@@ -68,7 +68,7 @@ class Learnt:
 
     @property
     def promoted(self) -> bool:
-        """Whether it is better than the encoder for sure; if not, search keeps the encoder."""
+        """Whether search uses it, being better than the encoder for sure; if not, search keeps the encoder."""
         return decided(self.candidates)[1]
 
 
@@ -79,7 +79,8 @@ def decided(candidates: pd.DataFrame) -> tuple[str, bool]:
 
 
 @threadpool_limits.wrap(limits=1)  # so that sums are made in one order, on any number of cores
-def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: int, few: bool = False) -> Learnt:
+def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: int, few: bool = False,
+          votes: pd.DataFrame | None = None, in_search: bool = False) -> Learnt:
     """Train the candidates, let the pairs that decide choose between them, and calibrate what they chose.
 
     What decides are the graded dev pairs where there are dev images; else the train pairs themselves, each judged by
@@ -94,6 +95,9 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
     graded : as of ``labels.graded_pairs``; others than train and dev pairs take no part
     seed : of the folds and of the first weights
     few : as of ``candidates_of``
+    votes : as of ``train_head``; they teach, and judge nothing
+    in_search : whether search uses a head already, as an earlier round showed that it is better; then a head stays
+        there until these pairs show that it is worse for sure
 
     Raises
     ------
@@ -106,7 +110,7 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
     else:
         fits = cross_fits(images.train, with_unlabelled(images.train, train, seed), seed)
     names = candidates_of(images.train, few)
-    judged = judge(fits, {name: CANDIDATES[name] for name in names}, settings, seed)
+    judged = judge(fits, {name: CANDIDATES[name] for name in names}, settings, seed, votes)
     scores = {name: one.score.round(4) for name, one in judged.items()}  # digits beyond depend on the machine
     held = pd.concat([fit.held for fit in fits])
     held = held.assign(cosine=Model().cosines(images, held))
@@ -115,11 +119,10 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
     table = _compare(known, {"encoder": held.cosine, **scores})
     name = _choose(known, scores, names[0])
     chosen = table.set_index("candidate").loc[name]
-    promoted = bool((chosen.ap_gain_low > 0 or chosen.ndcg_gain_low > 0)
+    promoted = bool((in_search or chosen.ap_gain_low > 0 or chosen.ndcg_gain_low > 0)
                     and not (chosen.ap_gain_high < 0 or chosen.ndcg_gain_high < 0))
-    in_search = name if promoted else "encoder"
-    table["use"] = table.candidate.map({name: "chosen"} | {in_search: "search"}).fillna("")
-    head = train_candidate(images, graded, settings, seed, name)
+    table["use"] = table.candidate.map({name: "chosen"} | {name if promoted else "encoder": "search"}).fillna("")
+    head = train_candidate(images, graded, settings, seed, name, votes)
     curves = [_calibrate(known, unknown, score) for score in (held.cosine, scores[name])]
     reach = own_reach(images.train)
     return Learnt(Model(calibration=curves[0], reach=reach), Model.with_head(head, curves[1], reach), table,
@@ -127,10 +130,11 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
 
 
 @threadpool_limits.wrap(limits=1)
-def train_candidate(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: int, name: str) -> Head:
+def train_candidate(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: int, name: str,
+                    votes: pd.DataFrame | None = None) -> Head:
     """The head of one of the ``CANDIDATES``, trained on all graded train pairs."""
     train = graded[graded.side == "train"]
-    return train_head(images.train, train, settings, seed, CANDIDATES[name])[0]
+    return train_head(images.train, train, settings, seed, CANDIDATES[name], votes=votes)[0]
 
 
 def with_unlabelled(images: Images, pairs: pd.DataFrame, seed: int) -> pd.DataFrame:

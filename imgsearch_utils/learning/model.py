@@ -143,6 +143,34 @@ def model_vectors(run: Run, embeddings: Embeddings, model: Model, keep: bool = F
     return made
 
 
+def why_in_use(run: Run, used: str) -> str:
+    """Why search uses this model, "encoder" or "head", in a sentence."""
+    if not run.rounds_made:
+        return "Search uses the encoder as it is: no round is finished yet."
+    last = run.last_round
+    metrics = last.metrics
+    gains = {"average precision": metrics["dev"]["ap_gain_over"]["encoder"],
+             "nDCG@10": metrics["dev"]["within_queries"]["nDCG@10"]}
+    better = {measure: gain for measure, gain in gains.items() if gain["low"] is not None and gain["low"] > 0}
+    taught = "the classes" if metrics.get("evidence") == "classes" else "the grades"
+    if metrics["promoted"] and used == "encoder":
+        return f"Search uses the encoder: the head of round {last.number} is not here; run the study to make it again."
+    if not metrics["promoted"]:
+        gain = gains["average precision"]
+        so_far = "" if gain["low"] is None else f" (average precision {_told(gain)}, so it may be none)"
+        return f"Search uses the encoder: that what {taught} taught is better is not sure{so_far}. More grades decide."
+    if not better:
+        return ("Search keeps the head: an earlier round showed that it is better than the encoder, and the grades so "
+                "far do not say otherwise.")
+    measure, gain = next(iter(better.items()))
+    return (f"Search uses the head, taught by {taught}: on pairs whose pictures it had not seen it is better than the "
+            f"encoder for sure ({measure} {_told(gain)}).")
+
+
+def _told(gain: dict[str, float]) -> str:
+    return f"{gain['difference']:+.3f}, 95 % interval {gain['low']:+.3f} to {gain['high']:+.3f}"
+
+
 def model_in_use(run: Run, name: str = "") -> Model:
     """The model that search uses: of the last finished round, the head where it was promoted, else the encoder.
 

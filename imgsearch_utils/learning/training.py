@@ -15,16 +15,22 @@ from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors.encoder import one_thread
 from imgsearch_utils.vectors.images import Images
 
+VOTE = 0.25  # weight of a vote, against 1 of a grade
 PULLED = 64  # unlabelled images a step, whose pairs are pulled apart
 POOL = 2_048  # unlabelled images that take part in a training at most
 _drawing = threading.Lock()  # torch draws first weights from one generator of the process
 
 
 class PairRows:
-    """Graded pairs as tensors: rows `i`, `j` (n,) of the vectors (m, d) of the images `names`, and `grades` (n,)."""
+    """Graded pairs as tensors: rows `i`, `j` (n,) of the vectors (m, d) of the images `names`, and `grades` (n,).
 
-    def __init__(self, images: Images, table: pd.DataFrame, more: list[str] = ()):
-        table = table[table.similarity.notna()]
+    votes : the last so many of the pairs are votes
+    """
+
+    def __init__(self, images: Images, table: pd.DataFrame, more: list[str] = (), votes: pd.DataFrame | None = None):
+        table, self.votes = table[table.similarity.notna()], 0
+        if votes is not None and len(votes := images.both_of(votes)):
+            table, self.votes = pd.concat([table[["image1", "image2", "similarity"]], votes]), len(votes)
         grades = table.similarity.to_numpy(float)
         if not np.isin(grades, (0, 1, 2, 3)).all():
             raise ValueError(f"similarity must be 0, 1, 2 or 3, got {grades[~np.isin(grades, (0, 1, 2, 3))][0]}")
@@ -40,8 +46,8 @@ class PairRows:
 
 
 def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed: int, recipe: Recipe = PLAIN,
-               watch: Callable[[Head, torch.nn.Module], dict] | None = None,
-               ground: Ground | None = None) -> tuple[Head, pd.DataFrame]:
+               watch: Callable[[Head, torch.nn.Module], dict] | None = None, ground: Ground | None = None,
+               votes: pd.DataFrame | None = None) -> tuple[Head, pd.DataFrame]:
     """Train a head from scratch, ``settings.epochs`` times over the pairs; safe to call from several threads.
 
     Parameters
@@ -51,6 +57,8 @@ def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed
     pairs : image1, image2, similarity; rows without a grade take no part
     watch : called with the head and the loss after each epoch; what it returns joins the history
     ground : of these images, where it is known already
+    votes : image1, image2, similarity of weak labels, each of which takes part in a share ``VOTE`` of the epochs; of
+        images that may not teach, they are left out
 
     Returns
     -------
@@ -65,11 +73,12 @@ def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed
     """
     rng = np.random.default_rng(seed)
     pool = images.names if len(images) <= POOL else rng.choice(images.names, POOL, replace=False).tolist()
-    train = PairRows(images, pairs, pool if recipe.pull else ())
-    if recipe.network and not len(train):
+    train = PairRows(images, pairs, pool if recipe.pull else (), votes)
+    if recipe.network and len(train) == train.votes:
         raise ValueError("expected graded training pairs, got none; label some pairs of training images first")
     loss = LOSSES.find(settings.loss)(settings)
-    similar = [train.vectors[rows[train.grades == 3]] for rows in (train.i, train.j)]
+    graded = slice(len(train) - train.votes)
+    similar = [train.vectors[rows[graded][train.grades[graded] == 3]] for rows in (train.i, train.j)]
     with one_thread():  # so that a seed gives the same head each time
         ground = ground or Ground.of(images.vectors, images.classes.to_numpy(str), settings)
         with _drawing, torch.random.fork_rng(devices=[]):
@@ -111,7 +120,12 @@ class _Epoch:
     def run(self) -> float:
         """One pass; the mean loss of a pair."""
         head, train, total = self.head.train(), self.train, 0.0
-        for batch in torch.randperm(len(train), generator=self.generator).split(self.batch_size):
+        order = torch.randperm(len(train), generator=self.generator)
+        if train.votes:
+            heard = torch.ones(len(train), dtype=torch.bool)
+            heard[-train.votes :] = torch.rand(train.votes, generator=self.generator) < VOTE
+            order = order[heard[order]]
+        for batch in order.split(self.batch_size):
             images, rows = torch.unique(torch.cat([train.i[batch], train.j[batch]]), return_inverse=True)
             value = self.loss(self._embed(images), *rows.reshape(2, -1), train.grades[batch])
             if hasattr(head.network, "penalty"):
@@ -122,7 +136,7 @@ class _Epoch:
             value.backward()
             self.optimizer.step()
             total += value.item() * len(batch)
-        return total / len(train)
+        return total / len(order)
 
     def _pull(self):
         """Mean squared cosine of the pairs of a few random images."""

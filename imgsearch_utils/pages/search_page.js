@@ -2,7 +2,8 @@
 
 const NAME_KEY = "imgsearch-annotator"; // the tagger's, so that one name stands for both
 const PART = 1_000_000; // bytes of an upload in one message; servers refuse long ones
-const MODELS = { encoder: "sees what it learnt elsewhere", head: "learnt from the grades" };
+const MODELS = { encoder: "sees what it learnt elsewhere", head: "learnt in this run" };
+const NARROW = 760; // pixels, below which one model is shown at a time
 
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -33,6 +34,7 @@ function render({ model, el }) {
   let sent = 0;
   let pending = null; // the question that is not answered yet
   let resuming = false; // after the server was away
+  let voted = null; // what to say of the last vote, while its results come
   let trail = []; // what was asked, each as a function that asks it again
 
   // ---- the page -----------------------------------------------------------------------------------------------
@@ -61,10 +63,16 @@ function render({ model, el }) {
   const waiting = make("span");
   const back = make("button", { type: "button", className: "sp-link sp-back", textContent: "← back" });
   const samples = make("div", { className: "sp-samples" });
+  const why = make("p", { className: "sp-hint" });
+  const switches = make("div", { className: "sp-switches", role: "group", ariaLabel: "whose results are shown" });
+  const which = make("section", { className: "sp-which", hidden: true }, switches, why);
+  const marks = make("section", { className: "sp-marks", hidden: true, ariaLabel: "what moves the ranking" });
   const columns = make("div", { className: "sp-columns" });
   const legend = make("p", { className: "sp-hint sp-foot", hidden: true, textContent: "P(similar) is the probability " +
     "that people would give the pair grade 3, calibrated on the study's own grades; below the threshold a result is " +
-    "dimmed. The score is the model's cosine. Click a picture to see it beside the query. By keyboard: Tab " +
+    "dimmed. The score is the model's cosine. Your votes ▲ ▼ rank the results anew at once: by the mean of the query and " +
+    "what is like it, less a fifth of the mean of what is not; P(similar) stays that of the query alone. " +
+    "Click a picture to see it beside the query. By keyboard: Tab " +
     "goes from card to card, the arrows from its picture to “More like this” and to the votes." });
   const large = make("dialog", { className: "sp-large", ariaLabel: "Query and result, large; Escape closes" });
   const votesLine = make("p", { className: "sp-hint sp-votes" }, "Votes as ", person, " · ", waiting);
@@ -73,7 +81,7 @@ function render({ model, el }) {
     make("section", { className: "sp-query" },
       make("div", {}, drop, caption, back, file),
       make("div", { className: "sp-controls" }, wordsForm, k.line, least.line, noWords, votesLine)),
-    samples, columns, legend, large);
+    samples, which, marks, columns, legend, large);
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab leaves our keys alone
   el.append(root);
 
@@ -182,8 +190,8 @@ function render({ model, el }) {
     wordsForm.hidden = Boolean(said.no_words);
     noWords.textContent = said.no_words;
     noWords.hidden = !said.no_words;
-    votesLine.hidden = !said.votes;
     showWaiting(said.waiting);
+    showSwitches();
     showControls();
     showDrop();
     samples.replaceChildren(make("p", { textContent: "Or begin with one of the study's own pictures:" }),
@@ -201,8 +209,49 @@ function render({ model, el }) {
   }
 
   function showWaiting(count) {
-    waiting.textContent = count ? `${count} voted ${count === 1 ? "pair waits" : "pairs wait"} to be graded: ` +
-      `make tag STUDY=${about.study} QUEUE=votes` : "a vote asks for a grade, it is none itself";
+    const use = !about.kept ? "they rank anew, and are forgotten: this run is published" : about.teaches ?
+      "they rank anew, and teach the next round a little" : "they rank anew; this run has no round left to learn them";
+    waiting.textContent = use + (count && about.kept ? `. ${count} voted ${count === 1 ? "pair waits" : "pairs wait"} ` +
+      `to be graded, which teaches more: make tag STUDY=${about.study} QUEUE=votes` : "");
+  }
+
+  // Which model's results are shown; on a narrow page one at a time.
+  function showSwitches() {
+    const names = Object.keys(about.thresholds);
+    why.textContent = about.why;
+    which.hidden = samples.hidden === false;
+    if (!names.includes(root.dataset.shows)) {
+      root.dataset.shows = names.length === 1 || el.clientWidth < NARROW ? about.used : "both";
+    }
+    const choices = names.length === 1 ? [] : [about.used, names.find((name) => name !== about.used), "both"];
+    switches.replaceChildren(...choices.map((name) => {
+      const said = { encoder: "Encoder", head: "Head", both: "Both" }[name];
+      const button = make("button", { type: "button", textContent: said, className: `sp-${name}` });
+      button.setAttribute("aria-pressed", root.dataset.shows === name);
+      button.addEventListener("click", () => { root.dataset.shows = name; showSwitches(); switches
+        .querySelector(`.sp-${name}`).focus(); });
+      return button;
+    }));
+  }
+
+  // What the ranking was moved by; a click takes a vote back.
+  function showMarks({ up, down }) {
+    marks.hidden = !up.length && !down.length;
+    const thumbs = (images, said, sign) => (images.length === 0 ? [] : [make("span", { textContent: `${sign} ${said}` }),
+      ...images.map(({ row, name }) => {
+        const thumb = make("button", { type: "button", title: `${name}: take this vote back`,
+          ariaLabel: `${said} ${name}: take this vote back` }, frame(row, name), make("i", { textContent: "×" }));
+        thumb.addEventListener("click", () => vote(row, name, ""));
+        return thumb;
+      })]);
+    marks.replaceChildren(make("b", { textContent: "Ranked anew by your votes" }),
+      ...thumbs(up, "like", "▲"), ...thumbs(down, "not like", "▼"));
+    want([...up, ...down].map(({ row }) => row));
+  }
+
+  function vote(row, name, way) {
+    ask({ kind: "vote", query: shown.image?.row ?? null, row, names: [shown.image?.name ?? null, name], vote: way },
+      "saving …");
   }
 
   function showControls() {
@@ -224,8 +273,8 @@ function render({ model, el }) {
     const found = !shown?.uploaded || !image ? "" :
       image.name === shown.text ? " of the study" : ` is ${image.name} of the study`;
     const hint = !about ? "opening the run …" : !shown ? `JPEG, PNG, WebP, GIF, TIFF; at most ` +
-      `${megabytes(about.limit)}; it stays on this machine and is not kept.` : !image && about.votes ?
-      "Votes need a picture of the study; “More like this” leads to one." : "";
+      `${megabytes(about.limit)}; it stays on this machine and is not kept.` : !image ?
+      "No picture of the study: votes on its results rank anew, and are forgotten with it." : "";
     const name = shown?.words ? `“${shown.text}”` : shown?.text ?? "";
     caption.replaceChildren(make("b", { textContent: name }), found, make("span", { textContent: hint }));
   }
@@ -233,16 +282,21 @@ function render({ model, el }) {
   function showResults(said, [picture]) {
     if (pending && said.serial !== pending.serial) return; // a later question is on its way
     settle();
-    say("");
+    say(...(voted ?? [""]));
+    voted = null;
     shown = said;
     if (own) URL.revokeObjectURL(own);
     own = said.uploaded ? URL.createObjectURL(new Blob([picture])) : "";
     back.hidden = !said.back;
     samples.hidden = true;
-    legend.hidden = false;
+    legend.hidden = which.hidden = false;
     showDrop();
+    showMarks(said.marked);
+    const held = columns.contains(document.activeElement) && document.activeElement;
+    const place = held && [held.closest(".sp-column").className, held.closest(".sp-card").dataset.row, held.className];
     columns.replaceChildren(...Object.entries(said.results).map(([name, results]) => column(name, results)));
     dim();
+    if (place) columns.querySelector(`[class="${place[0]}"] .sp-card[data-row="${place[1]}"] [class="${place[2]}"]`)?.focus();
     const images = [...(said.image ? [said.image] : []), ...Object.values(said.results).flat()];
     want([...new Set(images.map(({ row }) => row))]);
     root.dataset.answered = said.serial ?? 0;
@@ -265,13 +319,11 @@ function render({ model, el }) {
     picture.addEventListener("click", () => zoom([...(shown.words || self ? [] : [shown.image?.row ?? null]), row]));
     const more = make("button", { type: "button", className: "sp-more", textContent: "More like this" });
     more.addEventListener("click", () => like(row));
-    const votes = [["up", "▲", "similar"], ["down", "▼", "not similar"]].map(([vote, sign, said]) => {
-      const button = make("button", { type: "button", className: `sp-vote sp-${vote}`, textContent: sign,
-        disabled: !shown.image, ariaLabel: `vote: ${said} to the query`, title: shown.image ? `Vote: ${said} to the query; somebody grades the pair later` :
-          "Votes need a query that is a picture of the study" });
-      button.addEventListener("click", () => ask({ kind: "vote", query: shown.image.row, row,
-        names: [shown.image.name, image], vote: shown.votes[row] === vote ? "" : vote }, "saving …"));
-      button.setAttribute("aria-pressed", shown.votes[row] === vote);
+    const votes = [["up", "▲", "similar"], ["down", "▼", "not similar"]].map(([way, sign, said]) => {
+      const button = make("button", { type: "button", className: `sp-vote sp-${way}`, textContent: sign,
+        ariaLabel: `vote: ${said}`, title: `Vote: ${said} to what you look for; the results are ranked anew` });
+      button.addEventListener("click", () => vote(row, image, shown.votes[row] === way ? "" : way));
+      button.setAttribute("aria-pressed", shown.votes[row] === way);
       return button;
     });
     const meter = make("div", { className: "sp-meter", title: `P(similar) ${p?.toFixed(3)}` }, make("i"));
@@ -283,7 +335,7 @@ function render({ model, el }) {
         make("span", { className: "sp-class", textContent: classes.join(" · "), title: classes.join(" · ") }),
         make("span", { className: "sp-score", title: `the ${name}'s cosine`, textContent: score.toFixed(3) })),
       make("div", { className: "sp-name", textContent: image, title: image }),
-      self ? null : make("div", { className: "sp-acts" }, more, ...(about.votes ? votes : [])));
+      self ? null : make("div", { className: "sp-acts" }, more, ...votes));
     element.setAttribute("aria-label", `${self ? "the query" : `result ${place + 1}`}: ${image}` +
       (p === null ? "" : `, P(similar) ${percent(p)}`));
     element.setAttribute("role", "group");
@@ -329,16 +381,17 @@ function render({ model, el }) {
     }
   }
 
-  function showVote({ serial, row, vote, waiting: count, grade }) {
+  function showVote({ serial, row, vote: way, waiting: count, grade, kept }) {
     if (pending?.serial === serial) settle();
-    shown.votes[row] = vote;
+    shown.votes[row] = way;
     twins(row).forEach((each) => {
-      each.dataset.vote = vote;
-      for (const way of ["up", "down"]) each.querySelector(`.sp-${way}`)?.setAttribute("aria-pressed", way === vote);
+      each.dataset.vote = way;
+      for (const one of ["up", "down"]) each.querySelector(`.sp-${one}`)?.setAttribute("aria-pressed", one === way);
     });
     showWaiting(count);
-    say(grade !== null ? `saved; the pair is graded ${grade} already, and the grade stands` :
-      vote ? "saved: the pair waits to be graded" : "vote taken back", "sp-saved");
+    voted = [grade !== null ? `saved; the pair is graded ${grade} already, and the grade stands` : !way ?
+      "vote taken back, and ranked anew" : kept ? "saved, and ranked anew" : "ranked anew", "sp-saved"];
+    say(...voted);
     root.dataset.voted = serial;
   }
 

@@ -1,15 +1,16 @@
-"""What the search page does: a picture in, what encoder and head find out, on from a result, votes on it."""
+"""What the search page does: a picture in, what encoder and head find out, on from a result, votes that rank anew."""
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from imgsearch_utils.labels.journal import AUTOMATIC, Journal
+from imgsearch_utils.labels.journal import AUTOMATIC, VOTE, Journal
 from imgsearch_utils.labels.pairs import key
-from imgsearch_utils.learning.model import calibrated_models
+from imgsearch_utils.learning.model import calibrated_models, why_in_use
 from imgsearch_utils.pages.queues import voted
 from imgsearch_utils.pages.tagger import LONGEST_NAME, picture_bytes, serial_of
 from imgsearch_utils.pictures.collection import open_collection, thumbnails
@@ -50,11 +51,13 @@ def static_page(run: Run) -> "Figure":
     return plots.picture_grid(tiles, titles, columns=len(tiles) // 2)
 
 
-class Query(NamedTuple):
+@dataclass(frozen=True)
+class Query:
     """What was asked: an uploaded picture, an image of the study, or words.
 
     vectors : (1, d) of the encoder
     row : of the database, where it is an image of the study
+    marks : by row, "up" or "down", the votes on its results where it is no image of the study; they are kept nowhere
     """
 
     text: str
@@ -62,13 +65,15 @@ class Query(NamedTuple):
     row: int | None = None
     picture: bytes = b""
     words: bool = False
+    marks: dict[int, str] = field(default_factory=dict)
 
 
 class Searching:
     """One visitor's searches: understands what the page sends, and sends back what encoder and head find.
 
-    Encoder and head answer side by side. Votes go to the run's journal as pairs to grade, never as grades; a
-    published run is not written to and takes none.
+    Encoder and head answer side by side. Votes on a query's results rank them anew at once (``Searcher.search``, like
+    and unlike). Where the query is an image of the study they go to the run's journal, as weak evidence for the next
+    round and as pairs to grade, never as grades; a published run is not written to, and its votes are forgotten.
 
     Parameters
     ----------
@@ -82,7 +87,6 @@ class Searching:
                  votes: tuple[Journal, Any] | None = None):
         self._run, self._service, self._send, self._k = run, service, send, k
         self._journal, self._turn = votes or (Journal(run.journal), threading.RLock())
-        self._votes = not run.published
         self._trail: list[Query] = []
         self._upload = b""
         self._open = False
@@ -118,7 +122,9 @@ class Searching:
         thresholds = {model: _plain(searcher.model.threshold) for model, searcher in self._searchers.items()}
         self._send({"kind": "open", "run": self._run.name, "study": self._run.study.study, "images": n, "k": self._k,
                     "encoder": self._run.study.encoder, "used": used.model.name, "thresholds": thresholds,
-                    "no_words": no_words, "votes": self._votes, "waiting": self._waiting(),
+                    "why": why_in_use(self._run, used.model.name), "no_words": no_words,
+                    "kept": not self._run.published, "waiting": self._waiting(),
+                    "teaches": len(self._run.rounds_made) < self._run.most_rounds,
                     "limit": MAX_UPLOAD, "most": min(MOST, n),
                     "samples": [self._image(row) for row in sorted(samples.tolist())]})  # fmt: skip
         if self._trail:
@@ -164,14 +170,19 @@ class Searching:
         if not self._trail:
             raise ValueError("nothing was asked yet; choose a picture")
         query = self._trail[-1]
+        votes = self._votes_of(query, _annotator(message))
+        marked = {way: [row for row, vote in votes.items() if vote == way] for way in ("up", "down")}
         self._send({"kind": "results", "serial": serial_of(message), "text": query.text, "words": query.words,
                     "image": None if query.row is None else self._image(query.row), "uploaded": bool(query.picture),
-                    "back": len(self._trail) > 1, "votes": self._votes_of(query, _annotator(message)),
-                    "results": {model: self._results(searcher, query) for model, searcher in self._searchers.items()},
+                    "back": len(self._trail) > 1, "votes": votes,
+                    "marked": {way: [self._image(row) for row in rows] for way, rows in marked.items()},
+                    "results": {model: self._results(searcher, query, marked)
+                                for model, searcher in self._searchers.items()},
                     }, [query.picture])  # fmt: skip
 
-    def _results(self, searcher: Searcher, query: Query) -> list[dict]:
-        found = searcher.search(query.vectors, self._k, calibrated=not query.words)
+    def _results(self, searcher: Searcher, query: Query, marked: dict[str, list[int]]) -> list[dict]:
+        like, unlike = (searcher.vectors_of([self._used.names[row] for row in marked[way]]) for way in ("up", "down"))
+        found = searcher.search(query.vectors, self._k, calibrated=not query.words, like=like, unlike=unlike)
         return [{**self._image(self._number[name]), "score": float(score), "p": _plain(p)}
                 for name, score, p in zip(found.image, found.score, found.p_similar)]  # fmt: skip
 
@@ -180,14 +191,16 @@ class Searching:
         return {"row": row, "name": self._used.names[row], "classes": list(dict.fromkeys(classes))}
 
     def _votes_of(self, query: Query, annotator: str) -> dict[int, str]:
-        """How this annotator voted on pairs with the query, by the other image's row."""
-        mine, name = {}, None if query.row is None else self._used.names[query.row]
+        """How this annotator voted on the query's results, by their rows."""
+        if query.row is None or self._run.published:
+            return dict(query.marks)
+        mine, name = {}, self._used.names[query.row]
         with self._turn:
             votes = self._journal.search_votes()
         for pair, by_annotator in votes.items():
-            if name in pair and annotator in by_annotator:
-                other = pair[pair[0] == name]
-                mine[self._number.get(other)] = by_annotator[annotator].act.removeprefix("vote_")
+            other = pair[pair[0] == name] if name in pair else None
+            if annotator in by_annotator and other in self._number:
+                mine[self._number[other]] = by_annotator[annotator].act.removeprefix("vote_")
         return mine
 
     def _waiting(self) -> int:
@@ -195,21 +208,32 @@ class Searching:
             return len(voted(self._journal))
 
     def _on_vote(self, message, _) -> None:
-        serial = serial_of(message, needed=True)
-        names, act = [self._name(message["query"]), self._name(message["row"])], ACTS[message["vote"]]
-        if names != message["names"]:
+        serial, row, vote = serial_of(message, needed=True), message["row"], message["vote"]
+        act, name, asked, grade = ACTS[vote], self._name(row), message["query"], None
+        query = None if asked is None else self._name(asked)
+        if [query, name] != message["names"]:
             raise ValueError("the images of this page have changed since it was opened; reload it")
-        pair = key(*names)
-        annotator = _annotator(message)
+        if query is None or self._run.published:
+            if not (self._trail and self._trail[-1].row == asked):
+                raise ValueError("this query is gone; ask again")
+            self._trail[-1].marks.pop(row, None)
+            self._trail[-1].marks.update({row: vote} if vote else {})
+        else:
+            grade = self._keep(_annotator(message), key(query, name), act)
+        self._send({"kind": "voted", "serial": serial, "row": row, "vote": vote, "waiting": self._waiting(),
+                    "grade": grade, "kept": query is not None and not self._run.published})  # fmt: skip
+        if self._trail and self._trail[-1].row == asked:
+            self._show(message, _)
+
+    def _keep(self, annotator: str, pair: tuple[str, str], act: str) -> int | None:
+        """Write a vote to the journal; the pair's grade, where it has one that stands."""
         with self._turn:
             stands = self._journal.search_votes().get(pair, {}).get(annotator)
             if act != (stands.act if stands else "unvote"):  # else it was written, and its answer was lost
-                self._journal.append(annotator, *pair, act, source="search")
+                self._journal.append(annotator, *pair, act, source=VOTE, round=len(self._run.rounds_made))
             labels = self._journal.labels()
         graded = labels[(labels.image1 == pair[0]) & (labels.image2 == pair[1]) & (labels.source != AUTOMATIC)]
-        self._send({"kind": "voted", "serial": serial, "row": message["row"], "vote": message["vote"],
-                    "waiting": self._waiting(),
-                    "grade": int(graded.similarity.iloc[0]) if len(graded) else None})  # fmt: skip
+        return int(graded.similarity.iloc[0]) if len(graded) else None
 
     def _on_want(self, message, _) -> None:
         large = bool(message["large"])

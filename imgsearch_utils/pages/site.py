@@ -17,7 +17,7 @@ import fastapi_offline
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
 
 HERE = Path(__file__).parent
 FILES = ("page.js", "page.css", "tagger.js", "tagger.css", "search_page.js", "search_page.css", "docs.js")
@@ -49,11 +49,21 @@ class Options(BaseModel):
     expand: int = 0
 
 
+class Example(BaseModel):
+    """One of the run's images by name, or a file's content in base64."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    image: str = ""
+    picture: Base64Bytes = b""
+
+
 class Question(Options):
-    """What a program may ask as JSON."""
+    """What a program may ask as JSON: an image by name, words, further examples of what is looked for and what not."""
 
     image: str = ""
     words: str = ""
+    like: list[Example] = []
+    unlike: list[Example] = []
 
 
 class NoOptions(BaseModel):
@@ -267,7 +277,8 @@ def _add_questions(app: FastAPI, site: Site) -> None:
         return Busy
 
     @app.post("/api/search", openapi_extra=_body(Question, Options),
-              summary="The images most like a picture (a form, or its bytes), an image by name, or words")
+              summary="The images most like a picture (a form, or its bytes), or like an image by name, words, several "
+              "examples together, and unlike others (JSON)")
     async def search(request: Request) -> JSONResponse:
         return await answer(request, Question, Options, "search")
 
@@ -287,11 +298,19 @@ def _body(question: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]
         "application/json": {"schema": question.model_json_schema()}}}}
 
 
+def _example(image: str, picture: bytes) -> bytes | str:
+    if bool(image) == bool(picture):
+        raise ValueError("an example is one of two: an image by name, or a picture's bytes in base64")
+    return image or picture
+
+
 async def _question(request: Request, question: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]:
     """What is asked: as JSON, as a form with a picture, or as a picture's bytes with options in the address."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return question.model_validate_json(await request.body()).model_dump()
+        asked = question.model_validate_json(await request.body()).model_dump()
+        return {name: [_example(**one) for one in value] if isinstance(value, list) else value
+                for name, value in asked.items()}
     given = dict(request.query_params)
     if kind == "multipart/form-data":
         async with request.form(max_files=1, max_fields=10) as form:

@@ -185,6 +185,9 @@ def _after_the_round(taught) -> str:
     if taught is None:
         return ""
     better = " and ".join(name for column, (name, _) in MEASURES.items() if taught.chosen[f"{column}_gain_low"] > 0)
+    if taught.chosen.use == "search" and not better:
+        return ("When the round is finished, search goes on with a head, the one of this round: an earlier round "
+                "showed that a head is better than the encoder, and these grades do not say otherwise for sure.")
     if taught.chosen.use == "search":
         return (f"When the round is finished, search uses what was learnt: its {better} is better than the encoder's "
                 "for sure (the whole interval of the gain is above 0), on pairs whose pictures it had not seen.")

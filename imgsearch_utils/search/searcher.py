@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]  # where the crops of 80 % lie: the middle, the corners
 MAX_CROPS = 2 * len(CORNERS)
+UNLIKE = 0.2  # weight of what a query's answers shall not be like, against 1 of what they shall be like
 NEAR = 50  # results among which a query has one that is near, if it is of the collection's kind
 RESULT = ("query", "rank", "score", "p_similar", "close")  # columns of the results; a label of such a name gets another
 
@@ -52,6 +53,20 @@ def expanded(queries: np.ndarray, neighbours: np.ndarray, alpha: float) -> np.nd
     """
     weights = np.einsum("nmd,nd->nm", neighbours, queries).clip(0) ** alpha
     return normalised(queries + np.einsum("nm,nmd->nd", weights, neighbours))
+
+
+def moved(queries: np.ndarray, like: np.ndarray, unlike: np.ndarray) -> np.ndarray:
+    """Each query moved by examples: the mean of it and `like`, less ``UNLIKE`` times the mean of `unlike`.
+
+    Rocchio, Relevance Feedback in Information Retrieval, in Salton (ed.), The SMART Retrieval System, 1971; the weight
+    is measured by ``benchmarks.examples``.
+
+    queries : (n, d) of length 1
+    like, unlike : (m, d) of length 1; may be empty
+    Returns (n, d) of length 1.
+    """
+    found = (queries + like.sum(0)) / (1 + len(like))
+    return normalised(found - UNLIKE * unlike.mean(0) if len(unlike) else found)
 
 
 @dataclass(frozen=True)
@@ -123,40 +138,49 @@ class Searcher:
         """Encoder vectors (n, d) of the database's images; ValueError names an unknown one."""
         return np.asarray(self.database.of(images), np.float32)
 
-    def search(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0,
-               calibrated: bool = True) -> pd.DataFrame:
+    def search(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0, calibrated: bool = True,
+               like: np.ndarray | None = None, unlike: np.ndarray | None = None) -> pd.DataFrame:
         """Rank the database for each query; all of it where k is larger.
 
         Parameters
         ----------
         vectors : (n, d) encoder vectors
         expand, alpha : so many first results are added to the query (see ``expanded``); 0 for none
-        calibrated : off for queries that are not pictures, whose cosine says nothing of P(similar)
+        calibrated : off for queries that are not one picture, whose cosine says nothing of P(similar)
+        like, unlike : (m, d) encoder vectors of examples that move each query (see ``moved``)
 
         Returns
         -------
         query (0 .. n-1), rank (1 is best), image, the columns of `labels`, score (the model's cosine with the
-        query, after expansion), p_similar (of the cosine before it; NaN where not calibrated; 0 where the query is of
-        another kind than the collection: ``Model.reach``), close (p_similar reaches the threshold); equal scores by
-        name
+        query, after examples and expansion), p_similar (of the cosine before them; NaN where not calibrated; 0 where
+        the query is of another kind than the collection: ``Model.reach``), close (p_similar reaches the threshold);
+        equal scores by name
         """
-        return pd.DataFrame(self.ranked(vectors, k, expand, alpha, calibrated))
+        return pd.DataFrame(self.ranked(vectors, k, expand, alpha, calibrated, like, unlike))
 
-    def ranked(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0,
-               calibrated: bool = True) -> dict[str, np.ndarray]:
+    def ranked(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0, calibrated: bool = True,
+               like: np.ndarray | None = None, unlike: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The columns of ``search``, as arrays: making a table of them takes longer than finding them."""
         if not (k >= 1 and expand >= 0 and 0 <= alpha < np.inf):
             raise ValueError(f"k must be at least 1, expand and alpha at least 0, got {k}, {expand} and {alpha}")
         queries = self.model.vectors(np.asarray(vectors))
+        examples = [self.model.vectors(np.asarray(each)) if each is not None and len(each) else queries[:0]
+                    for each in (like, unlike)]
         near = self._ids(queries, max(k, expand, NEAR))
-        asked = expanded(queries, self._rows(near[:, :expand]), alpha) if expand else queries
-        ids = self._ids(asked, k) if expand else near[:, :k]
+        asked, first = queries, near
+        if any(map(len, examples)):
+            asked = moved(queries, *examples)
+            first = self._ids(asked, max(k, expand))
+        if expand:
+            asked = expanded(asked, self._rows(first[:, :expand]), alpha)
+            first = self._ids(asked, k)
+        ids = first[:, :k]
         query, place = np.nonzero(ids >= 0)
         ids = ids[query, place]
         score = np.einsum("nd,nd->n", self._rows(ids), asked[query])
         order = np.lexsort([self._columns["image"][ids], -score.round(6), query])
         ids, query, score = ids[order], query[order], score[order]
-        cosine = np.einsum("nd,nd->n", self._rows(ids), queries[query]) if expand else score
+        cosine = score if asked is queries else np.einsum("nd,nd->n", self._rows(ids), queries[query])
         p_similar = self.model.p_similar(cosine) if calibrated else np.full(len(ids), np.nan)
         if calibrated:
             p_similar[self._out_of_reach(near, np.asarray(vectors))[query]] = 0

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that starts another program to be read
 MOST, MOST_EXPANDED = 1000, 100  # results of one question, and first results that are added to it
+MOST_EXAMPLES = 20  # of one question
 WAITING = 256  # pictures that wait to be encoded; the next is refused
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what an uploaded file has wrong is said to who uploaded it
 
@@ -161,21 +162,23 @@ class Service:
             pictures = self._pictures
         return pictures.encode(content)
 
-    def search(self, *, picture: bytes = b"", image: str = "", words: str = "", k: int = 10, model: str = "",
-               expand: int = 0) -> dict[str, Any]:
-        """Rank the run's images for a picture, one of its images by name, or words.
+    def search(self, *, picture: bytes = b"", image: str = "", words: str = "", like: Sequence[bytes | str] = (),
+               unlike: Sequence[bytes | str] = (), k: int = 10, model: str = "", expand: int = 0) -> dict[str, Any]:
+        """Rank the run's images for a picture, one of its images by name, words, or several of these together.
 
         Parameters
         ----------
-        picture, image, words : one of the three: a file's content, a name, a text
+        picture, image, words : a file's content, a name, a text
+        like, unlike : further examples of what is looked for, and of what is not: files' contents and names, 20 in all
         k : results, 1 to 1000
-        model : "encoder" or "head"; what search uses when empty (for words, the encoder)
+        model : "encoder" or "head"; what search uses when empty (where there are words, the encoder)
         expand : so many first results are added to the query, 0 to 100
 
         Returns
         -------
         study, run, model, index, pictures (how many are searched), threshold (of p_similar; None where unknown),
-        query, close_match, and results: rank, image, its labels, score, p_similar, close
+        query, close_match, and results: rank, image, its labels, score, p_similar (None unless one picture alone is
+        looked for), close
 
         Raises
         ------
@@ -184,24 +187,30 @@ class Service:
         Busy
             where too many pictures wait
         """
-        if [bool(picture), bool(image), bool(words)].count(True) != 1:
-            raise ValueError("ask with one of three: a picture, an image's name, or words")
+        examples = [example for example in (picture, image, *like) if example]
+        if not examples and not words:
+            raise ValueError("ask with a picture, an image's name, or words")
+        if len(examples) + len(unlike) > MOST_EXAMPLES:
+            raise ValueError(f"at most {MOST_EXAMPLES} examples, got {len(examples) + len(unlike)}")
         if not (1 <= k <= MOST and 0 <= expand <= MOST_EXPANDED):
             raise ValueError(f"k must be 1 to {MOST} and expand 0 to {MOST_EXPANDED}, got {k} and {expand}")
         searcher = self.searcher(model or ("encoder" if words else ""))
-        if picture:
-            vectors = self.encode(picture)[0][None]
-        elif words:
+        wanted = self._vectors(searcher, examples)
+        if words:
             with self._one_at_a_time:
-                vectors = searcher.encode_texts([words])
-        else:
-            vectors = searcher.vectors_of([image])
-        found = searcher.ranked(vectors, k, expand, calibrated=not words)
+                wanted = [*wanted, *searcher.encode_texts([words])]
+        found = searcher.ranked(np.stack(wanted[:1]), k, expand, calibrated=len(wanted) == 1 and not words,
+                                like=np.array(wanted[1:]), unlike=np.array(self._vectors(searcher, unlike)))
         del found["query"]
         rows = zip(*(column.tolist() for column in found.values()))
         results = [{name: None if value != value else value for name, value in zip(found, row)} for row in rows]
         return {**self._about(searcher), "query": image or words, "close_match": bool(found["close"].any()),
                 "results": results}
+
+    def _vectors(self, searcher: Searcher, examples: Sequence[bytes | str]) -> list[np.ndarray]:
+        """The encoder's vector (d,) of each example."""
+        return [self.encode(example)[0] if isinstance(example, bytes) else searcher.vectors_of([example])[0]
+                for example in examples]
 
     def searcher(self, model: str = "") -> Searcher:
         """The searcher by model, that which search uses when empty."""

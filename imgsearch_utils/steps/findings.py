@@ -13,7 +13,7 @@ import pandas as pd
 from imgsearch_utils.learning.model import calibrated_models
 from imgsearch_utils.metrics import Ceiling
 from imgsearch_utils.steps.examples import ENOUGH_JUDGED, grades_so_far
-from imgsearch_utils.steps.learning import log_rounds
+from imgsearch_utils.steps.learning import head_in_search, log_rounds
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.workspace import Round, Run, read_json
@@ -204,8 +204,12 @@ def decision(found: Found) -> list[str]:
             f"What decides are {whose} ({_counted(found, 'dev')}): there average precision gains {interval(ap)} and "
             f"the order within a query's results (nDCG@10) {interval(order)}, {why}. The rule: what was learnt "
             "replaces the encoder only where one of the two gains is above 0 with its whole interval, and neither is "
-            "below."]
-    if found.promoted != bool(better and not worse):
+            f"below{'; once it has, it stays until one of them is below' if found.run.taught else ''}."]
+    stays = head_in_search(found.last)
+    if found.promoted and stays and not better:
+        said.append("An earlier round showed that a head is better than the encoder. These pairs leave it open, so "
+                    "search goes on with a head, the one of this round.")
+    if found.promoted != bool((better or stays) and not worse):
         said.append("The round recorded another decision than this rule gives: see its metrics.json.")
     if found.measures("test"):
         test = found.gain("test")

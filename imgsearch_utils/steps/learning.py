@@ -6,7 +6,7 @@ import pandas as pd
 
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, usual_strategy
 from imgsearch_utils.labels import oracles
-from imgsearch_utils.labels.graded import graded_pairs
+from imgsearch_utils.labels.graded import graded_pairs, voted_pairs
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.learning import learner
 from imgsearch_utils.learning.evaluation import evaluate, score_pairs
@@ -53,6 +53,15 @@ def class_pairs(images: Images, study: Study) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def head_in_search(before: Round) -> bool:
+    """Whether search uses a head before this round; it stays while the round's grades do not say that it is worse.
+
+    In a run that people teach alone: there a few grades follow on what all classes showed.
+    """
+    run, number = before.run, before.number - 1
+    return run.taught and number >= 0 and bool(run.round(number).metrics["promoted"])
+
+
 class Lesson(NamedTuple):
     """What a round kept of ``learning.learner.Learnt``, and the pairs scored by it (``evaluation.score_pairs``)."""
 
@@ -77,10 +86,10 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> Lesson:
 
     graded : of ``labels.graded_pairs``
     """
-    study, stage, trained = this.run.study, this.stage(), []
+    study, stage, trained, votes = this.run.study, this.stage(), [], voted_pairs(this, images)
 
     def make():
-        learnt = learner.learn(images, graded, study.head, study.seed)
+        learnt = learner.learn(images, graded, study.head, study.seed, votes=votes, in_search=head_in_search(this))
         trained.append(learnt.head.head)
         scored = score_pairs(images, graded, learnt)
         numbers = scored.select_dtypes("floating").columns
@@ -90,7 +99,7 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> Lesson:
     curves, *tables = stage.keep(["model/calibration.json", "candidates.csv", "history.csv", "scored_pairs.csv"], make)
     lesson = Lesson({}, *tables)
     head = stage.keep("model/head.safetensors", lambda: trained[0] if trained else learner.train_candidate(
-        images, graded, study.head, study.seed, lesson.chosen))
+        images, graded, study.head, study.seed, lesson.chosen, votes))
     return lesson._replace(models=models_from_dict(curves, head))
 
 

@@ -76,15 +76,17 @@ def learn_now(run: Run, *_) -> Taught:
 
     ValueError for too few grades.
     """
+    from imgsearch_utils.labels.graded import voted_pairs
     from imgsearch_utils.learning import learner  # torch, which the page does without
-    from imgsearch_utils.steps.learning import evidence
+    from imgsearch_utils.steps.learning import evidence, head_in_search
     from imgsearch_utils.vectors.images import Images
 
     began, embeddings = time.monotonic(), load_embeddings(run)
     images = Images(read_sides(run), embeddings)
     grades = people_grades(run, Journal(run.journal), set(images.train.names))
-    learnt = learner.learn(images, evidence(open_round(run), images), run.study.head, run.study.seed,
-                           few=True)
+    this = open_round(run)
+    learnt = learner.learn(images, evidence(this, images), run.study.head, run.study.seed, few=True,
+                           votes=voted_pairs(this, images), in_search=head_in_search(this))
     return Taught(grades, learnt.candidates, learnt.head.vectors(np.asarray(embeddings.vectors)),
                   {model.name: model.calibration for model in (learnt.encoder, learnt.head)}, learnt.head.reach,
                   time.monotonic() - began)

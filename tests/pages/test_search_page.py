@@ -74,9 +74,7 @@ class Hands:
         return self.page.locator(f".sp-{model} .sp-card", has=self.page.get_by_text(name, exact=True))
 
     def vote(self, name: str, which: str) -> None:
-        before = self.root.get_attribute("data-voted") or ""
-        self.card(name).locator(f".sp-{which}").click()
-        self.page.locator(f".sp-root[data-voted]:not([data-voted='{before}'])").wait_for()
+        self.answered(self.card(name).locator(f".sp-{which}").click)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +121,10 @@ def test_a_picture_of_the_study_finds_itself_first_and_its_neighbours_by_both_mo
     assert "37 images · run tiny · efficientnet_lite0 and its head" in hands.page.locator(".sp-title").inner_text()
     assert hands.page.get_by_text("words need an open_clip encoder").count() == 1  # and no field for them:
     assert not hands.page.locator(".sp-text").is_visible()
+    assert "Search uses the head, taught by the grades: " in hands.page.locator(".sp-which .sp-hint").inner_text()
+    for which, seen in (("Encoder", [True, False]), ("Head", [False, True]), ("Both", [True, True])):
+        hands.page.locator(".sp-switches").get_by_text(which).click()
+        assert [hands.page.locator(f".sp-column.sp-{model}").is_visible() for model in searchers] == seen
     hands.page.wait_for_function("() => [...document.querySelectorAll('.sp-grid img')].length === 24")
     hands.card(hands.names("head")[1]).locator(".sp-picture").click()
     hands.page.wait_for_function("() => document.querySelectorAll('dialog[open] img').length === 2")
@@ -166,7 +168,7 @@ def test_more_like_this_goes_on_and_back_returns(hands, searchers):
 
 
 @needs_chromium
-def test_votes_land_in_the_journal_as_pairs_to_grade(hands, searchers, home, monkeypatch):
+def test_votes_rank_anew_and_land_in_the_journal_as_pairs_to_grade(hands, searchers, home, monkeypatch):
     monkeypatch.setenv("IMGSEARCH_HOME", str(home))
     run = find_run("tiny")
     journal = Journal(run.journal)
@@ -176,10 +178,19 @@ def test_votes_land_in_the_journal_as_pairs_to_grade(hands, searchers, home, mon
     hands.vote(one, "up")
     hands.vote(two, "down")
     hands.vote(three, "up")
-    hands.vote(three, "up")  # takes it back
+    marked = [thumb.get_attribute("title").split(":")[0] for thumb in hands.page.locator(".sp-marks button").all()]
+    assert marked == [one, three, two] and "saved, and ranked anew" in hands.status.inner_text()
+    hands.answered(hands.page.locator(".sp-marks button").nth(1).click)  # takes it back
+    for model, searcher in searchers.items():
+        like, unlike = (searcher.vectors_of([other]) for other in (one, two))
+        expected = searcher.search(searcher.vectors_of([name]), 12, like=like, unlike=unlike)
+        assert hands.names(model) == expected.image.tolist()
+        shown = hands.page.locator(f".sp-{model} .sp-card").evaluate_all("all => all.map(one => Number(one.dataset.p))")
+        np.testing.assert_allclose(shown, expected.p_similar, atol=1e-4)
     acts = [(act.annotator, {act.image1, act.image2}, act.act) for act in journal.acts()]
     assert acts == [("visitor", {name, one}, "vote_up"), ("visitor", {name, two}, "vote_down"),
                     ("visitor", {name, three}, "vote_up"), ("visitor", {name, three}, "unvote")]
+    assert {(act.source, act.round) for act in journal.acts()} == {("vote", 1)}  # of the round after the one made
     assert journal.labels().empty and journal.standing() == []
     assert "2 voted pairs wait to be graded" in hands.page.locator(".sp-votes").inner_text()
     queue = open_queue(run, "votes", 0)
@@ -197,15 +208,24 @@ def test_votes_land_in_the_journal_as_pairs_to_grade(hands, searchers, home, mon
 
 
 @needs_chromium
-def test_a_picture_from_elsewhere_is_searched_but_not_voted_on(hands, home, searchers):
+def test_votes_on_the_results_of_a_picture_from_elsewhere_rank_anew_and_are_not_kept(hands, home, searchers):
     file = tiny_study.draw(home.parent, 12)  # of a house that is not in the study
     hands.upload(HTML, file.read_bytes())
     searcher = searchers["head"]
-    expected = searcher.search(searcher.encode([Image.open(file).convert("RGB")]), 12)
-    assert hands.names("head") == expected.image.tolist()
+    vectors, found = searcher.encode([Image.open(file).convert("RGB")]), hands.names("head")
+    assert found == searcher.search(vectors, 12).image.tolist()
     assert hands.page.locator(".sp-caption b").inner_text() == HTML and hands.page.title() != "1"
-    assert "Votes need a picture of the study" in hands.page.locator(".sp-caption").inner_text()
-    assert hands.page.locator(".sp-vote:enabled").count() == 0
+    assert "are forgotten with it" in hands.page.locator(".sp-caption").inner_text()
+    journal = Journal(home / "active_learning_labels" / "tiny" / "journal.csv")
+    before = journal.acts()
+    hands.vote(found[2], "up")
+    hands.vote(found[0], "down")
+    like, unlike = searcher.vectors_of([found[2]]), searcher.vectors_of([found[0]])
+    assert hands.names("head") == searcher.search(vectors, 12, like=like, unlike=unlike).image.tolist()
+    hands.vote(found[2], "up")
+    hands.vote(found[0], "down")
+    assert hands.names("head") == found and not hands.page.locator(".sp-marks").is_visible()
+    assert journal.acts() == before
 
 
 DROP = """([name, size]) => {
@@ -262,11 +282,9 @@ def test_by_keyboard_a_card_is_one_stop_enlarges_and_votes(hands, searchers, hom
     hands.page.keyboard.press("ArrowRight")
     hands.page.keyboard.press("ArrowRight")
     focused = hands.page.locator(":focus")
-    assert focused.get_attribute("aria-label") == "vote: similar to the query"
+    assert focused.get_attribute("aria-label") == "vote: similar"
     assert focused.get_attribute("aria-pressed") == "false"
-    before = hands.root.get_attribute("data-voted") or ""
-    hands.page.keyboard.press("Enter")
-    hands.page.locator(f".sp-root[data-voted]:not([data-voted='{before}'])").wait_for()
+    hands.answered(lambda: hands.page.keyboard.press("Enter"))
     assert focused.get_attribute("aria-pressed") == "true"
     assert Journal(home / "active_learning_labels" / "tiny" / "journal.csv").acts()[-1].act == "vote_up"
 
@@ -285,7 +303,9 @@ def test_the_page_goes_on_after_its_server_was_killed_and_a_vote_is_written_once
     server.start()
     hands.page.locator(f".sp-card[data-vote='up'] .sp-name:text-is('{found[1]}')").first.wait_for(timeout=60_000)
     hands.page.wait_for_function("() => !document.querySelector('.sp-waiting')")
-    assert hands.names("head") == found and not hands.page.locator("#notice").is_visible()
+    searcher = searchers["head"]
+    expected = searcher.search(searcher.vectors_of([name]), 12, like=searcher.vectors_of([found[1]])).image.tolist()
+    assert hands.names("head") == expected and not hands.page.locator("#notice").is_visible()
     acts = journal.acts()[before:]
     assert [({act.image1, act.image2}, act.act) for act in acts] == [({name, found[1]}, "vote_up")]
 
@@ -327,7 +347,7 @@ def test_words_where_the_encoder_reads_them(tmp_path, chrome, tiny_clip, monkeyp
         searcher = Searcher.open(find_run("tiny"), "encoder")
         expected = searcher.search(searcher.encode_texts(["a red house"]), 12, calibrated=False)
         assert hands.names("encoder") == expected.image.tolist()
-        assert page.locator(".sp-far, .sp-meter, .sp-vote:enabled").count() == 0  # P(similar) is not known of words
+        assert page.locator(".sp-far, .sp-meter").count() == 0  # P(similar) is not known of words
     page.close()
 
 

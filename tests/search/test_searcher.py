@@ -19,7 +19,7 @@ from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.search import search as search_once
 from imgsearch_utils.search.database import keep_index
-from imgsearch_utils.search.searcher import MAX_CROPS, Searcher, crops_of, expanded
+from imgsearch_utils.search.searcher import MAX_CROPS, Searcher, crops_of, expanded, moved
 from imgsearch_utils.vectors import Embeddings
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
@@ -331,6 +331,55 @@ def test_options_are_off_by_default_and_gentle(searcher):
     np.testing.assert_allclose(wide.p_similar, [p_of[name] for name in wide.image], atol=1e-6)
 
 
+def test_examples_move_a_query_as_defined_and_leave_p_similar_to_the_query(searcher):
+    asked_, like, unlike = (searcher.vectors_of(searcher.names[of]) for of in (slice(3, 4), slice(5, 7), slice(20, 22)))
+    found = searcher.search(asked_, 36, like=like, unlike=unlike)
+    unit, likes, unlikes = map(searcher.model.vectors, (asked_, like, unlike))
+    by_hand = (unit[0] + likes.sum(0)) / 3 - 0.2 * unlikes.mean(0)
+    expected = normalised(searcher.vectors) @ normalised(by_hand[None])[0]
+    np.testing.assert_allclose(found.score, expected[searcher.database.rows(found.image)], atol=1e-5)
+    assert (np.diff(found.score) <= 2e-6).all()
+    p_of = searcher.search(asked_, 36).set_index("image").p_similar
+    np.testing.assert_allclose(found.p_similar, p_of[found.image], atol=1e-6)
+    few = searcher.search(asked_, 5, expand=2, like=like, unlike=unlike)
+    wide = normalised(searcher.vectors[searcher.database.rows(found.image[:2])])
+    moved_ = normalised(by_hand[None])
+    expected = normalised(searcher.vectors) @ expanded(moved_, wide[None], 3.0)[0]
+    np.testing.assert_allclose(few.score, np.sort(expected)[::-1][:5], atol=1e-5)
+
+
+@given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 2**32 - 1))
+def test_a_moved_query_is_nearer_to_what_it_shall_be_like(n_like, n_unlike, seed):
+    rng = np.random.default_rng(seed)
+    queries, like, unlike = (normalised(rng.normal(size=(n, 12))) for n in (3, n_like, n_unlike))
+    found = moved(queries, like, unlike)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    if not n_unlike:
+        mean = like.sum(0)
+        assert n_like or np.allclose(found, queries, atol=1e-6)
+        assert (found @ mean >= queries @ mean - 1e-5).all()
+    elif not n_like:
+        assert (found @ unlike.mean(0) <= queries @ unlike.mean(0) + 1e-5).all()
+
+
+def test_several_pictures_are_one_question_and_what_it_is_not_like(home, searcher, capsys):
+    names = [searcher.names[row] for row in (5, 8, 30)]
+    files = [f"pictures/{name}" for name in names]
+    found = asked(home, capsys, *files[:2], "--not", files[2], "-k", 36)
+    [answer] = found["queries"]
+    assert answer["query"] == f"{files[0]} + {files[1]} - {files[2]}" and not answer["close_match"]
+    vectors = searcher.encode([Image.open(searcher.collection.path(name)) for name in names])
+    table = searcher.search(vectors[:1], 36, like=vectors[1:2], unlike=vectors[2:])
+    assert [row["image"] for row in answer["results"]] == table.image.tolist()
+    assert {row["p_similar"] for row in answer["results"]} == {None}  # of several examples it is not known
+    out, _ = typed(home, capsys, "search", *files[:2], "--study", "tiny")
+    assert out.rstrip().endswith("P(similar) is not known of several examples")
+    found = asked(home, capsys, files[0], "--not", files[2], "-k", 36)
+    [plain], [answer] = asked(home, capsys, files[0], "-k", 36)["queries"], found["queries"]
+    p_of = {row["image"]: row["p_similar"] for row in plain["results"]}
+    assert [row["p_similar"] for row in answer["results"]] == [p_of[row["image"]] for row in answer["results"]]
+
+
 @given(st.integers(1, MAX_CROPS), st.integers(1, 60), st.integers(1, 60))
 def test_crops_lie_in_the_picture_and_the_first_is_the_picture(n, width, height):
     picture = Image.new("RGB", (width, height))
@@ -355,6 +404,12 @@ def test_expansion_gives_unit_vectors_and_without_neighbours_changes_nothing(m, 
     (["empty"], "empty: no picture in this folder"),
     (["broken"], "broken: none of its pictures can be read"),
     ([], "give a picture, a folder of pictures, or --text WORDS"),
+    (["--not", "good.jpg"], "give a picture, a folder of pictures, or --text WORDS"),
+    (["good.jpg", "broken"], "broken is a folder; several pictures are one question, so give a folder by itself"),
+    (["good.jpg", "torn.jpg"], "'torn.jpg': not a readable picture"),
+    (["good.jpg", "--not", "torn.jpg"], "'torn.jpg': not a readable picture"),
+    (["good.jpg", "--not", "nothing.jpg"], "'nothing.jpg': No such file or directory"),
+    (["good.jpg", "--not", "broken"], "'broken': a folder, not a picture"),
     (["good.jpg", "-k", "0"], "k must be at least 1, expand and alpha at least 0, got 0, 0 and 3.0"),
     (["good.jpg", "--expand", "-1"], "expand and alpha at least 0, got 10, -1"),
     (["good.jpg", "--crops", "11"], "crops must be 1 to 10, got 11"),

@@ -80,5 +80,14 @@ def test_answers_are_those_of_the_searcher(home):
             assert (answer["model"], answer["threshold"]) == (model, searcher.model.threshold)
         with pytest.raises(ValueError, match="Did you mean head"):
             asked.search(image=name, model="haed")
-        with pytest.raises(ValueError, match="one of three"):
+        with pytest.raises(ValueError, match="ask with a picture, an image's name, or words"):
             asked.search()
+        like, unlike = ([searcher.names[row] for row in rows] for rows in ((3, 4), (20,)))
+        content = searcher.collection.path(like[1]).read_bytes()
+        answer = asked.search(image=name, like=[like[0], content], unlike=unlike, k=36, model="head")
+        near = np.concatenate([searcher.vectors_of(like[:1]), asked.encode(content)[0][None]])
+        expected = searcher.search(searcher.vectors_of([name]), 36, like=near, unlike=searcher.vectors_of(unlike))
+        assert [row["image"] for row in answer["results"]] == expected.image.tolist()
+        assert {row["p_similar"] for row in answer["results"]} == {None} and not answer["close_match"]
+        with pytest.raises(ValueError, match="at most 20 examples, got 21"):
+            asked.search(image=name, unlike=[name] * 20)
