@@ -47,15 +47,15 @@ def index(
     print(f"{built.name} of {built.count:,} vectors of the {chosen.name}: {workspace.shown(file)}")
 
 
-def _opened(asked: list[list[Path]]):
-    """The questions whose pictures can be read, with these; others are named, or raised where there is but one."""
+def _opened(asked: list[list[Path]], typed: list[Path]):
+    """The questions whose pictures can be read, with these; others are named, or raised where they were typed."""
     from imgsearch_utils.pictures.decoding import open_image
 
     for files in asked:
         try:
             yield files, [open_image(file) for file in files]
         except ValueError as error:
-            if len(asked) == 1:
+            if asked == [typed]:
                 raise
             print(f"set aside: {error}", file=sys.stderr)
 
@@ -85,18 +85,19 @@ def search(
     """Find the most similar pictures of a study: names, labels, score, calibrated P(similar)."""
     import numpy as np
 
-    asked, unlike = questions(pictures or [], text), unlike or []
+    pictures, unlike = pictures or [], unlike or []
     if server:
         if index or show or (crops, alpha) != (1, 3.0) or run or study != DRAWN:
             raise ValueError("a server has its study, run and index, and takes no --crops, --alpha or --show")
-        return remote.search(server, asked, unlike, text, as_json, k=k, model=model, expand=expand)
+        return remote.search(server, questions(pictures, text), unlike, text, as_json, k=k, model=model, expand=expand)
     from imgsearch_utils.search.searcher import Searcher
 
-    searcher = Searcher.open(workspace.find_run(study, run), model or ("encoder" if text else ""), index)
+    opened = workspace.find_run(study, run)
+    asked, searcher = questions(pictures, text), Searcher.open(opened, model or ("encoder" if text else ""), index)
     words = searcher.encode_texts([text]) if text else None
-    against = searcher.encode([shown for _, each in _opened([unlike]) for shown in each], crops) if unlike else None
-    answers, sheet = [], []
-    for files, shown in _opened(asked):
+    [(_, other)] = _opened([unlike], unlike)
+    against, answers, sheet = searcher.encode(other, crops) if other else None, [], []
+    for files, shown in _opened(asked, pictures):
         wanted = searcher.encode(shown, crops) if shown else words
         if text and shown:
             wanted = np.concatenate([wanted, words])
@@ -177,7 +178,7 @@ def classify(
     classifier = classifying.Classifier.fit(opened, level)
     reader = shared_encoder(words) if words else encoder
     classes, trust, answers = sorted(classifier.images.table[classifier.level].unique()), classifier.evaluate(), []
-    for [file], [image] in _opened([[file] for file in picture_files(picture)]):
+    for [file], [image] in _opened([[file] for file in picture_files(picture)], [picture]):
         tables = [classifier.classify(encoder.encode_images([image])), classifying.imagenet([image])]
         if words or reader.encode_texts:
             tables.insert(1, classifying.by_words(reader, reader.encode_images([image]), classes))

@@ -1,7 +1,7 @@
 """A model: the encoder as it is, or with a head, and the calibration that turns its cosines into probabilities."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -149,26 +149,39 @@ def why_in_use(run: Run, used: str) -> str:
         return "Search uses the encoder as it is: no round is finished yet."
     last = run.last_round
     metrics = last.metrics
-    gains = {"average precision": metrics["dev"]["ap_gain_over"]["encoder"],
-             "nDCG@10": metrics["dev"]["within_queries"]["nDCG@10"]}
-    better = {measure: gain for measure, gain in gains.items() if gain["low"] is not None and gain["low"] > 0}
     taught = "the classes" if metrics.get("evidence") == "classes" else "the grades"
+    gains = _known_gains(metrics)
     if metrics["promoted"] and used == "encoder":
         return f"Search uses the encoder: the head of round {last.number} is not here; run the study to make it again."
     if not metrics["promoted"]:
-        gain = gains["average precision"]
-        so_far = "" if gain["low"] is None else f" (average precision {_told(gain)}, so it may be none)"
-        return f"Search uses the encoder: that what {taught} taught is better is not sure{so_far}. More grades decide."
-    if not better:
-        return ("Search keeps the head: an earlier round showed that it is better than the encoder, and the grades so "
-                "far do not say otherwise.")
-    measure, gain = next(iter(better.items()))
-    return (f"Search uses the head, taught by {taught}: on pairs whose pictures it had not seen it is better than the "
-            f"encoder for sure ({measure} {_told(gain)}).")
+        so_far = f" ({gains[0]})" if gains else ""
+        return f"Search uses the encoder: what {taught} taught is not better for sure{so_far}. More grades decide."
+    if better := [gain for gain in gains if gain.low > 0]:
+        return (f"Search uses the head, taught by {taught}: on pairs whose pictures it had not seen it is better than "
+                f"the encoder for sure ({better[0]}).")
+    if not gains:
+        return f"Search uses the head, taught by {taught}: it was found better than the encoder."
+    return ("Search keeps the head: an earlier round showed that it is better than the encoder, and the grades so far "
+            "do not say otherwise.")
 
 
-def _told(gain: dict[str, float]) -> str:
-    return f"{gain['difference']:+.3f}, 95 % interval {gain['low']:+.3f} to {gain['high']:+.3f}"
+class _Gain(NamedTuple):
+    measure: str
+    difference: float
+    low: float
+    high: float
+
+    def __str__(self):
+        return f"{self.measure} {self.difference:+.3f}, 95 % interval {self.low:+.3f} to {self.high:+.3f}"
+
+
+def _known_gains(metrics: dict) -> list[_Gain]:
+    """What a head gains over the encoder on the pairs that decide, where that was measured."""
+    dev, names = metrics.get("dev") or {}, ("difference", "low", "high")
+    measured = {"average precision": ("ap_gain_over", "encoder"), "nDCG@10": ("within_queries", "nDCG@10")}
+    found = {measure: dev.get(kind, {}).get(of, {}) for measure, (kind, of) in measured.items()}
+    return [_Gain(measure, *(gain[name] for name in names)) for measure, gain in found.items()
+            if all(gain.get(name) is not None for name in names)]
 
 
 def model_in_use(run: Run, name: str = "") -> Model:

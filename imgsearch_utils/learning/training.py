@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, softplus
 
 from imgsearch_utils.learning.ground import Ground
 from imgsearch_utils.learning.heads import PLAIN, Head, Recipe
@@ -15,8 +15,8 @@ from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors.encoder import one_thread
 from imgsearch_utils.vectors.images import Images
 
-VOTE = 0.25  # weight of a vote, against 1 of a grade
-PULLED = 64  # unlabelled images a step, whose pairs are pulled apart
+VOTE, SCALE = 0.3, 20.0  # weight of the votes' loss beside the grades', and the steepness of it
+PULLED = 64  # unlabelled images a step, whose pairs are pulled apart; and triplets of votes
 POOL = 2_048  # unlabelled images that take part in a training at most
 _drawing = threading.Lock()  # torch draws first weights from one generator of the process
 
@@ -24,25 +24,33 @@ _drawing = threading.Lock()  # torch draws first weights from one generator of t
 class PairRows:
     """Graded pairs as tensors: rows `i`, `j` (n,) of the vectors (m, d) of the images `names`, and `grades` (n,).
 
-    votes : the last so many of the pairs are votes
+    others : rows of the images `more`
+    triplets : (3, t) rows of anchors, of images that votes say are similar to them, and of ones that are not
     """
 
     def __init__(self, images: Images, table: pd.DataFrame, more: list[str] = (), votes: pd.DataFrame | None = None):
-        table, self.votes = table[table.similarity.notna()], 0
-        if votes is not None and len(votes := images.both_of(votes)):
-            table, self.votes = pd.concat([table[["image1", "image2", "similarity"]], votes]), len(votes)
+        table = table[table.similarity.notna()]
+        triplets = triplets_of(images.both_of(votes) if votes is not None else table[:0])
         grades = table.similarity.to_numpy(float)
         if not np.isin(grades, (0, 1, 2, 3)).all():
             raise ValueError(f"similarity must be 0, 1, 2 or 3, got {grades[~np.isin(grades, (0, 1, 2, 3))][0]}")
-        names = np.concatenate([table.image1, table.image2, list(more)]).astype(str)
+        names = np.concatenate([table.image1, table.image2, *triplets.T, list(more)]).astype(str)
         self.names, rows = np.unique(names, return_inverse=True)
-        self.i, self.j = torch.tensor(rows[: 2 * len(table)]).reshape(2, -1)
-        self.others = torch.tensor(rows[2 * len(table) :])
+        pairs, voted, others = np.split(rows, [2 * len(table), 2 * len(table) + triplets.size])
+        self.i, self.j = torch.tensor(pairs).reshape(2, -1)
+        self.triplets, self.others = torch.tensor(voted).reshape(3, -1), torch.tensor(others)
         self.grades = torch.tensor(grades, dtype=torch.long)
         self.vectors = torch.tensor(images.vectors_of(list(self.names)), dtype=torch.float32)
 
     def __len__(self):
         return len(self.grades)
+
+
+def triplets_of(votes: pd.DataFrame) -> np.ndarray:
+    """Names (t, 3) of an anchor, an image voted similar to it (3), and one voted not similar (0)."""
+    both = pd.concat([votes, votes.rename(columns={"image1": "image2", "image2": "image1"})])[list(votes)]
+    up, down = both[both.similarity == 3], both[both.similarity == 0]
+    return up.merge(down, on="image1", suffixes=("", "_not"))[["image1", "image2", "image2_not"]].to_numpy(object)
 
 
 def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed: int, recipe: Recipe = PLAIN,
@@ -57,8 +65,8 @@ def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed
     pairs : image1, image2, similarity; rows without a grade take no part
     watch : called with the head and the loss after each epoch; what it returns joins the history
     ground : of these images, where it is known already
-    votes : image1, image2, similarity of weak labels, each of which takes part in a share ``VOTE`` of the epochs; of
-        images that may not teach, they are left out
+    votes : image1, image2, similarity (3 or 0), weak labels that say an order alone: what is voted similar to an image
+        comes before what is voted not similar to it; of images that may not teach, they are left out
 
     Returns
     -------
@@ -74,11 +82,10 @@ def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed
     rng = np.random.default_rng(seed)
     pool = images.names if len(images) <= POOL else rng.choice(images.names, POOL, replace=False).tolist()
     train = PairRows(images, pairs, pool if recipe.pull else (), votes)
-    if recipe.network and len(train) == train.votes:
+    if recipe.network and not len(train):
         raise ValueError("expected graded training pairs, got none; label some pairs of training images first")
     loss = LOSSES.find(settings.loss)(settings)
-    graded = slice(len(train) - train.votes)
-    similar = [train.vectors[rows[graded][train.grades[graded] == 3]] for rows in (train.i, train.j)]
+    similar = [train.vectors[rows[train.grades == 3]] for rows in (train.i, train.j)]
     with one_thread():  # so that a seed gives the same head each time
         ground = ground or Ground.of(images.vectors, images.classes.to_numpy(str), settings)
         with _drawing, torch.random.fork_rng(devices=[]):
@@ -120,23 +127,26 @@ class _Epoch:
     def run(self) -> float:
         """One pass; the mean loss of a pair."""
         head, train, total = self.head.train(), self.train, 0.0
-        order = torch.randperm(len(train), generator=self.generator)
-        if train.votes:
-            heard = torch.ones(len(train), dtype=torch.bool)
-            heard[-train.votes :] = torch.rand(train.votes, generator=self.generator) < VOTE
-            order = order[heard[order]]
-        for batch in order.split(self.batch_size):
+        for batch in torch.randperm(len(train), generator=self.generator).split(self.batch_size):
             images, rows = torch.unique(torch.cat([train.i[batch], train.j[batch]]), return_inverse=True)
             value = self.loss(self._embed(images), *rows.reshape(2, -1), train.grades[batch])
             if hasattr(head.network, "penalty"):
                 value = value + head.network.penalty()
             if head.recipe.pull and len(train.others) > 1:
                 value = value + head.recipe.pull * self._pull()
+            if train.triplets.numel():
+                value = value + VOTE * self._votes()
             self.optimizer.zero_grad()
             value.backward()
             self.optimizer.step()
             total += value.item() * len(batch)
-        return total / len(order)
+        return total / len(train)
+
+    def _votes(self):
+        """Mean loss of the order that a few votes say (RankNet: Burges et al., ICML 2005)."""
+        some = torch.randperm(self.train.triplets.shape[1], generator=self.generator)[:PULLED]
+        anchor, similar, other = (self._embed(rows) for rows in self.train.triplets[:, some])
+        return softplus(SCALE * (anchor * (other - similar)).sum(1)).mean() / SCALE
 
     def _pull(self):
         """Mean squared cosine of the pairs of a few random images."""

@@ -260,7 +260,14 @@ def test_a_body_that_is_too_long_is_cut_off_while_it_is_read(server):
     (b"{", "application/json", "JSON"),
     (b"[]", "application/json", "JSON"),
     (b'{"image": 1}', "application/json", "image"),
-    (b'{"image": "a", "words": "b"}', "application/json", "one of three"),
+    (b'{"image": "a", "words": "b"}', "application/json", "words need an open_clip encoder"),
+    (b'{"unlike": [{"image": "modern/modern_0001.jpg"}]}', "application/json", "ask with a picture"),
+    (b'{"like": [{"image": "a", "picture": "aGFsbG8="}]}', "application/json", "one of two"),
+    (b'{"like": [{}]}', "application/json", "one of two"),
+    (b'{"like": [{"picture": "***"}]}', "application/json", "like.0.picture"),
+    (b'{"like": [{"picture": "aGFsbG8="}]}', "application/json", "not a picture that can be read"),
+    (b'{"like": ["modern/modern_0001.jpg"]}', "application/json", "like.0"),
+    (b'{"like": [' + b",".join([b'{"image": "a"}'] * 21) + b"]}", "application/json", "at most 20 examples, got 21"),
     (b'{"image": "modern/modern_0001.jpg", "k": 0}', "application/json", "k must be 1 to 1000"),
     (b'{"image": "modern/modern_0001.jpg", "k": 1e99}', "application/json", "k"),
     (b'{"image": "../../secret", "k": 1}', "application/json", "secret"),
@@ -290,6 +297,12 @@ def test_programs_get_the_answers_of_the_command(server, home, monkeypatch):
             [two.pop(name) for name in ("score", "p_similar")], abs=1e-3)
         assert one == two
     assert theirs == ours
+    like, unlike = (tiny_study.picture_of(home, tiny_study.HOUSES[house]) for house in (5, 9))
+    question = ("search", picture, like, "--not", unlike, "-k", 36, "--json")
+    theirs, ours = (json.loads(command(home, *question, *where).stdout)["queries"][0]
+                    for where in (("--server", server.address), ("--study", "tiny")))
+    assert [row["image"] for row in theirs["results"]] == [row["image"] for row in ours["results"]]
+    assert theirs["query"] == ours["query"] == f"{picture} + {like} - {unlike}"
     named = Server(server.url).ask("search", {"image": "modern/modern_0001.jpg", "k": 3, "expand": 2})
     assert named["results"][0]["image"] == "modern/modern_0001.jpg" and named["threshold"] > 0
     classes = Server(server.url).ask("classify", picture.read_bytes())["classes"]

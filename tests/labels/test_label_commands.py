@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from imgsearch_utils.labels.journal import Journal
+
 
 def imgsearch(home: Path, *arguments) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
@@ -94,6 +96,24 @@ def test_unknown_images_are_named_and_left_out(tmp_path, study):
     counts = json_of(imgsearch(tmp_path, "labels", "import", pairs, "--study", study, "--json"))
     assert counts["unknown"] == 1 and counts["imported"] == 1
     assert "ghost.png" in (tmp_path / "active_learning_labels/mine/import_problems.csv").read_text()
+
+
+def test_votes_are_exported_apart_from_grades(tmp_path, study):
+    pairs, out = tmp_path / "pairs.csv", tmp_path / "out.csv"
+    pairs.write_text("image1,image2,similarity\na/0.png,a/1.png,2\n")
+    json_of(imgsearch(tmp_path, "labels", "import", pairs, "--study", study, "--json"))
+    none = imgsearch(tmp_path, "labels", "export", out, "--study", study, "--votes")
+    assert none.returncode == 1 and "run mine has no votes to export" in none.stderr and not out.exists()
+    journal = Journal(tmp_path / "active_learning_labels/mine/journal.csv")
+    for pair, act in (("a/2.png", "vote_up"), ("a/3.png", "vote_down"), ("a/2.png", "unvote"), ("a/1.png", "vote_up")):
+        journal.append("ann", "a/0.png", pair, act, source="vote", round=2)
+    assert imgsearch(tmp_path, "labels", "export", out, "--study", study, "--votes").stdout == f"2 votes: {out}\n"
+    votes = pd.read_csv(out)
+    assert votes[["image1", "image2", "vote", "annotator", "round"]].to_numpy().tolist() == [
+        ["a/0.png", "a/3.png", "down", "ann", 2], ["a/0.png", "a/1.png", "up", "ann", 2]]
+    assert imgsearch(tmp_path, "labels", "export", out, "--study", study).stdout == f"1 pairs: {out}\n"
+    counts = json_of(imgsearch(tmp_path, "labels", "summary", "--study", study, "--json"))
+    assert (counts["pairs"], counts["votes"], counts["annotators"]) == (1, 2, {"import": 1})
 
 
 def test_nothing_to_export_is_said(tmp_path, study):

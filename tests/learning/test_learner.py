@@ -189,6 +189,28 @@ def test_a_head_that_is_worse_than_the_encoder_is_not_promoted():
     assert table.use["encoder"] == "search"
 
 
+def test_a_head_in_search_stays_until_pairs_show_that_it_is_worse():
+    images, pairs = world(n_pairs=400)
+    shuffled = pairs.assign(similarity=np.random.default_rng(3).permutation(pairs.similarity))
+    new, kept = (learn(images, shuffled, SMALL.model_copy(update={"epochs": 2}), 3, in_search=before)
+                 for before in (False, True))
+    assert not new.promoted and kept.promoted and new.candidate == kept.candidate
+    assert kept.candidates.drop(columns="use").equals(new.candidates.drop(columns="use"))
+    images, pairs = world(people=16, n_pairs=900, classes=3)
+    wild = SMALL.model_copy(update={"learning_rate": 3.0, "head": "mlp", "class_share": 0.9})
+    assert not learn(images, pairs, wild, 0, in_search=True).promoted
+
+
+def test_votes_judge_nothing(plain, learnt):
+    images, pairs = plain
+    train = images.train.names
+    votes = pd.DataFrame({"image1": train[0], "image2": train[1:9], "similarity": [3.0, 0.0] * 4})
+    found = learn(images, pairs, SMALL, 0, votes=votes)
+    assert found.head.head.sha256 != learnt.head.head.sha256
+    columns = [name for name in found.judged if name not in ("score", "cosine")]
+    pd.testing.assert_frame_equal(found.judged[columns], learnt.judged[columns])
+
+
 def test_a_clearly_better_one_is_promoted():
     images, pairs = world(n=120, people=3, n_pairs=3000)
     learnt = learn(images, pairs, SMALL.model_copy(update={"epochs": 16}), 0)

@@ -186,6 +186,32 @@ def test_refusals_of_training(world):
             train_head(embeddings, train, SMALL.model_copy(update={setting: near}), 0)
 
 
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(whiten=True, pull=0.3)])
+def test_votes_teach_an_order_and_none_change_nothing(world, recipe):
+    embeddings, train, held = world
+    few = train.head(60)
+    votes = held.assign(similarity=held.similarity.map({0: 0.0, 1: 0.0, 3: 3.0})).dropna(subset="similarity")
+    known = sorted({*few.image1, *few.image2, *votes.image1, *votes.image2})
+    longer = SMALL.model_copy(update={"epochs": 60})
+    plain, same, taught = (train_head(embeddings, few, longer, 0, known, recipe=recipe, votes=each)[0]
+                           for each in (None, votes[:0], votes))
+    assert plain.sha256 == same.sha256 != taught.sha256
+    assert auc(taught, embeddings, votes) > auc(plain, embeddings, votes) + 0.02
+    strangers = votes.assign(image1="nobody.jpg")
+    assert train_head(embeddings, few, longer, 0, known, recipe=recipe, votes=strangers)[0].sha256 == plain.sha256
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("abcde"), st.sampled_from([0.0, 3.0])),
+                unique_by=lambda vote: frozenset(vote[:2]), max_size=10))
+def test_triplets_are_all_that_votes_say_of_one_image(votes):
+    votes = [vote for vote in votes if vote[0] != vote[1]]
+    said = {frozenset(pair): grade for *pair, grade in votes}
+    expected = {(a, p, n) for a in "abcde" for p in "abcde" for n in "abcde"
+                if said.get(frozenset([a, p])) == 3 and said.get(frozenset([a, n])) == 0}
+    found = training.triplets_of(pd.DataFrame(votes, columns=["image1", "image2", "similarity"]))
+    assert len(found) == len(expected) and set(map(tuple, found)) == expected
+
+
 def test_a_name_is_registered_once():
     registry = Registry("flavour")
     registry.register("plain")(object())

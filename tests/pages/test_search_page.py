@@ -302,7 +302,7 @@ def test_the_page_goes_on_after_its_server_was_killed_and_a_vote_is_written_once
     hands.card(found[1]).locator(".sp-up").click()
     server.start()
     hands.page.locator(f".sp-card[data-vote='up'] .sp-name:text-is('{found[1]}')").first.wait_for(timeout=60_000)
-    hands.page.wait_for_function("() => !document.querySelector('.sp-waiting')")
+    hands.page.locator(".sp-marks button").wait_for(timeout=60_000)  # of the answer to what was shown, asked again
     searcher = searchers["head"]
     expected = searcher.search(searcher.vectors_of([name]), 12, like=searcher.vectors_of([found[1]])).image.tolist()
     assert hands.names("head") == expected and not hands.page.locator("#notice").is_visible()

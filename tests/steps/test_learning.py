@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imgsearch_utils.labels import graded_pairs
+from imgsearch_utils.labels.graded import voted_pairs
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
-from imgsearch_utils.labels.pairs import read_pairs, write_pairs
+from imgsearch_utils.labels.pairs import key, read_pairs, write_pairs
 from imgsearch_utils.learning import Model, learner
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.evaluation import evaluate, score_pairs
@@ -387,6 +388,34 @@ def test_what_a_round_learnt_is_kept_and_read_again(taught):
     assert {file.name: file.read_bytes() for folder in folders for file in folder.iterdir()} == files
     for one, two in zip(lesson[1:], again[1:]):
         pd.testing.assert_frame_equal(one, two)
+
+
+def test_votes_up_to_a_round_teach_it_where_nobody_graded_and_only_those_of_two_train_images(taught):
+    run, images = taught.run, taught.all
+    journal, train, test = Journal(run.journal), images.train.names, images.side("test").names
+    labels = journal.labels()
+    graded = labels[(labels.source != AUTOMATIC) & labels.image1.isin(train)].iloc[0]
+    anchor = train[0]
+    free = [name for name in train[1:] if name not in {*labels[labels.image1 == anchor].image2,
+                                                       *labels[labels.image2 == anchor].image1}]
+    for who, pair, act, number in (
+            ("ann", (anchor, free[0]), "vote_up", 0), ("ann", (anchor, free[1]), "vote_down", 0),
+            ("ann", (anchor, free[2]), "vote_up", 0), ("bob", (anchor, free[2]), "vote_down", 0),  # a tie
+            ("ann", (anchor, free[3]), "vote_up", 1),  # of the next round
+            ("ann", (graded.image1, graded.image2), "vote_down", 0), ("ann", (anchor, test[0]), "vote_up", 0),
+            ("ann", (test[0], test[1]), "vote_up", 0)):
+        journal.append(who, *pair, act, source="vote", round=number)
+    journal.append("cy", anchor, free[4], "vote_up", source="search")  # of a time when votes taught nothing
+    found = voted_pairs(taught.round, images)
+    assert dict(zip(zip(found.image1, found.image2), found.similarity)) == {
+        key(anchor, free[0]): 3, key(anchor, free[1]): 0}
+    assert len(voted_pairs(run.round(1), images)) == 3
+    lesson = taught.learn()
+    plain = learner.learn(images, taught.graded, run.study.head, run.study.seed)
+    votes = learner.learn(images, taught.graded, run.study.head, run.study.seed, votes=found)
+    assert lesson.models["head"].head.sha256 == votes.head.head.sha256
+    assert votes.head.head.sha256 != plain.head.head.sha256
+    assert taught.labels(0).equals(taught.graded)
 
 
 def test_a_head_that_was_lost_is_made_again_as_the_chosen_candidate(taught):
