@@ -17,6 +17,7 @@ from imgsearch_utils import workspace
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.pages import SearchPage, Tagger
 from imgsearch_utils.pictures.collection import open_collection
+from imgsearch_utils.search.searcher import UNLIKE
 
 
 class _Recorded:
@@ -101,7 +102,7 @@ def search_page(case: Case) -> None:
         before = journal.acts()
         sent = widget.hears(case, message, buffers)
         new = journal.acts()[len(before) :]
-        acknowledged = sum(answer.get("kind") == "voted" for answer in sent)
+        acknowledged = sum(answer.get("kind") == "voted" and answer["kept"] for answer in sent)
         if new and (len(new) > 1 or not acknowledged):
             case.fall(f"{len(new)} votes written, {acknowledged} acknowledged: {str(message)[:200]}")
         for act in new:
@@ -114,8 +115,10 @@ def search_page(case: Case) -> None:
 
 
 def right_neighbours(case: Case, answer: dict, unit: np.ndarray) -> None:
-    """The encoder's neighbours of an image of the study, in order, with the cosines of its vectors."""
-    cosine = unit @ unit[answer["image"]["row"]]
+    """The encoder's neighbours of an image of the study, moved by votes, in order, with the cosines of its vectors."""
+    like, unlike = (unit[[image["row"] for image in answer["marked"][way]]] for way in ("up", "down"))
+    asked = np.mean([unit[answer["image"]["row"]], *like], axis=0) - (UNLIKE * unlike.mean(0) if len(unlike) else 0)
+    cosine = unit @ (asked / np.linalg.norm(asked))
     found = [(row["row"], row["score"]) for row in answer["results"]["encoder"]]
     best = np.sort(cosine)[::-1][: len(found)]
     if any(abs(cosine[row] - score) > 1e-4 for row, score in found) or np.abs(
