@@ -71,7 +71,7 @@ def measured(trial: Trial, weights: tuple[float, ...]) -> Iterator[dict]:
         graded = pd.concat([part for part in (asked.head(n), zeros) if len(part)], ignore_index=True)
         known = {key(*pair) for pair in zip(graded.image1, graded.image2)}
         for searches in (0, *SEARCHES):
-            votes = votes_of(trial, searches, rng) if searches else NO_PAIRS
+            votes = votes_of(trial, searches, rng) if searches else asked[:0]
             votes = votes[np.array([pair not in known for pair in zip(votes.image1, votes.image2)], bool)]
             for weight in weights if searches else (0.0,):
                 with mock.patch.object(training, "VOTE", weight):
