@@ -68,12 +68,11 @@ function render({ model, el }) {
   const which = make("section", { className: "sp-which", hidden: true }, switches, why);
   const marks = make("section", { className: "sp-marks", hidden: true, ariaLabel: "what moves the ranking" });
   const columns = make("div", { className: "sp-columns" });
-  const legend = make("p", { className: "sp-hint sp-foot", hidden: true, textContent: "P(similar) is the probability " +
-    "that people would give the pair grade 3, calibrated on the study's own grades; below the threshold a result is " +
-    "dimmed. The score is the model's cosine. Your votes ▲ ▼ rank the results anew at once: by the mean of the query and " +
-    "what is like it, less a fifth of the mean of what is not; P(similar) stays that of the query alone. " +
-    "Click a picture to see it beside the query. By keyboard: Tab " +
-    "goes from card to card, the arrows from its picture to “More like this” and to the votes." });
+  const legend = make("p", { className: "sp-hint sp-foot", hidden: true });
+  const read = "; below the threshold a result is dimmed. The score is the model's cosine. Your votes ▲ ▼ rank the " +
+    "results anew at once: by the mean of the query and what is like it, less a part of the mean of what is not; " +
+    "P(similar) stays that of the query alone. Click a picture to see it beside the query. By keyboard: Tab goes from " +
+    "card to card, the arrows from its picture to “More like this” and to the votes.";
   const large = make("dialog", { className: "sp-large", ariaLabel: "Query and result, large; Escape closes" });
   const votesLine = make("p", { className: "sp-hint sp-votes" }, "Votes as ", person, " · ", waiting);
   const root = make("div", { className: "sp-root" },
@@ -190,6 +189,8 @@ function render({ model, el }) {
     wordsForm.hidden = Boolean(said.no_words);
     noWords.textContent = said.no_words;
     noWords.hidden = !said.no_words;
+    legend.textContent = `P(similar) is the probability that ${said.by_classes ? "the two pictures are of one class, " +
+      "calibrated on the study's classes" : "people would give the pair grade 3, calibrated on the study's own grades"}` + read;
     showWaiting(said.waiting);
     showSwitches();
     showControls();

@@ -122,13 +122,18 @@ class Searching:
         thresholds = {model: _plain(searcher.model.threshold) for model, searcher in self._searchers.items()}
         self._send({"kind": "open", "run": self._run.name, "study": self._run.study.study, "images": n, "k": self._k,
                     "encoder": self._run.study.encoder, "used": used.model.name, "thresholds": thresholds,
-                    "why": why_in_use(self._run, used.model.name), "no_words": no_words,
+                    "why": why_in_use(self._run, used.model.name), "by_classes": self._by_classes(),
+                    "no_words": no_words,
                     "kept": not self._run.published, "waiting": self._waiting(),
                     "teaches": len(self._run.rounds_made) < self._run.most_rounds,
                     "limit": MAX_UPLOAD, "most": min(MOST, n),
                     "samples": [self._image(row) for row in sorted(samples.tolist())]})  # fmt: skip
         if self._trail:
             self._show(message, _)
+
+    def _by_classes(self) -> bool:
+        """Whether what was learnt last was taught by the classes, before anybody graded."""
+        return bool(self._run.rounds_made) and self._run.last_round.metrics.get("evidence") == "classes"
 
     def _on_upload(self, message, buffers) -> None:
         """One part of a file; after the last one, search."""

@@ -16,9 +16,10 @@ from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.workspace import Run
 
 ENOUGH_JUDGED = 0.5  # of each model's first results, or a query is not compared by the grades
-KINDS = {"examples": "Drawn at random", "examples_improved": "Most improved by the head, as the grades judge",
-         "examples_failed": "Worst failures, as the grades judge",
-         "examples_different": "Where encoder and head differ most, good or bad"}
+KINDS = {"examples": "Drawn at random", "examples_improved": "Most improved by the head",
+         "examples_failed": "Worst failures", "examples_different": "Where encoder and head differ most, good or bad"}
+GRADED = {grade: f"grade {grade}" for grade in range(4)}
+BY_CLASS = {0: "other class", 3: "same class"}  # where nobody graded a test pair
 
 
 def grades_so_far(run: Run) -> pd.DataFrame:
@@ -91,11 +92,13 @@ def choose_queries(examples: pd.DataFrame, worth: pd.DataFrame, n: int = 2) -> d
     return {kind: names for kind, names in chosen.items() if names}
 
 
-def example_figure(collection: Collection, examples: pd.DataFrame, title: str = "") -> Figure:
+def example_figure(collection: Collection, examples: pd.DataFrame, title: str = "",
+                   words: dict[int, str] = GRADED) -> Figure:
     """Example queries with the first results of each model, a row each; frame and words tell a known grade.
 
     examples : query, model, rank, image, score, from ``steps.relevance.example_results``; perhaps grade, and ndcg, what
         the row is worth
+    words : how a grade is called
     """
     names, titles, frames = [], [], []
     for query, rows in examples.groupby("query", sort=False):
@@ -104,7 +107,7 @@ def example_figure(collection: Collection, examples: pd.DataFrame, title: str = 
             names += [query, *found.image]
             worth = found.ndcg.iloc[0] if "ndcg" in found else np.nan
             titles.append(f"{model}: nDCG {worth:.2f}" if worth >= 0 else f"query · {model}")
-            titles += [f"{score:.2f}" + (f" · grade {grade:.0f}" if grade >= 0 else "")
+            titles += [f"{score:.2f}" + (f" · {words[int(grade)]}" if grade >= 0 else "")
                        for score, grade in zip(found.score, grades)]
             frames += [plots.MODELS.get(model), *(plots.GRADES.get(grade) for grade in grades)]
     columns = 1 + int(examples["rank"].max())
@@ -119,7 +122,8 @@ def example_figures(run: Run, collection: Collection) -> dict[str, tuple[Figure,
     worth = compared(examples, grades)
     of_row = worth.drop(columns="other").rename_axis(columns="model").stack().rename("ndcg").reset_index()
     examples = examples.merge(of_row, on=["query", "model"], how="left")
+    words = BY_CLASS if Judge(run, collection, grades_so_far(run)).who == "classes" else GRADED
     for kind, names in choose_queries(examples, worth).items():
         rows = pd.concat([examples[examples["query"] == name] for name in names])
-        figures[kind] = example_figure(collection, rows, KINDS[kind]), rows
+        figures[kind] = example_figure(collection, rows, KINDS[kind], words), rows
     return figures

@@ -13,7 +13,7 @@ import pandas as pd
 from imgsearch_utils.learning.model import calibrated_models
 from imgsearch_utils.metrics import Ceiling
 from imgsearch_utils.steps.examples import ENOUGH_JUDGED, grades_so_far
-from imgsearch_utils.steps.learning import head_in_search, log_rounds
+from imgsearch_utils.steps.learning import log_rounds
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.workspace import Round, Run, read_json
@@ -205,8 +205,8 @@ def decision(found: Found) -> list[str]:
             f"the order within a query's results (nDCG@10) {interval(order)}, {why}. The rule: what was learnt "
             "replaces the encoder only where one of the two gains is above 0 with its whole interval, and neither is "
             f"below{'; once it has, it stays until one of them is below' if found.run.taught else ''}."]
-    stays = head_in_search(found.last)
-    if found.promoted and stays and not better:
+    stays = found.promoted and found.run.taught and not better  # as ``learner.learn`` lets it
+    if stays and not worse:
         said.append("An earlier round showed that a head is better than the encoder. These pairs leave it open, so "
                     "search goes on with a head, the one of this round.")
     if found.promoted != bool((better or stays) and not worse):

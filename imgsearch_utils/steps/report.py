@@ -25,7 +25,7 @@ from imgsearch_utils.steps.relevance import QUERIES
 from imgsearch_utils.steps.tagging import asked_pairs
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.vectors.sides import read_sides
-from imgsearch_utils.workspace import VERSIONS, Run, Stage, shown, source
+from imgsearch_utils.workspace import VERSIONS, Stage, shown, source
 
 __all__ = ["FIGURES", "draw_rounds", "example_figure", "example_figures", "write_page"]
 
@@ -41,14 +41,14 @@ FIGURES = {
                        "quality changes too.")},
     "examples": {
         "examples": ("Test images as queries, and the first results of each model, a row each, with their cosines.",
-                     "Chance drew the queries. A known grade stands above its picture; the darker its frame, the more "
-                     "similar. nDCG says what the row is worth by the grades; 1 is the best there is."),
-        "examples_improved": ("The queries to which the head brought most by the grades (nDCG).",
+                     "Chance drew the queries. What is known of a result stands above it; the darker its frame, the "
+                     "more similar. nDCG says what the row is worth by that; 1 is the best there is."),
+        "examples_improved": ("The queries to which the head brought most (nDCG).",
                               "Compare the lower row with the upper one: more dark frames, and further left."),
-        "examples_failed": ("The queries whose first results are worth least by the grades (nDCG).",
+        "examples_failed": ("The queries whose first results are worth least (nDCG).",
                             "A picture with a pale frame should not stand left of one with a darker frame."),
         "examples_different": ("Queries for which encoder and head share the fewest first results.",
-                               "Chosen by the difference alone; which row is better the grades say, or you.")},
+                               "Chosen by the difference alone; which row is better, the frames say, or you.")},
     "labels": {
         "class_counts": ("Images of each class on each side.", "Near-duplicates stand on one side together. Nothing is "
                          "learnt from test images."),
@@ -219,9 +219,9 @@ def _copy_figures(found: Found, folder: Path) -> list[dict]:
     return shown_
 
 
-def _next(run: Run, taught: bool) -> list[tuple[str, str]]:
+def _next(found: Found) -> list[tuple[str, str]]:
     """What a reader can do now, and the command for it."""
-    study = run.study
+    run, study = found.run, found.run.study
     if study.images.vectors:  # made elsewhere, so no picture can be compared with them
         steps = [("Score any pairs of its images", f"imgsearch score pairs.csv{run.options}")]
     else:
@@ -229,11 +229,11 @@ def _next(run: Run, taught: bool) -> list[tuple[str, str]]:
                  ("Search on a page, encoder and head side by side, and vote", f"imgsearch serve{run.options}")]
     if run.published:
         return [*steps, ("Teach it yourself, in a run of your own", f"imgsearch run {study.study}")]
-    if taught:
+    if found.metrics and not found.by_classes:
         steps.append(("Look again at the grades that seem doubtful to what was learnt",
                       f"imgsearch tag {study.study}{run.named} --queue suspected_errors"))
     if run.taught:
-        return [*steps, ("Teach it what you mean by similar", f"imgsearch teach {study.study}{run.named}"),
+        return [("Teach it what you mean by similar", f"imgsearch teach {study.study}{run.named}"), *steps,
                 ("Grade random test pairs, to know honestly how good it is",
                  f"imgsearch tag {study.study}{run.named} --queue check")]
     rounds = min(study.rounds + 2, len(study.labels)) if study.oracle == "replay" else study.rounds + 2
@@ -289,7 +289,7 @@ def write_page(found: Found, collection: Collection, stage: Stage) -> Path:
         figures=figures,
         result=findings.result(found), decision=findings.decision(found), by_classes=found.by_classes,
         findings=findings.findings(found, human_ceiling(run)), missing=findings.missing(found, bool(collection.folder)),
-        n_rounds=len(found.log), strategy=", ".join(strategies), next=_next(run, bool(found.metrics)),
+        n_rounds=len(found.log), strategy=", ".join(strategies), next=_next(found),
         places=_places(found), html=html, n_aside=len(aside), kinds=KINDS,
         exact_wins=found.choice["index"] in EXACT, choice=found.choice,
         tables=[{**table.model_dump(), "html": _table(pd.read_csv(source() / table.file))}

@@ -21,8 +21,8 @@ def side(ap, order=OPEN, head=0.5):
             "ap_gain_over": {"encoder": gains[0]}, "within_queries": {"nDCG@10": gains[1]}}
 
 
-def made(home, promoted=True, log=None, **sides):
-    run = Run("tiny", parse_study({"study": "tiny", "images": {"source": "trees"}}))
+def made(home, promoted=True, log=None, oracle="hierarchy", **sides):
+    run = Run("tiny", parse_study({"study": "tiny", "images": {"source": "trees"}, "oracle": oracle}))
     write_atomic(run.labels / "images.csv", "image,group,side\na,0,train\nb,1,test\n")
     write_json(run.results / "ann_comparison" / "index.json", {"index": "exact", "reason": "exact search: it is quick"})
     metrics = {"promoted": promoted, "candidate": "head, pull 0.3",
@@ -51,6 +51,16 @@ def test_the_reason_is_that_of_the_rule(home, dev, order, promoted, expected):
     assert expected in said and "another decision" not in said
     other = " ".join(findings.decision(made(home, not promoted, dev=side(dev, order))))
     assert "recorded another decision than this rule" in other
+
+
+def test_what_people_taught_stays_until_it_is_worse_for_sure(home):
+    said = " ".join(findings.decision(made(home, True, oracle="person", dev=side(OPEN))))
+    assert "search goes on with a head" in said and "it stays until one of them is below" in said
+    assert "another decision" not in said
+    said = " ".join(findings.decision(made(home, True, oracle="person", dev=side(OPEN, WORSE))))
+    assert "another decision" in said and "goes on with a head" not in said
+    assert "goes on" not in " ".join(findings.decision(made(home, True, oracle="person", dev=side(SURE))))
+    assert "goes on" not in " ".join(findings.decision(made(home, False, oracle="person", dev=side(OPEN))))
 
 
 @pytest.mark.parametrize(("gain", "expected"), [
