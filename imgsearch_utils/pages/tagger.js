@@ -556,7 +556,7 @@ function lessonPanel(rubric, { picture, finish }) {
         make("th", { textContent: text })))), make("tbody", {}, ...q.map((row) => make("tr", {},
         make("td", { textContent: row.measure, title: row.about }),
         ...[row.encoder, row.learnt].map((value) => make("td", { textContent: value.toFixed(3) })),
-        make("td", {}, signed(row.gain), make("small", { textContent: row.low === null ? "too few for an interval" :
+        make("td", {}, signed(row.gain), make("small", { textContent: row.low === null ? "no interval yet" :
           `[${signed(row.low)}, ${signed(row.high)}]` })))))));
     }
     if (lesson.history.length > 1) parts.push(sparkline(lesson.history));

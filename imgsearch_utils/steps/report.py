@@ -226,7 +226,7 @@ def _next(found: Found) -> list[tuple[str, str]]:
         steps = [("Score any pairs of its images", f"imgsearch score pairs.csv{run.options}")]
     else:
         steps = [("Find pictures like one of yours", f"imgsearch search picture.jpg{run.options}"),
-                 ("Search on a page, encoder and head side by side, and vote", f"imgsearch serve{run.options}")]
+                 ("Search on a page, and vote", f"imgsearch serve{run.options}")]
     if run.published:
         return [*steps, ("Teach it yourself, in a run of your own", f"imgsearch run {study.study}")]
     if found.metrics and not found.by_classes:
