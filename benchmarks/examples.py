@@ -18,7 +18,6 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import ndcg_score
 from tqdm import tqdm
 
 from benchmarks.learning_curves import Trial, one_thread, open_trials
@@ -43,10 +42,10 @@ class Gallery(NamedTuple):
     @classmethod
     def of(cls, trial: Trial, side: str, model: Model) -> "Gallery":
         images = trial.images.side(side)
-        names, n = np.array(images.names, object), len(images)
-        every = pd.DataFrame({"image1": np.repeat(names, n), "image2": np.tile(names, n)})
-        grades = trial.grade(every).similarity.to_numpy().reshape(n, n)
-        return cls(trial.seed, model.vectors(images.vectors), images.table.group.to_numpy(), grades)
+        names, (i, j) = np.array(images.names, object), np.triu_indices(len(images), 1)
+        grades = np.zeros((len(images), len(images)))
+        grades[i, j] = trial.grade(pd.DataFrame({"image1": names[i], "image2": names[j]})).similarity
+        return cls(trial.seed, model.vectors(images.vectors), images.table.group.to_numpy(), grades + grades.T)
 
     def gains(self, ups: int, downs: int, weight: float) -> Iterator[dict]:
         """For each image that gets all these votes: nDCG@10 of the rest, by the query alone and by the moved one."""
@@ -60,9 +59,15 @@ class Gallery(NamedTuple):
                 continue
             with mock.patch.object(searcher, "UNLIKE", weight):
                 asked = searcher.moved(unit[None], self.unit[others[up]], self.unit[others[down]])[0]
-            gain = [2 ** grades[rest] - 1]
-            yield {"group": f"{self.seed} {self.group[row]}", "alone": ndcg_score(gain, [cosine[rest]], k=10),
-                   "moved": ndcg_score(gain, [self.unit[others[rest]] @ asked], k=10)}
+            yield {"group": f"{self.seed} {self.group[row]}", "alone": ndcg_at_10(grades[rest], cosine[rest]),
+                   "moved": ndcg_at_10(grades[rest], self.unit[others[rest]] @ asked)}
+
+
+def ndcg_at_10(grades: np.ndarray, scores: np.ndarray) -> float:
+    """nDCG@10 of one ranking, gains 2^grade - 1; scikit-learn's takes a hundred times as long for one row."""
+    gains, discounts = 2**grades - 1, 1 / np.log2(np.arange(2, 12))
+    found, ideal = (gains[np.argsort(-by, kind="stable")[:10]] @ discounts for by in (scores, grades))
+    return found / ideal
 
 
 def measure(trials: list[Trial]) -> Iterator[dict]:
@@ -71,8 +76,7 @@ def measure(trials: list[Trial]) -> Iterator[dict]:
              for trial in trials}
     for side, weights in (("train", WEIGHTS), ("test", (searcher.UNLIKE,))):
         for model in ("encoder", "head"):
-            galleries = [Gallery.of(trial, side, heads[trial.seed] if model == "head" else Model())
-                         for trial in trials]
+            galleries = [Gallery.of(trial, side, heads[trial.seed] if model == "head" else Model()) for trial in trials]
             for ups, downs in tqdm(VOTES, desc=f"{trials[0].name}, {side}, {model}", disable=None):
                 for weight in weights if downs else (searcher.UNLIKE,):
                     found = pd.DataFrame([row for gallery in galleries for row in gallery.gains(ups, downs, weight)])

@@ -1,5 +1,7 @@
 """What heads stand on: the training images' mean, their directions and classes, and what similar pairs differ in."""
 
+import hashlib
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,9 @@ from imgsearch_utils.study import HeadSettings
 
 WIDTH = 256  # directions that a network works on, of vectors with more than twice as many numbers
 SHRINKAGE = 0.5  # of the covariance of similar pairs' differences towards the identity
+KEPT = 16  # grounds that are not made again when they are asked for next: those of a study's cross-fits
+_kept: dict[bytes, "Ground"] = {}
+_keeping = threading.Lock()
 
 
 def centred(vectors: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
@@ -34,7 +39,18 @@ class Ground:
 
     @classmethod
     def of(cls, vectors: np.ndarray, classes: np.ndarray, settings: HeadSettings) -> "Ground":
-        """From the training images: vectors (n, dim), class names (n,)."""
+        """From the training images: vectors (n, dim), class names (n,); the same object where it was made before."""
+        known_by = hashlib.sha256(np.ascontiguousarray(vectors, np.float32))
+        known_by.update("\n".join([*map(repr, classes), repr(bool(settings.class_share))]).encode())
+        made = _kept.get(known_by.digest()) or cls._make(vectors, classes, settings)
+        with _keeping:
+            while len(_kept) >= KEPT:
+                _kept.pop(next(iter(_kept)))
+            _kept[known_by.digest()] = made
+        return made
+
+    @classmethod
+    def _make(cls, vectors, classes, settings):
         vectors = torch.as_tensor(np.asarray(vectors), dtype=torch.float32)
         mean = normalize(vectors).mean(0)
         x = centred(vectors, mean)

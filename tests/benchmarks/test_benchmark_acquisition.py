@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from sklearn.metrics import ndcg_score
 
-from benchmarks import acquisition, learning_curves, losses
+from benchmarks import acquisition, examples, learning_curves, losses, teaching, votes
 
 STUDY = """
 study: patches
@@ -141,3 +144,49 @@ def test_labels_to_match_random_s_end():
     found = learning_curves.labels_to_match(curves(values), "strategy").set_index("strategy").labels_to_match
     assert found["random"] == 400 and np.isnan(found["worse"])
     assert found["clever"] == pytest.approx(100 + 100 * 2 / 3)
+
+
+def test_votes_are_worth_what_the_ranking_gains(workspace, monkeypatch):
+    monkeypatch.setattr(examples, "VOTES", ((1, 0), (1, 1)))
+    monkeypatch.setattr(examples, "WEIGHTS", (0.0, 0.2))
+    run(workspace, examples, "--seeds", "1")
+    rows = pd.read_csv(workspace / "examples.csv")
+    assert len(rows) == 2 * (1 + 2) + 2 * 2  # train with two weights where there are votes down, test with the default
+    np.testing.assert_allclose(rows.moved - rows.alone, rows.gain, atol=1e-4)
+    assert ((rows.gain_low <= rows.gain) & (rows.gain <= rows.gain_high)).all() and (rows.queries > 0).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(11, 40))
+def test_the_quick_ndcg_is_scikit_learns(seed, n):
+    rng = np.random.default_rng(seed)
+    grades, scores = rng.integers(0, 4, n).astype(float), rng.permutation(n) / n
+    if grades.any():
+        assert examples.ndcg_at_10(grades, scores) == pytest.approx(ndcg_score([2**grades - 1], [scores], k=10))
+
+
+def test_votes_teach_beside_grades(workspace, monkeypatch):
+    monkeypatch.setattr(votes, "GRADES", (12,))
+    monkeypatch.setattr(votes, "SEARCHES", (6,))
+    monkeypatch.setattr(votes, "WEIGHTS", (0.3, 3.0))
+    run(workspace, votes, "--seeds", "1")
+    rows = pd.read_csv(workspace / "votes.csv")
+    assert len(rows) == 2 * (3 + 2) and rows[["ap", "ndcg"]].stack().between(0, 1).all()
+    assert ((rows.votes == 0) == (rows.weight == 0)).all() and (rows.seeds == 1).all()
+    trial = learning_curves.open_trials("patches", 1)[0]
+    halved = votes.halves(trial)
+    assert set(halved.images.names) == set(trial.images.train.names)
+    judging = set(halved.images.side("test").names)
+    assert {*halved.test.image1, *halved.test.image2} == judging and len(judging) == len(halved.images) // 2
+    voted = votes.votes_of(trial, 6, np.random.default_rng(0))
+    assert {*voted.image1, *voted.image2} <= set(trial.images.train.names) and set(voted.similarity) <= {0, 3}
+
+
+def test_what_a_person_teaches_is_measured_after_some_grades(workspace, monkeypatch):
+    monkeypatch.setattr(teaching, "GRADES", (8, 16))
+    monkeypatch.setattr(teaching, "ROUND", 8)
+    run(workspace, teaching, "--seeds", "0")
+    rows, means = (pd.read_csv(workspace / name) for name in ("teaching.csv", "teaching_means.csv"))
+    assert len(rows) == len(means) == 2 * (3 + 2)  # with classes, what these alone teach
+    assert (rows[rows.labels == 0].minutes == 0).all() and (means.seeds == 1).all()
+    used = np.where(rows.promoted, rows.learnt_ap, rows.encoder_ap)
+    np.testing.assert_allclose(np.sort(means.used_ap), np.sort(used), atol=1e-4)

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
@@ -394,6 +395,21 @@ def test_the_basis_of_all_candidates_is_that_of_the_training_images(plain):
     head = train_candidate(images, pairs, SMALL, 0, "whitened head")
     np.testing.assert_array_equal(head.basis.numpy(), ground.basis.numpy())
     np.testing.assert_array_equal(head.mean.numpy(), ground.mean.numpy())
+
+
+def test_a_ground_is_made_once_and_another_one_for_other_images_classes_or_settings(plain):
+    images, _ = plain
+    vectors, classes = images.train.vectors, np.array(["a", "b"] * (len(images.train) // 2))
+    made = Ground.of(vectors, classes, SMALL)
+    assert Ground.of(vectors.copy(), classes.copy(), SMALL) is made
+    others = [Ground.of(vectors[::-1].copy(), classes, SMALL), Ground.of(vectors, classes[::-1], SMALL),
+              Ground.of(vectors, classes, SMALL.model_copy(update={"class_share": 0.0}))]
+    assert all(other is not made for other in others) and len(others[2].class_bias) == 0
+    for row in range(40):  # older ones are forgotten, and come out the same
+        Ground.of(vectors[row % 30 :] + row, classes[row % 30 :], SMALL)
+    again = Ground.of(vectors, classes, SMALL)
+    assert again is not made and torch.equal(again.class_weight, made.class_weight)
+    assert torch.equal(again.mean, made.mean)
 
 
 def test_automatic_zeros_alone_do_not_say_how_many_are_similar():
