@@ -250,7 +250,7 @@ def _ranked(run: pd.DataFrame) -> pd.DataFrame:
     return run.assign(rank=run.groupby("query").cumcount())
 
 
-def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int]) -> pd.DataFrame:
+def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int], more: bool = False) -> pd.DataFrame:
     """P@k, nDCG@k, judged@k and AP of every query, by ir-measures on the condensed list.
 
     Unjudged results are taken out of the list before anything is counted, never read as grade 0 (the condensed list:
@@ -262,17 +262,20 @@ def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int])
       al., ICML 2005). ir-measures computes its own ``exp-log2`` by a Perl script rounded to five digits, so its
       ``log2`` form is used with these gains, which is the same formula.
     - AP: divided by the number of relevant judged of the query, found or not.
+    - AP@k: the same of the first k judged, divided by that number too; R-precision: P@R, R being that number.
 
     Parameters
     ----------
     run : columns query, image, score; one query's own image should not be in its list
     grades : columns query, image, grade (0..3); a query without any is left out
+    more : AP@k and R-precision too
 
     Returns
     -------
     DataFrame
-        one row a query: query, n_judged, n_relevant, then P@k, nDCG@k, judged@k for each k, and AP.
-        NaN where undefined: P@k without judged results, AP without relevant, nDCG with all grades 0.
+        one row a query: query, n_judged, n_relevant, then P@k, nDCG@k, judged@k for each k, and AP; perhaps AP@k for
+        each k, and R-precision. NaN where undefined: P@k without judged results, the others without relevant, nDCG
+        with all grades 0.
     """
     if grades.duplicated(["query", "image"]).any():
         twice = grades[grades.duplicated(["query", "image"])].iloc[0]
@@ -285,6 +288,9 @@ def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int])
     measures = {"AP": ir_measures.AP(rel=SIMILAR)}
     for cut in k:
         measures |= {f"P@{cut}": ir_measures.P(rel=SIMILAR) @ cut, f"nDCG@{cut}": ir_measures.nDCG(gains=GAINS) @ cut}
+    extra = {f"AP@{cut}": ir_measures.AP(rel=SIMILAR) @ cut for cut in k} if more else {}
+    extra |= {"R-precision": ir_measures.Rprec(rel=SIMILAR)} if more else {}
+    measures |= extra
     columns = {"query": "query_id", "image": "doc_id"}
     lists = condensed[["query", "image", "score"]].rename(columns=columns)
     values = ir_measures.iter_calc(measures.values(), judged.rename(columns=columns), lists)
@@ -298,9 +304,10 @@ def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int])
         table[f"nDCG@{cut}"] = table[f"nDCG@{cut}"].where(judged.groupby("query")["grade"].max() > 0)
         first = ranked[ranked["rank"] < cut].merge(judged, on=["query", "image"], how="left")
         table[f"judged@{cut}"] = first.groupby("query")["grade"].agg(lambda grade: grade.notna().mean())
-    table["AP"] = table["AP"].where(table["n_relevant"] > 0)
+    for name in ("AP", *extra):
+        table[name] = table[name].where(table["n_relevant"] > 0)
     order = [f"{name}@{cut}" for name in ("P", "nDCG", "judged") for cut in k]
-    return table[["n_judged", "n_relevant", *order, "AP"]].reset_index()
+    return table[["n_judged", "n_relevant", *order, "AP", *extra]].reset_index()
 
 
 def recall_at_k(found_distances: np.ndarray, true_distances: np.ndarray, k: int, slack: float = 1e-6) -> float:

@@ -335,3 +335,30 @@ def class_confusion(matrix: pd.DataFrame, title: str, of_encoder: pd.DataFrame |
     for place in axes[1:]:
         place.set(ylabel="", yticklabels=[])
     return figure
+
+
+def encoders(table: pd.DataFrame, measures: Sequence[str] = ("AP", "P@10", "nDCG@10")) -> Figure:
+    """What encoders reach in each measure, with 95 % intervals (columns encoder, measure, mean, low, high).
+
+    The encoders stand in the table's order, the first on top.
+    """
+    names = list(dict.fromkeys(table.encoder))[::-1]
+    figure, [axes] = axes_grid(len(measures), 4.2, 1.2 + 0.42 * len(names))
+    for place, measure in zip(axes, measures):
+        part = table[table.measure == measure].set_index("encoder").reindex(names)
+        spread = [part["mean"] - part.low, part.high - part["mean"]]
+        place.errorbar(part["mean"], range(len(names)), xerr=spread, fmt="o", color=MODELS["encoder"], capsize=3)
+        place.set(xlim=(0, 1.02), title="mAP" if measure == "AP" else measure, ylim=(-0.6, len(names) - 0.4))
+        place.set_yticks(range(len(names)), [literal(name) for name in names] if place is axes[0] else [])
+        place.grid(axis="y", visible=False)
+    return figure
+
+
+def by_class(table: pd.DataFrame, title: str) -> Figure:
+    """A measure for each encoder (rows) and each class of the queries (columns), at most 20 classes."""
+    wide = table.pivot(index="encoder", columns="class", values="mean").reindex(list(dict.fromkeys(table.encoder)))
+    wide = wide.iloc[:, :20].rename(index=literal, columns=literal)
+    figure, [[axes]] = axes_grid(width=4.5 + 0.55 * wide.shape[1], height=1.4 + 0.42 * len(wide))
+    sns.heatmap(wide, annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes)
+    axes.set(xlabel="class of the queries", ylabel="", title=title)
+    return figure

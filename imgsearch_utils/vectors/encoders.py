@@ -23,7 +23,13 @@ from imgsearch_utils.vectors.kept import LITE, lite_pixels
 from imgsearch_utils.workspace import digest
 
 BFLOAT16 = "@bfloat16"
+WEIGHTS = "IMGSEARCH_WEIGHTS"  # names a folder of checkpoints, each called as its model
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 ENCODERS = Registry("encoder")  #: name, or prefix that ends in a colon -> builder(rest of the name) of an Encoder
+
+
+class NoWeights(ValueError):
+    """A model is known, and its weights are not at hand."""
 
 
 def get_encoder(name: str, backend: str = "") -> Encoder:
@@ -36,8 +42,10 @@ def get_encoder(name: str, backend: str = "") -> Encoder:
     Raises
     ------
     ValueError
-        for an unknown name (with the nearest one), weights that are not at hand (with the file to place), a back end
-        that is not installed (with the line that installs it), bfloat16 where the processor has none
+        for an unknown name (with the nearest one), a back end that is not installed (with the line that installs it),
+        bfloat16 where the processor has none
+    NoWeights
+        for weights that are not at hand, with the file to place
     """
     plain = name.removesuffix(BFLOAT16)
     prefix, colon, rest = plain.partition(":")
@@ -89,14 +97,15 @@ for _size in "02":
 
 @ENCODERS.register("timm:")
 def timm_encoder(rest: str) -> Encoder:
-    """``timm:<model>`` with timm's own weights (from its hub), or ``timm:<model>/<checkpoint file>``."""
+    """``timm:<model>``, its weights in the folder `WEIGHTS` or on timm's hub; or ``timm:<model>/<checkpoint file>``."""
     import timm
 
     model_name, _, checkpoint = rest.partition("/")
     if not timm.is_model(model_name):
         raise ValueError(f"timm has no model {model_name}. {nearest(model_name, timm.list_models())}")
     if checkpoint and not Path(checkpoint).is_file():
-        raise ValueError(f"{checkpoint}: no such checkpoint for timm:{model_name}")
+        raise NoWeights(f"{checkpoint}: no such checkpoint for timm:{model_name}; place it there")
+    checkpoint = checkpoint or _in_folder(model_name)
     try:
         model = timm.create_model(model_name, pretrained=not checkpoint, num_classes=0)
         if checkpoint:  # its classifier, of any number of classes, is not needed
@@ -105,7 +114,7 @@ def timm_encoder(rest: str) -> Encoder:
             if odd := keys.missing_keys + [key for key in keys.unexpected_keys if not key.startswith(classifier)]:
                 raise ValueError(f"{len(odd)} layers are absent or unknown, first {odd[0]}")
     except Exception as error:  # timm and the hub raise many kinds
-        raise ValueError(_no_weights(f"timm:{model_name}", checkpoint, error)) from None
+        raise _no_weights(f"timm:{model_name}", checkpoint, error) from None
     data = timm.data.resolve_model_data_config(model)
     transform = timm.data.create_transform(**data, is_training=False)
     config = {"encoder": f"timm:{model_name}", "weights": _identity(checkpoint) or model.pretrained_cfg.get("tag", ""),
@@ -121,14 +130,14 @@ def open_clip_encoder(rest: str) -> Encoder:
     model_name, _, weights = rest.partition("/")
     if model_name not in open_clip.list_models():
         raise ValueError(f"open_clip has no model {model_name}. {nearest(model_name, open_clip.list_models())}")
-    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    tags, weights = open_clip.list_pretrained_tags_by_model(model_name), weights or _in_folder(model_name)
     if weights not in tags and not Path(weights).is_file():
         raise ValueError(f"open_clip:{model_name}: {weights or 'nothing'} is neither a checkpoint file nor known "
                          f"weights. {nearest(weights, tags or ['<path of a checkpoint>'])}")
     try:
         model, _, transform = open_clip.create_model_and_transforms(model_name, pretrained=weights)
     except Exception as error:  # the hub and the checkpoint readers raise many kinds
-        raise ValueError(_no_weights(f"open_clip:{model_name}", weights, error)) from None
+        raise _no_weights(f"open_clip:{model_name}", weights, error) from None
     config = {"encoder": f"open_clip:{model_name}", "weights": _identity(weights),
               "preprocessing": open_clip.get_model_preprocess_cfg(model), "open_clip": version("open_clip_torch")}
     _in_use(model)
@@ -161,9 +170,18 @@ def _identity(weights: str) -> str:
     return f"{Path(weights).name} sha256:{digest(Path(weights))}" if Path(weights).is_file() else weights
 
 
-def _no_weights(name: str, weights: str, error: Exception) -> str:
+def _in_folder(model_name: str) -> str:
+    """The checkpoint of a model in the folder that `WEIGHTS` names; empty where there is none."""
+    folder = os.environ.get(WEIGHTS)
+    files = [Path(folder) / f"{model_name}{suffix}" for suffix in SUFFIXES] if folder else []
+    return next((str(file) for file in files if file.is_file()), "")
+
+
+def _no_weights(name: str, weights: str, error: Exception) -> ValueError:
     reason = " ".join(str(error).split())[:200]
     if Path(weights).is_file():
-        return f"{weights}: not a checkpoint of {name} ({reason}); name another: encoder: {name}/<file>"
-    return (f"{name}{weights and '/'}{weights}: the weights are not at hand ({reason}). Download the checkpoint on a "
-            f"connected machine, place it anywhere here, and write its path in the study: encoder: {name}/<file>")
+        return ValueError(f"{weights}: not a checkpoint of {name} ({reason}); name another: encoder: {name}/<file>")
+    file = f"{name.partition(':')[2]}.safetensors"
+    return NoWeights(f"{name}{weights and '/'}{weights}: the weights are not at hand ({reason}). Download the "
+                     "checkpoint on a connected machine, place it anywhere here, and write its path in the study: "
+                     f"encoder: {name}/<file>; or call it {file}, in a folder that {WEIGHTS} names")

@@ -1,0 +1,224 @@
+"""Notebook 13: encoders compared by what each finds as it is, with two naive baselines, before anything is taught."""
+
+import re
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.metrics import average_precision_score
+from sklearn.semi_supervised import LabelSpreading
+
+from imgsearch_utils.geometry import normalised
+from imgsearch_utils.learning.model import Model
+from imgsearch_utils.metrics import SIMILAR, bootstrap, retrieval_metrics
+from imgsearch_utils.pictures.collection import Collection, open_collection
+from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.steps.examples import grades_so_far
+from imgsearch_utils.steps.relevance import Judge, rank, some_queries
+from imgsearch_utils.tables import read_own, write_own
+from imgsearch_utils.vectors.embedding import embed
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.encoders import NoWeights, get_encoder
+from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.vectors.sides import read_sides
+from imgsearch_utils.workspace import Run, written_whole
+
+EMBEDDED = ("efficientnet_lite0", "efficientnet_lite2")  # whose weights come with the installation
+RANDOM, COLOURS = "random ranking", "colour histogram"
+BINS = (8, 4, 4)  # of hue, saturation and value
+CUTS = (1, 5, 10)
+TIMED = 48  # pictures that say how fast an encoder is
+SHARES = np.linspace(0.1, 0.9, 9)  # of the first of two joined encoders, compared on the train images
+FEW, DRAWS, NEAR = 5, 5, 10  # labelled images of a class, how often they are drawn, neighbours that spread a label
+
+
+class Comparison(NamedTuple):
+    """What encoders are worth on a run's test images.
+
+    encoders : encoder, dimension, images_per_s, megabytes (of the vectors of all images), missing (why it could not be
+        measured, and what to do; else empty)
+    retrieval : encoder, class (of the queries; empty for all), measure, mean, low, high (95 % over image groups),
+        queries; of all queries also gain, gain_low, gain_high over the first encoder
+    few_labels : encoder, method, labelled (images of each class), accuracy, low, high
+    """
+
+    encoders: pd.DataFrame
+    retrieval: pd.DataFrame
+    few_labels: pd.DataFrame
+
+
+def compare_encoders(run: Run, names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> Comparison:
+    """Rank a run's test images for each other by each encoder, and measure what comes first.
+
+    Vectors are kept in ``vector_dbs/<run>/encoders/`` and not made twice. Similar is what the run's oracle, its grades,
+    or else its classes say (``relevance.Judge``). Beside the named encoders stand a random ranking, a colour histogram,
+    and the two best on the train images, joined (``joined``).
+
+    Parameters
+    ----------
+    names : encoders as of ``vectors.encoders.get_encoder``
+    say : gets a line for each encoder
+
+    Raises
+    ------
+    ValueError
+        for a run without sides or pictures, names that are no encoder's, and where nobody says what is similar.
+    """
+    collection, table = open_collection(run), read_sides(run)
+    if collection.folder is None:
+        raise ValueError(f"run {run.name} has vectors only; to compare encoders, place its pictures")
+    judge = Judge(run, collection, grades_so_far(run))
+    if judge.who == "nobody":
+        raise ValueError(f"nobody says what is similar in run {run.name}: it has no classes, and no test pair is "
+                         f"graded; first: imgsearch tag {run.study.study}{run.named} --queue check")
+    found, rows = {}, []
+    for name in dict.fromkeys(names):
+        began = time.monotonic()
+        try:
+            found[name], speed = _vectors(run, collection, table, name)
+        except NoWeights as error:
+            rows.append({"encoder": name, "missing": str(error)})
+            say(f"{name}: left out: {error}")
+            continue
+        rows.append({"encoder": name, "images_per_s": round(speed, 1), "missing": ""})
+        say(f"{name}: {time.monotonic() - began:.0f} s")
+    if not found:
+        raise ValueError("none of the encoders has its weights here; " + rows[0]["missing"])
+    measured = {**found, **joined(run, found, judge)}
+    measured |= {COLOURS: _table_of(table, COLOURS, colour_histograms(collection, table.image)),
+                 RANDOM: _table_of(table, RANDOM, np.random.default_rng(run.study.seed).normal(size=(len(table), 64)))}
+    known = pd.DataFrame(rows).set_index("encoder")
+    about = pd.DataFrame({"encoder": list(dict.fromkeys([*known.index, *measured]))}).join(known, on="encoder")
+    width = about.encoder.map({name: images.vectors.shape[1] for name, images in measured.items()})
+    about = about.assign(dimension=width.astype("Int64"), megabytes=(width * len(table) * 4 / 1e6).round(2),
+                         missing=about.missing.fillna(""))
+    retrieval = _retrieval(measured, judge)
+    return Comparison(about[["encoder", "dimension", "images_per_s", "megabytes", "missing"]], retrieval,
+                      few_labels(measured, run.study.seed))
+
+
+def kept_comparison(run: Run, names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> Comparison:
+    """``compare_encoders``, kept in ``active_learning_results/<run>/encoders/``; of a published run what is there."""
+    folder = run.results / "encoders"
+    files = {name: folder / f"{name}.csv" for name in Comparison._fields}
+    if not (run.published and all(file.is_file() for file in files.values())):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in compare_encoders(run, names, say)._asdict().items():
+            with written_whole(files[name]) as partial:
+                write_own(table, partial)
+    return Comparison(*(read_own(file) for file in files.values()))
+
+
+def _vectors(run: Run, collection: Collection, table: pd.DataFrame, name: str) -> tuple[Images, float]:
+    """The run's images with an encoder's vectors, and how many pictures it encodes in a second."""
+    encoder, ours = get_encoder(name), collection.images.image.isin(table.image)
+    folder = run.vectors / "encoders" / f"{re.sub('[^A-Za-z0-9]+', '_', name)[:60]}_{zlib.crc32(name.encode()):08x}"
+    embeddings, _ = embed(replace(collection, images=collection.images[ours]), encoder, folder)
+    paths = [collection.path(image) for image in table.image.head(TIMED)]
+    encoder.encode_files(paths[:1], many=True)
+    began = time.perf_counter()
+    encoder.encode_files(paths, many=True)
+    return Images(table, embeddings), len(paths) / (time.perf_counter() - began)
+
+
+def _table_of(table: pd.DataFrame, name: str, vectors: np.ndarray) -> Images:
+    return Images(table, Embeddings(table.image.tolist(), np.asarray(vectors, np.float32), {"encoder": name}))
+
+
+def colour_histograms(collection: Collection, names: Sequence[str]) -> np.ndarray:
+    """Square roots of the shares of each colour in a picture, (n, 128): their product is the Bhattacharyya coefficient.
+
+    Hue, saturation and value in ``BINS`` (Swain & Ballard, Color Indexing, IJCV 7, 1991).
+    """
+    rows = []
+    for name in names:
+        picture = open_image(collection.path(name)).resize((64, 64), Image.Resampling.BILINEAR).convert("HSV")
+        counts, _ = np.histogramdd(np.asarray(picture).reshape(-1, 3), BINS, [(0, 256)] * 3)
+        rows.append(np.sqrt(counts.ravel() / counts.sum()))
+    return np.array(rows)
+
+
+def joined(run: Run, found: dict[str, Images], judge: Judge) -> dict[str, Images]:
+    """The two encoders that are best on the train images, concatenated; empty where there are not two.
+
+    The first one's share of the cosine is that of ``SHARES`` which is best there.
+    """
+    grades = judge.grades(rank(train := next(iter(found.values())).train, Model(), some_queries(train)))
+    relevant = grades.assign(similar=grades.grade == SIMILAR)
+    best = sorted(found, key=lambda name: -_mean_ap(found[name].train, relevant))[:2]
+    if len(best) < 2:
+        return {}
+    one, two = best
+
+    def of(share: float) -> Images:
+        parts = [weight**0.5 * normalised(found[name].vectors) for name, weight in ((one, share), (two, 1 - share))]
+        return _table_of(found[one].table, f"{one} + {two}", np.concatenate(parts, 1))
+
+    share = max(SHARES, key=lambda share: _mean_ap(of(share).train, relevant))
+    return {f"{one} + {two} ({share:.1f} : {1 - share:.1f})": of(share)}
+
+
+def _mean_ap(images: Images, relevant: pd.DataFrame) -> float:
+    """Mean average precision over the queries of a table `query`, `image`, `similar`."""
+    unit, row = normalised(images.vectors), {name: place for place, name in enumerate(images.names)}
+    i, j = (relevant[column].map(row).to_numpy() for column in ("query", "image"))
+    judged = relevant.assign(score=np.einsum("nd,nd->n", unit[i], unit[j]))
+    each = [average_precision_score(part.similar, part.score) for _, part in judged.groupby("query")
+            if part.similar.any()]
+    return float(np.mean(each)) if each else 0.0
+
+
+def _retrieval(measured: dict[str, Images], judge: Judge) -> pd.DataFrame:
+    first, rows = next(iter(measured.values())).side("test"), []
+    queries, groups = some_queries(first), first.table.set_index("image").group
+    level = first.class_columns[-1] if first.class_columns else None
+    classes = first.table.set_index("image")[level] if level else pd.Series("", first.names)
+    grades = judge.grades(rank(first, Model(), queries))
+    if grades.empty:
+        raise ValueError("no test image has a judged result; grade test pairs first")
+    rival = None
+    for name, images in measured.items():
+        found = retrieval_metrics(rank(images.side("test"), Model(), queries), grades, CUTS, more=True)
+        found = found.set_index("query").drop(columns=["n_judged", "n_relevant"])
+        rival = found if rival is None else rival
+        for measure, values in found.items():
+            gain = bootstrap(values - rival[measure], groups[values.index]) if found is not rival else (np.nan,) * 3
+            rows.append((name, "", measure, *bootstrap(values, groups[values.index]), values.notna().sum(), *gain))
+            for one, part in values.groupby(classes[values.index]) if level else ():
+                of_class = *bootstrap(part, groups[part.index]), part.notna().sum()
+                rows.append((name, one, measure, *of_class, np.nan, np.nan, np.nan))
+    columns = ["encoder", "class", "measure", "mean", "low", "high", "queries", "gain", "gain_low", "gain_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def few_labels(measured: dict[str, Images], seed: int) -> pd.DataFrame:
+    """How many test images get their class from ``FEW`` labelled images of each: by the nearest, or by label spreading.
+
+    Label spreading (Zhou et al., NIPS 2003) also uses the images without a label. Means over ``DRAWS`` of the labelled
+    ones; empty for a study without two classes.
+    """
+    rows = []
+    for name, images in measured.items():
+        if not images.class_columns or images.table[images.class_columns[-1]].nunique() < 2:
+            break
+        truth, side = images.table[images.class_columns[-1]].to_numpy(object), images.table.side.to_numpy(object)
+        unit, right = normalised(images.vectors), {"nearest": [], "label spreading": []}
+        for draw in range(DRAWS):
+            rng = np.random.default_rng([seed, draw])
+            labelled = np.concatenate([rng.permutation(rows_)[:FEW] for one in np.unique(truth) if len(
+                rows_ := np.flatnonzero((truth == one) & (side == "train")))])
+            nearest = truth[labelled][(unit @ unit[labelled].T).argmax(1)]
+            known = np.full(len(truth), -1)
+            known[labelled] = pd.Categorical(truth[labelled], np.unique(truth)).codes
+            spread = LabelSpreading(kernel="knn", n_neighbors=min(NEAR, len(truth) - 1), max_iter=100).fit(unit, known)
+            guessed = np.unique(truth)[spread.transduction_]
+            for method, classes in (("nearest", nearest), ("label spreading", guessed)):
+                right[method].append((classes == truth)[side == "test"])
+        groups = images.table.group.to_numpy()[side == "test"]
+        rows += [(name, method, FEW, *bootstrap(np.mean(each, 0), groups)) for method, each in right.items()]
+    return pd.DataFrame(rows, columns=["encoder", "method", "labelled", "accuracy", "low", "high"])
