@@ -105,3 +105,10 @@ def numbers_where_all_are(column: pd.Series) -> pd.Series:
 
 
 KEPT[".csv"] = (write_own, read_own)
+
+
+def intervals(table: pd.DataFrame, mean: str = "mean", low: str = "low", high: str = "high",
+              sign: str = "") -> list[str]:
+    """A mean with its interval in words, of each row; `sign` "+" for differences."""
+    return [f"{one:{sign}.3f} [{two:{sign}.3f}, {three:{sign}.3f}]" for one, two, three in
+            table[[mean, low, high]].to_numpy(float)]

@@ -207,6 +207,7 @@ def encoders(
 ) -> None:
     """Compare encoders on a study's test images: what each finds as it is, how fast it is, how large."""
     from imgsearch_utils.steps.encoders import EMBEDDED, kept_comparison
+    from imgsearch_utils.tables import intervals
 
     opened = workspace.find_run(study, run)
     found = kept_comparison(opened, names or EMBEDDED, lambda line: print(line, file=sys.stderr))
@@ -214,10 +215,8 @@ def encoders(
         return print(json.dumps({"study": opened.study.study, "run": opened.name, **{
             name: json.loads(table.to_json(orient="records")) for name, table in found._asdict().items()}}))
     every = found.retrieval[found.retrieval["class"].fillna("") == ""]
-    text = every.assign(text=[f"{mean:.3f} [{low:.3f}, {high:.3f}]" for mean, low, high in
-                              every[["mean", "low", "high"]].to_numpy()])
-    wide = text.pivot(index="encoder", columns="measure", values="text")[["AP", "P@1", "P@10", "nDCG@10"]]
+    wide = every.assign(text=intervals(every)).pivot(index="encoder", columns="measure", values="text")
     about = found.encoders.set_index("encoder")
-    shown = wide.reindex(about.index).join(about[["images_per_s", "dimension", "megabytes"]])
+    shown = wide[["AP", "P@1", "P@10", "nDCG@10"]].reindex(about.index).join(about[["images_per_s", "dimension", "megabytes"]])
     print(shown.rename(columns={"AP": "mAP"}).reset_index().to_string(index=False, na_rep="-"))
     print(f"the tables: {workspace.shown(opened.results / 'encoders')}")
