@@ -216,7 +216,7 @@ def encoders(
             name: json.loads(table.to_json(orient="records")) for name, table in found._asdict().items()}}))
     every = found.retrieval[found.retrieval["class"].fillna("") == ""]
     wide = every.assign(text=intervals(every)).pivot(index="encoder", columns="measure", values="text")
-    about = found.encoders.set_index("encoder")
-    shown = wide[["AP", "P@1", "P@10", "nDCG@10"]].reindex(about.index).join(about[["images_per_s", "dimension", "megabytes"]])
+    about = found.encoders.set_index("encoder").drop(columns="missing")
+    shown = wide[["AP", "P@1", "P@10", "nDCG@10"]].reindex(about.index).join(about)
     print(shown.rename(columns={"AP": "mAP"}).reset_index().to_string(index=False, na_rep="-"))
     print(f"the tables: {workspace.shown(opened.results / 'encoders')}")
