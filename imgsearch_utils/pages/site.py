@@ -298,19 +298,18 @@ def _body(question: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]
         "application/json": {"schema": question.model_json_schema()}}}}
 
 
-def _example(image: str, picture: bytes) -> bytes | str:
-    if bool(image) == bool(picture):
+def _example(asked: Example) -> bytes | str:
+    if bool(asked.image) == bool(asked.picture):
         raise ValueError("an example is one of two: an image by name, or a picture's bytes in base64")
-    return image or picture
+    return asked.image or asked.picture
 
 
 async def _question(request: Request, question: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]:
     """What is asked: as JSON, as a form with a picture, or as a picture's bytes with options in the address."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        asked = question.model_validate_json(await request.body()).model_dump()
-        return {name: [_example(**one) for one in value] if isinstance(value, list) else value
-                for name, value in asked.items()}
+        asked = dict(question.model_validate_json(await request.body()))
+        return {name: list(map(_example, value)) if isinstance(value, list) else value for name, value in asked.items()}
     given = dict(request.query_params)
     if kind == "multipart/form-data":
         async with request.form(max_files=1, max_fields=10) as form:

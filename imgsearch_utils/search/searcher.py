@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]  # where the crops of 80 % lie: the middle, the corners
 MAX_CROPS = 2 * len(CORNERS)
-UNLIKE = 0.2  # weight of what a query's answers shall not be like, against 1 of what they shall be like
+UNLIKE = 0.4  # weight of what a query's answers shall not be like, against 1 of what they shall be like
 NEAR = 50  # results among which a query has one that is near, if it is of the collection's kind
 RESULT = ("query", "rank", "score", "p_similar", "close")  # columns of the results; a label of such a name gets another
 

@@ -260,11 +260,13 @@ def test_a_body_that_is_too_long_is_cut_off_while_it_is_read(server):
     (b"{", "application/json", "JSON"),
     (b"[]", "application/json", "JSON"),
     (b'{"image": 1}', "application/json", "image"),
-    (b'{"image": "a", "words": "b"}', "application/json", "words need an open_clip encoder"),
+    (b'{"image": "a", "words": "b"}', "application/json", "no vector, first: 'a'"),
+    (b'{"image": "modern/modern_0001.jpg", "words": "b"}', "application/json", "words need an open_clip encoder"),
     (b'{"unlike": [{"image": "modern/modern_0001.jpg"}]}', "application/json", "ask with a picture"),
     (b'{"like": [{"image": "a", "picture": "aGFsbG8="}]}', "application/json", "one of two"),
     (b'{"like": [{}]}', "application/json", "one of two"),
-    (b'{"like": [{"picture": "***"}]}', "application/json", "like.0.picture"),
+    (b'{"like": [{"picture": "***"}]}', "application/json", "one of two"),
+    (b'{"like": [{"picture": "abc"}]}', "application/json", "like.0.picture"),
     (b'{"like": [{"picture": "aGFsbG8="}]}', "application/json", "not a picture that can be read"),
     (b'{"like": ["modern/modern_0001.jpg"]}', "application/json", "like.0"),
     (b'{"like": [' + b",".join([b'{"image": "a"}'] * 21) + b"]}", "application/json", "at most 20 examples, got 21"),
@@ -299,8 +301,9 @@ def test_programs_get_the_answers_of_the_command(server, home, monkeypatch):
     assert theirs == ours
     like, unlike = (tiny_study.picture_of(home, tiny_study.HOUSES[house]) for house in (5, 9))
     question = ("search", picture, like, "--not", unlike, "-k", 36, "--json")
-    theirs, ours = (json.loads(command(home, *question, *where).stdout)["queries"][0]
-                    for where in (("--server", server.address), ("--study", "tiny")))
+    done = [command(home, *question, *where) for where in (("--server", server.address), ("--study", "tiny"))]
+    assert [each.returncode for each in done] == [0, 0], done[0].stderr + done[1].stderr
+    theirs, ours = (json.loads(each.stdout)["queries"][0] for each in done)
     assert [row["image"] for row in theirs["results"]] == [row["image"] for row in ours["results"]]
     assert theirs["query"] == ours["query"] == f"{picture} + {like} - {unlike}"
     named = Server(server.url).ask("search", {"image": "modern/modern_0001.jpg", "k": 3, "expand": 2})

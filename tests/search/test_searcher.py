@@ -335,7 +335,7 @@ def test_examples_move_a_query_as_defined_and_leave_p_similar_to_the_query(searc
     asked_, like, unlike = (searcher.vectors_of(searcher.names[of]) for of in (slice(3, 4), slice(5, 7), slice(20, 22)))
     found = searcher.search(asked_, 36, like=like, unlike=unlike)
     unit, likes, unlikes = map(searcher.model.vectors, (asked_, like, unlike))
-    by_hand = (unit[0] + likes.sum(0)) / 3 - 0.2 * unlikes.mean(0)
+    by_hand = (unit[0] + likes.sum(0)) / 3 - 0.4 * unlikes.mean(0)
     expected = normalised(searcher.vectors) @ normalised(by_hand[None])[0]
     np.testing.assert_allclose(found.score, expected[searcher.database.rows(found.image)], atol=1e-5)
     assert (np.diff(found.score) <= 2e-6).all()
