@@ -214,7 +214,7 @@ def encoders(
     if as_json:
         return print(json.dumps({"study": opened.study.study, "run": opened.name, **{
             name: json.loads(table.to_json(orient="records")) for name, table in found._asdict().items()}}))
-    every = found.retrieval[found.retrieval["class"].fillna("") == ""]
+    every = found.retrieval[found.retrieval["class"] == ""]
     wide = every.assign(text=intervals(every)).pivot(index="encoder", columns="measure", values="text")
     about = found.encoders.set_index("encoder").drop(columns="missing")
     shown = wide[["AP", "P@1", "P@10", "nDCG@10"]].reindex(about.index).join(about)

@@ -111,7 +111,10 @@ def kept_comparison(run: Run, names: Sequence[str], say: Callable[[str], None] =
         for name, table in compare_encoders(run, names, say)._asdict().items():
             with written_whole(files[name]) as partial:
                 write_own(table, partial)
-    return Comparison(*(read_own(file) for file in files.values()))
+    tables = {name: read_own(file) for name, file in files.items()}
+    for name, column in (("encoders", "missing"), ("retrieval", "class")):  # a file knows no empty text
+        tables[name][column] = tables[name][column].astype(object).fillna("")
+    return Comparison(**tables)
 
 
 def _vectors(run: Run, collection: Collection, table: pd.DataFrame, name: str) -> tuple[Images, float]:
