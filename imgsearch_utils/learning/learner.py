@@ -1,6 +1,6 @@
 """From grades to the model that search uses: candidates, the choice between them, its calibration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ CANDIDATES = {
     "whitened head, pull 1": Recipe(whiten=True, pull=1.0),
 }
 UNLABELLED = 10_000  # random pairs that say how often each score occurs
+ZEROS = 360  # automatic zeros that teach at most, or as many as other pairs are, where somebody waits
 BLOCK = 64  # images whose cosines with all others are held at once
 STRATA = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)  # of the unlabelled pairs' scores
 
@@ -36,7 +37,7 @@ def candidates_of(images: Images, few: bool = False) -> list[str]:
     Where classes are known, most pairs are graded 0 without asking, and these hold the space together. Where they are
     not, whitening and the pull on unlabelled pairs do.
 
-    few : one network only, where somebody waits
+    few : one network only, where somebody waits (and ``ZEROS`` in ``learn``)
     """
     if images.has_classes:
         return ["head", *([] if few else ["head, pull 0.3"]), "whitened", "centred"]
@@ -110,6 +111,9 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
     else:
         fits = cross_fits(images.train, with_unlabelled(images.train, train, seed), seed)
     names = candidates_of(images.train, few)
+    if few:
+        fits = [replace(fit, pairs=_thinned(fit.pairs, seed)) for fit in fits]
+        train = _thinned(train, seed)
     judged = judge(fits, {name: CANDIDATES[name] for name in names}, settings, seed, votes)
     scores = {name: one.score.round(4) for name, one in judged.items()}  # digits beyond depend on the machine
     held = pd.concat([fit.held for fit in fits])
@@ -122,7 +126,7 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
     promoted = bool((in_search or chosen.ap_gain_low > 0 or chosen.ndcg_gain_low > 0)
                     and not (chosen.ap_gain_high < 0 or chosen.ndcg_gain_high < 0))
     table["use"] = table.candidate.map({name: "chosen"} | {name if promoted else "encoder": "search"}).fillna("")
-    head = train_candidate(images, graded, settings, seed, name, votes)
+    head = train_candidate(images, train, settings, seed, name, votes)
     curves = [_calibrate(known, unknown, score) for score in (held.cosine, scores[name])]
     reach = own_reach(images.train)
     return Learnt(Model(calibration=curves[0], reach=reach), Model.with_head(head, curves[1], reach), table,
@@ -135,6 +139,17 @@ def train_candidate(images: Images, graded: pd.DataFrame, settings: HeadSettings
     """The head of one of the ``CANDIDATES``, trained on all graded train pairs."""
     train = graded[graded.side == "train"]
     return train_head(images.train, train, settings, seed, CANDIDATES[name], votes=votes)[0]
+
+
+def _thinned(pairs, seed):
+    """The pairs without some of their automatic zeros, which take as long to learn from as the others."""
+    if "automatic" not in pairs:
+        return pairs
+    zeros = pairs.index[pairs.automatic.fillna(False).astype(bool)]
+    most = max(ZEROS, len(pairs) - len(zeros))
+    if len(zeros) <= most:
+        return pairs
+    return pairs.drop(np.random.default_rng(seed).choice(zeros, len(zeros) - most, replace=False))
 
 
 def with_unlabelled(images: Images, pairs: pd.DataFrame, seed: int) -> pd.DataFrame:

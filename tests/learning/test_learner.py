@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from imgsearch_utils.asking import Pool, choose_pairs
 from imgsearch_utils.geometry import normalised
-from imgsearch_utils.learning import CANDIDATES, Model, learn
+from imgsearch_utils.learning import CANDIDATES, Model, learn, learner
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.crossfit import cross_fits, judge
 from imgsearch_utils.learning.evaluation import evaluate, score_pairs
@@ -200,6 +200,23 @@ def test_a_head_in_search_stays_until_pairs_show_that_it_is_worse():
     images, pairs = world(people=16, n_pairs=900, classes=3)
     wild = SMALL.model_copy(update={"learning_rate": 3.0, "head": "mlp", "class_share": 0.9})
     assert not learn(images, pairs, wild, 0, in_search=True).promoted
+
+
+def test_where_somebody_waits_some_automatic_zeros_teach_and_all_judge(monkeypatch):
+    images, pairs = world(n_pairs=900, classes=3)
+    pairs = pairs.assign(automatic=(pairs.similarity == 0) & ~pairs.same_class)
+    shown, quick = SMALL.model_copy(update={"epochs": 2}), learner.learn
+    monkeypatch.setattr(learner, "ZEROS", 10_000)
+    whole = quick(images, pairs, shown, 0, few=True)
+    monkeypatch.setattr(learner, "ZEROS", 10)
+    some = quick(images, pairs, shown, 0, few=True)
+    assert some.candidates.candidate.tolist() == whole.candidates.candidate.tolist()
+    columns = ["image1", "image2", "similarity"]
+    pd.testing.assert_frame_equal(some.judged[columns], whole.judged[columns])
+    ap = [learnt.candidates.set_index("candidate").ap for learnt in (some, whole)]
+    assert ap[0]["head"] != ap[1]["head"] and ap[0]["encoder"] == ap[1]["encoder"]
+    slow = quick(images, pairs, shown, 0)
+    assert len(slow.candidates) > len(some.candidates)
 
 
 def test_votes_judge_nothing(plain, learnt):
