@@ -1,6 +1,7 @@
 """Pictures of the tagger and of the search page at work on drawn houses, in JupyterLab and as pages of their own.
 
-Run: python -m benchmarks.screenshots [--out docs], after `make run` (the search page shows that run).
+Run: python -m benchmarks.screenshots [--out docs], after `make publish` (the search page shows that run, and its votes
+are forgotten).
 """
 
 import argparse
@@ -22,6 +23,7 @@ from imgsearch_utils.workspace import find_run
 
 ANNOTATOR, OTHER = "Ada", "Grace"
 ASKED, DONE = 120, 47
+PUBLISHED = "published_synthetic_houses"
 SEARCHED = "modern_0065.jpg"  # some of the encoder's results are below its threshold
 
 
@@ -57,13 +59,19 @@ def pose(page) -> None:
 
 
 def search_page(file: Path) -> None:
-    """Upload a picture of the run synthetic_houses to the search page; nothing is written to the run."""
-    picture = find_run("synthetic_houses").data / "all_images" / SEARCHED
-    with browser.ServedPage(workspace.home(), "serve") as server, browser.browser_page(1320, 1140) as page:
+    """Upload a picture of the published run to its search page, and vote on two results; nothing is written."""
+    picture = find_run("synthetic_houses", PUBLISHED).data / "all_images" / SEARCHED
+    served = browser.ServedPage(workspace.home(), "serve", f"--run={PUBLISHED}")
+    with served as server, browser.browser_page(1320, 1300) as page:
         page.goto(server.url)
         page.locator(".sp-root[data-open]").wait_for(timeout=120_000)
         page.locator("input[type=file]").set_input_files(picture)
         page.wait_for_function("() => document.querySelectorAll('.sp-grid img').length === 24")
+        for votes, (n, way) in enumerate(((2, "up"), (6, "down"))):
+            page.locator(".sp-head .sp-card").nth(n).locator(f".sp-{way}").click()
+            page.locator(".sp-marks button").nth(votes).wait_for()
+        page.mouse.move(0, 0)
+        page.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0); }")
         page.wait_for_function("() => [...document.images].every((image) => image.complete)")
         page.screenshot(path=file)
     Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)  # photographs make a large PNG
