@@ -218,6 +218,8 @@ class Searching:
         query = None if asked is None else self._name(asked)
         if [query, name] != message["names"]:
             raise ValueError("the images of this page have changed since it was opened; reload it")
+        if query == name:
+            raise ValueError("the query itself is like itself; vote on another result")
         if query is None or self._run.published:
             if not (self._trail and self._trail[-1].row == asked):
                 raise ValueError("this query is gone; ask again")

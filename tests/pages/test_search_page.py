@@ -1,6 +1,7 @@
 """The search page in a real Chromium, served as a user serves it: pictures in, neighbours out, votes in the journal."""
 
 import contextlib
+import functools
 import io
 import tempfile
 from pathlib import Path
@@ -349,6 +350,19 @@ def test_words_where_the_encoder_reads_them(tmp_path, chrome, tiny_clip, monkeyp
         assert hands.names("encoder") == expected.image.tolist()
         assert page.locator(".sp-far, .sp-meter").count() == 0  # P(similar) is not known of words
     page.close()
+
+
+def test_odd_votes_are_a_line_and_nothing_is_written(home):
+    with living_in(home):
+        run, sent = find_run("tiny"), []
+        page = Searching(run, functools.cache(lambda: Service(run)), lambda message, *_: sent.append(message))
+        page.receive({"kind": "hello", "name": "ann"})
+        name, before = Searcher.open(run).names[3], Journal(run.journal).acts()
+        for query, names, said in ((3, [name, name], "the query itself"), (None, [None, name], "this query is gone"),
+                                   (3, ["other", name], "have changed"), (-1, [name, name], "no image of this page")):
+            page.receive({"kind": "vote", "serial": 1, "query": query, "row": 3, "names": names, "vote": "up"})
+            assert sent[-1]["kind"] == "error" and said in sent[-1]["line"]
+        assert Journal(run.journal).acts() == before
 
 
 def test_a_run_that_has_nothing_is_a_line_on_the_page(home):
