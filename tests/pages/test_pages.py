@@ -51,7 +51,12 @@ def test_the_search_page_is_for_everybody(tmp_path):
                                    "button => !button.disabled && button.tabIndex === 0).length)")
         assert stops == [1] * 24
         assert page.locator("img").evaluate_all("all => all.every(each => each.alt)")
-        cards.nth(1).locator(".sp-picture").click()
+        for votes, (place, way) in enumerate(((3, "up"), (4, "down"))):
+            cards.nth(place).locator(f".sp-{way}").click()
+            page.locator(".sp-marks button").nth(votes).wait_for()
+        page.get_by_role("group", name="whose results are shown").get_by_text("Encoder").click()
+        assert not faults(page)
+        page.locator(".sp-encoder .sp-card[data-self='']").first.locator(".sp-picture").click()
         page.wait_for_function("() => document.querySelectorAll('dialog[open] img').length === 2")
         assert not faults(page)
         assert not said

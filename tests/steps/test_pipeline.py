@@ -24,6 +24,7 @@ from imgsearch_utils.steps import report
 from imgsearch_utils.steps.findings import Found
 from imgsearch_utils.tables import read_own, write_own
 from imgsearch_utils.vectors.sides import read_sides
+from tests.pages.test_pages import faults
 
 TINY = """\
 study: tiny
@@ -170,6 +171,7 @@ def test_report_in_a_browser_tells_the_run_to_who_was_not_there(finished):
         assert "Two <b>are similar</b>" in page.locator("p.about").inner_text()
         assert "imgsearch search picture.jpg --study tiny" in page.locator(".next").inner_text()
         figures, text = read_through(page)
+        assert not faults(page)
     assert {"rounds_test", "rounds_dev", "examples", "class_counts", "grade_counts", "candidates", "retrieval",
             "score_distributions", "precision_recall", "confusion", "class_confusion", "recall"} <= figures
     assert "What decides are the train pairs" in text and "They only report" in text
