@@ -73,6 +73,16 @@ def shares(rows, columns):
 
 
 ONE = Image.new("RGB", (20, 10), "red")
+def encoders(n, **columns):
+    rows = [(f"e{i}", measure) for i in range(n) for measure in ("AP", "P@10", "nDCG@10")]
+    return pd.DataFrame(rows, columns=["encoder", "measure"]).assign(**{"mean": 0.5, "low": 0.4, "high": 0.6} | columns)
+
+
+def by_class(n, classes):
+    rows = [(f"e{i}", f"c{j}", i / n) for i in range(n) for j in range(classes)]
+    return pd.DataFrame(rows, columns=["encoder", "class", "mean"])
+
+
 CASES = {
     "class_counts": [(images(),), (images(classes=1),), (images(1, 1),), (images(60, 40),), (images()[:0],),
                      (images().query("side == 'test'"),)],
@@ -96,6 +106,8 @@ CASES = {
     "retrieval": [(retrieval(),), (retrieval(["encoder"]),), (retrieval(mean=np.nan),)],
     "class_confusion": [(pd.DataFrame(np.eye(n), [f"t{i}" for i in range(n)], [f"t{i}" for i in range(n)]), "title")
                         for n in (1, 3, 30)] + [(shares("ab", "ab"), "title", shares("ab", "c"))],
+    "encoders": [(encoders(1),), (encoders(5),), (encoders(3, low=np.nan),), (encoders(2), ["AP"])],
+    "by_class": [(by_class(1, 1), "title"), (by_class(4, 3), "title"), (by_class(2, 30), "title")],
 }
 
 

@@ -127,9 +127,13 @@ MATRIX = pd.DataFrame(np.eye(2), index=[HOSTILE, "$\\bad{$"], columns=[HOSTILE, 
 CURVES = pd.DataFrame({"study": "s", "loss": [HOSTILE, HOSTILE, "$_$"], "seed": 0, "labels": [1, 2, 1], "ap": 0.5})
 CLASSES = pd.DataFrame({"method": "linear probe", "rank": [1, 2, 3], "class": [HOSTILE, "a, $x_{$", "a, b"],
                         "p": [0.5, 0.3, 0.2], "calibrated": True})
+ENCODERS = pd.DataFrame({"encoder": [HOSTILE, "$x^{$"] * 3, "class": [HOSTILE, HOSTILE, "$_$"] * 2, "low": 0.4,
+                         "measure": ["AP", "AP", "P@10", "P@10", "nDCG@10", "nDCG@10"], "mean": 0.5, "high": 0.6})
 DRAWN = {"class_counts": (plots.class_counts, IMAGES), "class_confusion": (plots.class_confusion, MATRIX, HOSTILE),
          "picture_grid": (plots.picture_grid, [Image.new("RGB", (9, 9))] * 2, [HOSTILE, "$\\bad{$\n0.50"]),
          "curves_with_bands": (plots.curves_with_bands, CURVES, "loss", {"ap": "AP"}),
+         "encoders": (plots.encoders, ENCODERS),
+         "by_class": (plots.by_class, ENCODERS.drop_duplicates(["encoder", "class"]), "mAP"),
          "classify": (classify.figure, Image.new("RGB", (9, 9)), CLASSES)}
 
 
