@@ -64,7 +64,7 @@ class Gallery(NamedTuple):
 
 
 def ndcg_at_10(grades: np.ndarray, scores: np.ndarray) -> float:
-    """nDCG@10 of one ranking, gains 2^grade - 1; scikit-learn's takes a hundred times as long for one row."""
+    """nDCG@10 of one ranking, gains 2^grade - 1; in scikit-learn's, checks of a single row take most of the time."""
     gains, discounts = 2**grades - 1, 1 / np.log2(np.arange(2, 12))
     found, ideal = (gains[np.argsort(-by, kind="stable")[:10]] @ discounts for by in (scores, grades))
     return found / ideal

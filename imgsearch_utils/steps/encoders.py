@@ -25,10 +25,11 @@ from imgsearch_utils.vectors.embedding import embed
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.encoders import NoWeights, get_encoder
 from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.vectors.kept import LITE
 from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.workspace import Run, written_whole
 
-EMBEDDED = ("efficientnet_lite0", "efficientnet_lite2")  # whose weights come with the installation
+EMBEDDED = tuple(LITE)  # whose weights come with the installation
 RANDOM, COLOURS = "random ranking", "colour histogram"
 BINS = (8, 4, 4)  # of hue, saturation and value
 CUTS = (1, 5, 10)
