@@ -149,7 +149,7 @@ def why_in_use(run: Run, used: str) -> str:
         return "Search uses the encoder as it is: no round is finished yet."
     last = run.last_round
     metrics = last.metrics
-    taught = "the classes" if metrics.get("evidence") == "classes" else "the grades"
+    taught = "the classes" if last.by_classes else "the grades"
     gains = _known_gains(metrics)
     if metrics["promoted"] and used == "encoder":
         return f"Search uses the encoder: the head of round {last.number} is not here; run the study to make it again."

@@ -132,8 +132,7 @@ class Searching:
             self._show(message, _)
 
     def _by_classes(self) -> bool:
-        """Whether what was learnt last was taught by the classes, before anybody graded."""
-        return bool(self._run.rounds_made) and self._run.last_round.metrics.get("evidence") == "classes"
+        return bool(self._run.rounds_made) and self._run.last_round.by_classes
 
     def _on_upload(self, message, buffers) -> None:
         """One part of a file; after the last one, search."""

@@ -176,8 +176,7 @@ def _in_search(run: Run) -> str:
     """What search uses now."""
     if not run.rounds_made or not (last := run.rounds_made[-1]).finished or not last.metrics["promoted"]:
         return "the encoder as it is"
-    by_classes = last.metrics.get("evidence") == "classes"
-    return "what the classes taught" if by_classes else f"what round {last.number} taught"
+    return "what the classes taught" if last.by_classes else f"what round {last.number} taught"
 
 
 def _after_the_round(taught) -> str:

@@ -214,6 +214,11 @@ class Round:
         self.as_stage().check("results/metrics.json")
         return read_json(self.results / "metrics.json", "promoted")
 
+    @property
+    def by_classes(self) -> bool:
+        """Whether the finished round learnt from what the classes alone say, before anybody gave a grade."""
+        return self.metrics.get("evidence") == "classes"
+
     def stage(self) -> Stage:
         """The round's head, its results, and the pairs to ask in the next round."""
         if not 0 <= self.number < self.run.most_rounds:
