@@ -171,6 +171,8 @@ def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Sta
     import papermill  # as long as torch takes to load, and not needed where all is finished
     from papermill.exceptions import PapermillExecutionError
 
+    from imgsearch_utils.steps.kernel import Kernel
+
     notebook = workspace.notebook_path(name)
     parameters.refuse_unknown(name, given, parameters.declared(notebook))
     partial = run.results / f"{name}.partial.ipynb"
@@ -179,7 +181,7 @@ def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Sta
         papermill.execute_notebook(
             str(notebook), str(partial), given, cwd=str(workspace.source()),
             progress_bar={"desc": label, "leave": False} if sys.stderr.isatty() else False,
-            extra_arguments=["--log-level=ERROR"])
+            extra_arguments=["--log-level=ERROR"], kernel_manager_class=Kernel)
     except PapermillExecutionError as error:
         raise RuntimeError(f"{name}: {error.ename}: {error.evalue} (the notebook so far: "
                            f"{workspace.shown(partial)})") from None
@@ -202,11 +204,14 @@ def refresh_notebooks(names: list[str]) -> None:
     import nbformat
     from nbclient import NotebookClient
 
+    from imgsearch_utils.steps.kernel import Kernel
+
     for name in names:
         path = workspace.notebook_path(name)
         notebook = nbformat.read(path, as_version=4)
-        NotebookClient(notebook, record_timing=False, extra_arguments=["--log-level=ERROR"],
-                       resources={"metadata": {"path": str(path.parent)}}).execute()
+        client = NotebookClient(notebook, record_timing=False, extra_arguments=["--log-level=ERROR"],
+                                kernel_manager_class=Kernel, resources={"metadata": {"path": str(path.parent)}})
+        client.execute()
         notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                              "language_info": {"name": "python"}}
         for number, cell in enumerate(notebook.cells):

@@ -666,17 +666,22 @@ def test_a_broken_sample_is_one_line(tmp_path, content, said):
 
 
 @posix
-def test_ctrl_c_while_the_command_is_loaded_is_quiet(tmp_path):
-    """Interrupted where the command's first library would be imported."""
+@pytest.mark.parametrize(("library", "arguments"), [("typer", ["--help"]), ("numpy", ["classify", "a.png"])])
+def test_ctrl_c_while_a_library_is_loaded_is_quiet(tmp_path, library, arguments):
+    """Interrupted where a library would be imported, with the command or later; it is loaded to its end."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     code = ("import signal, sys\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background may ignore it
             "class Interrupt:\n"
             "    def find_spec(self, name, path=None, target=None):\n"
-            "        if name == 'typer':\n"
+            f"        if name == {library!r}:\n"
             "            signal.raise_signal(signal.SIGINT)\n"
             "sys.meta_path.insert(0, Interrupt())\n"
-            "sys.argv = ['imgsearch', '--help']\n"
+            f"sys.argv = ['imgsearch', *{arguments!r}]\n"
             "from imgsearch_utils.cli import entry\n"
-            "entry()")
+            "try:\n"
+            "    entry()\n"
+            "finally:\n"
+            f"    assert hasattr(sys.modules[{library!r}], '__version__')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
