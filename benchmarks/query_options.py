@@ -1,9 +1,9 @@
-"""What crops and expansion of a query are worth: nDCG@10 and AP of the test images, against the plain query.
+"""What crops, expansion and re-ranking are worth: nDCG@10 and AP of the test images, against the plain query.
 
     python -m benchmarks.query_options [--study synthetic_houses] [--run RUN] [--out benchmarks]
 
 Test images are queries and gallery both (a query's own picture is taken out, before expansion too), ranked exactly by
-the encoder and by the run's latest head, judged by the study's oracle. Nothing is chosen by it: both are off unless
+the encoder and by the run's latest head, judged by the study's oracle. Nothing is chosen by it: all are off unless
 asked for. Writes query_options.csv: a row for each study, model and setting, with the mean, its 95 % bootstrap
 interval, and the paired gain over the plain query with its own (groups of near-duplicates are drawn together). Rows of
 other studies stay as they are.
@@ -20,6 +20,7 @@ from imgsearch_utils.geometry import normalised
 from imgsearch_utils.labels import graded_pairs
 from imgsearch_utils.metrics import bootstrap, retrieval_metrics
 from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.search.reranking import FIRST, RERANK, reranked
 from imgsearch_utils.search.searcher import Searcher, crops_of, expanded
 from imgsearch_utils.steps.relevance import Judge
 from imgsearch_utils.vectors.sides import open_images
@@ -30,12 +31,27 @@ EXPANSIONS = [(0, 0.0), *((m, alpha) for m in (1, 3, 5, 10) for alpha in (0.0, 3
 MEASURES = ["nDCG@10", "AP"]
 
 
-def settings() -> list[tuple[int, int, float]]:
-    """(crops, expand, alpha): crops alone, expansion alone, and both."""
-    return [*((crops, 0, 0.0) for crops in CROPS), *((1, m, alpha) for m, alpha in EXPANSIONS[1:]), (6, 3, 3.0)]
+def settings(model: str) -> list[tuple[int, int, float, str]]:
+    """(crops, expand, alpha, rerank): crops alone, expansion alone, both; re-ranking alone, and after expansion."""
+    plain = [*((crops, 0, 0.0) for crops in CROPS), *((1, m, alpha) for m, alpha in EXPANSIONS[1:]), (6, 3, 3.0)]
+    ways = [way for way in RERANK if way != "head" or model == "head"]
+    return [*((*each, "") for each in plain), *((1, 0, 0.0, way) for way in ways), (1, 3, 3.0, "reciprocal")]
 
 
-def rank(searcher: Searcher, queries: np.ndarray, images: list[str], expand: int, alpha: float) -> pd.DataFrame:
+def in_new_order(how: str, first: np.ndarray, unit: np.ndarray, gallery: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Scores (n, n) that put the first ``FIRST`` results of each query, by the cosines `first`, in another order."""
+    found = np.full_like(first, -np.inf)
+    for row, cosines in enumerate(first):
+        order = np.lexsort([names, -cosines.round(6)])
+        order = order[order != row]  # without its own picture
+        top = order[:FIRST]
+        top = top[reranked(how, unit[row], gallery[top], names[top])]
+        found[row, np.concatenate([top, order[FIRST:]])] = -np.arange(len(order))
+    return found
+
+
+def rank(searcher: Searcher, queries: np.ndarray, images: list[str], expand: int, alpha: float,
+         rerank: str) -> pd.DataFrame:
     """Rank `images` for each of them, its encoder vector being a row of `queries`: `query`, `image`, `score`."""
     unit, gallery = (searcher.model.vectors(vectors)
                      for vectors in (queries, searcher.vectors_of(images)))  # fmt: skip
@@ -43,8 +59,12 @@ def rank(searcher: Searcher, queries: np.ndarray, images: list[str], expand: int
         cosine = unit @ gallery.T
         np.fill_diagonal(cosine, -np.inf)  # its own picture
         unit = expanded(unit, gallery[np.argsort(-cosine, axis=1, kind="stable")[:, :expand]], alpha)
+    score = unit @ gallery.T
+    if rerank:
+        first = normalised(queries) @ normalised(searcher.vectors_of(images)).T if rerank == "head" else score
+        score = in_new_order(rerank, first, unit, gallery, np.array(images))
     table = pd.DataFrame({"query": np.repeat(images, len(images)), "image": np.tile(images, len(images)),
-                          "score": (unit @ gallery.T).ravel()})  # fmt: skip
+                          "score": score.ravel()})  # fmt: skip
     return table[table["query"] != table["image"]]
 
 
@@ -62,9 +82,9 @@ def measure(study: str, run_name: str) -> pd.DataFrame:
     rows = []
     for model in ("encoder", "head"):
         searcher, plain = Searcher.open(run, model), None
-        for crops, expand, alpha in settings():
+        for crops, expand, alpha, rerank in settings(model):
             # of n crops `encode` takes the first: the picture, the crops, the mirrored crops
-            ranked = rank(searcher, every[:, :crops].mean(1), test, expand, alpha)
+            ranked = rank(searcher, every[:, :crops].mean(1), test, expand, alpha, rerank)
             grades = judge.grades(ranked)
             found = retrieval_metrics(ranked, grades, [10]).set_index("query")[MEASURES]
             plain = found if plain is None else plain
@@ -72,9 +92,9 @@ def measure(study: str, run_name: str) -> pd.DataFrame:
                 values = found[name].dropna()
                 mean, low, high = bootstrap(values, groups[values.index])
                 gain = bootstrap(values - plain[name][values.index], groups[values.index])
-                rows.append((study, model, crops, expand, alpha, name, len(values), mean, low, high, *gain))
-    columns = ["study", "model", "crops", "expand", "alpha", "measure", "queries", "mean", "low", "high", "gain",
-               "gain_low", "gain_high"]  # fmt: skip
+                rows.append((study, model, crops, expand, alpha, rerank, name, len(values), mean, low, high, *gain))
+    columns = ["study", "model", "crops", "expand", "alpha", "rerank", "measure", "queries", "mean", "low", "high",
+               "gain", "gain_low", "gain_high"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -303,7 +303,10 @@ def _name_ends(axes, ends, beside):
 
 
 def retrieval(table: pd.DataFrame) -> Figure:
-    """Retrieval measures of each model with 95 % intervals (columns model, measure, mean, low, high)."""
+    """Retrieval measures of each model with 95 % intervals (columns model, measure, mean, low, high).
+
+    What is no model, a baseline, is a line across the bars of a measure.
+    """
     measures, models = list(dict.fromkeys(table.measure)), [name for name in MODELS if name in set(table.model)]
     figure, [[axes]] = axes_grid(width=7)
     for number, model in enumerate(models):
@@ -311,6 +314,9 @@ def retrieval(table: pd.DataFrame) -> Figure:
         axes.bar(np.arange(len(measures)) + 0.36 * (number - (len(models) - 1) / 2), part["mean"], 0.34,
                  color=MODELS[model], hatch="//" * (model == "encoder"), edgecolor="white", label=model,
                  yerr=[part["mean"] - part.low, part.high - part["mean"]], capsize=3, ecolor="#444444")
+    for name, dashes in zip([name for name in dict.fromkeys(table.model) if name not in MODELS], ("-", ":")):
+        part, places = table[table.model == name].set_index("measure").reindex(measures), np.arange(len(measures))
+        axes.hlines(part["mean"], places - 0.45, places + 0.45, "#222222", dashes, lw=1.6, label=literal(name))
     axes.set_xticks(range(len(measures)), measures)
     axes.set(ylim=(0, 1.02), ylabel="mean over queries", title="Ranking by the grades, test images as queries")
     legend_below(figure, axes)
@@ -355,8 +361,9 @@ def encoders(table: pd.DataFrame, measures: Sequence[str] = ("AP", "P@10", "nDCG
 
 
 def by_class(table: pd.DataFrame, title: str) -> Figure:
-    """A measure for each encoder (rows) and each class of the queries (columns), at most 20 classes."""
-    wide = table.pivot(index="encoder", columns="class", values="mean").reindex(list(dict.fromkeys(table.encoder)))
+    """A measure for each ranking (the first column; rows) and class of the queries (columns, at most 20)."""
+    rows = table.columns[0]
+    wide = table.pivot(index=rows, columns="class", values="mean").reindex(list(dict.fromkeys(table[rows])))
     wide = wide.iloc[:, :20].rename(index=literal, columns=literal)
     figure, [[axes]] = axes_grid(width=4.5 + 0.55 * wide.shape[1], height=1.4 + 0.42 * len(wide))
     sns.heatmap(wide, annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes)

@@ -193,7 +193,9 @@ def test_each_curve_is_named_at_its_end_and_has_its_own_dashes():
 
 
 def test_axes_carry_names_and_models_their_colours():
-    bars = plots.retrieval(retrieval()).axes[0].patches
+    axes = plots.retrieval(retrieval(["encoder", "head", "at random"])).axes[0]
+    bars = axes.patches
+    assert len(axes.collections[-1].get_segments()) == 2  # a baseline is a line across each measure's bars
     assert {to_hex(bar.get_facecolor()) for bar in bars} == set(plots.MODELS.values())
     for name in ("rounds", "precision_recall", "training_curves", "candidates"):
         for axes in getattr(plots, name)(*CASES[name][0]).axes:

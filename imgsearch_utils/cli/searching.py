@@ -1,4 +1,4 @@
-"""The commands that search: embed, index, search, classify; a table, or JSON."""
+"""The commands that search: embed, index, search, classify, encoders, duplicates; a table, or JSON."""
 
 import json
 import sys
@@ -79,6 +79,8 @@ def search(
     crops: Annotated[int, typer.Option(help="So many crops of the query, their mean is asked.")] = 1,
     expand: Annotated[int, typer.Option(help="So many first results are added to the query.")] = 0,
     alpha: Annotated[float, typer.Option(help="Their weight is their cosine to this power.")] = 3.0,
+    rerank: Annotated[str, typer.Option(help="Order the first 100 anew: by `reciprocal` neighbours, or by the `head` "
+                                             "where the encoder found them.")] = "",
     as_json: JsonOption = False, show: ShowOption = None,
     server: Annotated[str, typer.Option(help="The address of `imgsearch serve`, which answers at once.")] = "",
 ) -> None:
@@ -89,7 +91,8 @@ def search(
     if server:
         if index or show or (crops, alpha) != (1, 3.0) or run or study != DRAWN:
             raise ValueError("a server has its study, run and index, and takes no --crops, --alpha or --show")
-        return remote.search(server, questions(pictures, text), unlike, text, as_json, k=k, model=model, expand=expand)
+        return remote.search(server, questions(pictures, text), unlike, text, as_json, k=k, model=model, expand=expand,
+                             rerank=rerank)
     from imgsearch_utils.search.searcher import Searcher
 
     opened = workspace.find_run(study, run)
@@ -102,7 +105,7 @@ def search(
         if text and shown:
             wanted = np.concatenate([wanted, words])
         one = len(wanted) == 1 and not text
-        found = searcher.search(wanted[:1], k, expand, alpha, calibrated=one, like=wanted[1:], unlike=against)
+        found = searcher.search(wanted[:1], k, expand, alpha, one, wanted[1:], against, rerank)
         found, query = found.drop(columns="query"), named(files, unlike, text)
         answers.append({"query": query, "close_match": bool(found.close.any()),
                         "results": json.loads(found.to_json(orient="records"))})
@@ -220,3 +223,37 @@ def encoders(
     shown = wide[["AP", "P@1", "P@10", "nDCG@10"]].reindex(about.index).join(about)
     print(shown.rename(columns={"AP": "mAP"}).reset_index().to_string(index=False, na_rep="-"))
     print(f"the tables: {workspace.shown(opened.results / 'encoders')}")
+
+
+@app.command()
+def duplicates(
+    study: StudyOption = DRAWN, run: RunOption = "",
+    cosine: Annotated[float | None, typer.Option(help="From which cosine on; the study's own when not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder to write into.")] = None, as_json: JsonOption = False,
+) -> None:
+    """Find pictures that are nearly the same, within and across classes: a table, and a page that shows them."""
+    from imgsearch_utils.pictures.collection import open_collection
+    from imgsearch_utils.steps.duplicates import find_duplicates, write_duplicates
+    from imgsearch_utils.vectors.embedding import load_embeddings
+    from imgsearch_utils.vectors.images import Images
+
+    opened = workspace.find_run(study, run)
+    cosine = opened.study.duplicate_cosine if cosine is None else cosine
+    if not 0 < cosine <= 1:
+        raise ValueError(f"--cosine must be above 0 and at most 1, got {cosine}")
+    if opened.published and out is None:
+        raise ValueError(f"run {opened.name} is published and not written to; name a folder: --out FOLDER")
+    collection, embeddings = open_collection(opened), load_embeddings(opened)
+    images = Images(collection.images, embeddings).among(embeddings.names)
+    table = find_duplicates(images, cosine)
+    page = write_duplicates(opened, collection, table, cosine, out or opened.results / "duplicates")
+    if as_json:
+        about = {"study": opened.study.study, "run": opened.name, "cosine": cosine, "images": len(images)}
+        return print(json.dumps({**about, "duplicates": json.loads(table.to_json(orient="records"))},
+                                ensure_ascii=False))
+    across = table[table.across != ""]
+    print(f"{len(table):,} of {len(images):,} images have a near-duplicate (cosine {cosine} or more): "
+          f"{table.group.nunique():,} groups, {across.group.nunique():,} of them across classes")
+    if len(table):
+        print(table.head(20).to_string(index=False, float_format="%.3f"))
+    print(f"written: {workspace.shown(page)}")

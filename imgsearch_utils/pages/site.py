@@ -47,6 +47,7 @@ class Options(BaseModel):
     k: int = 10
     model: str = ""
     expand: int = 0
+    rerank: str = ""
 
 
 class Example(BaseModel):

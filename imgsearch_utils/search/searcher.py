@@ -16,6 +16,7 @@ from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
 from imgsearch_utils.pictures.collection import Collection, open_collection, read_labels
 from imgsearch_utils.pictures.decoding import open_image
 from imgsearch_utils.search.database import encoder_of, open_index
+from imgsearch_utils.search.reranking import FIRST, RERANK, reranked
 from imgsearch_utils.vectors.embedding import load_embeddings
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.workspace import Run, find_run
@@ -139,7 +140,7 @@ class Searcher:
         return np.asarray(self.database.of(images), np.float32)
 
     def search(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0, calibrated: bool = True,
-               like: np.ndarray | None = None, unlike: np.ndarray | None = None) -> pd.DataFrame:
+               like: np.ndarray | None = None, unlike: np.ndarray | None = None, rerank: str = "") -> pd.DataFrame:
         """Rank the database for each query; all of it where k is larger.
 
         Parameters
@@ -148,21 +149,31 @@ class Searcher:
         expand, alpha : so many first results are added to the query (see ``expanded``); 0 for none
         calibrated : off for queries that are not one picture, whose cosine says nothing of P(similar)
         like, unlike : (m, d) encoder vectors of examples that move each query (see ``moved``)
+        rerank : "reciprocal" orders the first ``FIRST`` results by the neighbours that they share
+            (``reranking.reciprocal_distances``), "head" the encoder's first ``FIRST`` by the head; what follows stays
 
         Returns
         -------
         query (0 .. n-1), rank (1 is best), image, the columns of `labels`, score (the model's cosine with the
         query, after examples and expansion), p_similar (of the cosine before them; NaN where not calibrated; 0 where
         the query is of another kind than the collection: ``Model.reach``), close (p_similar reaches the threshold);
-        equal scores by name
+        equal scores by name; re-ranked results are not in the order of their scores
+
+        Raises
+        ------
+        ValueError
+            for values out of range, and for re-ranking by a head where the searcher has the encoder.
         """
-        return pd.DataFrame(self.ranked(vectors, k, expand, alpha, calibrated, like, unlike))
+        return pd.DataFrame(self.ranked(vectors, k, expand, alpha, calibrated, like, unlike, rerank))
 
     def ranked(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0, calibrated: bool = True,
-               like: np.ndarray | None = None, unlike: np.ndarray | None = None) -> dict[str, np.ndarray]:
+               like: np.ndarray | None = None, unlike: np.ndarray | None = None,
+               rerank: str = "") -> dict[str, np.ndarray]:
         """The columns of ``search``, as arrays: making a table of them takes longer than finding them."""
         if not (k >= 1 and expand >= 0 and 0 <= alpha < np.inf):
             raise ValueError(f"k must be at least 1, expand and alpha at least 0, got {k}, {expand} and {alpha}")
+        if rerank and rerank not in RERANK:
+            raise ValueError(f"rerank is one of {', '.join(RERANK)}, or nothing; got {rerank!r}")
         queries = self.model.vectors(np.asarray(vectors))
         examples = [self.model.vectors(np.asarray(each)) if each is not None and len(each) else queries[:0]
                     for each in (like, unlike)]
@@ -174,11 +185,14 @@ class Searcher:
         if expand:
             asked = expanded(asked, self._rows(first[:, :expand]), alpha)
             first = self._ids(asked, k)
+        if rerank:
+            first = self._reranked(rerank, np.asarray(vectors), asked, max(k, FIRST))
         ids = first[:, :k]
         query, place = np.nonzero(ids >= 0)
         ids = ids[query, place]
         score = np.einsum("nd,nd->n", self._rows(ids), asked[query])
-        order = np.lexsort([self._columns["image"][ids], -score.round(6), query])
+        order = np.lexsort([place] if rerank else [self._columns["image"][ids], -score.round(6)])
+        order = order[np.argsort(query[order], kind="stable")]
         ids, query, score = ids[order], query[order], score[order]
         cosine = score if asked is queries else np.einsum("nd,nd->n", self._rows(ids), queries[query])
         p_similar = self.model.p_similar(cosine) if calibrated else np.full(len(ids), np.nan)
@@ -188,6 +202,27 @@ class Searcher:
         columns = {name: column[ids] for name, column in self._columns.items()}
         return {"query": query, "rank": rank, **columns, "score": score, "p_similar": p_similar,
                 "close": p_similar >= self.model.threshold}
+
+    def _reranked(self, how: str, vectors: np.ndarray, asked: np.ndarray, k: int) -> np.ndarray:
+        """Ids (n, k) of the first results, the first ``FIRST`` of them in another order.
+
+        vectors : (n, d) of the encoder; asked : (n, e) the model's, moved and expanded
+        """
+        if how == "head" and self.model.name != "head":
+            raise ValueError("re-ranking by the head needs a model head, and this is the encoder; ask with the head")
+        if how == "head":
+            ids = self._by_encoder.query(normalised(vectors), min(k, len(self.names)))
+        else:
+            ids = self._ids(asked, k)
+        for one, query in zip(ids, asked):
+            there = one[:FIRST][one[:FIRST] >= 0]
+            one[: len(there)] = there[reranked(how, query, self._rows(there), self._columns["image"][there])]
+        return ids
+
+    @functools.cached_property
+    def _by_encoder(self) -> indexes.Index:
+        """Exact search among the encoder's vectors, whatever the model."""
+        return indexes.find("exact")().build(normalised(self.database.vectors))
 
     def _out_of_reach(self, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """Which queries (n,) are of another kind than the collection: none of its images `ids` (n, k) is near enough.

@@ -163,7 +163,8 @@ class Service:
         return pictures.encode(content)
 
     def search(self, *, picture: bytes = b"", image: str = "", words: str = "", like: Sequence[bytes | str] = (),
-               unlike: Sequence[bytes | str] = (), k: int = 10, model: str = "", expand: int = 0) -> dict[str, Any]:
+               unlike: Sequence[bytes | str] = (), k: int = 10, model: str = "", expand: int = 0,
+               rerank: str = "") -> dict[str, Any]:
         """Rank the run's images for a picture, one of its images by name, words, or several of these together.
 
         Parameters
@@ -173,6 +174,7 @@ class Service:
         k : results, 1 to 1000
         model : "encoder" or "head"; what search uses when empty (where there are words, the encoder)
         expand : so many first results are added to the query, 0 to 100
+        rerank : "reciprocal", "head", or nothing: see ``Searcher.search``
 
         Returns
         -------
@@ -200,7 +202,8 @@ class Service:
             with self._one_at_a_time:
                 wanted = [*wanted, *searcher.encode_texts([words])]
         found = searcher.ranked(np.stack(wanted[:1]), k, expand, calibrated=len(wanted) == 1 and not words,
-                                like=np.array(wanted[1:]), unlike=np.array(self._vectors(searcher, unlike)))
+                                like=np.array(wanted[1:]), unlike=np.array(self._vectors(searcher, unlike)),
+                                rerank=rerank)
         del found["query"]
         rows = zip(*(column.tolist() for column in found.values()))
         results = [{name: None if value != value else value for name, value in zip(found, row)} for row in rows]

@@ -9,20 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from sklearn.metrics import average_precision_score
 from sklearn.semi_supervised import LabelSpreading
 
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.model import Model
-from imgsearch_utils.metrics import SIMILAR, bootstrap, retrieval_metrics
+from imgsearch_utils.metrics import SIMILAR, bootstrap
 from imgsearch_utils.pictures.collection import Collection, open_collection
-from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.steps.baselines import baselines, with_vectors
 from imgsearch_utils.steps.examples import grades_so_far
-from imgsearch_utils.steps.relevance import Judge, rank, some_queries
+from imgsearch_utils.steps.relevance import Judge, compare_rankings, rank, some_queries
 from imgsearch_utils.tables import read_own, write_own
 from imgsearch_utils.vectors.embedding import embed
-from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.encoders import NoWeights, get_encoder
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.vectors.kept import LITE
@@ -30,8 +28,6 @@ from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.workspace import Run, written_whole
 
 EMBEDDED = tuple(LITE)  # whose weights come with the installation
-RANDOM, COLOURS = "random ranking", "colour histogram"
-BINS = (8, 4, 4)  # of hue, saturation and value
 CUTS = (1, 5, 10)
 TIMED = 48  # pictures that say how fast an encoder is
 SHARES = np.linspace(0.1, 0.9, 9)  # of the first of two joined encoders, compared on the train images
@@ -91,14 +87,14 @@ def compare_encoders(run: Run, names: Sequence[str], say: Callable[[str], None] 
     if not found:
         raise ValueError("none of the encoders has its weights here; " + rows[0]["missing"])
     measured = {**found, **joined(run, found, judge)}
-    measured |= {COLOURS: _table_of(table, COLOURS, colour_histograms(collection, table.image)),
-                 RANDOM: _table_of(table, RANDOM, np.random.default_rng(run.study.seed).normal(size=(len(table), 64)))}
+    measured |= baselines(next(iter(found.values())), collection, run.study.seed)
     known = pd.DataFrame(rows).set_index("encoder")
     about = pd.DataFrame({"encoder": list(dict.fromkeys([*known.index, *measured]))}).join(known, on="encoder")
     width = about.encoder.map({name: images.vectors.shape[1] for name, images in measured.items()})
     about = about.assign(dimension=width.astype("Int64"), megabytes=(width * len(table) * 4 / 1e6).round(2),
                          missing=about.missing.fillna(""))
-    retrieval = _retrieval(measured, judge)
+    retrieval = compare_rankings({name: (images.side("test"), Model()) for name, images in measured.items()}, judge,
+                                 CUTS, more=True).rename(columns={"model": "encoder"}).drop(columns="judged_by")
     return Comparison(about[["encoder", "dimension", "images_per_s", "megabytes", "missing"]], retrieval,
                       few_labels(measured, run.study.seed))
 
@@ -130,23 +126,6 @@ def _vectors(run: Run, collection: Collection, table: pd.DataFrame, name: str) -
     return Images(table, embeddings), len(paths) / (time.perf_counter() - began)
 
 
-def _table_of(table: pd.DataFrame, name: str, vectors: np.ndarray) -> Images:
-    return Images(table, Embeddings(table.image.tolist(), np.asarray(vectors, np.float32), {"encoder": name}))
-
-
-def colour_histograms(collection: Collection, names: Sequence[str]) -> np.ndarray:
-    """Square roots of the shares of each colour in a picture, (n, 128): their product is the Bhattacharyya coefficient.
-
-    Hue, saturation and value in ``BINS`` (Swain & Ballard, Color Indexing, IJCV 7, 1991).
-    """
-    rows = []
-    for name in names:
-        picture = open_image(collection.path(name)).resize((64, 64), Image.Resampling.BILINEAR).convert("HSV")
-        counts, _ = np.histogramdd(np.asarray(picture).reshape(-1, 3), BINS, [(0, 256)] * 3)
-        rows.append(np.sqrt(counts.ravel() / counts.sum()))
-    return np.array(rows)
-
-
 def joined(run: Run, found: dict[str, Images], judge: Judge) -> dict[str, Images]:
     """The two encoders that are best on the train images, concatenated; empty where there are not two.
 
@@ -161,7 +140,7 @@ def joined(run: Run, found: dict[str, Images], judge: Judge) -> dict[str, Images
 
     def of(share: float) -> Images:
         parts = [weight**0.5 * normalised(found[name].vectors) for name, weight in ((one, share), (two, 1 - share))]
-        return _table_of(found[one].table, f"{one} + {two}", np.concatenate(parts, 1))
+        return with_vectors(found[one], f"{one} + {two}", np.concatenate(parts, 1))
 
     share = max(SHARES, key=lambda share: _mean_ap(of(share).train, relevant))
     return {f"{one} + {two} ({share:.1f} : {1 - share:.1f})": of(share)}
@@ -175,29 +154,6 @@ def _mean_ap(images: Images, relevant: pd.DataFrame) -> float:
     each = [average_precision_score(part.similar, part.score) for _, part in judged.groupby("query")
             if part.similar.any()]
     return float(np.mean(each)) if each else 0.0
-
-
-def _retrieval(measured: dict[str, Images], judge: Judge) -> pd.DataFrame:
-    first, rows = next(iter(measured.values())).side("test"), []
-    queries, groups = some_queries(first), first.table.set_index("image").group
-    level = first.class_columns[-1] if first.class_columns else None
-    classes = first.table.set_index("image")[level] if level else pd.Series("", first.names)
-    grades = judge.grades(rank(first, Model(), queries))
-    if grades.empty:
-        raise ValueError("no test image has a judged result; grade test pairs first")
-    rival = None
-    for name, images in measured.items():
-        found = retrieval_metrics(rank(images.side("test"), Model(), queries), grades, CUTS, more=True)
-        found = found.set_index("query").drop(columns=["n_judged", "n_relevant"])
-        rival = found if rival is None else rival
-        for measure, values in found.items():
-            gain = bootstrap(values - rival[measure], groups[values.index]) if found is not rival else (np.nan,) * 3
-            rows.append((name, "", measure, *bootstrap(values, groups[values.index]), values.notna().sum(), *gain))
-            for one, part in values.groupby(classes[values.index]) if level else ():
-                of_class = *bootstrap(part, groups[part.index]), part.notna().sum()
-                rows.append((name, one, measure, *of_class, np.nan, np.nan, np.nan))
-    columns = ["encoder", "class", "measure", "mean", "low", "high", "queries", "gain", "gain_low", "gain_high"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def few_labels(measured: dict[str, Images], seed: int) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from imgsearch_utils.learning.model import calibrated_models
 from imgsearch_utils.metrics import Ceiling
 from imgsearch_utils.steps.examples import ENOUGH_JUDGED, grades_so_far
 from imgsearch_utils.steps.learning import log_rounds
+from imgsearch_utils.steps.relevance import of_all
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.workspace import Round, Run, read_json
@@ -106,13 +107,19 @@ class Found:
     @cached_property
     def retrieval(self) -> pd.DataFrame:
         """Means of retrieval measures (rows) by model (columns); empty where no result was judged."""
-        table = self.compared("retrieval.csv")
+        table = of_all(self.ranked)
         return table.pivot(index="measure", columns="model", values="mean") if len(table) else table
+
+    @cached_property
+    def ranked(self) -> pd.DataFrame:
+        """What notebook 03 measured of rankings: see ``relevance.compare_rankings``."""
+        table = self.compared("retrieval.csv")
+        return table if "class" in table else table.assign(**{"class": ""})  # one that was measured by an older version
 
     @cached_property
     def judged_by_classes(self) -> bool:
         """Whether results of test images were judged by their classes, as nobody graded any."""
-        return set(self.compared("retrieval.csv").get("judged_by", [])) == {"classes"}
+        return set(self.ranked.get("judged_by", [])) == {"classes"}
 
     @cached_property
     def choice(self) -> dict[str, Any]:

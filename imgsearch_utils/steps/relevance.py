@@ -78,24 +78,53 @@ def first_results(ranked: pd.DataFrame, k: int) -> pd.DataFrame:
     return ranked.assign(rank=place)[place <= k]
 
 
-def compare_models(test: Images, models: dict[str, Model], judge: Judge, ks: Sequence[int] = (5, 10)) -> pd.DataFrame:
-    """Retrieval measures of each model: the test images are the gallery, ``some_queries`` of them the queries.
+def compare_rankings(rankings: dict[str, tuple[Images, Model]], judge: Judge, ks: Sequence[int] = (5, 10),
+                     more: bool = False) -> pd.DataFrame:
+    """Retrieval measures of each ranking: the images are the gallery, ``some_queries`` of them the queries.
+
+    Parameters
+    ----------
+    rankings : name -> the same images each time, with the vectors and the model that rank them
+    ks, more : as of ``metrics.retrieval_metrics``
 
     Returns
     -------
-    model, measure, mean, low, high (95 % bootstrap over the queries' image groups), queries (that have the measure),
-    judged_by; no row where nobody judges
+    model (the ranking's name), class (of the queries, on the finest level; empty for all of them), measure, mean, low,
+    high (95 % bootstrap over the queries' image groups), queries (that have the measure), judged_by; for all queries
+    also gain, gain_low, gain_high over the first ranking. No row where nobody judges
     """
-    groups, rows, who = test.table.set_index("image").group, [], judge.who
-    for name, model in models.items() if who != "nobody" else ():
-        ranked = rank(test, model, some_queries(test))
-        grades = judge.grades(ranked)
-        if grades.empty:
-            raise ValueError("no test image has a judged result; label test pairs first")
-        per_query = retrieval_metrics(ranked, grades, ks).set_index("query")
-        for measure, values in per_query.drop(columns=["n_judged", "n_relevant"]).items():
-            rows.append((name, measure, *bootstrap(values, groups[values.index]), values.notna().sum(), who))
-    return pd.DataFrame(rows, columns=["model", "measure", "mean", "low", "high", "queries", "judged_by"])
+    columns = ["model", "class", "measure", "mean", "low", "high", "queries", "gain", "gain_low", "gain_high"]
+    first, who = next(iter(rankings.values()))[0], judge.who
+    if who == "nobody":
+        return pd.DataFrame(columns=[*columns, "judged_by"])
+    about, queries = first.table.set_index("image"), some_queries(first)
+    level = first.class_columns[-1] if first.class_columns else None
+    grades = judge.grades(rank(first, Model(), queries))
+    if grades.empty:
+        raise ValueError("no test image has a judged result; grade test pairs first")
+    rival, rows = None, []
+    for name, (images, model) in rankings.items():
+        found = retrieval_metrics(rank(images, model, queries), grades, ks, more).set_index("query")
+        found = found.drop(columns=["n_judged", "n_relevant"])
+        rival = found if rival is None else rival
+        for measure, values in found.items():
+            groups = about.group[values.index]
+            gain = bootstrap(values - rival[measure], groups) if found is not rival else (np.nan,) * 3
+            rows.append((name, "", measure, *bootstrap(values, groups), values.notna().sum(), *gain))
+            for one, part in values.groupby(about[level][values.index]) if level else ():
+                rows.append((name, one, measure, *bootstrap(part, groups[part.index]), part.notna().sum(),
+                             *(np.nan,) * 3))
+    return pd.DataFrame(rows, columns=columns).assign(judged_by=who)
+
+
+def of_all(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``compare_rankings`` that are of all queries, also after they were kept in a file."""
+    return table[table["class"].fillna("") == ""]
+
+
+def of_classes(table: pd.DataFrame, measure: str = "AP") -> pd.DataFrame:
+    """The rows of one measure that are of the queries of a class."""
+    return table[(table["class"].fillna("") != "") & (table.measure == measure)]
 
 
 def own_protocol(run: Run, embeddings: Embeddings, models: dict[str, Model], train: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from imgsearch_utils.steps import findings
 from imgsearch_utils.steps.examples import KINDS, example_figure, example_figures, grades_so_far
 from imgsearch_utils.steps.findings import Found
 from imgsearch_utils.steps.learning import LOGGED
-from imgsearch_utils.steps.relevance import QUERIES
+from imgsearch_utils.steps.relevance import QUERIES, of_all
 from imgsearch_utils.steps.tagging import asked_pairs
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.vectors.sides import read_sides
@@ -71,7 +71,10 @@ FIGURES = {
     "neighbours": {
         "retrieval": ("Ranking quality by the grades, all test images ranked for each query.",
                       "P@k: share of grade 3 among the first k. nDCG uses all grades, 1 is the best order there is. "
-                      "Bars: 95 % intervals over queries."),
+                      "Bars: 95 % intervals over queries. Lines: what needs no network, a ranking by colour and one "
+                      "at random."),
+        "retrieval_by_class": ("Mean average precision of the queries of each class, by each ranking.",
+                               "Darker is better. A class that the colours alone find is an easy one."),
         "class_confusion": ("Classes of the first ten results, for queries of each class.",
                             "Each row adds up to 1; on the diagonal stands the query's own class.")},
     "indexes": {
@@ -153,10 +156,11 @@ def _candidates(found: Found) -> pd.DataFrame:
 
 def _retrieval(found: Found) -> pd.DataFrame:
     """Retrieval measures as people read them: a row a measure, a column a model."""
-    table = found.compared("retrieval.csv")
-    table["cell"] = [f"{row['mean']:.3f} [{row.low:.3f}, {row.high:.3f}]" if np.isfinite(row.low) else
-                     f"{row['mean']:.3f}" for _, row in table.iterrows()]
-    wide = table.pivot(index="measure", columns="model", values="cell").reindex(table.measure.unique())
+    table = of_all(found.ranked)
+    cells = [f"{row['mean']:.3f} [{row.low:.3f}, {row.high:.3f}]" if np.isfinite(row.low) else f"{row['mean']:.3f}"
+             for _, row in table.iterrows()]
+    wide = table.assign(cell=cells).pivot(index="measure", columns="model", values="cell")
+    wide = wide.loc[table.measure.unique(), table.model.unique()]
     return wide.assign(queries=table.groupby("measure").queries.max()).reset_index().rename_axis(columns=None)
 
 

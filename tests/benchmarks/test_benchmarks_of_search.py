@@ -36,8 +36,9 @@ def test_a_search_is_timed_from_the_file_and_among_many_vectors(tiny, capsys):
 def test_a_plain_query_gains_nothing_and_others_are_compared_with_it(tiny, tmp_path):
     query_options.main(["--study", "tiny", "--out", str(tmp_path)])
     rows = pd.read_csv(tmp_path / "query_options.csv")
-    plain = rows[(rows.crops == 1) & (rows.expand == 0)]
-    assert len(rows) == 2 * 2 * len(query_options.settings()) and len(plain) == 4
+    plain = rows[(rows.crops == 1) & (rows.expand == 0) & rows.rerank.isna()]
+    kinds = sum(len(query_options.settings(model)) for model in ("encoder", "head"))
+    assert len(rows) == 2 * kinds and len(plain) == 4 and set(rows.rerank.dropna()) == {"reciprocal", "head"}
     assert (plain.gain == 0).all() and rows["mean"].between(0, 1).all()
     assert (rows["mean"] - rows.groupby(["model", "measure"])["mean"].transform("first") - rows.gain).abs().max() < 2e-5
 

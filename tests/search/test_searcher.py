@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -19,6 +20,7 @@ from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.search import search as search_once
 from imgsearch_utils.search.database import keep_index
+from imgsearch_utils.search.reranking import reciprocal_distances
 from imgsearch_utils.search.searcher import MAX_CROPS, Searcher, crops_of, expanded, moved
 from imgsearch_utils.vectors import Embeddings
 from imgsearch_utils.workspace import find_run
@@ -329,6 +331,59 @@ def test_options_are_off_by_default_and_gentle(searcher):
     np.testing.assert_allclose(wide.score, expected[searcher.database.rows(wide.image)], atol=1e-5)
     p_of = dict(zip(searcher.search(plain, 36).image, searcher.search(plain, 36).p_similar))
     np.testing.assert_allclose(wide.p_similar, [p_of[name] for name in wide.image], atol=1e-6)
+
+
+def test_re_ranking_by_the_head_orders_what_the_encoder_found(home, searcher):
+    asked_ = searcher.vectors_of(searcher.names[3:5])
+    found = searcher.search(asked_, 36, rerank="head")
+    plain = searcher.search(asked_, 36)
+    pd.testing.assert_frame_equal(found, plain)  # all 36 are among the first hundred
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imgsearch_utils.search.searcher.FIRST", 6)
+        few = searcher.search(asked_, 8, rerank="head")
+    with living_in(home):
+        encoder = Searcher.open(find_run("tiny"), "encoder")
+    for query, part in few.groupby("query"):
+        first = encoder.search(asked_[[query]], 8).image.tolist()
+        assert set(part.image[:6]) == set(first[:6]) and part.image.tolist()[6:] == first[6:]
+        assert (np.diff(part.score[:6]) <= 2e-6).all()
+    p_of = plain.set_index(["query", "image"]).p_similar
+    np.testing.assert_allclose(few.p_similar, p_of[pd.MultiIndex.from_frame(few[["query", "image"]])], atol=1e-6)
+    with pytest.raises(ValueError, match="re-ranking by the head needs a model head"):
+        encoder.search(asked_, rerank="head")
+    with pytest.raises(ValueError, match="rerank is one of reciprocal, head, or nothing; got 'magic'"):
+        encoder.search(asked_, rerank="magic")
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 8), st.integers(1, 5), st.floats(0, 1))
+def test_reciprocal_distances_are_those_of_the_article(seed, n, near, few, share):
+    rng = np.random.default_rng(seed)
+    unit = normalised(rng.normal(size=(1 + n, 5)).round(rng.integers(0, 4)) + [1, 0, 0, 0, 0])
+    distance = 2 - 2 * (unit @ unit.T).astype(float)
+    distance /= max(distance.max(), 1e-12)
+    np.fill_diagonal(distance, 0)
+    order = [[row, *(other for other in np.argsort(distance[row], kind="stable") if other != row)]
+             for row in range(1 + n)]
+
+    def reciprocal(row, size):
+        return {other for other in order[row][: size + 1] if row in order[other][: size + 1]}
+
+    weights = np.zeros((1 + n, 1 + n))
+    for row in range(1 + n):
+        members = set(reciprocal(row, near))
+        for other in reciprocal(row, near):
+            theirs = reciprocal(other, max(1, round(near / 2)))
+            if len(theirs & reciprocal(row, near)) > 2 / 3 * len(theirs):
+                members |= theirs
+        for other in members:
+            weights[row, other] = np.exp(-distance[row, other])
+        weights[row] /= weights[row].sum()
+    weights = np.array([np.mean([weights[other] for other in order[row][:few]], 0) for row in range(1 + n)])
+    jaccard = [1 - np.minimum(weights[0], weights[row]).sum() / np.maximum(weights[0], weights[row]).sum()
+               for row in range(1, 1 + n)]
+    expected = (1 - share) * np.array(jaccard) + share * distance[0, 1:]
+    np.testing.assert_allclose(reciprocal_distances(unit, near, few, share), expected, atol=1e-9)
 
 
 def test_examples_move_a_query_as_defined_and_leave_p_similar_to_the_query(searcher):

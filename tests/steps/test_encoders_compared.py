@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.pictures.collection import open_collection
-from imgsearch_utils.steps import encoders
+from imgsearch_utils.steps import baselines, encoders
 from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.workspace import PUBLISHED, find_run
 from tests import tiny_study
@@ -44,7 +44,7 @@ def compared(home):
 
 def test_the_table_has_every_encoder_two_joined_and_the_baselines(compared):
     joined = compared.encoders.encoder[2]
-    assert compared.encoders.encoder.tolist() == [*encoders.EMBEDDED, joined, encoders.COLOURS, encoders.RANDOM]
+    assert compared.encoders.encoder.tolist() == [*encoders.EMBEDDED, joined, baselines.COLOURS, baselines.RANDOM]
     assert all(name in joined for name in encoders.EMBEDDED) and (compared.encoders.missing == "").all()
     assert compared.encoders.dimension.tolist() == [1280, 1280, 2560, 128, 64]
     assert (compared.encoders.images_per_s[:2] > 0).all() and compared.encoders.images_per_s[2:].isna().all()
@@ -63,7 +63,7 @@ def test_measures_are_those_of_the_definition(home, compared):
         run = find_run("tiny")
         table, collection = read_sides(run), open_collection(run)
         test = table[table.side == "test"]
-        unit = normalised(encoders.colour_histograms(collection, test.image))
+        unit = normalised(baselines.colour_histograms(collection, test.image))
     assert np.allclose((unit**2).sum(1), 1)
     same = test["class"].to_numpy()[:, None] == test["class"].to_numpy()
     cosine, others = (unit @ unit.T).round(12), ~np.eye(len(test), dtype=bool)
@@ -73,7 +73,7 @@ def test_measures_are_those_of_the_definition(home, compared):
         first = np.argsort(-score, kind="stable")
         each.append(average_precision_score(similar, score) if similar.any() else np.nan)
         precision.append(similar[first[: similar.sum()]].mean() if similar.any() else np.nan)
-    found = compared.retrieval[(compared.retrieval.encoder == encoders.COLOURS) & (compared.retrieval["class"] == "")]
+    found = compared.retrieval[(compared.retrieval.encoder == baselines.COLOURS) & (compared.retrieval["class"] == "")]
     found = found.set_index("measure")["mean"]
     assert found["AP"] == pytest.approx(np.nanmean(each), abs=1e-6)
     assert found["R-precision"] == pytest.approx(np.nanmean(precision), abs=1e-6)
@@ -97,7 +97,7 @@ def test_vectors_are_made_once_and_the_command_writes_the_tables(home, compared,
     np.testing.assert_allclose(kept["mean"].replace("", np.nan).astype(float), compared.retrieval["mean"], atol=1e-6)
     out, _ = typed(home, capsys, "encoders", "efficientnet_lite0", "--study", "tiny", "--json")
     found = json.loads(out)
-    assert [row["encoder"] for row in found["encoders"]] == ["efficientnet_lite0", encoders.COLOURS, encoders.RANDOM]
+    assert [row["encoder"] for row in found["encoders"]] == ["efficientnet_lite0", baselines.COLOURS, baselines.RANDOM]
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -116,7 +116,7 @@ def test_a_backbone_of_random_weights_is_compared_by_its_checkpoint(home, tmp_pa
     row = found.encoders.iloc[0]
     assert row.encoder == f"timm:{name}" and row.missing == "" and row.images_per_s > 0
     every = found.retrieval[(found.retrieval["class"] == "") & (found.retrieval.measure == "AP")]
-    assert every.encoder.tolist() == [f"timm:{name}", encoders.COLOURS, encoders.RANDOM]
+    assert every.encoder.tolist() == [f"timm:{name}", baselines.COLOURS, baselines.RANDOM]
     assert every["mean"].between(0, 1).all()
 
 
@@ -148,7 +148,7 @@ def test_a_published_run_shows_what_is_there(home, compared, monkeypatch):
             again = encoders.kept_comparison(run, ["no encoder of this name"])
         finally:
             (run.labels / PUBLISHED).unlink()
-    assert again.encoders.encoder.tolist() == ["efficientnet_lite0", encoders.COLOURS, encoders.RANDOM]
+    assert again.encoders.encoder.tolist() == ["efficientnet_lite0", baselines.COLOURS, baselines.RANDOM]
 
 
 def test_where_nothing_can_be_compared_it_says_why(tmp_path, capsys):

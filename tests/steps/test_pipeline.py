@@ -173,7 +173,12 @@ def test_report_in_a_browser_tells_the_run_to_who_was_not_there(finished):
         figures, text = read_through(page)
         assert not faults(page)
     assert {"rounds_test", "rounds_dev", "examples", "class_counts", "grade_counts", "candidates", "retrieval",
-            "score_distributions", "precision_recall", "confusion", "class_confusion", "recall"} <= figures
+            "retrieval_by_class", "score_distributions", "precision_recall", "confusion", "class_confusion",
+            "recall"} <= figures
+    ranked = read_own(finished / "active_learning_results/tiny/ann_comparison/retrieval.csv")
+    every = ranked[ranked["class"].isna() & (ranked.measure == "AP")].set_index("model")["mean"]
+    assert every.index.tolist() == ["encoder", "head", "colour histogram", "random ranking"]
+    assert (every[:2] > every["random ranking"]).all() and "colour histogram" in text
     assert "What decides are the train pairs" in text and "They only report" in text
 
 

@@ -116,20 +116,27 @@ def test_the_better_model_has_the_better_numbers():
     test, graded = Images(images, both).side("test"), pd.DataFrame(columns=["image1", "image2", "similarity",
                                                                                             "side", "automatic"])
     judge = relevance.Judge(study("hierarchy"), collection(images), graded)
-    found = relevance.compare_models(test, models, judge, [1, 5])
-    assert list(found) == ["model", "measure", "mean", "low", "high", "queries", "judged_by"]
+    rankings = {name: (test, model) for name, model in models.items()}
+    found = relevance.compare_rankings(rankings, judge, [1, 5])
+    assert list(found) == ["model", "class", "measure", "mean", "low", "high", "queries", "gain", "gain_low",
+                           "gain_high", "judged_by"]
+    of_class, found = relevance.of_classes(found), relevance.of_all(found)
+    assert of_class["class"].unique().tolist() == ["k0", "k1", "k2", "k3"] and (of_class.groupby("model").queries.sum()
+                                                                              == 30).all()
+    gains = found.set_index(["model", "measure"]).gain
+    assert gains["encoder"].isna().all() and (gains["head"][["P@1", "AP"]] > 0.1).all()
     means = found.set_index(["model", "measure"])["mean"]
     for measure in ("P@1", "P@5", "nDCG@5", "AP"):
         assert means["head", measure] > means["encoder", measure] + 0.1
     assert means["head", "judged@5"] == 1 and (found.queries == 30).all()
     judge = relevance.Judge(study("person"), collection(images), graded)
-    by_classes = relevance.compare_models(test, models, judge, [1, 5])
+    by_classes = relevance.of_all(relevance.compare_rankings(rankings, judge, [1, 5]))
     assert set(by_classes.judged_by) == {"classes"} and (by_classes["mean"] > 0).all()
     nobody = relevance.Judge(study("person"), collection(images[["image", "group", "side"]]), graded)
-    assert nobody.who == "nobody" and relevance.compare_models(test, models, nobody, [1]).empty
+    assert nobody.who == "nobody" and relevance.compare_rankings(rankings, nobody, [1]).empty
     replayed = relevance.Judge(study("replay", labels=["a.csv"] * 4), collection(images), graded)
-    with pytest.raises(ValueError, match="no test image has a judged result; label test pairs first"):
-        relevance.compare_models(test, models, replayed, [1])
+    with pytest.raises(ValueError, match="no test image has a judged result; grade test pairs first"):
+        relevance.compare_rankings(rankings, replayed, [1])
 
 
 def test_the_classes_of_results_are_those_of_a_plain_loop():
