@@ -10,7 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 THOUSAND, MILLION = 1_000, 1_000_000
-WORDS = ("title", "about", "rubric")  # settings that people read: they decide nothing, so they may change
+WORDS = ("title", "about", "rubric", "classifier")  # settings that decide nothing of a run, so they may change
 INDEXES = ("exact", "faiss_hnsw", "faiss_ivf", "faiss_lsh", "annoy")  # compared when a study names none
 
 
@@ -91,6 +91,18 @@ class Rubric(_Settings):
     version: str = "1"
 
 
+class ClassifierSettings(_Settings):
+    """What `classify` says beside the study's own classes: a classifier that was trained elsewhere.
+
+    name : "efficientnet_lite0", which is embedded (ImageNet's classes), or "timm:<model>[/<checkpoint>]"
+    batch : pictures that it gets at once
+    """
+
+    name: str = "efficientnet_lite0"
+    batch: _count(THOUSAND) = 16
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 class TableSettings(_Settings):
     """A table that the report shows beside the run's own: a CSV of this checkout."""
 
@@ -127,6 +139,7 @@ class Study(_Settings):
     #: of larger sets, drawn like the study's vectors, to compare indexes on
     sizes: Annotated[tuple[_count(10 * MILLION), ...], Field(max_length=20)] = (2_000, 10_000)
     tables: tuple[TableSettings, ...] = ()
+    classifier: ClassifierSettings = ClassifierSettings()
     rubric: Rubric = Rubric()  # or the name of a file in rubrics/, beside the study's own
 
     @model_validator(mode="after")
@@ -170,7 +183,8 @@ def _explain(error: ValidationError, path: str) -> str:
     problem = error.errors()[0]
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        parts = {"images": ImageSettings, "head": HeadSettings, "indexes": IndexSettings, "rubric": Rubric}
+        parts = {"images": ImageSettings, "head": HeadSettings, "indexes": IndexSettings, "rubric": Rubric,
+                 "classifier": ClassifierSettings}
         model = Study
         for part in problem["loc"][:-1]:
             model = parts.get(part, model)

@@ -1,5 +1,6 @@
 """The commands that search: embed, index, search, classify, encoders, duplicates; a table, or JSON."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -165,9 +166,11 @@ def classify(
     study: StudyOption = DRAWN, run: RunOption = "",
     level: Annotated[str, typer.Option(help="A class column; the finest when not given.")] = "",
     words: Annotated[str, typer.Option(help="An open_clip encoder to classify by words; the study's own else.")] = "",
+    classifier: Annotated[str, typer.Option(help="A ready-made one: timm:<model>[/<checkpoint>]; the study's else.")
+                          ] = "",
     as_json: JsonOption = False, show: ShowOption = None,
 ) -> None:
-    """Name a picture's class: by neighbours, by a linear probe, by words where the encoder reads them, by ImageNet."""
+    """Name a picture's class: by neighbours, a linear probe, words (where the encoder reads them), a ready-made one."""
     import pandas as pd
 
     from imgsearch_utils.pictures.decoding import picture_files
@@ -178,25 +181,30 @@ def classify(
 
     opened = workspace.find_run(study, run)
     encoder = encoder_of(opened, load_embeddings(opened))
-    classifier = classifying.Classifier.fit(opened, level)
+    fitted, ready = classifying.Classifier.fit(opened, level), opened.study.classifier
+    ready = ready.model_copy(update={"name": classifier or ready.name})
     reader = shared_encoder(words) if words else encoder
-    classes, trust, answers = sorted(classifier.images.table[classifier.level].unique()), classifier.evaluate(), []
-    for [file], [image] in _opened([[file] for file in picture_files(picture)], [picture]):
-        tables = [classifier.classify(encoder.encode_images([image])), classifying.imagenet([image])]
+    classes, trust, answers = sorted(fitted.images.table[fitted.level].unique()), fitted.evaluate(), []
+    several = _opened([[file] for file in picture_files(picture)], [picture])
+    while batch := list(itertools.islice(several, ready.batch)):
+        images = [image for _, [image] in batch]
+        tables = [fitted.classify(encoder.encode_images(images)), classifying.ready_made(images, ready)]
         if words or reader.encode_texts:
-            tables.insert(1, classifying.by_words(reader, reader.encode_images([image]), classes))
-        found = pd.concat(tables, ignore_index=True).drop(columns="query")
-        answers.append({"query": str(file), "classes": json.loads(found.to_json(orient="records"))})
-        if not as_json:
-            wide = found.assign(text=found["class"].str.slice(0, 32) + found.p.map(" {:.2f}".format))
-            wide = wide.pivot(index="rank", columns="method", values="text")[found.method.unique()].fillna("")
-            print(f"{file} - {classifier.level} of run {opened.name}\n{wide.to_string(index=False, index_names=False)}")
-        if show:
-            _draw(classifying.figure(image, found), show)
+            tables.insert(1, classifying.by_words(reader, reader.encode_images(images), classes))
+        every = pd.concat(tables, ignore_index=True)
+        for number, ([file], [image]) in enumerate(batch):
+            found = every[every["query"] == number].drop(columns="query")
+            answers.append({"query": str(file), "classes": json.loads(found.to_json(orient="records"))})
+            if not as_json:
+                wide = found.assign(text=found["class"].str.slice(0, 32) + found.p.map(" {:.2f}".format))
+                wide = wide.pivot(index="rank", columns="method", values="text")[found.method.unique()].fillna("")
+                print(f"{file} - {fitted.level} of run {opened.name}\n{wide.to_string(index=False, index_names=False)}")
+            if show:
+                _draw(classifying.figure(image, found), show)
     if not answers:
         raise ValueError(f"{picture}: none of its pictures can be read")
     if as_json:
-        about = {"study": opened.study.study, "run": opened.name, "level": classifier.level, "queries": answers}
+        about = {"study": opened.study.study, "run": opened.name, "level": fitted.level, "queries": answers}
         print(json.dumps({**about, "on_test": json.loads(trust.to_json(orient="records"))}, ensure_ascii=False))
     elif len(trust):
         print(f"right on the {trust.images.iloc[0]} test images: " + ", ".join(

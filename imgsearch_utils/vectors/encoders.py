@@ -8,6 +8,7 @@ them, it computes in bfloat16.
 import functools
 import importlib
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -98,6 +99,25 @@ for _size in "02":
 @ENCODERS.register("timm:")
 def timm_encoder(rest: str) -> Encoder:
     """``timm:<model>``, its weights in the folder `WEIGHTS` or on timm's hub; or ``timm:<model>/<checkpoint file>``."""
+    model, transform, config = timm_model(rest)
+    return _timm_encoder(model, transform, config)
+
+
+def timm_model(rest: str, classifies: bool = False) -> tuple[torch.nn.Module, Callable, dict]:
+    """A network of timm with its weights, what prepares a picture for it, and what it is.
+
+    Parameters
+    ----------
+    rest : ``<model>`` or ``<model>/<checkpoint file>``
+    classifies : with its classifier, of as many classes as the checkpoint has; else its features
+
+    Raises
+    ------
+    ValueError
+        for an unknown model, and a checkpoint that is none of it, or has no classifier where one is wanted
+    NoWeights
+        for weights that are not at hand, with the file to place
+    """
     import timm
 
     model_name, _, checkpoint = rest.partition("/")
@@ -107,19 +127,32 @@ def timm_encoder(rest: str) -> Encoder:
         raise NoWeights(f"{checkpoint}: no such checkpoint for timm:{model_name}; place it there")
     checkpoint = checkpoint or _in_folder(model_name)
     try:
-        model = timm.create_model(model_name, pretrained=not checkpoint, num_classes=0)
-        if checkpoint:  # its classifier, of any number of classes, is not needed
+        if not checkpoint:
+            model = timm.create_model(model_name, pretrained=True, **({} if classifies else {"num_classes": 0}))
+        else:
+            last = timm.get_pretrained_cfg(model_name).classifier or ()
+            model = timm.create_model(model_name, num_classes=_classes_in(checkpoint, last) if classifies else 0)
             keys = timm.models.load_checkpoint(model, checkpoint, strict=False)
-            classifier = model.default_cfg.get("classifier") or ()
-            if odd := keys.missing_keys + [key for key in keys.unexpected_keys if not key.startswith(classifier)]:
+            odd = [key for key in keys.unexpected_keys if classifies or not key.startswith(last)]
+            if odd := keys.missing_keys + odd:
                 raise ValueError(f"{len(odd)} layers are absent or unknown, first {odd[0]}")
     except Exception as error:  # timm and the hub raise many kinds
         raise _no_weights(f"timm:{model_name}", checkpoint, error) from None
     data = timm.data.resolve_model_data_config(model)
-    transform = timm.data.create_transform(**data, is_training=False)
     config = {"encoder": f"timm:{model_name}", "weights": _identity(checkpoint) or model.pretrained_cfg.get("tag", ""),
               "preprocessing": {key: list(v) if isinstance(v, tuple) else v for key, v in data.items()}}
-    return _timm_encoder(model, transform, config)
+    return _in_use(model), timm.data.create_transform(**data, is_training=False), config
+
+
+def _classes_in(checkpoint: str, last: str | tuple) -> int:
+    """How many classes a checkpoint's classifier has."""
+    import timm
+
+    bias = f"{last if isinstance(last, str) else last[0]}.bias"
+    state = timm.models.load_state_dict(checkpoint, weights_only=True)
+    if bias not in state:
+        raise ValueError(f"it has no classifier ({bias} is absent)")
+    return len(state[bias])
 
 
 @ENCODERS.register("open_clip:")

@@ -6,7 +6,10 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import timm
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.base import clone
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
@@ -15,8 +18,8 @@ from imgsearch_utils import workspace
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.pictures.collection import read_collection
 from imgsearch_utils.pictures.decoding import open_image
-from imgsearch_utils.search.classify import Classifier, by_words, imagenet
-from imgsearch_utils.study import ImageSettings, parse_study
+from imgsearch_utils.search.classify import Classifier, by_words, ready_made
+from imgsearch_utils.study import ClassifierSettings, ImageSettings, parse_study
 from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embedding import embed
 from imgsearch_utils.vectors.encoders import get_encoder
@@ -118,7 +121,45 @@ def test_test_images_are_named_better_than_by_chance_on_photographs(shared_data,
     apples = few.image[few.image.str.startswith("Granny-Smith")]
     pictures = [open_image(collection.path(name)) for name in (apples if len(apples) else few.image[:1])]
     if len(apples):
-        assert (imagenet(pictures, 1)["class"] == "Granny Smith").mean() > 0.5
+        assert (ready_made(pictures, ClassifierSettings(), 1)["class"] == "Granny Smith").mean() > 0.5
+
+
+@pytest.mark.parametrize(("model", "classes", "first"), [
+    ("resnet18", 1000, "tench, Tinca tinca"), ("mobilenetv2_100", 7, "class 0"),
+    ("vit_tiny_patch16_224", 5, "class 0")])
+def test_any_timm_classifier_by_its_checkpoint(home, tmp_path, capsys, model, classes, first):
+    torch.manual_seed(0)
+    network = timm.create_model(model, num_classes=classes).eval()
+    save_file(network.state_dict(), tmp_path / "a.safetensors")
+    name = f"timm:{model}/{tmp_path / 'a.safetensors'}"
+    files = sorted((home / "pictures/modern").iterdir())[:3]
+    pictures = [open_image(file) for file in files]
+    found = ready_made(pictures, ClassifierSettings(name=name, batch=2), classes)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)
+    with torch.inference_mode():
+        expected = network(torch.stack([*map(transform, pictures)])).softmax(1).numpy()
+    assert set(found.method) == {f"timm:{model}"} and not found.calibrated.any()
+    np.testing.assert_allclose(found.p.to_numpy().reshape(3, -1), -np.sort(-expected, 1), atol=1e-5)
+    np.testing.assert_allclose(found.set_index(["class", "query"]).p[first].loc[[0, 1, 2]], expected[:, 0], atol=1e-5)
+    out, _ = typed(home, capsys, "classify", files[0], "--study", "tiny", "--classifier", name, "--json")
+    rows = [row for row in json.loads(out)["queries"][0]["classes"] if row["method"] == f"timm:{model}"]
+    assert len(rows) == 5 and rows[0]["p"] == pytest.approx(expected[0].max(), abs=1e-5)
+
+
+def test_a_classifier_that_is_not_there_is_one_line(home, tmp_path, capsys):
+    save_file(timm.create_model("resnet18", num_classes=0).state_dict(), tmp_path / "bare.safetensors")
+    (tmp_path / "torn.pth").write_bytes(b"no weights")
+    for name, said in (("magic", "no classifier is called magic; expected efficientnet_lite0, or timm:<model>"),
+                       ("timm:resnet81", "timm has no model resnet81. Did you mean resnet18?"),
+                       (f"timm:resnet18/{tmp_path / 'gone.pth'}", "no such checkpoint for timm:resnet18"),
+                       (f"timm:resnet18/{tmp_path / 'torn.pth'}", "not a checkpoint of timm:resnet18"),
+                       (f"timm:resnet18/{tmp_path / 'bare.safetensors'}", "it has no classifier (fc.bias is absent)")):
+        _, error = typed(home, capsys, "classify", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--classifier",
+                         name)
+        assert said in error and len(error.splitlines()) == 1
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="classifier.device is cuda, and there is none here"):
+            ready_made([Image.new("RGB", (9, 9))], ClassifierSettings(device="cuda"))
 
 
 def test_words_of_an_encoder_beside_the_studys_own(home, capsys, tiny_clip):  # noqa: F811
