@@ -31,11 +31,13 @@ LINE = r"^[^\x00-\x1f\x7f]*$"  # plain text without line breaks
 Positive = Annotated[float, Field(gt=0, le=MILLION)]
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """Settings by name, of which none is unknown and none can be changed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class ImageSettings(_Settings):
+class ImageSettings(Settings):
     """Where the pictures are, and how many of each class take part."""
 
     source: str  # "synthetic_houses", or a folder: absolute, or below datasets/ or IMGSEARCH_DATA
@@ -46,7 +48,7 @@ class ImageSettings(_Settings):
     sample: str | None = None  # a CSV in the source folder whose file_label says which images take part
 
 
-class HeadSettings(_Settings):
+class HeadSettings(Settings):
     """The Siamese head and how it is trained; the names are registered in ``siamese``."""
 
     head: str = "residual"
@@ -63,7 +65,7 @@ class HeadSettings(_Settings):
     drift: Annotated[float, Field(ge=0, le=MILLION)] = 1e-3  # what the linear head pays for leaving identity
 
 
-class IndexSettings(_Settings):
+class IndexSettings(Settings):
     """One index: build arguments apart from the query arguments that are swept."""
 
     name: str
@@ -71,7 +73,7 @@ class IndexSettings(_Settings):
     query: dict[str, Annotated[list[Plain], Field(max_length=100)]] = {}
 
 
-class Rubric(_Settings):
+class Rubric(Settings):
     """What people are asked: shown beside each pair. Count `version` up when the meaning of a grade changes.
 
     questions : up to nine, answered yes, no or left open; none for a grade by eye
@@ -91,7 +93,7 @@ class Rubric(_Settings):
     version: str = "1"
 
 
-class ClassifierSettings(_Settings):
+class ClassifierSettings(Settings):
     """What `classify` says beside the study's own classes: a classifier that was trained elsewhere.
 
     name : "efficientnet_lite0", which is embedded (ImageNet's classes), or "timm:<model>[/<checkpoint>]"
@@ -103,7 +105,7 @@ class ClassifierSettings(_Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
-class TableSettings(_Settings):
+class TableSettings(Settings):
     """A table that the report shows beside the run's own: a CSV of this checkout."""
 
     title: str
@@ -111,7 +113,7 @@ class TableSettings(_Settings):
     note: str = ""
 
 
-class Study(_Settings):
+class Study(Settings):
     """Everything that decides a run's labels, models, metrics and figures."""
 
     study: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=80)]
@@ -179,13 +181,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _explain(error: ValidationError, path: str) -> str:
+def explain_settings(error: ValidationError, path: str, model: type[Settings]) -> str:
+    """What pydantic found wrong first with the settings of a file, in words."""
     problem = error.errors()[0]
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         parts = {"images": ImageSettings, "head": HeadSettings, "indexes": IndexSettings, "rubric": Rubric,
                  "classifier": ClassifierSettings}
-        model = Study
         for part in problem["loc"][:-1]:
             model = parts.get(part, model)
         return f"{path}: no setting is called {where}. {nearest(problem['loc'][-1], model.model_fields)}"
@@ -206,12 +208,12 @@ def parse_study(values: Any, path: str = "study") -> Study:
     try:
         return Study.model_validate(values)
     except ValidationError as error:
-        raise ValueError(" ".join(_explain(error, path).split())) from None
+        raise ValueError(" ".join(explain_settings(error, path, Study).split())) from None
 
 
 def read_study(path: Path, overrides: dict[str, Any] | None = None) -> Study:
     """Read a study's YAML file; `overrides` maps dotted names (``head.epochs``) to values."""
-    values = _read_yaml(Path(path))
+    values = read_yaml(Path(path))
     if not isinstance(values, dict):
         return parse_study(values, str(path))
     if isinstance(values.get("rubric"), str):
@@ -269,7 +271,8 @@ def plain_values(text: str, path: str) -> Any:
         raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())[:500]}") from None
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """The plain values of a YAML file; ValueError where it is none, holds aliases, or a name twice."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             return plain_values(file.read(MOST_YAML + 1), str(path))
@@ -283,7 +286,7 @@ def _named_rubric(study: Path, name: str) -> Any:
     names = [path.stem for path in file.parent.glob("*.yaml") if path.is_file()]
     if name not in names:
         raise ValueError(f"{study}: no rubric is called {name!r} in {file.parent.name}/. {nearest(name, names)}")
-    return _read_yaml(file)
+    return read_yaml(file)
 
 
 def difference(old: Any, new: Any, at: str = "") -> list[str]:

@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "imgsearch_utils"
 #: from the ground up; a room imports only itself and what stands before it
 FLOORS = ("study", "geometry", "metrics", "registry", "workspace", "tables", "parameters", "plots", "drawn_houses",
-          "indexes", "pictures", "vectors", "neighbours", "labels", "learning", "asking", "steps", "search", "pages",
-          "cli")
+          "indexes", "pictures", "vectors", "neighbours", "labels", "learning", "finetuning", "asking", "steps",
+          "search", "pages", "cli")
 
 
 def imported(file: Path) -> set[str]:

@@ -89,9 +89,9 @@ def compare_rankings(rankings: dict[str, tuple[Images, Model]], judge: Judge, ks
 
     Returns
     -------
-    model (the ranking's name), class (of the queries, on the finest level; empty for all of them), measure, mean, low,
-    high (95 % bootstrap over the queries' image groups), queries (that have the measure), judged_by; for all queries
-    also gain, gain_low, gain_high over the first ranking. No row where nobody judges
+    model (the ranking's name), class (of the queries, on the finest level, for AP; empty for all of them), measure,
+    mean, low, high (95 % bootstrap over the queries' image groups), queries (that have the measure), judged_by; for all
+    queries also gain, gain_low, gain_high over the first ranking. No row where nobody judges
     """
     columns = ["model", "class", "measure", "mean", "low", "high", "queries", "gain", "gain_low", "gain_high"]
     first, who = next(iter(rankings.values()))[0], judge.who
@@ -111,7 +111,7 @@ def compare_rankings(rankings: dict[str, tuple[Images, Model]], judge: Judge, ks
             groups = about.group[values.index]
             gain = bootstrap(values - rival[measure], groups) if found is not rival else (np.nan,) * 3
             rows.append((name, "", measure, *bootstrap(values, groups), values.notna().sum(), *gain))
-            for one, part in values.groupby(about[level][values.index]) if level else ():
+            for one, part in values.groupby(about[level][values.index]) if level and measure == "AP" else ():
                 rows.append((name, one, measure, *bootstrap(part, groups[part.index]), part.notna().sum(),
                              *(np.nan,) * 3))
     return pd.DataFrame(rows, columns=columns).assign(judged_by=who)
@@ -122,9 +122,9 @@ def of_all(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["class"].fillna("") == ""]
 
 
-def of_classes(table: pd.DataFrame, measure: str = "AP") -> pd.DataFrame:
-    """The rows of one measure that are of the queries of a class."""
-    return table[(table["class"].fillna("") != "") & (table.measure == measure)]
+def of_classes(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are of the queries of a class."""
+    return table[table["class"].fillna("") != ""]
 
 
 def own_protocol(run: Run, embeddings: Embeddings, models: dict[str, Model], train: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """Frozen image encoders by name.
 
 Names: ``efficientnet_lite0`` and ``efficientnet_lite2`` (weights come with the installation),
-``timm:<model>[/<checkpoint>]`` and ``open_clip:<model>/<weights or checkpoint>``; with ``@bfloat16`` behind any of
-them, it computes in bfloat16.
+``timm:<model>[/<checkpoint>]``, ``open_clip:<model>/<weights or checkpoint>``, and ``tuned:<run>/<version>``, a
+backbone that was fine-tuned here; with ``@bfloat16`` behind any of them, it computes in bfloat16.
 """
 
 import functools
@@ -187,6 +187,21 @@ def open_clip_encoder(rest: str) -> Encoder:
             return model.encode_text(tokens.to(DEVICE)).float().cpu().numpy()
 
     return Encoder(transform, _ImageTower(model), config, encode_texts)
+
+
+@ENCODERS.register("tuned:")
+def tuned_encoder(rest: str) -> Encoder:
+    """``tuned:<run>/<version>``, what ``imgsearch finetune`` made."""
+    from imgsearch_utils.vectors.tuned import load_tuned
+
+    network, transform, config = load_tuned(rest, network_of)
+    return Encoder(transform, _in_use(network), config)
+
+
+def network_of(name: str) -> tuple[torch.nn.Module, dict]:
+    """The network of an encoder by name, one of its own that may be changed, and the encoder's config."""
+    encoder = get_encoder(name, "torch")
+    return encoder.forward, encoder.config
 
 
 class _ImageTower(torch.nn.Module):

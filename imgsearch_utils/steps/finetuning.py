@@ -1,0 +1,245 @@
+"""`imgsearch finetune`: a backbone trained further on a run's pictures, judged by what it finds among unseen ones."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import save_file
+
+from imgsearch_utils.finetuning.backbone import Backbone
+from imgsearch_utils.finetuning.pictures import encode, read_squares
+from imgsearch_utils.finetuning.settings import Finetuning
+from imgsearch_utils.finetuning.training import Lessons, train
+from imgsearch_utils.labels.graded import graded_pairs
+from imgsearch_utils.learning.losses import LOSSES
+from imgsearch_utils.learning.model import Model
+from imgsearch_utils.pictures.collection import open_collection
+from imgsearch_utils.steps.baselines import with_vectors
+from imgsearch_utils.steps.examples import grades_so_far
+from imgsearch_utils.steps.relevance import Judge, compare_rankings, of_all, rank, some_queries
+from imgsearch_utils.study import difference
+from imgsearch_utils.tables import read_own, write_own
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.vectors.sides import read_sides
+from imgsearch_utils.vectors.tuned import ABOUT, WEIGHTS, tuned_stage, versions_of
+from imgsearch_utils.workspace import Run, Stage, find_run, read_json, write_json
+
+FROZEN, TUNED = "frozen", "fine-tuned"
+VALIDATION = 0.2  # of the training images' groups, where no classes are held out
+CUTS = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which images a version learns from, which say when to stop, and on which it is judged.
+
+    unseen_images : test images of classes that it learns from; unseen_classes : all images of those held out
+    """
+
+    train: Images
+    validation: Images
+    unseen_images: Images
+    unseen_classes: Images
+
+    @property
+    def judged(self) -> dict[str, Images]:
+        """The parts on which it is judged, that hold two images or more."""
+        return {name: part for name in ("unseen_images", "unseen_classes") if len(part := getattr(self, name)) > 1}
+
+
+def parts_of(images: Images, settings: Finetuning) -> Parts:
+    """Cut a run's images; whole groups of near-duplicates and whole classes stay together.
+
+    Raises
+    ------
+    ValueError
+        where classes are wanted that the images do not have, or too few images are left to learn from.
+    """
+    rng, level = np.random.default_rng(settings.seed), images.class_columns[-1] if images.class_columns else None
+    table = images.table
+    held, validating = [], []
+    if level is None and (settings.learn_from == "classes" or settings.held_out_classes):
+        raise ValueError("the images have no classes to learn from; set learn_from: grades and held_out_classes: 0")
+    if settings.held_out_classes:
+        names = rng.permutation(sorted(table[level].unique()))
+        n = max(1, round(len(names) * settings.held_out_classes))
+        held, validating = names[:n], names[n : n + max(1, n // 2)]
+        if len(names) - len(held) - len(validating) < 2:
+            raise ValueError(f"held_out_classes {settings.held_out_classes} leaves fewer than two of {len(names)} "
+                             "classes to learn from; hold out fewer")
+    unseen = table[level].isin(held) if level else pd.Series(False, table.index)
+    seen, on_train = ~unseen, table.side == "train"
+    spoilt = set(table.group[unseen])  # a near-duplicate of what is held out teaches it
+    learns = seen & on_train & ~table.group.isin(spoilt)
+    if len(validating):
+        validates = learns & table[level].isin(validating)
+    elif (table.side == "dev").sum() > 1:
+        validates = seen & (table.side == "dev")
+    else:
+        groups = rng.permutation(sorted(table.group[learns].unique()))
+        validates = learns & table.group.isin(groups[: max(2, round(VALIDATION * len(groups)))])
+    learns &= ~validates & ~table.group.isin(table.group[validates])
+    if learns.sum() < 4 or validates.sum() < 2:
+        raise ValueError(f"{learns.sum()} images are left to learn from and {validates.sum()} to validate, too few")
+    return Parts(*(Images(table[rows], images.embeddings) for rows in (
+        learns, validates, seen & (table.side == "test"), unseen)))
+
+
+def finetune(run: Run, settings: Finetuning, say: Callable[[str], None] = print, progress: Callable = iter) -> Stage:
+    """Make a version, or go on with one that was stopped; a finished one stays as it is.
+
+    Raises
+    ------
+    ValueError
+        for a run without pictures or sides, settings that do not fit it, a finished version of other settings, and
+        what ``finetuning`` refuses.
+    """
+    stage = tuned_stage(run.name, settings.version)
+    if stage.finished:
+        before = read_json(stage["model"] / ABOUT, "settings")["settings"]
+        if changed := difference(before, settings.model_dump(mode="json")):
+            raise ValueError(f"version {settings.version} of run {run.name} was made with other settings "
+                             f"({'; '.join(changed)}); give this one another name: version: NAME")
+        say(f"tuned:{run.name}/{settings.version} is finished")
+        return stage
+    if settings.learn_from == "grades":
+        LOSSES.find(settings.loss)
+    collection, table = open_collection(run), read_sides(run)
+    if collection.folder is None:
+        raise ValueError(f"run {run.name} has vectors only; fine-tuning needs its pictures")
+    backbone = Backbone.open(settings.encoder, settings.blocks, settings.pixels)
+    images = Images(table, Embeddings([], np.empty((0, 1), np.float32), {}))
+    parts, judge = parts_of(images, settings), Judge(run, collection, grades_so_far(run))
+    if judge.who == "nobody":
+        raise ValueError(f"nobody says what is similar in run {run.name}, so no version of it can be judged; grade "
+                         "pairs first")
+    checkpoint = stage.folders["model"].with_suffix(".checkpoint.safetensors")
+    say(f"reads {len(table)} pictures; learns from {len(parts.train)}, validates on {len(parts.validation)}")
+    paths = [collection.path(name) for name in table.image]
+    pictures = _Pictures(table, read_squares(paths, backbone.pixels, progress))
+    lessons = _lessons(run, parts, settings, pictures)
+    before = pictures.vectors(backbone)
+    digest = hashlib.sha256(json.dumps([settings.model_dump(mode="json"), backbone.base], sort_keys=True).encode())
+    for array in (pictures.squares, lessons.rows, lessons.classes, lessons.pairs):
+        digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    known = _Validation(parts.validation, judge)
+    history = train(backbone, pictures.squares, lessons, settings, lambda: known.mean_ap(pictures, backbone),
+                    checkpoint, digest.hexdigest(), say)
+    stage.start()
+    save_file({name: value.cpu().contiguous() for name, value in backbone.network.state_dict().items()},
+              stage["model"] / WEIGHTS)
+    write_json(stage["model"] / ABOUT, {"settings": settings.model_dump(mode="json"), "base": backbone.base,
+                                        "pixels": backbone.pixels, "trained": backbone.trained})
+    write_own(history, stage["results"] / "history.csv")
+    write_own(judged(parts, {FROZEN: before, TUNED: pictures.vectors(backbone)}, judge, table),
+              stage["results"] / "retrieval.csv")
+    stage.publish(version=settings.version)
+    checkpoint.unlink(missing_ok=True)
+    return stage
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """The run's pictures, decoded, in the order of its table."""
+
+    table: pd.DataFrame
+    squares: np.ndarray
+
+    def rows(self, images: Images) -> np.ndarray:
+        return pd.Index(self.table.image).get_indexer(images.names)
+
+    def vectors(self, backbone: Backbone, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        return encode(backbone.network, self.squares[rows], backbone.pixels, backbone.mean, backbone.std)
+
+
+class _Validation:
+    """The mean average precision of the validation images, each ranking the others."""
+
+    def __init__(self, images: Images, judge: Judge):
+        self._images, self._queries = images, some_queries(images)
+        blank = with_vectors(images, "", np.ones((len(images), 1)))
+        grades = judge.grades(rank(blank, Model(), self._queries))
+        if not (grades.grade == 3).any():
+            raise ValueError("no two validation images are similar by what is known, so nothing says when to stop; "
+                             "grade more pairs, or hold out other classes")
+        self._judge = judge
+
+    def mean_ap(self, pictures: _Pictures, backbone: Backbone) -> float:
+        vectors = pictures.vectors(backbone, pictures.rows(self._images))
+        images = with_vectors(self._images, TUNED, vectors)
+        table = of_all(compare_rankings({TUNED: (images, Model())}, self._judge, [10]))
+        return float(table["mean"][table.measure == "AP"].iloc[0])
+
+
+def _lessons(run: Run, parts: Parts, settings: Finetuning, pictures: _Pictures) -> Lessons:
+    rows, images = pictures.rows(parts.train), parts.train
+    level = images.class_columns[-1] if images.class_columns else None
+    classes = pd.factorize(images.table[level], sort=True)[0] if level else np.zeros(len(images), int)
+    if settings.learn_from == "classes":
+        return Lessons(rows, classes)
+    if not run.rounds_made:
+        raise ValueError(f"learn_from: grades, and run {run.name} has no finished round; run it first")
+    graded = graded_pairs(run.last_round, images)
+    if not len(graded):
+        raise ValueError(f"learn_from: grades, and run {run.name} has no graded pair of training images")
+    place = pd.Index(images.names)
+    pairs = np.stack([place.get_indexer(graded.image1), place.get_indexer(graded.image2),
+                      graded.similarity.to_numpy(int)], 1)
+    return Lessons(rows, classes, pairs[(pairs[:, :2] >= 0).all(1)])
+
+
+def judged(parts: Parts, vectors: dict[str, np.ndarray], judge: Judge, table: pd.DataFrame) -> pd.DataFrame:
+    """``compare_rankings`` of several vectors (n, d) of all images of a table, on each part: with a column `part`."""
+    place, tables = pd.Index(table.image), []
+    for name, images in parts.judged.items():
+        rows = place.get_indexer(images.names)
+        rankings = {who: (with_vectors(images, who, each[rows]), Model()) for who, each in vectors.items()}
+        tables.append(compare_rankings(rankings, judge, CUTS, more=True).assign(part=name))
+    return pd.concat(tables, ignore_index=True)
+
+
+def verdict(scores: pd.DataFrame) -> tuple[bool, str]:
+    """Whether a version is better than the frozen backbone for sure, and in words; `scores` as of ``judged``."""
+    every = of_all(scores)
+    every, words, better, worse = every[(every.measure == "AP") & (every.model == TUNED)], [], False, False
+    for row in every.itertuples():
+        better, worse = better or row.gain_low > 0, worse or row.gain_high < 0
+        words.append(f"on {row.part.replace('_', ' ')}, mAP {row.mean:.3f} against {row.mean - row.gain:.3f}: "
+                     f"{row.gain:+.3f} [{row.gain_low:+.3f}, {row.gain_high:+.3f}]")
+    good = better and not worse
+    return good, "; ".join(words) + ". " + ("Better than the frozen encoder for sure." if good else
+                                             "Not better for sure; the frozen encoder stays the one to use.")
+
+
+def finetune_all(settings: list[Finetuning], say: Callable[[str], None] = print, progress: Callable = iter) -> None:
+    """Make each version of a file of settings, and say what it is worth and how to use it."""
+    for each in settings:
+        run = find_run(each.study, each.run)
+        stage = finetune(run, each, say, progress)
+        good, words = verdict(read_own(stage["results"] / "retrieval.csv"))
+        name = f"tuned:{run.name}/{each.version}"
+        say(f"{name}: {words}")
+        if good:
+            say(f"to use it: imgsearch run {run.study.study} --run NEW_NAME --set encoder={name}")
+    say(f"compare versions: imgsearch finetune --list --study {settings[0].study}{run.named}")
+
+
+def listed(run: Run) -> pd.DataFrame:
+    """The versions of a run: their settings that differ from the usual, their mAP and gain on each part."""
+    rows, usual = [], Finetuning(study="x").model_dump(mode="json")
+    for name in versions_of(run.name):
+        stage = tuned_stage(run.name, name)
+        own = read_json(stage["model"] / ABOUT, "settings")["settings"]
+        told = ", ".join(f"{key} {value}" for key, value in own.items()
+                         if value != usual[key] and key not in ("study", "run", "version"))
+        scores = of_all(read_own(stage["results"] / "retrieval.csv"))
+        row = {"encoder": f"tuned:{run.name}/{name}", "settings": told}
+        for each in scores[(scores.measure == "AP") & (scores.model == TUNED)].itertuples():
+            gain = f"{each.gain:+.3f} [{each.gain_low:+.3f}, {each.gain_high:+.3f}]"
+            row[each.part.replace("_", " ")] = f"{each.mean:.3f} ({gain})"
+        rows.append(row)
+    return pd.DataFrame(rows)
