@@ -9,10 +9,10 @@ bare loop's images a second.
 
 The second takes the grocery photographs, holds a third of the fine classes out whole (another third for each seed, half
 as many more to say when to stop), and measures the mean average precision among the images of the held-out classes, and
-among unseen images of the others: by the frozen backbone, by a head that was trained on its vectors with the same
-images, and by each of ``WAYS`` of fine-tuning. Writes finetuning.csv: a row for each seed, way, part and measure, with
-95 % intervals over groups of near-duplicates, and paired gains over the frozen backbone and over the head. `validation`
-is what a choice between the ways may look at. What is there is not measured again.
+among unseen images of the others: by the frozen backbone at its own 224 pixels, by a head that was trained on its
+vectors with the same images, and by each of ``WAYS`` of fine-tuning. Writes finetuning.csv: a row for each seed, way,
+part and measure, with 95 % intervals over groups of near-duplicates, and paired gains over the frozen backbone and over
+the head. `validation` is what a choice between the ways may look at. What is there is not measured again.
 """
 
 import argparse
@@ -42,12 +42,12 @@ from imgsearch_utils.steps.relevance import Judge, compare_rankings, of_all
 from imgsearch_utils.study import parse_study
 from imgsearch_utils.vectors import Embeddings, Images
 from imgsearch_utils.vectors.encoder import DEVICE
+from imgsearch_utils.vectors.encoders import get_encoder
 from imgsearch_utils.vectors.sides import group_near_duplicates, split_by_group
 from imgsearch_utils.workspace import Run
 
 AUGMENT = ("crop", "flip", "trivial")
 WAYS = {"fine-tuned": {"augment": ()}, "fine-tuned, augmented": {"augment": AUGMENT},
-        "fine-tuned, augmented, class head": {"augment": AUGMENT, "class_head": 1.0},
         "fine-tuned, augmented, 6 blocks": {"augment": AUGMENT, "blocks": 6},
         "fine-tuned, augmented, all blocks": {"augment": AUGMENT, "blocks": 100}}
 FROZEN, HEAD = "frozen", "head on frozen vectors"
@@ -111,14 +111,13 @@ def ablation(file: Path, seeds: list[int], pixels: int, epochs: int, ways: dict)
     run = Run("grocery_finetuning", parse_study(STUDY))
     collection = open_collection(run)
     judge = Judge(run, collection, pd.DataFrame(columns=[*COLUMNS, "side", "automatic"]))
-    frozen = Backbone.open("efficientnet_lite0", 1, pixels)
     names = collection.images.image.tolist()
-    squares = read_squares([collection.path(name) for name in names], pixels)
-    before = encode(frozen.network, squares, pixels, frozen.mean, frozen.std)
+    paths = [collection.path(name) for name in names]
+    before, squares = get_encoder("efficientnet_lite0").encode(paths), read_squares(paths, pixels)
     embeddings = Embeddings(names, before, {})
     grouped, _ = group_near_duplicates(Images(collection.images, embeddings), run.study.duplicate_cosine)
     for seed in seeds:
-        images = split_by_group(grouped, 0, 0.2, seed)
+        images, head = split_by_group(grouped, 0, 0.2, seed), None
         for way, own in ways.items():
             known = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["seed", "way"])
             if ((known.seed == seed) & (known.way == way)).any():
@@ -126,7 +125,7 @@ def ablation(file: Path, seeds: list[int], pixels: int, epochs: int, ways: dict)
             settings = Finetuning(**{"study": "grocery", "blocks": 3, "pixels": pixels, "epochs": epochs, "seed": seed,
                                      "held_out_classes": 0.33, **own})
             began, parts = time.monotonic(), parts_of(images, settings)
-            head = head_vectors(parts, embeddings, run, seed).vectors(before)
+            head = head_vectors(parts, embeddings, run, seed).vectors(before) if head is None else head
             backbone = Backbone.open(settings.encoder, settings.blocks, pixels)
             history = _trained(backbone, squares, names, parts, settings, judge)
             after = encode(backbone.network, squares, pixels, backbone.mean, backbone.std)

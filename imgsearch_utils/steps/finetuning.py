@@ -19,10 +19,11 @@ from imgsearch_utils.learning.model import Model
 from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.steps.baselines import with_vectors
 from imgsearch_utils.steps.examples import grades_so_far
-from imgsearch_utils.steps.relevance import Judge, compare_rankings, of_all, rank, some_queries
+from imgsearch_utils.steps.relevance import Judge, compare_rankings, example_results, of_all, rank, some_queries
 from imgsearch_utils.study import difference
 from imgsearch_utils.tables import read_own, write_own
 from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.encoders import get_encoder
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.vectors.tuned import ABOUT, WEIGHTS, tuned_stage, versions_of
@@ -31,6 +32,7 @@ from imgsearch_utils.workspace import Run, Stage, find_run, read_json, write_jso
 FROZEN, TUNED = "frozen", "fine-tuned"
 VALIDATION = 0.2  # of the training images' groups, where no classes are held out
 CUTS = (1, 5, 10)
+SHOWN, FIRST = 3, 6  # queries drawn at random to be shown, and results of each
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def finetune(run: Run, settings: Finetuning, say: Callable[[str], None] = print,
     paths = [collection.path(name) for name in table.image]
     pictures = _Pictures(table, read_squares(paths, backbone.pixels, progress))
     lessons = _lessons(run, parts, settings, pictures)
-    before = pictures.vectors(backbone)
+    before = get_encoder(settings.encoder).encode(paths)  # as it would be used, of as many pixels as it expects
     digest = hashlib.sha256(json.dumps([settings.model_dump(mode="json"), backbone.base], sort_keys=True).encode())
     for array in (pictures.squares, lessons.rows, lessons.classes, lessons.pairs):
         digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
@@ -135,8 +137,9 @@ def finetune(run: Run, settings: Finetuning, say: Callable[[str], None] = print,
     write_json(stage["model"] / ABOUT, {"settings": settings.model_dump(mode="json"), "base": backbone.base,
                                         "pixels": backbone.pixels, "trained": backbone.trained})
     write_own(history, stage["results"] / "history.csv")
-    write_own(judged(parts, {FROZEN: before, TUNED: pictures.vectors(backbone)}, judge, table),
-              stage["results"] / "retrieval.csv")
+    vectors = {FROZEN: before, TUNED: pictures.vectors(backbone)}
+    write_own(judged(parts, vectors, judge, table), stage["results"] / "retrieval.csv")
+    write_own(_examples(parts, vectors, pictures, settings.seed), stage["results"] / "examples.csv")
     stage.publish(version=settings.version)
     checkpoint.unlink(missing_ok=True)
     return stage
@@ -190,6 +193,14 @@ def _lessons(run: Run, parts: Parts, settings: Finetuning, pictures: _Pictures) 
     pairs = np.stack([place.get_indexer(graded.image1), place.get_indexer(graded.image2),
                       graded.similarity.to_numpy(int)], 1)
     return Lessons(rows, classes, pairs[(pairs[:, :2] >= 0).all(1)])
+
+
+def _examples(parts: Parts, vectors: dict[str, np.ndarray], pictures: _Pictures, seed: int) -> pd.DataFrame:
+    """The first results of a few unseen images by each: as of ``relevance.example_results``."""
+    images = list(parts.judged.values())[-1]  # of unseen classes where there are some
+    rows = pictures.rows(images)
+    return pd.concat([example_results(with_vectors(images, who, each[rows]), {who: Model()}, SHOWN, FIRST, seed)
+                      for who, each in vectors.items()], ignore_index=True)
 
 
 def judged(parts: Parts, vectors: dict[str, np.ndarray], judge: Judge, table: pd.DataFrame) -> pd.DataFrame:

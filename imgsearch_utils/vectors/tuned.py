@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torchvision.transforms import v2
 
 from imgsearch_utils.study import nearest
-from imgsearch_utils.workspace import Stage, home, read_json
+from imgsearch_utils.workspace import PUBLISHED, Stage, home, read_json
 
 MARGIN = 0.875  # of a picture's shorter side that the network sees
 WEIGHTS, ABOUT = "weights.safetensors", "config.json"
@@ -20,7 +20,8 @@ WEIGHTS, ABOUT = "weights.safetensors", "config.json"
 def tuned_stage(run: str, version: str) -> Stage:
     """Where a version is kept: its weights beside the run's heads, its curves and scores beside the run's results."""
     return Stage({"model": home() / "active_learning_models" / run / "tuned" / version,
-                  "results": home() / "active_learning_results" / run / "tuned" / version}, last="results")
+                  "results": home() / "active_learning_results" / run / "tuned" / version}, last="results",
+                 published=(home() / "active_learning_labels" / run / PUBLISHED).is_file())
 
 
 def versions_of(run: str) -> list[str]:
@@ -79,6 +80,9 @@ def load_tuned(rest: str, base_network: Callable[[str], tuple[torch.nn.Module, d
     stage = tuned_stage(run, version)
     stage.check(f"model/{WEIGHTS}", f"model/{ABOUT}")
     about = read_json(stage.folders["model"] / ABOUT, "base", "pixels", "settings")
+    if not (stage.folders["model"] / WEIGHTS).is_file():
+        raise ValueError(f"the weights of tuned:{rest} are not here (a published run is kept without them); make a "
+                         "version of your own: imgsearch finetune CONFIG")
     network, base = base_network(about["settings"]["encoder"])
     if base["weights"] != about["base"]["weights"]:
         raise ValueError(f"tuned:{rest} was made of other weights of {base['encoder']} than stand here "

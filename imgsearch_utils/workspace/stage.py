@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from imgsearch_utils.workspace.storage import digest, read_json, shown, write_json
 
 #: of a published run, what .gitignore leaves out: drawn, made or executed again from what is there
-LEFT_OUT = ("figures/", "head.safetensors", "chosen.index", "notebook.ipynb")
+LEFT_OUT = ("figures/", ".safetensors", "chosen.index", "notebook.ipynb")
 JOURNAL = "journal"  # the source of stages that grows
 VERSIONS = ("torch", "timm", "open_clip_torch", "numpy", "pandas", "scikit-learn", "annoy", "pillow", "imgsearch-utils")
 #: ending -> how a stage keeps a file of this kind: save(value, path), load(path); other rooms add theirs
