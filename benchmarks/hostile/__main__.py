@@ -249,14 +249,15 @@ def warm_up() -> None:
     import papermill  # noqa: F401
     from PIL import Image
 
-    from imgsearch_utils.search.classify import imagenet
+    from imgsearch_utils.search.ready_made import shared_classifier
+    from imgsearch_utils.study import ClassifierSettings
     from imgsearch_utils.vectors.encoder import one_thread
     from imgsearch_utils.vectors.encoders import shared_encoder
 
     gray = Image.new("RGB", (64, 64), "gray")
     with one_thread():
         shared_encoder("efficientnet_lite0").encode_images([gray])
-        imagenet([gray])
+        shared_classifier(ClassifierSettings()).classify([gray])
     Image.init()
 
 
