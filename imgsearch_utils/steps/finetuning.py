@@ -222,8 +222,9 @@ def verdict(scores: pd.DataFrame) -> tuple[bool, str]:
         words.append(f"on {row.part.replace('_', ' ')}, mAP {row.mean:.3f} against {row.mean - row.gain:.3f}: "
                      f"{row.gain:+.3f} [{row.gain_low:+.3f}, {row.gain_high:+.3f}]")
     good = better and not worse
-    return good, "; ".join(words) + ". " + ("Better than the frozen encoder for sure." if good else
-                                             "Not better for sure; the frozen encoder stays the one to use.")
+    return good, "; ".join(words) + ". " + (
+        "Better than the frozen encoder for sure." if good else
+        f"{'Worse for sure' if worse else 'Not better for sure'}; the frozen encoder stays the one to use.")
 
 
 def finetune_all(settings: list[Finetuning], say: Callable[[str], None] = print, progress: Callable = iter) -> None:
