@@ -1,6 +1,7 @@
 """The training of a backbone, step by step; killed at any moment and started again, it ends with the same weights."""
 
 import contextlib
+import itertools
 import json
 import math
 import time
@@ -54,7 +55,7 @@ class State:
 
 
 def batches_of(lessons: Lessons, settings: Finetuning, epoch: int) -> list[np.ndarray]:
-    """The batches of an epoch: positions of pictures, `per_class` of each of its classes; or rows of pairs.
+    """The batches of an epoch: positions of pictures, `per_class` of each of two classes or more; or rows of pairs.
 
     They follow from the seed and the epoch alone.
     """
@@ -72,10 +73,10 @@ def batches_of(lessons: Lessons, settings: Finetuning, epoch: int) -> list[np.nd
     found, now = [], []
     for one, part in chunks:
         now.append((one, part))
-        if sum(len(each) for _, each in now) >= settings.batch:
+        if sum(len(each) for _, each in now) >= settings.batch and len({one for one, _ in now}) > 1:
             found.append(now)
             now = []
-    if len({one for one, _ in now}) > 1 or not found and now:
+    if len({one for one, _ in now}) > 1:
         found.append(now)
     return [np.concatenate([part for _, part in batch]) for batch in found]
 
@@ -146,8 +147,9 @@ def train(backbone: Backbone, squares: np.ndarray, lessons: Lessons, settings: F
     if not state.history:
         state.history.append({"epoch": 0, "validation": validate(), "images": 0})
     loader, saved = _Loader(squares, lessons, settings, backbone, device), time.monotonic()
+    stream = loader.from_here(state)
     while state.epoch < settings.epochs and state.epoch - state.best_epoch < settings.patience:
-        for batch, pictures in loader.epoch(state.epoch, state.step):
+        for batch, pictures in itertools.islice(stream, steps[state.epoch] - state.step):
             rate = _rate(sum(steps[: state.epoch]) + state.step, sum(steps), settings)
             with _mixed(device):
                 vectors = backbone.network(pictures)
@@ -199,18 +201,20 @@ def _mixed(device: torch.device):
 
 
 class _Loader:
-    """The batches of an epoch with their pictures, on the device; and the loss of one of them."""
+    """The batches with their pictures, on the device; and the loss of one of them."""
 
     def __init__(self, squares, lessons, settings, backbone, device):
         self._pictures = Pictures(squares, settings, backbone.pixels)
         self._lessons, self._settings, self._backbone, self._device = lessons, settings, backbone, device
 
-    def epoch(self, epoch: int, first: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        batches = batches_of(self._lessons, self._settings, epoch)[first:]
-        asked = [[(epoch, row) for row in self._rows(batch)] for batch in batches]
+    def from_here(self, state: State) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """All batches that are left, one epoch after the other."""
+        batches = [(epoch, batch) for epoch in range(state.epoch, self._settings.epochs)
+                   for batch in batches_of(self._lessons, self._settings, epoch)[state.step * (epoch == state.epoch) :]]
+        asked = [[(epoch, row) for row in self._rows(batch)] for epoch, batch in batches]
         workers = WORKERS if self._device.type == "cuda" else 0
         loader = torch.utils.data.DataLoader(self._pictures, batch_sampler=asked, num_workers=workers)
-        for batch, pictures in zip(batches, loader):
+        for (_, batch), pictures in zip(batches, loader):
             pictures = pictures.to(self._device, memory_format=torch.channels_last)
             yield batch, v2.functional.normalize(pictures.float() / 255, self._backbone.mean, self._backbone.std)
 
