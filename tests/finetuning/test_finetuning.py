@@ -79,7 +79,7 @@ def started(home, stop_at, config):
                           capture_output=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, timeout=600)
 
 
-def test_killed_twice_it_ends_with_the_same_weights(home):
+def test_killed_twice_it_ends_with_the_same_weights(home, capsys):
     (home / "b.yaml").write_text(QUICK.format(version="b"))
     seed = np.random.default_rng()
     first, second = int(seed.integers(1, 7)), int(seed.integers(1, 7))  # of some 16 steps
@@ -92,7 +92,8 @@ def test_killed_twice_it_ends_with_the_same_weights(home):
     for name in ("history.csv", "retrieval.csv"):
         assert (results / "a" / name).read_bytes() == (results / "b" / name).read_bytes(), (first, second)
     assert not list(models.glob("*.checkpoint*")) and not list(models.glob("*.partial"))
-    assert "tuned:tiny/b is finished" in started(home, 0, "b.yaml").stdout
+    out, _ = typed(home, capsys, "finetune", "b.yaml")
+    assert "tuned:tiny/b is finished" in out
 
 
 def test_only_the_last_blocks_changed_and_the_best_epoch_is_kept(home):
