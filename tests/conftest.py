@@ -36,6 +36,7 @@ def home(tmp_path, monkeypatch) -> Path:
 def pytest_collection_modifyitems(items):
     """Start the longest files first, so that the workers end together."""
     longest = ("test_integrity", "test_pipeline", "test_teaching", "test_own_pictures", "test_benchmark_hostile",
-               "test_finetuning", "test_tagger", "test_search_page", "test_server", "test_inputs", "test_learning", "test_encoders")
+               "test_finetuning", "test_tagger", "test_search_page", "test_server", "test_inputs", "test_learning",
+               "test_encoders")
     place = {f"{name}.py": number for number, name in enumerate(longest)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
