@@ -35,10 +35,9 @@ from imgsearch_utils.labels.pairs import COLUMNS
 from imgsearch_utils.learning import learner
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.pictures.collection import open_collection
-from imgsearch_utils.steps.baselines import with_vectors
-from imgsearch_utils.steps.finetuning import Parts, judged, parts_of
+from imgsearch_utils.steps.finetuning import Parts, Validation, judged, parts_of
 from imgsearch_utils.steps.learning import class_pairs
-from imgsearch_utils.steps.relevance import Judge, compare_rankings, of_all
+from imgsearch_utils.steps.relevance import Judge, of_all
 from imgsearch_utils.study import parse_study
 from imgsearch_utils.vectors import Embeddings, Images
 from imgsearch_utils.vectors.encoder import DEVICE
@@ -96,7 +95,7 @@ def _bare(backbone: Backbone, settings: Finetuning, images: int) -> float:
     return steps * settings.batch / (time.perf_counter() - began)
 
 
-def head_vectors(parts: Parts, vectors: Embeddings, run: Run, seed: int) -> Model:
+def taught_head(parts: Parts, vectors: Embeddings, run: Run, seed: int) -> Model:
     """A head trained as in a study, on the images that fine-tuning learns from and stops by."""
     table = pd.concat([parts.train.table, parts.validation.table]).assign(side="train")
     other = parts.unseen_images.table.assign(side="test")
@@ -125,7 +124,7 @@ def ablation(file: Path, seeds: list[int], pixels: int, epochs: int, ways: dict)
             settings = Finetuning(**{"study": "grocery", "blocks": 3, "pixels": pixels, "epochs": epochs, "seed": seed,
                                      "held_out_classes": 0.33, **own})
             began, parts = time.monotonic(), parts_of(images, settings)
-            head = head_vectors(parts, embeddings, run, seed).vectors(before) if head is None else head
+            head = taught_head(parts, embeddings, run, seed).vectors(before) if head is None else head
             backbone = Backbone.open(settings.encoder, settings.blocks, pixels)
             history = _trained(backbone, squares, names, parts, settings, judge)
             after = encode(backbone.network, squares, pixels, backbone.mean, backbone.std)
@@ -148,12 +147,10 @@ def _scores(parts, vectors, judge, images):
 def _trained(backbone, squares, names, parts, settings, judge):
     place = pd.Index(names)
     rows, classes = place.get_indexer(parts.train.names), pd.factorize(parts.train.table.fine, sort=True)[0]
-    watched = place.get_indexer(parts.validation.names)
+    seen, watched = squares[place.get_indexer(parts.validation.names)], Validation(parts.validation, judge)
 
     def validate() -> float:
-        vectors = encode(backbone.network, squares[watched], backbone.pixels, backbone.mean, backbone.std)
-        table = of_all(compare_rankings({"": (with_vectors(parts.validation, "", vectors), Model())}, judge, [10]))
-        return float(table["mean"][table.measure == "AP"].iloc[0])
+        return watched.mean_ap(encode(backbone.network, seen, backbone.pixels, backbone.mean, backbone.std))
 
     with tempfile.TemporaryDirectory() as folder:
         return train(backbone, squares, Lessons(rows, classes), settings, validate, Path(folder) / "checkpoint",

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from imgsearch_utils.finetuning.settings import Finetuning
 from imgsearch_utils.pictures.decoding import middle_of_strip, open_image
-from imgsearch_utils.vectors.tuned import as_tensor, middle, square
+from imgsearch_utils.vectors.tuned import MARGIN, as_tensor, middle, square
 
 MOST_BYTES = 8_000_000_000
 
@@ -22,7 +22,7 @@ def read_squares(paths: Sequence[Path], pixels: int, progress: Callable = iter) 
     ValueError
         for a picture that cannot be read, and for more than 8 GB of them.
     """
-    if (size := len(paths) * 3 * (pixels / 0.875) ** 2) > MOST_BYTES:
+    if (size := len(paths) * 3 * (pixels / MARGIN) ** 2) > MOST_BYTES:
         raise ValueError(f"{len(paths):,} pictures of {pixels} pixels take {size / 1e9:.0f} GB of memory, and at most "
                          f"{MOST_BYTES / 1e9:.0f} are taken; set fewer pixels")
     return np.stack([np.asarray(square(middle_of_strip(open_image(path)), pixels)) for path in progress(paths)])

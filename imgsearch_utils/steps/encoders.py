@@ -9,16 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score
 from sklearn.semi_supervised import LabelSpreading
 
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.model import Model
-from imgsearch_utils.metrics import SIMILAR, bootstrap
+from imgsearch_utils.metrics import bootstrap
 from imgsearch_utils.pictures.collection import Collection, open_collection
 from imgsearch_utils.steps.baselines import baselines, with_vectors
 from imgsearch_utils.steps.examples import grades_so_far
-from imgsearch_utils.steps.relevance import Judge, compare_rankings, rank, some_queries
+from imgsearch_utils.steps.relevance import Judge, compare_rankings, mean_ap, rank, some_queries
 from imgsearch_utils.tables import read_own, write_own
 from imgsearch_utils.vectors.embedding import embed
 from imgsearch_utils.vectors.encoders import NoWeights, get_encoder
@@ -132,8 +131,7 @@ def joined(run: Run, found: dict[str, Images], judge: Judge) -> dict[str, Images
     The first one's share of the cosine is that of ``SHARES`` which is best there.
     """
     grades = judge.grades(rank(train := next(iter(found.values())).train, Model(), some_queries(train)))
-    relevant = grades.assign(similar=grades.grade == SIMILAR)
-    best = sorted(found, key=lambda name: -_mean_ap(found[name].train, relevant))[:2]
+    best = sorted(found, key=lambda name: -mean_ap(found[name].train, grades))[:2]
     if len(best) < 2:
         return {}
     one, two = best
@@ -142,18 +140,8 @@ def joined(run: Run, found: dict[str, Images], judge: Judge) -> dict[str, Images
         parts = [weight**0.5 * normalised(found[name].vectors) for name, weight in ((one, share), (two, 1 - share))]
         return with_vectors(found[one], f"{one} + {two}", np.concatenate(parts, 1))
 
-    share = max(SHARES, key=lambda share: _mean_ap(of(share).train, relevant))
+    share = max(SHARES, key=lambda share: mean_ap(of(share).train, grades))
     return {f"{one} + {two} ({share:.1f} : {1 - share:.1f})": of(share)}
-
-
-def _mean_ap(images: Images, relevant: pd.DataFrame) -> float:
-    """Mean average precision over the queries of a table `query`, `image`, `similar`."""
-    unit, row = normalised(images.vectors), {name: place for place, name in enumerate(images.names)}
-    i, j = (relevant[column].map(row).to_numpy() for column in ("query", "image"))
-    judged = relevant.assign(score=np.einsum("nd,nd->n", unit[i], unit[j]))
-    each = [average_precision_score(part.similar, part.score) for _, part in judged.groupby("query")
-            if part.similar.any()]
-    return float(np.mean(each)) if each else 0.0
 
 
 def few_labels(measured: dict[str, Images], seed: int) -> pd.DataFrame:

@@ -16,12 +16,21 @@ from imgsearch_utils.finetuning.training import Lessons, train
 from imgsearch_utils.labels.graded import graded_pairs
 from imgsearch_utils.learning.losses import LOSSES
 from imgsearch_utils.learning.model import Model
+from imgsearch_utils.metrics import SIMILAR
 from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.steps.baselines import with_vectors
 from imgsearch_utils.steps.examples import grades_so_far
-from imgsearch_utils.steps.relevance import Judge, compare_rankings, example_results, of_all, rank, some_queries
+from imgsearch_utils.steps.relevance import (
+    Judge,
+    compare_rankings,
+    example_results,
+    mean_ap,
+    of_all,
+    rank,
+    some_queries,
+)
 from imgsearch_utils.study import difference
-from imgsearch_utils.tables import read_own, write_own
+from imgsearch_utils.tables import intervals, read_own, write_own
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.encoders import get_encoder
 from imgsearch_utils.vectors.images import Images
@@ -128,9 +137,10 @@ def finetune(run: Run, settings: Finetuning, say: Callable[[str], None] = print,
     digest = hashlib.sha256(json.dumps([settings.model_dump(mode="json"), backbone.base], sort_keys=True).encode())
     for array in (pictures.squares, lessons.rows, lessons.classes, lessons.pairs):
         digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    known = _Validation(parts.validation, judge)
-    history = train(backbone, pictures.squares, lessons, settings, lambda: known.mean_ap(pictures, backbone),
-                    checkpoint, digest.hexdigest(), say)
+    watched = Validation(parts.validation, judge)
+    history = train(backbone, pictures.squares, lessons, settings,
+                    lambda: watched.mean_ap(pictures.vectors(backbone, pictures.rows(parts.validation))), checkpoint,
+                    digest.hexdigest(), say)
     stage.start()
     save_file({name: value.cpu().contiguous() for name, value in backbone.network.state_dict().items()},
               stage["model"] / WEIGHTS)
@@ -159,23 +169,25 @@ class _Pictures:
         return encode(backbone.network, self.squares[rows], backbone.pixels, backbone.mean, backbone.std)
 
 
-class _Validation:
-    """The mean average precision of the validation images, each ranking the others."""
+class Validation:
+    """The validation images, and the grades of each among the others, which stay the same.
+
+    Raises
+    ------
+    ValueError
+        where no two of them are similar.
+    """
 
     def __init__(self, images: Images, judge: Judge):
-        self._images, self._queries = images, some_queries(images)
         blank = with_vectors(images, "", np.ones((len(images), 1)))
-        grades = judge.grades(rank(blank, Model(), self._queries))
-        if not (grades.grade == 3).any():
+        self._images, self._grades = images, judge.grades(rank(blank, Model(), some_queries(images)))
+        if not (self._grades.grade == SIMILAR).any():
             raise ValueError("no two validation images are similar by what is known, so nothing says when to stop; "
                              "grade more pairs, or hold out other classes")
-        self._judge = judge
 
-    def mean_ap(self, pictures: _Pictures, backbone: Backbone) -> float:
-        vectors = pictures.vectors(backbone, pictures.rows(self._images))
-        images = with_vectors(self._images, TUNED, vectors)
-        table = of_all(compare_rankings({TUNED: (images, Model())}, self._judge, [10]))
-        return float(table["mean"][table.measure == "AP"].iloc[0])
+    def mean_ap(self, vectors: np.ndarray) -> float:
+        """By their vectors (n, d), in their order."""
+        return mean_ap(with_vectors(self._images, TUNED, vectors), self._grades)
 
 
 def _lessons(run: Run, parts: Parts, settings: Finetuning, pictures: _Pictures) -> Lessons:
@@ -216,12 +228,11 @@ def judged(parts: Parts, vectors: dict[str, np.ndarray], judge: Judge, table: pd
 def verdict(scores: pd.DataFrame) -> tuple[bool, str]:
     """Whether a version is better than the frozen backbone for sure, and in words; `scores` as of ``judged``."""
     every = of_all(scores)
-    every, words, better, worse = every[(every.measure == "AP") & (every.model == TUNED)], [], False, False
-    for row in every.itertuples():
-        better, worse = better or row.gain_low > 0, worse or row.gain_high < 0
-        words.append(f"on {row.part.replace('_', ' ')}, mAP {row.mean:.3f} against {row.mean - row.gain:.3f}: "
-                     f"{row.gain:+.3f} [{row.gain_low:+.3f}, {row.gain_high:+.3f}]")
-    good = better and not worse
+    every = every[(every.measure == "AP") & (every.model == TUNED)]
+    words = [f"on {row.part.replace('_', ' ')}, mAP {row.mean:.3f} against {row.mean - row.gain:.3f}: {gain}"
+             for row, gain in zip(every.itertuples(), intervals(every, "gain", "gain_low", "gain_high", "+"))]
+    worse = (every.gain_high < 0).any()
+    good = bool((every.gain_low > 0).any() and not worse)
     return good, "; ".join(words) + ". " + (
         "Better than the frozen encoder for sure." if good else
         f"{'Worse for sure' if worse else 'Not better for sure'}; the frozen encoder stays the one to use.")
@@ -250,8 +261,8 @@ def listed(run: Run) -> pd.DataFrame:
                          if value != usual[key] and key not in ("study", "run", "version"))
         scores = of_all(read_own(stage["results"] / "retrieval.csv"))
         row = {"encoder": f"tuned:{run.name}/{name}", "settings": told}
-        for each in scores[(scores.measure == "AP") & (scores.model == TUNED)].itertuples():
-            gain = f"{each.gain:+.3f} [{each.gain_low:+.3f}, {each.gain_high:+.3f}]"
+        own = scores[(scores.measure == "AP") & (scores.model == TUNED)]
+        for each, gain in zip(own.itertuples(), intervals(own, "gain", "gain_low", "gain_high", "+")):
             row[each.part.replace("_", " ")] = f"{each.mean:.3f} ({gain})"
         rows.append(row)
     return pd.DataFrame(rows)

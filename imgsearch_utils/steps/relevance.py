@@ -117,6 +117,14 @@ def compare_rankings(rankings: dict[str, tuple[Images, Model]], judge: Judge, ks
     return pd.DataFrame(rows, columns=columns).assign(judged_by=who)
 
 
+def mean_ap(images: Images, grades: pd.DataFrame) -> float:
+    """The mean average precision of ``some_queries`` of the images, by their vectors.
+
+    grades : as of ``Judge.grades``; NaN where no query has a similar image
+    """
+    return float(retrieval_metrics(rank(images, Model(), some_queries(images)), grades, [10]).AP.mean())
+
+
 def of_all(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``compare_rankings`` that are of all queries, also after they were kept in a file."""
     return table[table["class"].fillna("") == ""]

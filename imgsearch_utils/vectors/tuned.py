@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torchvision.transforms import v2
 
 from imgsearch_utils.study import nearest
+from imgsearch_utils.vectors.kept import LITE
 from imgsearch_utils.workspace import PUBLISHED, Stage, home, read_json
 
 MARGIN = 0.875  # of a picture's shorter side that the network sees
@@ -33,8 +34,8 @@ def versions_of(run: str) -> list[str]:
 def scale_of(base: dict[str, Any]) -> tuple[int, list[float], list[float]]:
     """Pixels of the side, and mean and standard deviation of the colours, that a backbone expects, by its config."""
     how = base["preprocessing"]
-    if isinstance(how, str):  # efficientnet_lite: (x - 127) / 128
-        return int(how.split("centre crop ")[1].split(",")[0]), [127 / 255] * 3, [128 / 255] * 3
+    if side := LITE.get(base["encoder"]):  # ``kept.lite_pixels``: (x - 127) / 128
+        return side, [127 / 255] * 3, [128 / 255] * 3
     size = how.get("input_size", how.get("size"))
     side = size if isinstance(size, int) else size[-1]
     return int(side), list(how["mean"]), list(how["std"])
