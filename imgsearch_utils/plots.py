@@ -34,12 +34,13 @@ DASHES = ("-", "--", "-.", ":", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
 
 class Plot(Figure):
-    """A figure that shows itself in a notebook, without pyplot and its state."""
+    """A figure that shows itself in a notebook, in 256 colours, without pyplot and its state."""
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
+        buffer, small = io.BytesIO(), io.BytesIO()
         self.savefig(buffer, dpi=self.dpi)
-        return buffer.getvalue()
+        Image.open(buffer).convert("RGB").quantize(256).save(small, "PNG", optimize=True)
+        return small.getvalue()
 
 
 def literal(text: object) -> str:
