@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from imgsearch_utils.cli import finetuning, labels, searching, serving, studies
+from imgsearch_utils.cli import encoders, labels, searching, serving, studies
 
 LONGEST = 1200  # letters of an error's line
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(studies.app)
 app.add_typer(searching.app)
 app.add_typer(serving.app)
-app.add_typer(finetuning.app)
+app.add_typer(encoders.app)
 app.add_typer(labels.app, name="labels")
 
 

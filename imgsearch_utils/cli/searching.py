@@ -1,4 +1,4 @@
-"""The commands that search: embed, index, search, classify, encoders, duplicates; a table, or JSON."""
+"""The commands that search: embed, index, search, classify, duplicates; a table, or JSON."""
 
 import itertools
 import json
@@ -209,28 +209,6 @@ def classify(
     elif len(trust):
         print(f"right on the {trust.images.iloc[0]} test images: " + ", ".join(
             f"{row.method} {row.accuracy:.0%}" for row in trust.itertuples()))
-
-
-@app.command()
-def encoders(
-    names: Annotated[list[str] | None, typer.Argument(help="By name; the embedded ones when not given.")] = None,
-    study: StudyOption = DRAWN, run: RunOption = "", as_json: JsonOption = False,
-) -> None:
-    """Compare encoders on a study's test images: what each finds as it is, how fast it is, how large."""
-    from imgsearch_utils.steps.encoders import EMBEDDED, kept_comparison
-    from imgsearch_utils.tables import intervals
-
-    opened = workspace.find_run(study, run)
-    found = kept_comparison(opened, names or EMBEDDED, lambda line: print(line, file=sys.stderr))
-    if as_json:
-        return print(json.dumps({"study": opened.study.study, "run": opened.name, **{
-            name: json.loads(table.to_json(orient="records")) for name, table in found._asdict().items()}}))
-    every = found.retrieval[found.retrieval["class"] == ""]
-    wide = every.assign(text=intervals(every)).pivot(index="encoder", columns="measure", values="text")
-    about = found.encoders.set_index("encoder").drop(columns="missing")
-    shown = wide[["AP", "P@1", "P@10", "nDCG@10"]].reindex(about.index).join(about)
-    print(shown.rename(columns={"AP": "mAP"}).reset_index().to_string(index=False, na_rep="-"))
-    print(f"the tables: {workspace.shown(opened.results / 'encoders')}")
 
 
 @app.command()
