@@ -108,6 +108,17 @@ class Objective(torch.nn.Module):
         return self.graded(unit, i, j, grades)
 
 
+@contextlib.contextmanager
+def _same_each_time(device: torch.device) -> Iterator[None]:
+    """Sums of several threads in one order, where torch has a way to; on a GPU it has not for all."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 def train(backbone: Backbone, squares: np.ndarray, lessons: Lessons, settings: Finetuning,
           validate: Callable[[], float], checkpoint: Path, identity: str = "",
           say: Callable[[str], None] = print) -> pd.DataFrame:
@@ -156,7 +167,8 @@ def train(backbone: Backbone, squares: np.ndarray, lessons: Lessons, settings: F
             loss = loader.loss(objective, vectors.float(), batch)
             if not torch.isfinite(loss):
                 raise ValueError(f"the loss is {loss.item()} in epoch {state.epoch + 1}; set a smaller learning_rate")
-            (loss / settings.accumulate).backward()
+            with _same_each_time(device):
+                (loss / settings.accumulate).backward()
             state.step += 1
             state.loss, state.images = state.loss + loss.item() * len(pictures), state.images + len(pictures)
             if state.step % settings.accumulate and state.step < steps[state.epoch]:

@@ -76,7 +76,8 @@ def home(tmp_path_factory):
 
 def started(home, stop_at, config):
     return subprocess.run([sys.executable, "-c", KILLED, str(stop_at), "finetune", config], cwd=home, text=True,
-                          capture_output=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, timeout=600)
+                          capture_output=True, env=os.environ | {"IMGSEARCH_HOME": str(home), "OMP_NUM_THREADS": "2"},
+                          timeout=600)
 
 
 def test_killed_twice_it_ends_with_the_same_weights(home, capsys):
@@ -267,6 +268,23 @@ def test_grades_teach_too_and_a_foreign_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not a checkpoint of this training .it is of other settings"):
         train(backbone, squares, Lessons(np.arange(8), np.zeros(8, int), pairs), given_, lambda: 0.0,
               tmp_path / "checkpoint", "two")
+
+
+def test_several_threads_give_the_same_weights_each_time(tmp_path):
+    squares = np.random.default_rng(0).integers(0, 255, (48, 37, 37, 3), np.uint8)
+    pairs = np.array([(i, j, (i * j) % 4) for i in range(48) for j in range(i)])
+    given_ = Finetuning(study="x", learn_from="grades", epochs=1, batch=512, pixels=32)
+    found, threads = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for number in range(6):
+            backbone, scores = Backbone.open("efficientnet_lite0", 1, 32), iter(range(10))
+            train(backbone, squares, Lessons(np.arange(48), np.zeros(48, int), pairs), given_,
+                  lambda scores=scores: float(next(scores)), tmp_path / f"{number}", say=lambda _: None)
+            found.append(b"".join(each.detach().numpy().tobytes() for each in backbone.parameters.values()))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(set(found)) == 1 and not torch.are_deterministic_algorithms_enabled()
 
 
 def test_sides_of_the_study_are_kept(home):
