@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -136,6 +137,49 @@ def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns
             place.add_patch(Rectangle((0, 0), 1, 1, transform=place.transAxes, fill=False, ec=frame, lw=4))
     if title:
         figure.suptitle(literal(title), fontsize=13, fontweight="bold")
+    return figure
+
+
+def picture_map(layouts: dict[str, pd.DataFrame]) -> Figure:
+    """Images as points, some of them as pictures; a panel each layout, the classes in the same colours in all.
+
+    layouts : title -> `x`, `y`, `class` (one and the same where there are none), `picture` (a thumbnail, or None)
+    """
+    figure, [panels] = axes_grid(len(layouts), 6.2, 5.6)
+    classes = pd.concat(layouts.values())["class"].value_counts()
+    told = classes.index[:8] if len(classes) > 1 else []  # more colours tell nothing apart
+    colours = dict(zip(told, sns.color_palette("colorblind", len(told))))
+    for axes, (title, table) in zip(panels, layouts.items()):
+        kinds = table["class"].where(table["class"].isin(told), "")
+        for name, part in table.groupby(kinds):
+            axes.scatter(part.x, part.y, s=14, color=colours.get(name, "#999999"), lw=0,
+                         label=literal(name or "other classes") if len(told) else None)
+        for x, y, kind, picture in zip(table.x, table.y, kinds, table.picture):
+            if picture is not None:
+                frame = {"edgecolor": colours.get(kind, "#999999"), "lw": 2, "boxstyle": "square,pad=0"}
+                axes.add_artist(AnnotationBbox(OffsetImage(picture, zoom=36 / max(picture.size)), (x, y), pad=0,
+                                               bboxprops=frame))
+        axes.set(title=literal(title), xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+        axes.margins(0.07)
+        sns.despine(ax=axes, left=True, bottom=True)
+    if len(told):
+        legend_below(figure, *panels)
+    return figure
+
+
+@of_rows
+def explained_variance(table: pd.DataFrame) -> Figure:
+    """Shares of the variance that the first principal components explain, added up.
+
+    table : model, component (from 1), sum
+    """
+    figure, [[axes]] = axes_grid(width=5.5)
+    for name, mark in zip(MODELS, "so"):
+        part = table[table.model == name]
+        axes.plot(part.component, part["sum"], marker=mark, color=MODELS[name], label=name if len(part) else None)
+    axes.set(xlabel="principal components", ylabel="share of the variance", ylim=(0, 1.02), title="What a map can show")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_below(figure, axes)
     return figure
 
 

@@ -83,6 +83,17 @@ def by_class(n, classes):
     return pd.DataFrame(rows, columns=["encoder", "class", "mean"])
 
 
+def on_a_map(n, classes=2, pictures=2):
+    places = np.linspace(0, 1, n)
+    return pd.DataFrame({"x": places, "y": places**2, "class": [f"c{i % classes}" for i in range(n)],
+                         "picture": [ONE] * pictures + [None] * (n - pictures)})
+
+
+def shares_of_variance(*models):
+    return pd.DataFrame([(model, n, 0.1 * n) for model in models for n in (1, 2, 3)],
+                        columns=["model", "component", "sum"])
+
+
 CASES = {
     "class_counts": [(images(),), (images(classes=1),), (images(1, 1),), (images(60, 40),), (images()[:0],),
                      (images().query("side == 'test'"),)],
@@ -107,6 +118,10 @@ CASES = {
     "class_confusion": [(pd.DataFrame(np.eye(n), [f"t{i}" for i in range(n)], [f"t{i}" for i in range(n)]), "title")
                         for n in (1, 3, 30)] + [(shares("ab", "ab"), "title", shares("ab", "c"))],
     "encoders": [(encoders(1),), (encoders(5),), (encoders(3, low=np.nan),), (encoders(2), ["AP"])],
+    "picture_map": [({"a": on_a_map(9)},), ({"a": on_a_map(40, 12), "$b$": on_a_map(40, 12)},),
+                    ({"a": on_a_map(3, 1, 0)},), ({"a": on_a_map(2).assign(x=0.0, y=0.0)},)],
+    "explained_variance": [(shares_of_variance("encoder", "head"),), (shares_of_variance("encoder"),),
+                           (shares_of_variance(),)],
     "by_class": [(by_class(1, 1), "title"), (by_class(4, 3), "title"), (by_class(2, 30), "title")],
 }
 

@@ -60,7 +60,7 @@ def teach(
 def tag(
     study: StudyArgument, name: RunOption = "",
     queue: Annotated[str, typer.Option(
-        help="round, check, disagreements, suspected_errors, pooled or votes.")] = "round",
+        help="round, check, disagreements, suspected_errors, pooled, votes or map.")] = "round",
     number: Annotated[int, typer.Option("--round", help="The round whose pairs are asked.")] = 0,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8866, ip: IpOption = "127.0.0.1",
     browser: BrowserOption = True,
@@ -71,7 +71,7 @@ def tag(
     run = workspace.find_run(study, name)
     if run.published:
         raise ValueError(f"run {run.name} is published and never written again; grade a run of your own: --run NAME")
-    number = len(run.rounds_made) if queue == "check" else number  # its grades count from the next round on
+    number = len(run.rounds_made) if queue in ("check", "map") else number  # their grades count from the next round on
     check_queue(run, queue, number)
     from imgsearch_utils.pages.serving import serve as serve_site
     from imgsearch_utils.pages.sites import tagging_site

@@ -21,7 +21,12 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
+MAP = "map"  # a page that a library draws, which writes programs for the graphics card as it goes, and styles itself
+MAP_POLICY = HEADERS["Content-Security-Policy"].replace("script-src 'self'", "script-src 'self' 'unsafe-eval'").replace(
+    "style-src 'self'", "style-src 'self' 'unsafe-inline'")
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_MAP_HEADERS = [(name.lower().encode(), value.encode())
+                for name, value in {**HEADERS, "Content-Security-Policy": MAP_POLICY}.items()]
 NO_TOKEN = "This server needs its token: open the address that it printed when it started, with ?token=...\n"
 ON = '<!doctype html><meta http-equiv="refresh" content="0;url=/"><title>Image search</title>'
 
@@ -50,7 +55,8 @@ class Guard:
                 return await send({"type": "websocket.close", "code": 1008})  # before it is accepted: status 403
             return await self._app(scope, receive, send)
         try:
-            await (answer or self._app)(scope, _bounded(receive), _with_headers(send))
+            own = _MAP_HEADERS if scope["path"] == f"/{MAP}" else _HEADERS
+            await (answer or self._app)(scope, _bounded(receive), _with_headers(send, own))
         except ClientDisconnect:  # gone before all was said: nobody waits for an answer
             pass
         except asyncio.CancelledError:  # the server was told to stop, and does not wait for who is still sending
@@ -115,10 +121,10 @@ def _bounded(receive):
     return bounded
 
 
-def _with_headers(send):
+def _with_headers(send, own=_HEADERS):
     async def with_headers(message):
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *_HEADERS]}
+            message = {**message, "headers": [*message["headers"], *own]}
         await send(message)
 
     return with_headers

@@ -54,7 +54,7 @@ async function lost(event) {
 }
 
 function connect() {
-  const here = new WebSocket(`ws://${location.host}/talk`);
+  const here = new WebSocket(`ws://${location.host}${document.getElementById("page").dataset.talk}`);
   let head = null; // of a message whose buffers are on their way
   let buffers = [];
   socket = here;

@@ -3,7 +3,7 @@
 from imgsearch_utils.study import nearest
 from imgsearch_utils.workspace import Run
 
-QUEUES = ("round", "check", "disagreements", "suspected_errors", "pooled", "votes")
+QUEUES = ("round", "check", "disagreements", "suspected_errors", "pooled", "votes", "map")
 
 
 def check_queue(run: Run, name: str, number: int) -> None:

@@ -1,4 +1,4 @@
-"""What to show an annotator: a round's pairs, test pairs, disagreements, suspected errors, unjudged results, votes."""
+"""What to show an annotator: pairs of a round, of test images, of a map; disagreements, doubtful grades, votes."""
 
 import pandas as pd
 
@@ -19,7 +19,8 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
     name : "round" (the round's pairs); "check" (random test pairs, which say honestly how good what was learnt is);
         "disagreements" (of annotators, for an adjudicator); "suspected_errors" (grades
         of train pairs that heads find least likely: trains a few heads); "pooled" (the first ten results of every
-        model and index that nobody judged); or "votes" (pairs voted up or down on the search page)
+        model and index that nobody judged); "votes" (pairs voted up or down on the search page); or "map" (pairs of
+        the images that somebody selected on the map)
     number : the round
 
     Raises
@@ -39,9 +40,12 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
     from imgsearch_utils.asking.second_look import suspected_errors  # these load torch, which the others do without
     from imgsearch_utils.labels.graded import graded_pairs
     from imgsearch_utils.steps.comparison import pooled_rankings
+    from imgsearch_utils.steps.maps import selected_pairs
     from imgsearch_utils.steps.tagging import check_pairs
     from imgsearch_utils.vectors.sides import open_images
 
+    if name == "map":
+        return selected_pairs(run)
     images = open_images(run)
     if name == "check":
         return check_pairs(run, images)

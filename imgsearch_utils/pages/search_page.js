@@ -81,6 +81,8 @@ function render({ model, el }) {
       make("div", {}, drop, caption, back, file),
       make("div", { className: "sp-controls" }, wordsForm, k.line, least.line, noWords, votesLine)),
     samples, which, marks, columns, legend, large);
+  const links = model.get("links") ?? {}; // to the pages beside this one, where it is served
+  if (links.map) title.after(make("a", { href: links.map, textContent: "Map" }));
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab leaves our keys alone
   el.append(root);
 
@@ -206,6 +208,7 @@ function render({ model, el }) {
     root.classList.remove("sp-closed");
     if (pending?.kind !== "vote") say("");
     if (resuming) trail.at(-1)?.();
+    else if (links.map && /^#like=\d+$/.test(location.hash)) like(Number(location.hash.slice(6))); // from the map
     resuming = false;
   }
 

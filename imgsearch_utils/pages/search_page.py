@@ -11,10 +11,11 @@ from PIL import Image
 from imgsearch_utils.labels.journal import AUTOMATIC, VOTE, Journal
 from imgsearch_utils.labels.pairs import key
 from imgsearch_utils.learning.model import calibrated_models, why_in_use
+from imgsearch_utils.pages.pictures import name_at, send_pictures
 from imgsearch_utils.pages.queues import voted
-from imgsearch_utils.pages.tagger import LONGEST_NAME, picture_bytes, serial_of
+from imgsearch_utils.pages.tagger import LONGEST_NAME, serial_of
 from imgsearch_utils.pictures.collection import open_collection, thumbnails
-from imgsearch_utils.pictures.decoding import MAX_UPLOAD, jpeg, open_image
+from imgsearch_utils.pictures.decoding import MAX_UPLOAD, jpeg
 from imgsearch_utils.pictures.duplicates import SAME_PICTURE
 from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.search.service import Service
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second of imports that the page does not need
 
 LONGEST_TEXT = 300  # letters of a description
-SMALL, QUERY = 320, 900  # pixels, the longer side of a picture in the grid, and of an uploaded query
+QUERY = 900  # pixels, the longer side of an uploaded query
 MOST, SAMPLES, TRAIL = 60, 12, 20  # results at most, pictures offered to begin with, queries to go back to
 ACTS = {"up": "vote_up", "down": "vote_down", "": "unvote"}
 
@@ -158,9 +159,7 @@ class Searching:
         self._ask(Query(name, self._used.vectors_of([name]), message["row"]), message)
 
     def _name(self, row: int) -> str:
-        if not (isinstance(row, int) and 0 <= row < len(self._used.names)):
-            raise ValueError("no image of this page; reload it")
-        return self._used.names[row]
+        return name_at(self._used.names, row)
 
     def _on_back(self, message, _) -> None:
         self._trail = self._trail[:-1] or self._trail
@@ -242,17 +241,7 @@ class Searching:
         return int(graded.similarity.iloc[0]) if len(graded) else None
 
     def _on_want(self, message, _) -> None:
-        large = bool(message["large"])
-        for row in message["rows"]:
-            name, answer, content = self._name(row), {"kind": "picture", "row": row, "large": large}, b""
-            try:
-                if self._used.collection.folder is None:
-                    raise ValueError("this study has vectors only")
-                path = self._used.collection.path(name)
-                content = picture_bytes(path) if large else jpeg(open_image(path), SMALL)
-            except ValueError:
-                answer["missing"] = True
-            self._send(answer, [content])
+        send_pictures(self._send, self._used.collection, self._used.names, message["rows"], bool(message["large"]))
 
 
 def _annotator(message) -> str:

@@ -20,7 +20,8 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
 
 HERE = Path(__file__).parent
-FILES = ("page.js", "page.css", "tagger.js", "tagger.css", "search_page.js", "search_page.css", "docs.js")
+FILES = ("page.js", "page.css", "tagger.js", "tagger.css", "search_page.js", "search_page.css", "map_page.js",
+         "map_page.css", "docs.js")
 MOST_PAGES = 64  # open at once
 WAITING = 24  # messages of a page that are not answered yet; then it is read no further
 UNSENT = 1000  # messages that a page does not take; then it is closed
@@ -29,7 +30,7 @@ PAGE = """<!doctype html>
 <title>{title}</title><link rel="icon" href="data:,">
 <link rel="stylesheet" href="/page.css"><link rel="stylesheet" href="/{widget}.css">
 <script type="module" src="/page.js"></script></head>
-<body><main><h1 class="unseen">{title}</h1><div id="page"></div></main>
+<body><main><h1 class="unseen">{title}</h1><div id="page" data-talk="{talk}"></div></main>
 <div id="notice" role="alert" hidden></div></body></html>
 """
 DOCS = """<!doctype html>
@@ -91,6 +92,8 @@ class Site:
     talk : (what was opened, send) -> the page's other side, with a method receive(message, buffers)
     health : what was opened -> what a program is told of it
     api : whether what was opened is a ``Service`` that programs may ask
+    beside : further pages by their names in the address, which share what was opened
+    scripts : JavaScript of libraries that its pages load, by their names in the address
     """
 
     title: str
@@ -101,6 +104,8 @@ class Site:
     talk: Callable[[Any, Callable[..., None]], Any]
     health: Callable[[Any], dict[str, Any]]
     api: bool = False
+    beside: dict[str, "Site"] = field(default_factory=dict)
+    scripts: dict[str, Path] = field(default_factory=dict)
     opened: Future = field(default_factory=Future)
 
     def start(self, failed: Callable[[], None]) -> None:
@@ -121,12 +126,13 @@ def build(site: Site) -> FastAPI:
     app = FastAPI(title=site.title, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
                   description="Every question needs the server's token: `Authorization: Bearer ...`, or the cookie.")
 
-    @app.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
-        return HTMLResponse(PAGE.format(title=html.escape(site.title), widget=site.widget))
-
-    for name in FILES:
-        app.get(f"/{name}", include_in_schema=False)(lambda name=name: FileResponse(HERE / name))
+    for path, one in {"/": site, **{f"/{name}": each for name, each in site.beside.items()}}.items():
+        talk = f"{path.rstrip('/')}/talk"
+        page = PAGE.format(title=html.escape(one.title), widget=one.widget, talk=talk)
+        app.get(path, include_in_schema=False)(lambda page=page: HTMLResponse(page))
+        app.add_api_websocket_route(talk, Talks(one))
+    for name, file in {**{name: HERE / name for name in FILES}, **site.scripts}.items():
+        app.get(f"/{name}", include_in_schema=False)(lambda file=file: FileResponse(file))
 
     @app.get("/api/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
@@ -139,7 +145,6 @@ def build(site: Site) -> FastAPI:
 
     files = Path(fastapi_offline.__file__).with_name("static")
     app.mount("/api/docs-files", StaticFiles(directory=files))
-    app.add_api_websocket_route("/talk", Talks(site))
     if site.api:
         _add_questions(app, site)
     return app

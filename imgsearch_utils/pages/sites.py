@@ -1,10 +1,13 @@
-"""The three pages that are served: what is opened for them, once for all who come."""
+"""The pages that are served: what is opened for them, once for all who come."""
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from imgsearch_utils.pages.guard import MAP
+from imgsearch_utils.pages.map_library import plotly_file
 from imgsearch_utils.pages.site import Site
 from imgsearch_utils.study import Rubric
 from imgsearch_utils.workspace import Run
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
         Classroom,  # this module is loaded before the page is shown, the rest after it
     )
     from imgsearch_utils.search.service import Service
+
+PLOTLY = "plotly.min.js"
 
 
 def search_site(run: Run, command: str) -> Site:
@@ -41,8 +46,25 @@ def search_site(run: Run, command: str) -> Site:
 
         return Searching(run, lambda: service, send, votes=(journal(), turn))
 
-    return Site(f"Image search · {run.name}", "search_page", {}, command, open_, talk, lambda service: service.health(),
-                api=True)
+    site = Site(f"Image search · {run.name}", "search_page", {"links": {"map": f"/{MAP}"}}, command, open_, talk,
+                lambda service: service.health(), api=True)
+    site.beside[MAP] = _map_site(run, site)
+    with contextlib.suppress(ValueError):  # the map's page says that it is not installed
+        site.scripts[PLOTLY] = plotly_file()
+    return site
+
+
+def _map_site(run: Run, search: Site) -> Site:
+    """The map beside the search page."""
+    turn = threading.RLock()
+
+    def talk(service, send):
+        from imgsearch_utils.pages.map_page import Mapped
+
+        return Mapped(run, lambda: service, send, turn)
+
+    return Site(f"Map · {run.name}", "map_page", {"links": {"search": "/"}, "plotly": f"/{PLOTLY}"}, search.command,
+                search.open, talk, search.health, opened=search.opened)
 
 
 def teaching_site(run: Run, study: str, command: str) -> Site:

@@ -6,7 +6,6 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import pandas as pd
 from imgsearch_utils.labels.agreement import agreement_with_others, self_agreement
 from imgsearch_utils.labels.journal import REPEAT, REST, Act, Journal
 from imgsearch_utils.labels.pairs import LIST, canonical, key
+from imgsearch_utils.pages.pictures import SMALL, picture_bytes
 from imgsearch_utils.pictures.collection import Collection, thumbnails
 from imgsearch_utils.pictures.decoding import jpeg, open_image, side_by_side
 from imgsearch_utils.study import Rubric
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 LONGEST_NAME, LONGEST_LOOK = 60, 86_400  # letters of an annotator's name, seconds before one act
 AHEAD = 3  # pairs whose pictures are loaded before they are shown
-MAX_SIDE, MAX_BYTES = 1600, 1_000_000  # larger pictures are sent smaller
-SMALL = 320  # pixels, the longer side of a picture in a list
-_BROWSER_FORMATS = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 class Item(NamedTuple):
@@ -93,19 +90,6 @@ def lists_of(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
             shared = listed
             units.append([(one, two)])
     return units
-
-
-def picture_bytes(path: Path) -> bytes:
-    """A picture as a browser shows it: the file itself, or a JPEG of at most 1600 pixels where that is too much.
-
-    Raises
-    ------
-    ValueError
-        one line that names the file when it cannot be read.
-    """
-    if path.suffix.lower() in _BROWSER_FORMATS and path.is_file() and 0 < path.stat().st_size <= MAX_BYTES:
-        return path.read_bytes()
-    return jpeg(open_image(path), MAX_SIDE, quality=90)
 
 
 @dataclass(frozen=True)

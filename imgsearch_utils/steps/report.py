@@ -75,6 +75,9 @@ FIGURES = {
                       "at random."),
         "retrieval_by_class": ("Mean average precision of the queries of each class, by each ranking.",
                                "Darker is better. A class that the colours alone find is an easy one."),
+        "map": ("The images as a map: by the encoder's vectors, and by the head's.",
+                "Each point is an image, at its first two principal components; what is near on the map is near by the "
+                "vectors, as far as two dimensions can tell."),
         "class_confusion": ("Classes of the first ten results, for queries of each class.",
                             "Each row adds up to 1; on the diagonal stands the query's own class.")},
     "indexes": {

@@ -129,11 +129,13 @@ CLASSES = pd.DataFrame({"method": "linear probe", "rank": [1, 2, 3], "class": [H
                         "p": [0.5, 0.3, 0.2], "calibrated": True})
 ENCODERS = pd.DataFrame({"encoder": [HOSTILE, "$x^{$"] * 3, "class": [HOSTILE, HOSTILE, "$_$"] * 2, "low": 0.4,
                          "measure": ["AP", "AP", "P@10", "P@10", "nDCG@10", "nDCG@10"], "mean": 0.5, "high": 0.6})
+ON_A_MAP = pd.DataFrame({"x": [0.0, 1, 2], "y": 0.0, "class": [HOSTILE, "$x^{$", HOSTILE], "picture": None})
 DRAWN = {"class_counts": (plots.class_counts, IMAGES), "class_confusion": (plots.class_confusion, MATRIX, HOSTILE),
          "picture_grid": (plots.picture_grid, [Image.new("RGB", (9, 9))] * 2, [HOSTILE, "$\\bad{$\n0.50"]),
          "curves_with_bands": (plots.curves_with_bands, CURVES, "loss", {"ap": "AP"}),
          "encoders": (plots.encoders, ENCODERS),
          "by_class": (plots.by_class, ENCODERS.drop_duplicates(["encoder", "class"]), "mAP"),
+         "picture_map": (plots.picture_map, {HOSTILE: ON_A_MAP, "$_$": ON_A_MAP}),
          "classify": (classify.figure, Image.new("RGB", (9, 9)), CLASSES)}
 
 
@@ -156,7 +158,7 @@ def test_every_figure_that_draws_names_of_data_is_drawn_with_hostile_ones():
     public = {name for name, thing in vars(plots).items() if inspect.isfunction(thing)
               and thing.__module__ == plots.__name__ and not name.startswith("_")}
     own = {"grade_counts", "training_curves", "score_distributions", "confusion", "precision_recall", "rounds",
-           "retrieval", "candidates"}
+           "retrieval", "candidates", "explained_variance"}
     helpers = {"save", "axes_grid", "of_rows", "legend_beside", "legend_below", "literal"}
     assert public - helpers == (set(DRAWN) - {"classify"}) | own
 
