@@ -1,7 +1,7 @@
-"""Pictures of the tagger and of the search page at work on drawn houses, in JupyterLab and as pages of their own.
+"""Pictures of tagger, search page and map at work on drawn houses, in JupyterLab and as pages of their own.
 
-Run: python -m benchmarks.screenshots [--out docs], after `make publish` (the search page shows that run, and its votes
-are forgotten).
+Run: python -m benchmarks.screenshots [--out docs], after `make publish` (the search page and the map show that run, and
+nothing of it is written).
 """
 
 import argparse
@@ -58,8 +58,8 @@ def pose(page) -> None:
         page.keyboard.press(f"Shift+Digit{question}")
 
 
-def search_page(file: Path) -> None:
-    """Upload a picture of the published run to its search page, and vote on two results; nothing is written."""
+def search_page_and_map(search_file: Path, map_file: Path) -> None:
+    """The published run: a picture that is uploaded, with votes on two results; then its map, with a part selected."""
     picture = find_run("synthetic_houses", PUBLISHED).data / "all_images" / SEARCHED
     served = browser.ServedPage(workspace.home(), "serve", f"--run={PUBLISHED}")
     with served as server, browser.browser_page(1320, 1300) as page:
@@ -73,8 +73,34 @@ def search_page(file: Path) -> None:
         page.mouse.move(0, 0)
         page.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0); }")
         page.wait_for_function("() => [...document.images].every((image) => image.complete)")
-        page.screenshot(path=file)
-    Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)  # photographs make a large PNG
+        page.screenshot(path=search_file)
+        page.set_viewport_size({"width": 1320, "height": 860})
+        page.get_by_role("link", name="Map").click()
+        page.locator(".mp-root[data-coloured=house_type]").wait_for(timeout=60_000)
+        draw_around_the_left(page)
+        page.wait_for_function("() => [...document.images].every((image) => image.complete)")
+        page.screenshot(path=map_file)
+    for file in (search_file, map_file):
+        Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)  # photographs make a large PNG
+
+
+def draw_around_the_left(page) -> None:
+    """Select what lies left below on the map, and point at one of the others."""
+    box = page.locator(".mp-plot").bounding_box()
+    page.get_by_role("button", name="Select", exact=True).click()
+    corners = np.array([(0.02, 0.55), (0.3, 0.52), (0.42, 0.75), (0.35, 0.97), (0.02, 0.97), (0.02, 0.57)])
+    corners = corners * (box["width"], box["height"]) + (box["x"], box["y"])
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner, steps=8)
+    page.mouse.up()
+    page.locator(".mp-strip img").nth(8).wait_for()
+    for share in np.linspace(0.55, 0.95, 40):  # from the middle to the right, until there is one
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + 0.5 * box["height"])
+        page.wait_for_timeout(60)
+        if page.locator(".mp-shown img").count():
+            break
 
 
 def main() -> None:
@@ -102,8 +128,8 @@ def main() -> None:
             page.goto(server.url)
             pose(page)
             page.screenshot(path=out / "tagger_page.png")
-    search_page(out / "search_page.png")
-    print(f"written: tagger_notebook.png, tagger_page.png and search_page.png in {out}")
+    search_page_and_map(out / "search_page.png", out / "map_page.png")
+    print(f"written: tagger_notebook.png, tagger_page.png, search_page.png and map_page.png in {out}")
 
 
 if __name__ == "__main__":

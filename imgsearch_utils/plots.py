@@ -132,7 +132,7 @@ def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns
         place.axis("off")
     for place, picture, words, frame in itertools.zip_longest(axes.flat[: len(pictures)], pictures, titles, frames):
         place.imshow(picture)
-        place.set_title(literal(words), fontsize=9, fontweight="normal")
+        place.set_title(literal(words), fontsize=9, fontweight="normal", y=1.0)  # else its place is sought for seconds
         if frame:
             place.add_patch(Rectangle((0, 0), 1, 1, transform=place.transAxes, fill=False, ec=frame, lw=4))
     if title:

@@ -90,10 +90,10 @@ def search(
 
     pictures, unlike = pictures or [], unlike or []
     if server:
-        if index or show or (crops, alpha) != (1, 3.0) or run or study != DRAWN:
-            raise ValueError("a server has its study, run and index, and takes no --crops, --alpha or --show")
+        if index or show or alpha != 3.0 or run or study != DRAWN:
+            raise ValueError("a server has its study, run and index, and takes no --alpha or --show")
         return remote.search(server, questions(pictures, text), unlike, text, as_json, k=k, model=model, expand=expand,
-                             rerank=rerank)
+                             rerank=rerank, crops=crops)
     from imgsearch_utils.search.searcher import Searcher
 
     opened = workspace.find_run(study, run)

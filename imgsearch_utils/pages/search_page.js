@@ -35,6 +35,7 @@ function render({ model, el }) {
   let pending = null; // the question that is not answered yet
   let resuming = false; // after the server was away
   let voted = null; // what to say of the last vote, while its results come
+  let again = null; // asks the last upload once more
   let trail = []; // what was asked, each as a function that asks it again
 
   // ---- the page -----------------------------------------------------------------------------------------------
@@ -61,6 +62,17 @@ function render({ model, el }) {
   const person = make("input", { type: "text", className: "sp-person", maxLength: 60, placeholder: "visitor",
     ariaLabel: "your name, for votes" });
   const waiting = make("span");
+  const chooser = (label, names) => {
+    const select = make("select", {}, ...Object.entries(names).map(([value, textContent]) => make("option", { value, textContent })));
+    return { select, line: make("label", {}, make("span", { textContent: label }), select) };
+  };
+  const expand = chooser("The query is", { 0: "as it is", 3: "moved to its first 3 results", 10: "moved to its first 10" });
+  const order = chooser("The first 100 in the order of", { "": "the cosine", reciprocal: "shared neighbours",
+    head: "the head, where the encoder found them" });
+  const crops = chooser("An uploaded picture is looked at", { 1: "as a whole", 5: "and in 4 crops", 10: "and in 9 crops" });
+  const more = make("details", { className: "sp-more-ways" }, make("summary", { textContent: "More ways to search" }),
+    expand.line, order.line, crops.line, make("p", { className: "sp-hint", textContent:
+      "They are off at first: what each is worth, notebook 16 measures. P(similar) stays that of the query as it is." }));
   const back = make("button", { type: "button", className: "sp-link sp-back", textContent: "← back" });
   const samples = make("div", { className: "sp-samples" });
   const why = make("p", { className: "sp-hint" });
@@ -79,7 +91,7 @@ function render({ model, el }) {
     make("header", {}, title, status),
     make("section", { className: "sp-query" },
       make("div", {}, drop, caption, back, file),
-      make("div", { className: "sp-controls" }, wordsForm, k.line, least.line, noWords, votesLine)),
+      make("div", { className: "sp-controls" }, wordsForm, k.line, least.line, noWords, votesLine, more)),
     samples, which, marks, columns, legend, large);
   const links = model.get("links") ?? {}; // to the pages beside this one, where it is served
   if (links.map) title.after(make("a", { href: links.map, textContent: "Map" }));
@@ -104,7 +116,8 @@ function render({ model, el }) {
     pending.slow = setTimeout(() => say(doing, "sp-waiting"), 250);
     pending.lost = setTimeout(() => say("No answer: the kernel is busy, or gone. Reload the page.", "sp-error"), 60000);
     const name = person.value.trim() || "visitor";
-    pending.message = { ...message, serial: sent, k: Number(k.input.value), name };
+    pending.message = { ...message, serial: sent, k: Number(k.input.value), name, expand: Number(expand.select.value),
+      rerank: order.select.value };
     model.send(pending.message, undefined, buffers);
   }
 
@@ -129,12 +142,14 @@ function render({ model, el }) {
       return say(`“${picture.name}”: more than ${megabytes(about.limit)}; make it smaller first`, "sp-error");
     }
     const content = await picture.arrayBuffer();
+    again = () => send(picture.name, content, true);
     begin(() => send(picture.name, content));
   }
 
-  function send(name, content) {
+  function send(name, content, inPlace = false) {
     for (let at = 0, part = 0; part === 0 || at < content.byteLength; at += PART, part += 1) {
-      ask({ kind: "upload", file: name, part, last: at + PART >= content.byteLength }, "reading …",
+      ask({ kind: "upload", file: name, part, last: at + PART >= content.byteLength, again: inPlace,
+        crops: Number(crops.select.value) }, "reading …",
         [content.slice(at, at + PART)]);
     }
   }
@@ -191,6 +206,7 @@ function render({ model, el }) {
     wordsForm.hidden = Boolean(said.no_words);
     noWords.textContent = said.no_words;
     noWords.hidden = !said.no_words;
+    order.select.querySelector("[value=head]").hidden = !("head" in said.thresholds);
     legend.textContent = `P(similar) is the probability that ${said.by_classes ? "the two pictures are of one class, " +
       "calibrated on the study's classes" : "people would give the pair grade 3, calibrated on the study's own grades"}` + read;
     showWaiting(said.waiting);
@@ -425,6 +441,8 @@ function render({ model, el }) {
     k.timer = setTimeout(() => shown && ask({ kind: "more" }), 150);
   });
   least.input.addEventListener("input", () => { chosen = Number(least.input.value); showControls(); dim(); });
+  for (const { select } of [expand, order]) select.addEventListener("change", () => shown && ask({ kind: "more" }));
+  crops.select.addEventListener("change", () => shown?.uploaded && again?.());
   calibrated.addEventListener("click", () => { chosen = null; showControls(); dim(); });
   person.addEventListener("change", () => { remember(person.value.trim()); if (shown) ask({ kind: "more" }); });
   back.addEventListener("click", () => { trail.pop(); ask({ kind: "back" }); });

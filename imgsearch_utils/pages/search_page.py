@@ -18,7 +18,7 @@ from imgsearch_utils.pictures.collection import open_collection, thumbnails
 from imgsearch_utils.pictures.decoding import MAX_UPLOAD, jpeg
 from imgsearch_utils.pictures.duplicates import SAME_PICTURE
 from imgsearch_utils.search.searcher import Searcher
-from imgsearch_utils.search.service import Service
+from imgsearch_utils.search.service import MOST_EXPANDED, Service
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.workspace import Run
 
@@ -90,6 +90,7 @@ class Searching:
         self._journal, self._turn = votes or (Journal(run.journal), threading.RLock())
         self._trail: list[Query] = []
         self._upload = b""
+        self._how: dict[str, Any] = {}
         self._open = False
 
     def receive(self, message: Mapping[str, Any], buffers=()) -> None:
@@ -99,6 +100,8 @@ class Searching:
                       "like": self._on_like, "back": self._on_back, "more": self._show, "vote": self._on_vote,
                       "want": self._on_want}[message["kind"]]  # fmt: skip
             self._k = min(max(int(message.get("k", self._k)), 1), MOST)
+            self._how = {"expand": min(max(int(message.get("expand", 0)), 0), MOST_EXPANDED),
+                         "rerank": str(message.get("rerank", ""))}
             handle(message, buffers)
         except (OSError, ValueError, RuntimeError) as error:  # nothing on screen changes but one line
             self._refuse(message, " ".join(str(error).split()))
@@ -143,11 +146,12 @@ class Searching:
             return
         content, self._upload = self._upload, b""
         try:
-            vector, picture = self._service().encode(content)
+            vector, picture = self._service().encode(content, message.get("crops", 1))
         except ValueError as error:
             raise ValueError(f"“{message['file']}”: {error}") from None
         first = self._searchers["encoder"].search(vector[None], 1).iloc[0]
         row = self._number[first.image] if first.score >= SAME_PICTURE else None
+        self._trail = self._trail[:-1] if message.get("again") else self._trail
         self._ask(Query(str(message["file"]), vector[None], row, jpeg(picture, QUERY)), message)
 
     def _on_words(self, message, _) -> None:
@@ -185,7 +189,10 @@ class Searching:
 
     def _results(self, searcher: Searcher, query: Query, marked: dict[str, list[int]]) -> list[dict]:
         like, unlike = (searcher.vectors_of([self._used.names[row] for row in marked[way]]) for way in ("up", "down"))
-        found = searcher.search(query.vectors, self._k, calibrated=not query.words, like=like, unlike=unlike)
+        how = dict(self._how)
+        if how["rerank"] == "head" != searcher.model.name:  # the encoder's own column stays in its own order
+            how["rerank"] = ""
+        found = searcher.search(query.vectors, self._k, calibrated=not query.words, like=like, unlike=unlike, **how)
         return [{**self._image(self._number[name]), "score": float(score), "p": _plain(p)}
                 for name, score, p in zip(found.image, found.score, found.p_similar)]  # fmt: skip
 

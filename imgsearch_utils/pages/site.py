@@ -49,6 +49,7 @@ class Options(BaseModel):
     model: str = ""
     expand: int = 0
     rerank: str = ""
+    crops: int = 1
 
 
 class Example(BaseModel):

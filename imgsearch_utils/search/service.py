@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from imgsearch_utils.geometry import normalised
 from imgsearch_utils.pictures.decoding import MAX_UPLOAD, decode, open_image
-from imgsearch_utils.search.searcher import Searcher
+from imgsearch_utils.search.searcher import Searcher, crops_of
 from imgsearch_utils.study import nearest
 from imgsearch_utils.vectors.kept import KeptEncoder
 from imgsearch_utils.workspace import Run
@@ -68,7 +69,7 @@ class PictureQueue:
         kept = isinstance(encoder, KeptEncoder)
         self._encoder, self._turn = encoder, contextlib.nullcontext() if kept else threading.Lock()
         self._most = 1 if kept else encoder.batch
-        self._waiting: Queue[tuple[bytes, Future]] = Queue(WAITING)
+        self._waiting: Queue[tuple[bytes | Image.Image, Future]] = Queue(WAITING)
         self._workers = max(1, min(4, os.cpu_count() or 1))
         for _ in range(self._workers):
             threading.Thread(target=self._work, daemon=True).start()
@@ -78,22 +79,31 @@ class PictureQueue:
         if not isinstance(self._encoder, KeptEncoder) and (bulk := self._encoder.bulk()):
             self._encoder, self._turn = replace(self._encoder, forward=bulk), contextlib.nullcontext()
 
-    def encode(self, content: bytes) -> tuple[np.ndarray, Image.Image]:
+    def encode(self, content: bytes, crops: int = 1) -> tuple[np.ndarray, Image.Image]:
         """The encoder's vector (d,) of an uploaded picture, and the picture.
+
+        crops : the mean of as many normalised vectors, as of ``Searcher.encode``
 
         Raises
         ------
         ValueError
-            for what is not a sound picture (see ``read_upload``)
+            for what is not a sound picture (see ``read_upload``), and a number of crops that is none
         Busy
             where too many wait
         """
+        vector, picture = self._wait_for(content).result()
+        if crops == 1:
+            return vector, picture
+        vectors = [self._wait_for(crop) for crop in crops_of(picture, crops)[1:]]
+        return normalised(np.stack([vector, *(each.result()[0] for each in vectors)])).mean(0), picture
+
+    def _wait_for(self, picture: bytes | Image.Image) -> Future:
         answer: Future = Future()
         try:
-            self._waiting.put_nowait((content, answer))
+            self._waiting.put_nowait((picture, answer))
         except Full:
             raise Busy(f"{WAITING} pictures wait already; try again in a moment") from None
-        return answer.result()
+        return answer
 
     def _work(self) -> None:
         while True:
@@ -103,9 +113,9 @@ class PictureQueue:
                 while len(taken) < min(share, self._most):
                     taken.append(self._waiting.get_nowait())
             good = []
-            for content, answer in taken:
+            for picture, answer in taken:
                 try:
-                    good.append((read_upload(content), answer))
+                    good.append((read_upload(picture) if isinstance(picture, bytes) else picture, answer))
                 except Exception as error:
                     answer.set_exception(error)
             if good:
@@ -156,15 +166,15 @@ class Service:
             Image.new("RGB", (64, 64), "gray").save(gray, "PNG")
             self.search(picture=gray.getvalue())
 
-    def encode(self, content: bytes) -> tuple[np.ndarray, Image.Image]:
-        """The encoder's vector (d,) of an uploaded picture, and the picture; raises as ``PictureQueue.encode``."""
+    def encode(self, content: bytes, crops: int = 1) -> tuple[np.ndarray, Image.Image]:
+        """The encoder's vector (d,) of an uploaded picture, and the picture: see ``PictureQueue.encode``."""
         with self._one_at_a_time:
             pictures = self._pictures
-        return pictures.encode(content)
+        return pictures.encode(content, crops)
 
     def search(self, *, picture: bytes = b"", image: str = "", words: str = "", like: Sequence[bytes | str] = (),
                unlike: Sequence[bytes | str] = (), k: int = 10, model: str = "", expand: int = 0,
-               rerank: str = "") -> dict[str, Any]:
+               rerank: str = "", crops: int = 1) -> dict[str, Any]:
         """Rank the run's images for a picture, one of its images by name, words, or several of these together.
 
         Parameters
@@ -175,6 +185,7 @@ class Service:
         model : "encoder" or "head"; what search uses when empty (where there are words, the encoder)
         expand : so many first results are added to the query, 0 to 100
         rerank : "reciprocal", "head", or nothing: see ``Searcher.search``
+        crops : so many crops of each picture are looked at, 1 to 10; not of an image by name, whose vector is there
 
         Returns
         -------
@@ -197,12 +208,12 @@ class Service:
         if not (1 <= k <= MOST and 0 <= expand <= MOST_EXPANDED):
             raise ValueError(f"k must be 1 to {MOST} and expand 0 to {MOST_EXPANDED}, got {k} and {expand}")
         searcher = self.searcher(model or ("encoder" if words else ""))
-        wanted = self._vectors(searcher, examples)
+        wanted = self._vectors(searcher, examples, crops)
         if words:
             with self._one_at_a_time:
                 wanted = [*wanted, *searcher.encode_texts([words])]
         found = searcher.ranked(np.stack(wanted[:1]), k, expand, calibrated=len(wanted) == 1 and not words,
-                                like=np.array(wanted[1:]), unlike=np.array(self._vectors(searcher, unlike)),
+                                like=np.array(wanted[1:]), unlike=np.array(self._vectors(searcher, unlike, crops)),
                                 rerank=rerank)
         del found["query"]
         rows = zip(*(column.tolist() for column in found.values()))
@@ -210,9 +221,9 @@ class Service:
         return {**self._about(searcher), "query": image or words, "close_match": bool(found["close"].any()),
                 "results": results}
 
-    def _vectors(self, searcher: Searcher, examples: Sequence[bytes | str]) -> list[np.ndarray]:
+    def _vectors(self, searcher: Searcher, examples: Sequence[bytes | str], crops: int) -> list[np.ndarray]:
         """The encoder's vector (d,) of each example."""
-        return [self.encode(example)[0] if isinstance(example, bytes) else searcher.vectors_of([example])[0]
+        return [self.encode(example, crops)[0] if isinstance(example, bytes) else searcher.vectors_of([example])[0]
                 for example in examples]
 
     def searcher(self, model: str = "") -> Searcher:

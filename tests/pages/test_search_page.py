@@ -152,6 +152,33 @@ def test_threshold_and_number_of_results_are_the_users(hands, searchers):
 
 
 @needs_chromium
+def test_more_ways_to_search_are_those_of_the_command(hands, searchers):
+    name, content = bytes_of(searchers, 7)
+    ways = hands.page.locator(".sp-more-ways")
+    choose = [ways.locator("select").nth(place).select_option for place in range(3)]
+    hands.upload("seen.jpg", content)
+    hands.page.locator(".sp-slider input").nth(0).fill("12")
+    ways.locator("summary").click()
+    hands.answered(lambda: choose[0]("3"))
+    for model, searcher in searchers.items():
+        expected = searcher.search(searcher.vectors_of([name]), 12, expand=3)
+        assert hands.names(model) == expected.image.tolist()
+    hands.answered(lambda: choose[0]("0"))
+    hands.answered(lambda: choose[1]("head"))
+    by_head = searchers["head"].search(searchers["head"].vectors_of([name]), 12, rerank="head")
+    plain = searchers["encoder"].search(searchers["encoder"].vectors_of([name]), 12)
+    assert (hands.names("head"), hands.names("encoder")) == (by_head.image.tolist(), plain.image.tolist())
+    hands.answered(lambda: choose[1](""))
+    hands.answered(lambda: choose[2]("5"))
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    for model, searcher in searchers.items():
+        assert hands.names(model) == searcher.search(searcher.encode([picture], crops=5), 12).image.tolist()
+    hands.answered(lambda: choose[2]("1"))
+    assert not hands.page.locator(".sp-back").is_visible() or hands.names("head")[0] == name
+    ways.locator("summary").click()
+
+
+@needs_chromium
 def test_more_like_this_goes_on_and_back_returns(hands, searchers):
     name, content = bytes_of(searchers, 20)
     hands.upload("a.png", content)
@@ -363,6 +390,20 @@ def test_odd_votes_are_a_line_and_nothing_is_written(home):
             page.receive({"kind": "vote", "serial": 1, "query": query, "row": 3, "names": names, "vote": "up"})
             assert sent[-1]["kind"] == "error" and said in sent[-1]["line"]
         assert Journal(run.journal).acts() == before
+
+
+def test_odd_ways_to_search_are_a_line(home):
+    with living_in(home):
+        run, sent = find_run("tiny"), []
+        page = Searching(run, functools.cache(lambda: Service(run)), lambda message, *_: sent.append(message))
+        page.receive({"kind": "hello", "name": "ann"})
+        name = Searcher.open(run).names[3]
+        content = Searcher.open(run).collection.path(name).read_bytes()
+        upload = {"kind": "upload", "file": "a.jpg", "part": 0, "last": True, "name": "ann"}
+        for more, said in (({"crops": 11}, "crops must be 1 to 10"), ({"crops": "all"}, "not a message"),
+                           ({"rerank": "magic"}, "rerank is one of"), ({"expand": "some"}, "invalid literal")):
+            page.receive({"serial": 1, **upload, **more}, [content])
+            assert sent[-1]["kind"] == "error" and said in sent[-1]["line"], more
 
 
 def test_a_run_that_has_nothing_is_a_line_on_the_page(home):
