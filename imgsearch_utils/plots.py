@@ -88,6 +88,7 @@ def save(figure: Figure, stage: Stage, name: str, table: pd.DataFrame | None = N
     if not stage.finished:
         folder.mkdir(exist_ok=True)
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+        figure.set_layout_engine("none")  # what was laid out stays so, here and in the notebook: it takes longest
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
         if table is not None:
             table.to_csv(folder / f"{name}.csv", index=False)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 
 from imgsearch_utils.geometry import pair_cosines
 from imgsearch_utils.learning.model import Model
@@ -90,6 +89,8 @@ class Pool:
             return kept[0], kept[1]
         floor = kept[2][-1] if len(kept[2]) == size else -np.inf
         middle, half = _interval(utility, floor)
+        import torch  # here: who only asks which pairs wait does not wait for it
+
         ones = torch.ones(len(self.unit), 1)
         left = torch.cat([torch.from_numpy(self.unit), ones], 1)
         right = left.clone()

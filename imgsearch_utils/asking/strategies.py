@@ -1,7 +1,6 @@
 """Acquisition strategies by name: from the pool of pairs, the ones to ask first."""
 
 import numpy as np
-import torch
 from scipy.special import entr
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.neighbors import NearestNeighbors
@@ -151,6 +150,8 @@ def _features(pool, i, j, rng, width=64):
 
 def _spread_out(features, size, weight, rng, known=None):
     """Rows far from one another and from `known`: the farthest next, or drawn by `weight` x squared distance."""
+    import torch  # here: who only asks which pairs wait does not wait for it
+
     features = torch.from_numpy(np.ascontiguousarray(features))
     nearest = np.full(len(features), np.inf)
     if known is not None and len(known):

@@ -15,7 +15,7 @@ from imgsearch_utils import indexes
 from imgsearch_utils.labels.graded import graded_pairs
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.learning.model import MODELS, calibrated_models, load_models
-from imgsearch_utils.steps.learning import count_labels, log_text, rounds_log
+from imgsearch_utils.steps.logs import count_labels, log_text, rounds_log
 from imgsearch_utils.vectors.embedding import EMBED_LOCK, NETWORK, embed_command
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.images import Images

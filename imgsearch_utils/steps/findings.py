@@ -13,7 +13,7 @@ import pandas as pd
 from imgsearch_utils.learning.model import calibrated_models
 from imgsearch_utils.metrics import Ceiling
 from imgsearch_utils.steps.examples import ENOUGH_JUDGED, grades_so_far
-from imgsearch_utils.steps.learning import log_rounds
+from imgsearch_utils.steps.logs import log_rounds
 from imgsearch_utils.steps.relevance import of_all
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.vectors.sides import read_sides

@@ -1,4 +1,4 @@
-"""Notebook 02: one round of active learning, from the grades so far to the pairs to ask next; the log of all rounds."""
+"""Notebook 02: one round of active learning, from the grades so far to the pairs to ask next."""
 
 from typing import Any, NamedTuple
 
@@ -10,13 +10,12 @@ from imgsearch_utils.labels.graded import graded_pairs, voted_pairs
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.learning import learner
 from imgsearch_utils.learning.evaluation import evaluate, score_pairs
-from imgsearch_utils.learning.model import MODELS, Model, models_from_dict, models_to_dict
+from imgsearch_utils.learning.model import Model, models_from_dict, models_to_dict
+from imgsearch_utils.steps.logs import count_labels
 from imgsearch_utils.steps.tagging import replayed_pairs, with_zeros
 from imgsearch_utils.study import Study
 from imgsearch_utils.vectors.images import Images
-from imgsearch_utils.workspace import Round, Run, write_atomic
-
-LOGGED = ("roc_auc", "ap", "same_class_roc_auc", "same_class_ap", "f1", "accuracy", "ece")
+from imgsearch_utils.workspace import Round, Run
 
 
 def evidence(this: Round, images: Images) -> pd.DataFrame:
@@ -120,12 +119,6 @@ def models_in(run: Run, images: Images) -> dict[str, Model]:
     return models_of(run.last_round, images) if run.rounds_made else {"encoder": Model()}
 
 
-def count_labels(graded: pd.DataFrame) -> dict[str, int]:
-    """How many train pairs have a grade: all (`labels`), those that were asked, those of grade 3 (`similar`)."""
-    train = graded[graded.side == "train"]
-    return {"labels": len(train), "asked": int((~train.automatic).sum()), "similar": int((train.similarity == 3).sum())}
-
-
 def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
     """The pairs to ask in the round after `this`, chosen by the study's strategy; columns as of ``first_pairs``."""
     study, number = this.run.study, this.number + 1
@@ -137,41 +130,3 @@ def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
     strategy = study.strategy or usual_strategy(images.train, this.run.taught)
     asked = choose_pairs(pool, strategy, study.asked_per_round, seed, study.max_per_image)
     return with_zeros(asked, images.train, study.zeros_per_round, seed, labelled).assign(side="train")
-
-
-def rounds_log(run: Run) -> pd.DataFrame:
-    """The finished rounds' metrics, one row a round; ValueError names a metrics.json that lacks something."""
-    rows = []
-    for this in run.rounds:
-        if not this.finished:
-            break
-        metrics = this.metrics
-        try:
-            row = {"round": this.number, **metrics["labels"], "candidate": metrics["candidate"],
-                   "promoted": metrics["promoted"], "evidence": metrics.get("evidence", "grades")}
-            for side in ("dev", "test"):
-                measured = metrics.get(side) if side == "test" and run.taught else metrics[side]  # None: none is graded
-                for model in MODELS:
-                    row |= {f"{side}_{model}_{name}": measured and measured[model].get(name) for name in LOGGED}
-                for name, *where in (("ap", "ap_gain_over", "encoder"), ("query_ndcg", "within_queries", "nDCG@10")):
-                    gain = measured[where[0]][where[1]] if measured else {}
-                    row |= {f"{side}_{name}_gain": gain.get("difference"), f"{side}_{name}_gain_low": gain.get("low"),
-                            f"{side}_{name}_gain_high": gain.get("high")}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{this.results / 'metrics.json'} lacks what a round measures ({error}); remove "
-                             f"{this.results} and run the study again, which makes it again") from None
-        rows.append(row)
-    return pd.DataFrame(rows).replace({None: float("nan")}).infer_objects()
-
-
-def log_text(log: pd.DataFrame) -> str:
-    """What results_log.csv holds."""
-    return log.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-
-
-def log_rounds(run: Run) -> pd.DataFrame:
-    """Write results_log.csv from the finished rounds' metrics where it says something else, and return it."""
-    log, file = rounds_log(run), run.results / "results_log.csv"
-    if len(log) and not (file.is_file() and file.read_text(encoding="utf-8") == log_text(log)):
-        write_atomic(file, log_text(log))
-    return log

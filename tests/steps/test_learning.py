@@ -17,7 +17,7 @@ from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.evaluation import evaluate, score_pairs
 from imgsearch_utils.learning.heads import Head
 from imgsearch_utils.pictures.collection import open_collection
-from imgsearch_utils.steps import learning, tagging
+from imgsearch_utils.steps import learning, logs, tagging
 from imgsearch_utils.study import HeadSettings, parse_study
 from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embedding import read_vectors
@@ -455,7 +455,7 @@ def test_metrics_say_what_was_chosen_and_of_how_many_labels(taught):
     metrics = learning.measure(lesson, taught.graded)
     assert metrics["candidate"] == lesson.chosen in learner.CANDIDATES
     assert metrics["promoted"] is lesson.promoted
-    assert metrics["labels"] == learning.count_labels(taught.graded)
+    assert metrics["labels"] == logs.count_labels(taught.graded)
     assert metrics["labels"]["labels"] == (taught.graded.side == "train").sum() == 100
     gain, table = metrics["dev"]["ap_gain_over"]["encoder"], lesson.candidates.set_index("candidate")
     row = table.loc[lesson.chosen]
@@ -473,7 +473,7 @@ def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect
         for folder in world.run.round(number).as_stage().folders.values():
             folder.mkdir(parents=True, exist_ok=True)
         write_json(world.run.results / f"round_{number:02d}" / "metrics.json", metrics)
-    log = learning.log_rounds(world.run)
+    log = logs.log_rounds(world.run)
     path = world.run.results / "results_log.csv"
     content = path.read_bytes()
     assert log["round"].tolist() == [0, 1] and log.labels.tolist() == [30, 30]
@@ -489,14 +489,14 @@ def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect
     numbers = log.columns.drop(["candidate", "evidence"])
     assert all(kind.kind in "ifb" for kind in log[numbers].dtypes)
     pd.testing.assert_frame_equal(pd.read_csv(path), log, atol=1e-6, check_dtype=False)
-    learning.log_rounds(world.run)
+    logs.log_rounds(world.run)
     assert path.read_bytes() == content and b"\r" not in content
     write_json(world.run.results / "round_00" / "metrics.json", nothing)
-    assert all(kind.kind in "ifb" for kind in learning.log_rounds(world.run)[numbers].dtypes)
+    assert all(kind.kind in "ifb" for kind in logs.log_rounds(world.run)[numbers].dtypes)
     for lost in ("candidate", "promoted", "labels", "test"):
         write_json(world.run.results / "round_01" / "metrics.json", {k: v for k, v in found.items() if k != lost})
         with pytest.raises(ValueError, match=f"round_01/metrics.json.*{lost}.*run the study again"):
-            learning.log_rounds(world.run)
+            logs.log_rounds(world.run)
 
 
 def test_near_duplicates_on_train_and_test_are_refused_by_name(world):
