@@ -118,8 +118,8 @@ function render({ model, el }) {
     }
     root.dataset.open = said.run;
     showSelection();
+    ask({ kind: "colour", by: colour.select.value }, "drawing …"); // first, so that the points are drawn once
     askLayout();
-    ask({ kind: "colour", by: colour.select.value }, "drawing …");
   }
 
   function askLayout() {
@@ -215,7 +215,7 @@ function render({ model, el }) {
     const others = values && values.length > told.length ? make("span", {}, make("i"), `${values.length - told.length} others`) : null;
     if (others) others.firstChild.style.background = OTHER;
     legend.replaceChildren(...(by ? told.map((name, place) => chip(name, place, COLOURS[place])) : []), ...(others ? [others] : []));
-    drawMap().then(() => say(""), (error) => say(error.message, "mp-error"));
+    if (points) drawMap().then(() => say(""), (error) => say(error.message, "mp-error"));
   }
 
   function rowsOf(wanted) {
