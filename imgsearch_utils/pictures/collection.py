@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +15,10 @@ from imgsearch_utils.tables import read_foreign
 from imgsearch_utils.workspace import DRAWN, Run
 
 RESERVED = ("image", "group", "side")  # columns of the package's own tables
+SPLIT = "split"  # a column of labels.csv that says which side an image stands on
+#: what the sides are called in data sets that come with a split, as folders or in a column -> here
+SIDES = {"train": "train", "training": "train", "val": "dev", "valid": "dev", "validation": "dev", "dev": "dev",
+         "test": "test", "testing": "test"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Collection:
     folder : where the pictures are; None for a study that has vectors only
     vectors : the .npy file of such a study, in the order of `images`
     set_aside : `image`, `reason` of pictures that cannot take part
+    split : image -> side, where the data come with a split; empty where not
     """
 
     images: pd.DataFrame
@@ -32,6 +37,7 @@ class Collection:
     folder: Path | None
     vectors: Path | None
     set_aside: pd.DataFrame
+    split: dict[str, str] = field(default_factory=dict)
 
     @property
     def class_column(self) -> str | None:
@@ -93,6 +99,9 @@ def read_labels(path: Path) -> pd.DataFrame:
 def read_collection(folder: Path, settings: ImageSettings) -> Collection:
     """Read a folder of class folders, a folder with labels.csv, or vectors with labels.csv.
 
+    A split that the data come with is kept: folders called train, val and test above those of the classes (or by other
+    common names: ``SIDES``), or a column `split` in labels.csv with these values.
+
     Pictures may lie in the folder itself or below its `all_images` or `images`. Pictures that are listed but absent
     or without a class, links to folders or out of the folder, what is no file, and names that no CSV can hold, are
     set aside.
@@ -109,12 +118,13 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
     pictures = next((folder / name for name in ("all_images", "images") if (folder / name).is_dir()), folder)
     vectors = folder / settings.vectors if settings.vectors else None
     reasons: dict[str, str] = {}
+    split: dict[str, str] = {}
     if os.path.lexists(folder / "labels.csv"):
-        table = read_labels(folder / "labels.csv")
+        table, split = _given_split(read_labels(folder / "labels.csv"), folder / "labels.csv")
     elif vectors:
         raise ValueError(f"{folder}: vectors need a labels.csv with a file_label for each row")
     else:
-        table, reasons = _scan(pictures, settings.class_columns != ())
+        table, split, reasons = _scan(pictures, settings.class_columns != ())
     if vectors and not vectors.is_file():
         raise ValueError(f"{vectors}: no such file (images.vectors)")
     columns = list(settings.class_columns if settings.class_columns is not None else table.columns[1:])
@@ -123,7 +133,7 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
             raise ValueError(f"{folder}: no class column {column!r}. {nearest(column, table.columns[1:])}")
     there = pictures if pictures is not folder or not vectors else None
     collection = Collection(table[["image", *columns]].reset_index(drop=True), columns, there, vectors,
-                            pd.DataFrame(columns=["image", "reason"], dtype=str))
+                            pd.DataFrame(columns=["image", "reason"], dtype=str), split)
     if not vectors:
         collection = _without_unusable(collection, reasons)
     if len(collection.images) < 2:
@@ -194,13 +204,44 @@ def _found(pictures: Path) -> tuple[list[Path], dict[str, str]]:
     return sorted(files), reasons
 
 
-def _scan(pictures: Path, with_classes: bool) -> tuple[pd.DataFrame, dict[str, str]]:
+def sides_of(values: Iterable[str], where: Path) -> list[str]:
+    """The side that each value names; empty where they are no split: no train, or no other side.
+
+    Raises
+    ------
+    ValueError
+        where something else stands beside two sides, so that nobody can know what is meant.
+    """
+    values = list(values)
+    sides = [SIDES.get(value.strip().lower(), "") for value in values]
+    told = set(sides) - {""}
+    if "train" not in told or len(told) == 1:
+        return []
+    if not all(sides):
+        odd = values[sides.index("")]
+        raise ValueError(f"{where}: {odd!r} stands beside {' and '.join(sorted(told))}; for a split that is kept, each "
+                         f"is one of {', '.join(SIDES)}; for classes, rename those")
+    return sides
+
+
+def _given_split(table: pd.DataFrame, where: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """A table of labels without its column `split`, and what that said; as it is where the column is a class."""
+    if SPLIT not in table or not (sides := sides_of(table[SPLIT], where)):
+        return table, {}
+    return table.drop(columns=SPLIT), dict(zip(table.image, sides))
+
+
+def _scan(pictures: Path, with_classes: bool) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
     """Pictures below a folder; their folders are the classes, coarse to fine, a missing finer one like the coarser.
 
-    Also what is set aside, name -> reason.
+    Also the split, where the folders above all others are one, and what is set aside, name -> reason.
     """
     files, reasons = _found(pictures)
     table = pd.DataFrame({"image": [path.as_posix() for path in files]}, dtype=object)
+    tops = [path.parts[0] for path in files if len(path.parts) > 1]
+    sides = sides_of(tops, pictures) if len(tops) == len(files) else []
+    if sides:
+        files = [Path(*path.parts[1:]) for path in files]
     depths = [len(path.parts) - 1 for path in files]
     if with_classes and any(depths):
         if loose := [path.name for path, depth in zip(files, depths) if not depth]:
@@ -209,4 +250,4 @@ def _scan(pictures: Path, with_classes: bool) -> tuple[pd.DataFrame, dict[str, s
         for n in range(max(depths)):
             level = "class" if max(depths) == 1 else f"level_{n + 1}"
             table[level] = [path.parts[min(n, depth - 1)] for path, depth in zip(files, depths)]
-    return table, reasons
+    return table, dict(zip(table.image, sides)), reasons

@@ -1,5 +1,6 @@
 """A study's settings for a folder of one's own pictures, after a look at it."""
 
+from collections import Counter
 from pathlib import Path
 
 import yaml
@@ -32,6 +33,9 @@ def describe_folder(study: str, folder: Path) -> tuple[str, str]:
         line += f" in {n} classes" if n > 1 else ", all of one class"
     elif sizes:
         line += f", classes by level: {', '.join(f'{n} by {column}' for column, n in sizes.items())}"
+    if found.split:
+        counts = Counter(found.split.values())
+        line += f"; its split is kept: {', '.join(f'{n:,} {side}' for side, n in counts.most_common())}"
     coarsest = next(iter(sizes.values()), 1)
     who = "you, after the classes taught what they can" if coarsest > 1 else "you"
     return (f"# {line}\n{yaml.safe_dump({'study': study, 'images': source}, sort_keys=False, allow_unicode=True)}"

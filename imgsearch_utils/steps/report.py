@@ -278,7 +278,9 @@ def write_page(found: Found, collection: Collection, stage: Stage) -> Path:
     for name, table in tables.items():
         if len(table):
             table.to_csv(folder / "tables" / f"{name}.csv", index=False)
-    aside, own = read_own(run.results / "tagging" / "set_aside.csv"), run.results / "ann_comparison/own_protocol.json"
+    aside = pd.concat([read_own(file) for name in ("set_aside", "left_out")
+                       if (file := run.results / "tagging" / f"{name}.csv").is_file()], ignore_index=True)
+    own = run.results / "ann_comparison/own_protocol.json"
     own = pd.read_json(own) if own.is_file() else pd.DataFrame()
     environment = jinja2.Environment(loader=jinja2.PackageLoader("imgsearch_utils", "steps"), autoescape=True,
                                      trim_blocks=True, lstrip_blocks=True)

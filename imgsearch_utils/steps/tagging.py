@@ -19,12 +19,14 @@ from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.vectors.sides import (
     balanced_sample,
     group_near_duplicates,
+    keep_split,
     named_sample,
     read_sides,
     split_by_group,
 )
 from imgsearch_utils.workspace import BY_PEOPLE, Round, Run, Stage, shown, write_atomic
 
+NO_IMAGES = pd.DataFrame(columns=["image", "reason"], dtype=str)
 ORACLE = "oracle:"  # what an oracle's name as annotator begins with
 
 
@@ -37,10 +39,17 @@ def embed_pictures(run: Run, stage: Stage, collection: Collection,
     return load_embeddings(run) if there else made()[0], set_aside
 
 
-def take_part(run: Run, collection: Collection, embeddings: Embeddings, seed: int) -> tuple[Images, pd.DataFrame]:
+def take_part(run: Run, collection: Collection, embeddings: Embeddings,
+              seed: int) -> tuple[Images, pd.DataFrame, pd.DataFrame]:
     """The study's sample of images with their near-duplicate groups and sides, and the pairs of near-duplicates.
 
+    A split that the data come with is kept; what has a near-duplicate on a more telling side is left out of it.
+
     seed : of the split; the sample is the study's
+
+    Returns
+    -------
+    the images; the pairs of near-duplicates (image1, image2); and what is left out (image, reason)
     """
     study = run.study
     images = Images(collection.images, embeddings).among(embeddings.names)
@@ -48,14 +57,18 @@ def take_part(run: Run, collection: Collection, embeddings: Embeddings, seed: in
         images = named_sample(images, run.data / study.images.sample)
     images = balanced_sample(images, study.images.per_class, study.seed)
     images, duplicates = group_near_duplicates(images, study.duplicate_cosine)
-    return split_by_group(images, study.dev_share, study.test_share, seed), duplicates
+    if collection.split:
+        images, left_out = keep_split(images, collection.split)
+        return images, duplicates, left_out
+    return split_by_group(images, study.dev_share, study.test_share, seed), duplicates, NO_IMAGES
 
 
 def split_images(run: Run, stage: Stage, collection: Collection,
-                 embeddings: Embeddings) -> tuple[Images, pd.DataFrame]:
-    """The images that take part, kept in the run's images.csv, and the pairs of near-duplicates (image1, image2)."""
+                 embeddings: Embeddings) -> tuple[Images, pd.DataFrame, pd.DataFrame]:
+    """What ``take_part`` gives; the images are kept in the run's images.csv."""
     made = cache(lambda: take_part(run, collection, embeddings, run.study.seed))
     duplicates = stage.keep("duplicates.csv", lambda: made()[1])
+    left_out = stage.keep("left_out.csv", lambda: made()[2]) if collection.split else NO_IMAGES
     if not stage.finished:
         file, text = run.labels / "images.csv", made()[0].table.to_csv(index=False, lineterminator="\n")
         if stage.begun and file.is_file() and file.read_bytes() != text.encode():
@@ -64,7 +77,7 @@ def split_images(run: Run, stage: Stage, collection: Collection,
         write_atomic(file, text)
         if other := stage.other_sources("images"):
             raise ValueError(f"{other[0]}. Bring the pictures back as they were, or begin another run (RUN)")
-    return Images(read_sides(run), embeddings), duplicates
+    return Images(read_sides(run), embeddings), duplicates, left_out
 
 
 def first_pairs(run: Run, images: Images) -> pd.DataFrame:

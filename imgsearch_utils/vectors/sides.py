@@ -87,6 +87,40 @@ def split_by_group(images: Images, dev_share: float, test_share: float, seed: in
     return replace(images, table=split)
 
 
+def keep_split(images: Images, sides: dict[str, str]) -> tuple[Images, pd.DataFrame]:
+    """Put images on the sides that the data came with.
+
+    Near-duplicates on two sides would let a test image be learnt: then those on the test side stay, else those on dev,
+    and the others are left out.
+
+    Parameters
+    ----------
+    images : with their groups
+    sides : by image
+
+    Returns
+    -------
+    the images with their `side`, and those that are left out (`image`, `reason`)
+
+    Raises
+    ------
+    ValueError
+        when train or test would hold fewer than two images.
+    """
+    table = images.table.assign(side=images.table.image.map(sides))
+    place = table.side.map({side: place for place, side in enumerate(SIDES)})
+    leaks = place < place.groupby(table.group).transform("max")
+    kept = table[~leaks]
+    for side in ("train", "test"):
+        if (count := int((kept.side == side).sum())) < 2:
+            raise ValueError(f"the data come with a split, and a study needs at least 2 images on its train and test "
+                             f"sides, got {count} on {side}; add images there, or rename the folders (or the column "
+                             "split) to have the images split anew")
+    left_out = table.image[leaks].to_frame().assign(
+        reason="a near-duplicate of an image on a side that is to be measured; the given split is kept without it")
+    return replace(images, table=kept.reset_index(drop=True)), left_out.reset_index(drop=True)
+
+
 def read_sides(run: Run) -> pd.DataFrame:
     """The images that take part: `image`, class columns, `group`, `side`, as notebook 01 wrote them.
 

@@ -191,6 +191,49 @@ def test_class_folders_give_the_classes(tmp_path, below):
     assert collect(tmp_path, class_columns=()).class_column is None
 
 
+@pytest.mark.parametrize(("names", "sides"), [
+    (("train", "test"), ("train", "test")), (("train", "val", "test"), ("train", "dev", "test")),
+    (("Training", "Validation", "Testing"), ("train", "dev", "test")), (("train", "valid"), ("train", "dev"))])
+def test_folders_of_a_split_are_its_sides_and_no_classes(tmp_path, names, sides):
+    write_pictures(tmp_path, *(f"{name}/{kind}/{n}.png" for name in names for kind in ("cat", "dog") for n in range(2)))
+    found = collect(tmp_path)
+    assert found.class_columns == ["class"] and set(found.images["class"]) == {"cat", "dog"}
+    assert found.split == {f"{name}/{kind}/{n}.png": side for name, side in zip(names, sides)
+                           for kind in ("cat", "dog") for n in range(2)}
+    assert collect(tmp_path, class_columns=[]).split == found.split
+
+
+def test_a_split_without_classes_and_classes_without_a_split(tmp_path):
+    write_pictures(tmp_path / "plain", *(f"{name}/{n}.png" for name in ("train", "test") for n in range(2)))
+    plain = collect(tmp_path / "plain")
+    assert plain.class_columns == [] and sorted(set(plain.split.values())) == ["test", "train"]
+    write_pictures(tmp_path / "vehicles", *(f"{name}/{n}.png" for name in ("train", "bus") for n in range(2)))
+    vehicles = collect(tmp_path / "vehicles")
+    assert vehicles.split == {} and set(vehicles.images["class"]) == {"train", "bus"}
+
+
+def test_a_column_of_a_split_is_its_sides_and_no_class(tmp_path):
+    write_pictures(tmp_path, *(f"{n}.png" for n in range(4)))
+    rows = [(f"{n}.png", kind, split) for n, kind, split in zip(range(4), "abab", ("train", "TRAIN", "test", "test "))]
+    pd.DataFrame(rows, columns=["file_label", "kind", "split"]).to_csv(tmp_path / "labels.csv", index=False)
+    found = collect(tmp_path)
+    assert found.class_columns == ["kind"] and list(found.split.values()) == ["train", "train", "test", "test"]
+    pd.DataFrame(rows, columns=["file_label", "kind", "split"]).assign(split=list("xyxy")).to_csv(
+        tmp_path / "labels.csv", index=False)
+    assert collect(tmp_path).class_columns == ["kind", "split"] and collect(tmp_path).split == {}
+
+
+def test_something_else_beside_a_split_is_refused_by_name(tmp_path):
+    write_pictures(tmp_path / "folders", *(f"{name}/{n}.png" for name in ("train", "test", "more") for n in range(2)))
+    with pytest.raises(ValueError, match="'more' stands beside test and train"):
+        collect(tmp_path / "folders")
+    write_pictures(tmp_path / "column", *(f"{n}.png" for n in range(3)))
+    pd.DataFrame({"file_label": [f"{n}.png" for n in range(3)], "split": ["train", "test", ""]}).to_csv(
+        tmp_path / "column" / "labels.csv", index=False)
+    with pytest.raises(ValueError, match="labels.csv: '' stands beside test and train"):
+        collect(tmp_path / "column")
+
+
 def test_folders_in_folders_are_classes_coarse_to_fine(tmp_path):
     write_pictures(tmp_path, "tree/oak/1.png", "tree/elm/deep/2.png", "herb/3.png")
     found = collect(tmp_path)
