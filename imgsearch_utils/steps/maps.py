@@ -147,9 +147,13 @@ def selected_pairs(run: Run) -> pd.DataFrame:
     if not file.is_file():
         raise ValueError(f"nothing was selected on the map of run {run.name} yet; it stands beside the search page: "
                          f"imgsearch serve{run.options}")
+    try:
+        names = set(read_own(file).image.astype(str))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{shown(file)}: not a selection of the map ({' '.join(str(error).split())}); select "
+                         "again") from None
     images = open_images(run).train
-    known = set(images.names)
-    chosen = images.among([name for name in read_own(file).image.astype(str) if name in known])
+    chosen = images.among([name for name in images.names if name in names])
     if len(chosen) < 2:
         raise ValueError(f"{shown(file)} holds {len(chosen)} train images of the run, and pairs need two; select again")
     labelled = Journal(run.journal).labels()

@@ -216,3 +216,13 @@ def test_a_run_that_has_no_selection_says_where_to_make_one(tmp_path):
     ended = tiny_study.command(tmp_path, "tag", "tiny", "--queue=map", "--no-browser", f"--port={browser.free_port()}")
     assert ended.returncode == 1 and "imgsearch serve" in ended.stderr
     assert "nothing was selected on the map of run tiny yet" in ended.stderr
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"name\nx.png\n", b"\xa1\xff\x00", b"image\nghost.png\nother.png\n", b"image\n"])
+def test_a_selection_that_is_none_is_a_line_that_names_the_file(home, content):
+    with living_in(home):
+        run = find_run("tiny")
+        (run.labels / SELECTION).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{SELECTION}.*select again"):
+            open_queue(run, "map", 0)
