@@ -14,11 +14,11 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-// plotly, once for the document: from its address, or from its text, which a notebook's kernel sends.
+// plotly, once for the document: from its address, or from its text, which `fetched` asks a notebook's kernel for.
 let loading = null;
-function loadPlotly(source) {
-  loading ??= new Promise((resolve, reject) => {
-    const src = typeof source === "string" ? source : URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+function loadPlotly(address, fetched) {
+  loading ??= new Promise(async (resolve, reject) => {
+    const src = address ?? URL.createObjectURL(new Blob([await fetched()], { type: "text/javascript" }));
     document.head.append(make("script", { src, onload: () => resolve(window.Plotly), onerror: () =>
       reject(new Error("plotly could not be loaded")) }));
   });
@@ -55,6 +55,7 @@ function render({ model, el }) {
   let hovered = null;
   let adding = false; // whether Shift is held
   let sent = 0;
+  let arrived = null; // called with plotly's text, where it was asked for
 
   // ---- the page -----------------------------------------------------------------------------------------------
   const title = make("div", { className: "mp-title" }, make("b", { textContent: "Map" }), make("span"));
@@ -161,7 +162,10 @@ function render({ model, el }) {
 
   async function drawMap(anew = false) {
     if (!points) return;
-    const Plotly = await loadPlotly(model.get("plotly"));
+    const Plotly = await loadPlotly(model.get("plotly"), () => new Promise((resolve) => {
+      arrived = resolve;
+      model.send({ kind: "library" });
+    }));
     const axes = anew || !plot.layout ? wholeMap() : { xaxis: plot.layout.xaxis, yaxis: plot.layout.yaxis };
     await Plotly.react(plot, traces(), { ...axes, dragmode: plot.layout?.dragmode ?? "pan", hovermode: "closest",
       hoverdistance: 12, spikedistance: 0, showlegend: false, margin: { l: 4, r: 4, t: 4, b: 4, autoexpand: false },
@@ -339,6 +343,7 @@ function render({ model, el }) {
     else if (content.kind === "about") receiveAbout(content);
     else if (content.kind === "queued") showQueued(content);
     else if (content.kind === "table") saveTable(content, buffers);
+    else if (content.kind === "library") arrived?.(buffers[0]);
     else if (content.kind === "back") model.send({ kind: "hello" });
     else if (content.kind === "error") {
       say(content.line, "mp-error");

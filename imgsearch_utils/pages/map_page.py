@@ -39,7 +39,7 @@ class Mapped:
         try:
             handle = {"hello": self._on_hello, "layout": self._on_layout, "colour": self._on_colour,
                       "want": self._on_want, "select": self._on_select, "queue": self._on_queue,
-                      "table": self._on_table}[message["kind"]]  # fmt: skip
+                      "table": self._on_table, "library": self._on_library}[message["kind"]]  # fmt: skip
             handle(message, buffers)
         except (OSError, ValueError, RuntimeError) as error:
             self._refuse(message, " ".join(str(error).split()))
@@ -64,6 +64,10 @@ class Mapped:
                     "lacks": "" if has_layout("umap") else INSTALL, "colours": told,
                     "kept": not self._run.published, "named": self._run.named,
                     "teaches": len(self._run.rounds_made) < self._run.most_rounds})  # fmt: skip
+
+    def _on_library(self, *_) -> None:
+        """plotly's text, for a notebook, which has no address for it; so it is not saved with the notebook."""
+        self._send({"kind": "library"}, [plotly_file().read_bytes()])
 
     def _on_layout(self, message, _) -> None:
         searcher, method = self._searchers[message["model"]], message["method"]

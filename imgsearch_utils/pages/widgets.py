@@ -8,7 +8,6 @@ import pandas as pd
 import traitlets
 
 from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.pages.map_library import plotly_file
 from imgsearch_utils.pages.map_page import Mapped
 from imgsearch_utils.pages.search_page import Searching
 from imgsearch_utils.pages.tagger import Tagging, Task
@@ -91,18 +90,14 @@ class SearchPage(anywidget.AnyWidget):
 class MapPage(anywidget.AnyWidget):
     """A run's images as points on a map: hover shows a picture, a line around some selects them.
 
-    Raises
-    ------
-    ValueError
-        where plotly is not installed.
+    run : opened when the page is shown; what it lacks is said on screen
     """
 
     _esm = Path(__file__).with_name("map_page.js")
     _css = Path(__file__).with_name("map_page.css")
-    plotly = traitlets.Bytes().tag(sync=True)
 
     def __init__(self, run: Run):
-        super().__init__(plotly=plotly_file().read_bytes())
+        super().__init__()
         self._mapped = Mapped(run, functools.cache(lambda: Service(run)), self.send)
         self.on_msg(lambda _, message, buffers: self._mapped.receive(message, buffers))
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -152,6 +153,36 @@ def test_colours_by_keyboard_select_and_layouts_change(page, home):
     page.locator("select").nth(1).select_option("head")
     page.locator("select").nth(2).select_option("class")
     drawn(page)
+
+
+CELLS = ["""\
+from imgsearch_utils import workspace
+from imgsearch_utils.pages import MapPage
+
+page = MapPage(workspace.find_run("tiny"))
+page""", "print(len(page.selected), 'are selected')"]
+
+
+@needs_chromium
+def test_the_same_page_in_a_notebook_gives_its_selection_to_python(page, home, monkeypatch):
+    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), home / "map.ipynb")
+    monkeypatch.setenv("IMGSEARCH_HOME", str(home))
+    tab = page.context.new_page()
+    with browser.lab(home) as address:
+        tab.goto(address.format(path="map.ipynb"))
+        tab.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        tab.locator(".jp-CodeCell .cm-content").first.click()
+        tab.keyboard.press("Shift+Enter")
+        drawn(tab)
+        tab.get_by_role("button", name="modern", exact=True).click()
+        tab.locator(".mp-root:not([data-selected='0'])").wait_for()
+        selected = chosen(tab)
+        tab.locator(".jp-CodeCell .cm-content").nth(1).click()
+        tab.keyboard.press("Shift+Enter")
+        tab.get_by_text(f"{selected} are selected", exact=True).wait_for()
+    tab.close()
 
 
 @needs_chromium
