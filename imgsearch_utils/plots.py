@@ -201,6 +201,24 @@ def training_curves(history: pd.DataFrame) -> Figure:
 
 
 @of_rows
+def finetuning_curve(history: pd.DataFrame) -> Figure:
+    """Loss and the mAP on the validation images by epoch; a ring marks the epoch whose weights are kept.
+
+    history : epoch, loss (NaN before the first), validation, best
+    """
+    figure, [[loss, quality]] = axes_grid(2, 4.6)
+    mark = "o" if len(history) < 10 else None
+    loss.plot(history.epoch, history.loss, color=SIDES["train"], marker=mark)
+    quality.plot(history.epoch, history.validation, "--", color=SIDES["dev"], marker=mark)
+    kept = history[history.best].tail(1)
+    quality.plot(kept.epoch, kept.validation, "o", ms=12, mfc="none", mec=MODELS["head"], mew=2)
+    for axes, name, title in ((loss, "loss", "Loss on what is learnt from"), (quality, "mAP", "Quality on validation")):
+        axes.set(xlabel="epoch", ylabel=name, title=title, xlim=(history.epoch.min() - 0.5, history.epoch.max() + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure
+
+
+@of_rows
 def candidates(table: pd.DataFrame) -> Figure:
     """Gains over the encoder of each candidate, with their intervals, in AP of all pairs and in nDCG@10 of a query's.
 

@@ -89,6 +89,11 @@ def on_a_map(n, classes=2, pictures=2):
                          "picture": [ONE] * pictures + [None] * (n - pictures)})
 
 
+def epochs(n, best):
+    return pd.DataFrame({"epoch": range(n), "loss": [np.nan] + [0.5] * (n - 1), "validation": 0.3,
+                         "best": [number == best for number in range(n)]})
+
+
 def shares_of_variance(*models):
     return pd.DataFrame([(model, n, 0.1 * n) for model in models for n in (1, 2, 3)],
                         columns=["model", "component", "sum"])
@@ -120,6 +125,7 @@ CASES = {
     "encoders": [(encoders(1),), (encoders(5),), (encoders(3, low=np.nan),), (encoders(2), ["AP"])],
     "picture_map": [({"a": on_a_map(9)},), ({"a": on_a_map(40, 12), "$b$": on_a_map(40, 12)},),
                     ({"a": on_a_map(3, 1, 0)},), ({"a": on_a_map(2).assign(x=0.0, y=0.0)},)],
+    "finetuning_curve": [(epochs(4, 2),), (epochs(1, -1),), (epochs(30, 7),)],
     "explained_variance": [(shares_of_variance("encoder", "head"),), (shares_of_variance("encoder"),),
                            (shares_of_variance(),)],
     "by_class": [(by_class(1, 1), "title"), (by_class(4, 3), "title"), (by_class(2, 30), "title")],
