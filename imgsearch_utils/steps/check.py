@@ -20,7 +20,7 @@ from imgsearch_utils.vectors.embedding import EMBED_LOCK, NETWORK, embed_command
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.vectors.sides import read_sides
-from imgsearch_utils.workspace import JOURNAL, RUN_LOCK, Run, folder_lock, shown
+from imgsearch_utils.workspace import JOURNAL, RUN_LOCK, Run, folder_lock, shown, tuned_stage, tuned_versions
 
 RESTORE = ("what people gave is never made again: restore the journal from a copy, or begin another run (--run NAME)")
 PATIENCE = 10  # seconds to wait for another writer
@@ -74,7 +74,7 @@ def _writers_wait(run: Run, locks: list[Path], before: str = "") -> Iterator[Non
 def _look(run: Run, again: bool) -> list[Fault]:
     """again : read vectors and indexes wholly, however short ago that was done"""
     found = []
-    for look in (_journal, _stages, _vectors, _models, _indexes, _log):
+    for look in (_journal, _stages, _tuned, _vectors, _models, _indexes, _log):
         try:
             found += look(run, again)
         except (OSError, ValueError) as error:
@@ -128,6 +128,14 @@ def _stages(run: Run, _) -> Iterator[Fault]:
                         for fault in stage.faults() if fault.source != JOURNAL)
     if run.report_stage().begun and not (run.report / "index.html").is_file():
         yield Fault(f"{shown(run.report / 'index.html')} is not there", _run_again(run))
+
+
+def _tuned(run: Run, _) -> Iterator[Fault]:
+    for version in tuned_versions(run.name):
+        stage = tuned_stage(run.name, version)
+        folders = " and ".join(shown(folder) for folder in stage.folders.values() if folder.is_dir())
+        yield from (Fault(fault.what, f"restore it from a copy; or remove {folders}, and make the version again: "
+                          "imgsearch finetune CONFIG") for fault in stage.faults())
 
 
 def _vectors(run: Run, again: bool) -> Iterator[Fault]:

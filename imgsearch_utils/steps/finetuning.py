@@ -35,8 +35,8 @@ from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.encoders import get_encoder
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.vectors.sides import read_sides
-from imgsearch_utils.vectors.tuned import ABOUT, WEIGHTS, tuned_stage, versions_of
-from imgsearch_utils.workspace import Run, Stage, find_run, read_json, write_json
+from imgsearch_utils.vectors.tuned import ABOUT, WEIGHTS
+from imgsearch_utils.workspace import Run, Stage, find_run, read_json, tuned_stage, tuned_versions, write_json
 
 FROZEN, TUNED = "frozen", "fine-tuned"
 VALIDATION = 0.2  # of the training images' groups, where no classes are held out
@@ -254,8 +254,11 @@ def finetune_all(settings: list[Finetuning], say: Callable[[str], None] = print,
 def listed(run: Run) -> pd.DataFrame:
     """The versions of a run: their settings that differ from the usual, their mAP and gain on each part."""
     rows, usual = [], Finetuning(study="x").model_dump(mode="json")
-    for name in versions_of(run.name):
+    for name in tuned_versions(run.name):
         stage = tuned_stage(run.name, name)
+        if not stage.finished:
+            rows.append({"encoder": f"tuned:{run.name}/{name}", "settings": "lost a part; see: imgsearch check"})
+            continue
         own = read_json(stage["model"] / ABOUT, "settings")["settings"]
         told = ", ".join(f"{key} {value}" for key, value in own.items()
                          if value != usual[key] and key not in ("study", "run", "version"))

@@ -12,23 +12,10 @@ from torchvision.transforms import v2
 
 from imgsearch_utils.study import nearest
 from imgsearch_utils.vectors.kept import LITE
-from imgsearch_utils.workspace import PUBLISHED, Stage, home, read_json
+from imgsearch_utils.workspace import read_json, tuned_stage, tuned_versions
 
 MARGIN = 0.875  # of a picture's shorter side that the network sees
 WEIGHTS, ABOUT = "weights.safetensors", "config.json"
-
-
-def tuned_stage(run: str, version: str) -> Stage:
-    """Where a version is kept: its weights beside the run's heads, its curves and scores beside the run's results."""
-    return Stage({"model": home() / "active_learning_models" / run / "tuned" / version,
-                  "results": home() / "active_learning_results" / run / "tuned" / version}, last="results",
-                 published=(home() / "active_learning_labels" / run / PUBLISHED).is_file())
-
-
-def versions_of(run: str) -> list[str]:
-    """The finished versions of a run."""
-    folder = home() / "active_learning_models" / run / "tuned"
-    return sorted(path.name for path in folder.glob("*") if (path / ABOUT).is_file() and path.suffix != ".partial")
 
 
 def scale_of(base: dict[str, Any]) -> tuple[int, list[float], list[float]]:
@@ -75,7 +62,7 @@ def load_tuned(rest: str, base_network: Callable[[str], tuple[torch.nn.Module, d
     run, _, version = rest.partition("/")
     if not run or not version or ".." in Path(rest).parts or len(Path(rest).parts) != 2:
         raise ValueError(f"tuned:{rest}: expected tuned:<run>/<version>")
-    if version not in (known := versions_of(run)):
+    if version not in (known := tuned_versions(run)):
         raise ValueError(f"run {run} has no fine-tuned version {version}. " + (
             nearest(version, known) if known else "Make one: imgsearch finetune CONFIG"))
     stage = tuned_stage(run, version)

@@ -235,6 +235,20 @@ class Round:
         return replace(stage, sources={**stage.sources, "pairs": self.labels / "pairs.csv"})
 
 
+def tuned_stage(run: str, version: str) -> Stage:
+    """Where a fine-tuned version is kept: its weights beside the run's heads, curves and scores beside its results."""
+    return Stage({"model": home() / "active_learning_models" / run / "tuned" / version,
+                  "results": home() / "active_learning_results" / run / "tuned" / version}, last="results",
+                 published=(home() / "active_learning_labels" / run / PUBLISHED).is_file())
+
+
+def tuned_versions(run: str) -> list[str]:
+    """The fine-tuned versions of a run that were finished, also those that lost a part since."""
+    places = [home() / place / run / "tuned" for place in ("active_learning_models", "active_learning_results")]
+    return sorted({path.name for place in places for path in place.glob("*")
+                   if (path / "manifest.json").is_file() and path.suffix != ".partial"})
+
+
 def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) -> Run:
     """Open a run to work on it, or begin it: a study by name or path, with settings changed by dotted name.
 

@@ -132,6 +132,25 @@ def test_it_is_an_encoder_by_name_everywhere(home, capsys):
     assert "rustic/rustic_0003.jpg" in out.splitlines()[2], said
 
 
+def test_check_names_what_a_version_lost_and_what_was_changed(home, tmp_path, capsys):
+    shutil.copytree(home, tmp_path / "copy", symlinks=True)
+    copy = tmp_path / "copy"
+    models, results = copy / "active_learning_models/tiny/tuned/a", copy / "active_learning_results/tiny/tuned/a"
+    before, _ = typed(copy, capsys, "check", "--study", "tiny")
+    with (results / "retrieval.csv").open("a") as file:
+        file.write("\n")
+    (models / "weights.safetensors").unlink()
+    out, said = typed(copy, capsys, "check", "--study", "tiny")
+    assert "tuned" not in before and "make the version again: imgsearch finetune CONFIG" in out + said
+    assert "tuned/a/retrieval.csv is not the file that was written" in out + said
+    assert "tuned/a/weights.safetensors is not there" in out + said
+    out, _ = typed(copy, capsys, "finetune", "--list", "--study", "tiny")
+    assert "tuned:tiny/a" in out and "lost a part" in out
+    shutil.rmtree(models)
+    out, said = typed(copy, capsys, "check", "--study", "tiny")
+    assert "active_learning_models/tiny/tuned/a is not there" in out + said
+
+
 def test_changed_weights_and_settings_are_refused(home, tmp_path, capsys):
     shutil.copytree(home, tmp_path / "copy", ignore=shutil.ignore_patterns("vector_dbs"))
     copy = tmp_path / "copy"
