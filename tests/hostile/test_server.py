@@ -63,14 +63,15 @@ def ask(server, path: str, method: str = "GET", body: bytes | None = None, token
         return answer.status, dict(answer.getheaders()), content.decode()
 
 
-def talk(server, **headers):
+def talk(server, path="/talk", **headers):
     given = {"Authorization": f"Bearer {server.token}", **headers}
-    return connect(f"ws://127.0.0.1:{server.port}/talk", additional_headers=given, proxy=None, origin=given.pop(
+    return connect(f"ws://127.0.0.1:{server.port}{path}", additional_headers=given, proxy=None, origin=given.pop(
         "Origin", None))
 
 
 @pytest.mark.parametrize("path", ["/", "/page.js", "/search_page.js", "/api/health", "/api/docs", "/api/openapi.json",
-                                  "/api/docs-files/swagger-ui.css", "/nothing"])
+                                  "/api/docs-files/swagger-ui.css", "/map", "/map_page.js", "/plotly.min.js",
+                                  "/nothing"])
 def test_every_route_needs_the_token(server, path):
     assert ask(server, path, token=None)[0] == 401
     assert ask(server, path, token="x" * 32)[0] == 401
@@ -119,8 +120,9 @@ def test_a_forged_origin_is_refused_for_acts_and_for_a_websocket(server, origin)
     question = json.dumps({"image": "modern/modern_0001.jpg"}).encode()
     sent = {"Content_Type": "application/json", "Origin": origin}
     assert ask(server, "/api/search", "POST", question, **sent)[0] == 403
-    with pytest.raises(InvalidStatus):
-        talk(server, Origin=origin)
+    for path in ("/talk", "/map/talk"):
+        with pytest.raises(InvalidStatus):
+            talk(server, path, Origin=origin)
 
 
 def test_the_own_origin_is_served(server):
@@ -134,8 +136,11 @@ def test_the_own_origin_is_served(server):
 
 def test_a_websocket_needs_the_token_and_no_subprotocol(server):
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": f"imgsearch-{server.port}=wrong"}):
-        with pytest.raises(InvalidStatus):
-            connect(f"ws://127.0.0.1:{server.port}/talk", additional_headers=headers, proxy=None)
+        for path in ("/talk", "/map/talk"):
+            with pytest.raises(InvalidStatus):
+                connect(f"ws://127.0.0.1:{server.port}{path}", additional_headers=headers, proxy=None)
+    with talk(server, "/map/talk") as socket:
+        assert json.loads(socket.recv())["start"]["widget"] == "map_page"
     with talk(server) as socket:
         assert json.loads(socket.recv())["start"]["widget"] == "search_page"
         socket.send(json.dumps({"content": {"kind": "hello", "name": "ann"}, "buffers": 0}))
