@@ -48,7 +48,8 @@ from imgsearch_utils.workspace import Run
 AUGMENT = ("crop", "flip", "trivial")
 WAYS = {"fine-tuned": {"augment": ()}, "fine-tuned, augmented": {"augment": AUGMENT},
         "fine-tuned, augmented, 6 blocks": {"augment": AUGMENT, "blocks": 6},
-        "fine-tuned, augmented, all blocks": {"augment": AUGMENT, "blocks": 100}}
+        "fine-tuned, augmented, all blocks": {"augment": AUGMENT, "blocks": 100},
+        "fine-tuned, augmented, 6 blocks, 224 pixels": {"augment": AUGMENT, "blocks": 6, "pixels": 224}}
 FROZEN, HEAD = "frozen", "head on frozen vectors"
 MEASURES = ("AP", "P@1", "nDCG@10")
 STUDY = {"study": "grocery_finetuning", "images": {"source": "grocery"}, "oracle": "hierarchy",
@@ -112,7 +113,7 @@ def ablation(file: Path, seeds: list[int], pixels: int, epochs: int, ways: dict)
     judge = Judge(run, collection, pd.DataFrame(columns=[*COLUMNS, "side", "automatic"]))
     names = collection.images.image.tolist()
     paths = [collection.path(name) for name in names]
-    before, squares = get_encoder("efficientnet_lite0").encode(paths), read_squares(paths, pixels)
+    before = get_encoder("efficientnet_lite0").encode(paths)
     embeddings = Embeddings(names, before, {})
     grouped, _ = group_near_duplicates(Images(collection.images, embeddings), run.study.duplicate_cosine)
     for seed in seeds:
@@ -125,9 +126,10 @@ def ablation(file: Path, seeds: list[int], pixels: int, epochs: int, ways: dict)
                                      "held_out_classes": 0.33, **own})
             began, parts = time.monotonic(), parts_of(images, settings)
             head = taught_head(parts, embeddings, run, seed).vectors(before) if head is None else head
-            backbone = Backbone.open(settings.encoder, settings.blocks, pixels)
+            backbone = Backbone.open(settings.encoder, settings.blocks, settings.pixels)
+            squares = read_squares(paths, settings.pixels)
             history = _trained(backbone, squares, names, parts, settings, judge)
-            after = encode(backbone.network, squares, pixels, backbone.mean, backbone.std)
+            after = encode(backbone.network, squares, settings.pixels, backbone.mean, backbone.std)
             tables = [_scores(parts, dict(zip(order, vectors)), judge, images) for order, vectors in (
                 ((FROZEN, HEAD, way), (before, head, after)), ((HEAD, way), (head, after)))]
             found = tables[0].merge(tables[1][["model", "part", "measure", "gain", "gain_low", "gain_high"]], "left",
