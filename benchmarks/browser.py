@@ -187,19 +187,6 @@ def _serve_tagger(folder: Path, port: int) -> None:
 
 
 @contextlib.contextmanager
-def living_in(home: Path) -> Iterator[None]:
-    """Let this process work in a workspace of its own for a while."""
-    before = os.environ.get("IMGSEARCH_HOME")
-    os.environ["IMGSEARCH_HOME"] = str(home)
-    try:
-        yield
-    finally:
-        os.environ.pop("IMGSEARCH_HOME")
-        if before is not None:
-            os.environ["IMGSEARCH_HOME"] = before
-
-
-@contextlib.contextmanager
 def browser_page(width: int = 1280, height: int = 900) -> Iterator[Page]:
     """A page of headless Chromium."""
     with sync_playwright() as playwright:

@@ -12,9 +12,11 @@ by the processor, and a frame of 100,000 points takes a second there, also plotl
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -125,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
         begun = time.perf_counter()
         points = lay_out(names, vectors, method)
         seconds[method] = time.perf_counter() - begun
-    with tempfile.TemporaryDirectory() as folder, browser.living_in(Path(folder)):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, IMGSEARCH_HOME=folder):
         begin(Path(folder), vectors)
         found = in_the_browser(Path(folder), points.vectors)
     found = {"images": given.n, "dim": given.dim, "layout_seconds": seconds, **found}

@@ -16,13 +16,11 @@ function make(tag, properties = {}, ...children) {
 
 // plotly, once for the document: from its address, or from its text, which `fetched` asks a notebook's kernel for.
 let loading = null;
-function loadPlotly(address, fetched) {
-  loading ??= new Promise(async (resolve, reject) => {
-    const src = address ?? URL.createObjectURL(new Blob([await fetched()], { type: "text/javascript" }));
-    document.head.append(make("script", { src, onload: () => resolve(window.Plotly), onerror: () =>
-      reject(new Error("plotly could not be loaded")) }));
-  });
-  return loading;
+async function load(address, fetched) {
+  const src = address ?? URL.createObjectURL(new Blob([await fetched()], { type: "text/javascript" }));
+  await new Promise((onload, failed) => document.head.append(make("script", { src, onload,
+    onerror: () => failed(new Error("plotly could not be loaded; reload the page")) })));
+  return window.Plotly;
 }
 
 function floats(buffer) {
@@ -109,7 +107,8 @@ function render({ model, el }) {
 
   // ---- what is drawn --------------------------------------------------------------------------------------------
   function showRun(said) {
-    const again = Boolean(about);
+    const again = about?.known_as === said.known_as; // else rows stand for other images than before
+    if (!again) forget();
     about = said;
     title.lastChild.textContent = `${said.images.toLocaleString("en")} images · run ${said.run}`;
     if (!again) {
@@ -121,6 +120,14 @@ function render({ model, el }) {
     showSelection();
     ask({ kind: "colour", by: colour.select.value }, "drawing …"); // first, so that the points are drawn once
     askLayout();
+  }
+
+  function forget() {
+    pictures.forEach((url) => url && URL.revokeObjectURL(url));
+    pictures.clear();
+    abouts.clear();
+    [selected, points, colours, hovered] = [[], null, null, null];
+    shown.replaceChildren();
   }
 
   function askLayout() {
@@ -162,10 +169,11 @@ function render({ model, el }) {
 
   async function drawMap(anew = false) {
     if (!points) return;
-    const Plotly = await loadPlotly(model.get("plotly"), () => new Promise((resolve) => {
+    loading ??= load(model.get("plotly"), () => new Promise((resolve) => {
       arrived = resolve;
       model.send({ kind: "library" });
     }));
+    const Plotly = await loading;
     const axes = anew || !plot.layout ? wholeMap() : { xaxis: plot.layout.xaxis, yaxis: plot.layout.yaxis };
     await Plotly.react(plot, traces(), { ...axes, dragmode: plot.layout?.dragmode ?? "pan", hovermode: "closest",
       hoverdistance: 12, spikedistance: 0, showlegend: false, margin: { l: 4, r: 4, t: 4, b: 4, autoexpand: false },
@@ -210,15 +218,15 @@ function render({ model, el }) {
   function showColours({ by, values }, [content]) {
     colours = { by, values, codes: floats(content) };
     const told = (values ?? []).slice(0, COLOURS.length);
-    const chip = (name, place, tint) => {
+    const chip = (name, place) => {
       const button = make("button", { type: "button", title: `select all of: ${name}` }, make("i"), name);
-      button.firstChild.style.background = tint;
-      button.addEventListener("click", (event) => select(place < 0 ? [] : rowsOf((code) => code === place), event.shiftKey));
+      button.firstChild.style.background = COLOURS[place];
+      button.addEventListener("click", (event) => select(rowsOf((code) => code === place), event.shiftKey));
       return button;
     };
     const others = values && values.length > told.length ? make("span", {}, make("i"), `${values.length - told.length} others`) : null;
     if (others) others.firstChild.style.background = OTHER;
-    legend.replaceChildren(...(by ? told.map((name, place) => chip(name, place, COLOURS[place])) : []), ...(others ? [others] : []));
+    legend.replaceChildren(...(by ? told.map(chip) : []), ...(others ? [others] : []));
     if (points) drawMap().then(() => say(""), (error) => say(error.message, "mp-error"));
   }
 
@@ -237,7 +245,7 @@ function render({ model, el }) {
   function select(rows, more = false) {
     selected = more ? [...new Set([...selected, ...rows])].sort((one, two) => one - two) : rows;
     next.hidden = true;
-    model.send({ kind: "select", serial: ++sent }, undefined, [Int32Array.from(selected).buffer]);
+    model.send({ kind: "select", known_as: about.known_as, serial: ++sent }, undefined, [Int32Array.from(selected).buffer]);
     showSelection();
     drawMap();
   }
@@ -260,7 +268,7 @@ function render({ model, el }) {
     root.dataset.selected = many;
   }
 
-  function sendSelection(kind, doing) { ask({ kind }, doing, [Int32Array.from(selected).buffer]); }
+  function sendSelection(kind, doing) { ask({ kind, known_as: about.known_as }, doing, [Int32Array.from(selected).buffer]); }
 
   function showQueued({ train, images, command }) {
     const left = train < images ? ` (${images - train} are no train images, and are not asked)` : "";
@@ -360,7 +368,7 @@ function render({ model, el }) {
   return () => {
     model.off("msg:custom", received);
     if (plot.layout) window.Plotly.purge(plot);
-    pictures.forEach((url) => url && URL.revokeObjectURL(url));
+    forget();
   };
 }
 

@@ -2,6 +2,7 @@
 
 import io
 import threading
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,6 +55,7 @@ class Mapped:
         service = self._service()
         self._searchers, used = service.searchers, service.used
         self._names, self._collection = used.names, used.collection
+        self._known_as = zlib.crc32(repr(self._names).encode("utf-8", "replace"))  # images go by their row
         classes = used.labels[[name for name in used.collection.class_columns if name in used.labels]]
         self._facts = facts(self._run, self._names, classes)
         told = [name for name in self._facts if self._facts[name].nunique() > 1]  # what is alike for all tells nothing
@@ -62,7 +64,7 @@ class Mapped:
                     "models": list(self._searchers), "used": used.model.name,
                     "layouts": {name: NAMES[name] for name in LAYOUTS if has_layout(name)},
                     "lacks": "" if has_layout("umap") else INSTALL, "colours": told,
-                    "kept": not self._run.published, "named": self._run.named,
+                    "kept": not self._run.published, "known_as": self._known_as,
                     "teaches": len(self._run.rounds_made) < self._run.most_rounds})  # fmt: skip
 
     def _on_library(self, *_) -> None:
@@ -97,30 +99,31 @@ class Mapped:
             told = {name: str(value) for name, value in known.items() if value == value and value != ""}
             self._send({"kind": "about", "row": row, "name": name_at(self._names, row), "facts": told})
 
-    def _rows(self, buffers) -> np.ndarray:
-        """The rows that the page selected, int32 in a buffer; ValueError for what are none."""
-        rows = np.unique(np.frombuffer(bytes(buffers[0]), "<i4")) if len(bytes(buffers[0])) % 4 == 0 else np.array([-1])
-        if not len(rows):
-            raise ValueError("nothing is selected; draw around some points first")
-        if rows[0] < 0 or rows[-1] >= len(self._names):
-            raise ValueError("no images of this page; reload it")
+    def _rows(self, message, buffers) -> np.ndarray:
+        """The rows that the page selected, int32 in a buffer; ValueError for what are none, or of other images."""
+        rows = np.unique(np.frombuffer(buffers[0], "<i4"))
+        if message["known_as"] != self._known_as or len(rows) and not 0 <= rows[0] <= rows[-1] < len(self._names):
+            raise ValueError("the images of this page have changed since it was opened; reload it")
         return rows
 
+    def _selection(self, message, buffers) -> list[str]:
+        """The names of what the page selected; ValueError where that is nothing."""
+        if not len(rows := self._rows(message, buffers)):
+            raise ValueError("nothing is selected; draw around some points first")
+        return [self._names[row] for row in rows]
+
     def _on_select(self, message, buffers) -> None:
-        self.selected = [self._names[row] for row in self._rows(buffers)] if len(bytes(buffers[0])) else []
-        self._send({"kind": "selected", "serial": serial_of(message), "images": len(self.selected)})
+        self.selected = [self._names[row] for row in self._rows(message, buffers)]
 
     def _on_queue(self, message, buffers) -> None:
-        chosen = [self._names[row] for row in self._rows(buffers)]
+        chosen = self._selection(message, buffers)
         with self._turn:
             n_train = keep_selection(self._run, chosen)
         self._send({"kind": "queued", "serial": serial_of(message), "images": len(chosen), "train": n_train,
                     "command": f"imgsearch tag {self._run.study.study}{self._run.named} --queue map"})
 
     def _on_table(self, message, buffers) -> None:
-        rows, content = self._rows(buffers), io.StringIO()
-        table = self._facts.iloc[rows]
-        table.insert(0, "image", [self._names[row] for row in rows])
-        write_own(table, content)
+        chosen, content = self._selection(message, buffers), io.StringIO()
+        write_own(self._facts.set_axis(self._names).loc[chosen].rename_axis("image").reset_index(), content)
         self._send({"kind": "table", "serial": serial_of(message), "name": f"{self._run.name}_selection.csv"},
                    [content.getvalue().encode()])

@@ -18,6 +18,7 @@ from imgsearch_utils.workspace import Run, shown
 
 NAMES = {"pca": "principal components", "umap": "UMAP"}
 SMALL = 96  # pixels, a thumbnail on a map
+FACTS = ("grades", "best grade", "judged wrongly")  # a class column of such a name gets another
 SELECTION = "map_selection.csv"  # in a run's labels: the images that somebody selected on the map last
 
 
@@ -83,7 +84,7 @@ def facts(run: Run, names: Sequence[str], labels: pd.DataFrame) -> pd.DataFrame:
     called similar and are not, or the other way round, by the last round; train pairs were judged by heads that saw
     neither image; NaN without)
     """
-    about = labels.set_axis(list(names), axis=0)
+    about = labels.set_axis(list(names), axis=0).rename(columns={name: f"label_{name}" for name in FACTS})
     about["side"] = read_sides(run).set_index("image").side.reindex(names).fillna("") if _has_sides(run) else ""
     graded = Journal(run.journal).labels()
     by_image = _by_image(graded[graded.source != AUTOMATIC]).groupby("image")

@@ -12,7 +12,7 @@ from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.pages.map_page import Mapped
 from imgsearch_utils.pages.queues import open_queue
 from imgsearch_utils.search.service import Service
-from imgsearch_utils.steps.maps import SELECTION
+from imgsearch_utils.steps.maps import SELECTION, facts
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
@@ -232,11 +232,12 @@ def test_odd_messages_are_one_line_and_nothing_is_kept(home):
         before = kept.read_bytes() if kept.is_file() else None
         odd = [({"kind": "queue"}, rows()), ({"kind": "queue"}, rows(0, 99)), ({"kind": "queue"}, rows(-1, 3)),
                ({"kind": "queue"}, [b"abc"]), ({"kind": "queue"}, []), ({"kind": "queue"}, rows(4)),
+               ({"kind": "queue", "known_as": 1}, rows(0, 1, 2)),
                ({"kind": "layout", "model": "head", "method": "../x"}, ()), ({"kind": "layout", "model": "x"}, ()),
                ({"kind": "colour", "by": "nothing of it"}, ()), ({"kind": "want", "rows": [99], "large": 0}, ()),
                ({"kind": "want", "rows": "all", "large": 0}, ()), ({"kind": "table"}, rows()), ({}, ())]  # fmt: skip
         for message, buffers in odd:
-            page.receive({"serial": 7, **message}, buffers)
+            page.receive({"serial": 7, "known_as": said[0][0]["known_as"], **message}, buffers)
             assert said[-1][0]["kind"] == "error" and "\n" not in said[-1][0]["line"], message
             assert said[-1][0]["serial"] == 7 and not said[-1][0]["fatal"]
         assert (kept.read_bytes() if kept.is_file() else None) == before
@@ -257,3 +258,11 @@ def test_a_selection_that_is_none_is_a_line_that_names_the_file(home, content):
         (run.labels / SELECTION).write_bytes(content)
         with pytest.raises(ValueError, match=f"{SELECTION}.*select again"):
             open_queue(run, "map", 0)
+
+
+def test_a_class_called_as_a_fact_stays_a_class(home):
+    with living_in(home):
+        run = find_run("tiny")
+        names = Service(run).used.names
+        told = facts(run, names, pd.DataFrame({"grades": "a class", "kind": "b"}, range(len(names))))
+    assert set(told["label_grades"]) == {"a class"} and told["grades"].sum() >= 6  # three pairs, and what another test graded
