@@ -265,4 +265,4 @@ def test_a_class_called_as_a_fact_stays_a_class(home):
         run = find_run("tiny")
         names = Service(run).used.names
         told = facts(run, names, pd.DataFrame({"grades": "a class", "kind": "b"}, range(len(names))))
-    assert set(told["label_grades"]) == {"a class"} and told["grades"].sum() >= 6  # three pairs, and what another test graded
+    assert set(told["label_grades"]) == {"a class"} and told["grades"].sum() >= 6
