@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.pages.map_library import plotly_file
+from imgsearch_utils.pages.messages import refusing, serial_of
 from imgsearch_utils.pages.pictures import name_at, send_pictures
-from imgsearch_utils.pages.tagger import serial_of
 from imgsearch_utils.search.service import Service
 from imgsearch_utils.steps.maps import NAMES, facts, keep_selection, points_of
 from imgsearch_utils.tables import write_own
@@ -37,15 +37,11 @@ class Mapped:
 
     def receive(self, message: Mapping[str, Any], buffers=()) -> None:
         """Do what the page asks; what cannot be done is sent back as one line."""
-        try:
+        with refusing(lambda line: self._refuse(message, line)):
             handle = {"hello": self._on_hello, "layout": self._on_layout, "colour": self._on_colour,
                       "want": self._on_want, "select": self._on_select, "queue": self._on_queue,
                       "table": self._on_table, "library": self._on_library}[message["kind"]]  # fmt: skip
             handle(message, buffers)
-        except (OSError, ValueError, RuntimeError) as error:
-            self._refuse(message, " ".join(str(error).split()))
-        except (KeyError, TypeError, IndexError, AttributeError, OverflowError):
-            self._refuse(message, "not a message of this page; reload it")
 
     def _refuse(self, message, line: str) -> None:
         self._send({"kind": "error", "serial": serial_of(message), "line": line, "fatal": not self._open})

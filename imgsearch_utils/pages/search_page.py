@@ -11,9 +11,10 @@ from PIL import Image
 from imgsearch_utils.labels.journal import AUTOMATIC, VOTE, Journal
 from imgsearch_utils.labels.pairs import key
 from imgsearch_utils.learning.model import calibrated_models, why_in_use
+from imgsearch_utils.pages.messages import refusing, serial_of
 from imgsearch_utils.pages.pictures import name_at, send_pictures
 from imgsearch_utils.pages.queues import voted
-from imgsearch_utils.pages.tagger import LONGEST_NAME, serial_of
+from imgsearch_utils.pages.tagger import LONGEST_NAME
 from imgsearch_utils.pictures.collection import open_collection, thumbnails
 from imgsearch_utils.pictures.decoding import MAX_UPLOAD, jpeg
 from imgsearch_utils.pictures.duplicates import SAME_PICTURE
@@ -95,7 +96,7 @@ class Searching:
 
     def receive(self, message: Mapping[str, Any], buffers=()) -> None:
         """Do what the page asks; what cannot be done is sent back as one line."""
-        try:
+        with refusing(lambda line: self._refuse(message, line)):
             handle = {"hello": self._on_hello, "upload": self._on_upload, "words": self._on_words,
                       "like": self._on_like, "back": self._on_back, "more": self._show, "vote": self._on_vote,
                       "want": self._on_want}[message["kind"]]  # fmt: skip
@@ -103,10 +104,6 @@ class Searching:
             self._how = {"expand": min(max(int(message.get("expand", 0)), 0), MOST_EXPANDED),
                          "rerank": str(message.get("rerank", ""))}
             handle(message, buffers)
-        except (OSError, ValueError, RuntimeError) as error:  # nothing on screen changes but one line
-            self._refuse(message, " ".join(str(error).split()))
-        except (KeyError, TypeError, IndexError, AttributeError, OverflowError):
-            self._refuse(message, "not a message of this page; reload it")
 
     def _refuse(self, message, line: str) -> None:
         self._send({"kind": "error", "serial": serial_of(message), "line": line, "fatal": not self._open})

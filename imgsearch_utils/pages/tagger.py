@@ -14,6 +14,7 @@ import pandas as pd
 from imgsearch_utils.labels.agreement import agreement_with_others, self_agreement
 from imgsearch_utils.labels.journal import REPEAT, REST, Act, Journal
 from imgsearch_utils.labels.pairs import LIST, canonical, key
+from imgsearch_utils.pages.messages import refusing, serial_of
 from imgsearch_utils.pages.pictures import SMALL, picture_bytes
 from imgsearch_utils.pictures.collection import Collection, thumbnails
 from imgsearch_utils.pictures.decoding import jpeg, open_image, side_by_side
@@ -136,19 +137,6 @@ class Task:
         return make_queue(self.pairs, self.seed, annotator, self.repeats, self.source)
 
 
-def serial_of(message: Any, needed: bool = False) -> str | int | None:
-    """By what a page knows the answer to its message; None where there is none that an answer gives back as it was.
-
-    needed : ValueError instead, as for an act: what cannot be acknowledged is not written
-    """
-    serial = message.get("serial") if isinstance(message, dict) else None
-    if isinstance(serial, str | int):
-        return serial
-    if needed:
-        raise ValueError("not an act of this page; reload it")
-    return None
-
-
 class Tagging:
     """One annotator's sitting at a task: understands what the page sends, writes acts, and says what to show.
 
@@ -213,15 +201,11 @@ class Tagging:
 
     def receive(self, message: dict[str, Any], _=()) -> None:
         """Do what the page asks; what cannot be done is sent back as one line."""
-        try:
+        with refusing(lambda line: self._refuse(message, line)):  # a full disk, a broken journal: nothing acknowledged
             if message["kind"] == "want":
                 return self._on_want(message)
             with self._task.turn:
                 self._handlers[message["kind"]](message)
-        except (OSError, ValueError) as error:  # a full disk, a broken journal: shown, and nothing acknowledged
-            self._refuse(message, " ".join(str(error).split()))
-        except (KeyError, TypeError, IndexError, AttributeError, OverflowError):
-            self._refuse(message, "not a message of this page; reload it")
 
     def _refuse(self, message, line: str) -> None:
         self._send({"kind": "error", "serial": serial_of(message), "line": line})

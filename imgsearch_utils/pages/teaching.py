@@ -9,7 +9,8 @@ import pandas as pd
 
 from imgsearch_utils.asking.adviser import WORTH, expected_gain
 from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.pages.tagger import Tagging, Task, known_by, serial_of
+from imgsearch_utils.pages.messages import serial_of
+from imgsearch_utils.pages.tagger import Tagging, Task, known_by
 from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.steps import tagging
 from imgsearch_utils.steps.teaching import EVERY, Lessons, check_teachable, open_round
