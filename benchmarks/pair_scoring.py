@@ -28,7 +28,7 @@ def bare_product(vectors: torch.Tensor) -> float:
     """Seconds of the product of all pairs' blocks, nothing kept."""
     buffer = torch.empty(pool_room.BLOCK[0] * pool_room.BLOCK[1])
     start = time.perf_counter()
-    for a0, a1, b0, b1 in pool_room.blocks(np.array([0, len(vectors)])):
+    for a0, a1, b0, b1 in pool_room.blocks(len(vectors)):
         torch.mm(vectors[a0:a1], vectors[b0:b1].T, out=buffer[: (a1 - a0) * (b1 - b0)].view(a1 - a0, b1 - b0))
     return time.perf_counter() - start
 

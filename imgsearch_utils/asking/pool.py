@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from imgsearch_utils.geometry import pair_cosines
 from imgsearch_utils.learning.model import Model
+from imgsearch_utils.vectors.graph import MANY, Lists
 from imgsearch_utils.vectors.images import Images
 
 BLOCK = 512, 1024  # a block of cosines that stays in the processor's cache
-SAMPLE = 100_000  # random pairs that give the first bound on the utility
+SAMPLE = 100_000  # random pairs that give the first bound on the utility; ten times as many of large classes
+NEIGHBOURS = 16  # of each image, whose pairs are looked at in a class too large for all its pairs
 NO_PAIRS = pd.DataFrame(columns=["image1", "image2"], dtype=str)
 ENCODER = Model()
 
@@ -22,37 +25,40 @@ class Pool:
 
     Images are sorted by class, then name; class c owns the rows starts[c] .. starts[c + 1]. Pairs are rows i < j.
 
-    names, vectors : n image names, (n, d) encoder vectors
+    images : whose vectors these are
+    names : n image names
     model : what scores the pairs
     unit : (n, e) the model's vectors
     group : (n,) near-duplicate group
     labelled : sorted keys ``i * n + j`` of labelled pairs
     budget : how many pairs will be asked, for strategies that spread them
+    many : images of a class above which not all its pairs are looked at
     """
 
+    images: Images
     names: np.ndarray
-    vectors: np.ndarray
     model: Model
     unit: np.ndarray
     starts: np.ndarray
     group: np.ndarray
     labelled: np.ndarray
     budget: int = 1
+    many: int = MANY
 
     @classmethod
-    def of(cls, images: Images, model: Model = ENCODER, labelled: pd.DataFrame = NO_PAIRS) -> "Pool":
+    def of(cls, images: Images, model: Model = ENCODER, labelled: pd.DataFrame = NO_PAIRS, many: int = MANY) -> "Pool":
         """Make the pool of all pairs of these images; those of two classes are automatic zeros and not in it.
 
         labelled : image1, image2 of the pairs labelled so far (a pair waiting for an answer may stand here too)
         """
         table = images.table.assign(_class=images.classes.to_numpy()).sort_values(["_class", "image"])
         names, sizes = table.image.to_numpy(str), table.groupby("_class").size().to_numpy()
-        vectors = np.asarray(images.vectors_of(names), np.float32)
         row = pd.Series(np.arange(len(names)), index=names)
         known = images.both_of(labelled)
         a, b = row[known.image1].to_numpy(), row[known.image2].to_numpy()
         keys = np.unique(np.minimum(a, b) * len(names) + np.maximum(a, b))
-        return cls(names, vectors, model, model.vectors(vectors), np.cumsum([0, *sizes]), table.group.to_numpy(), keys)
+        unit = model.vectors(np.asarray(images.vectors_of(names), np.float32))
+        return cls(images, names, model, unit, np.cumsum([0, *sizes]), table.group.to_numpy(), keys, many=many)
 
     def allowed(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Mask (n,) of the pairs i < j that are unlabelled and of two groups."""
@@ -82,6 +88,8 @@ class Pool:
 
         A random sample bounds the utility of the last pair kept; the cosines above the bound form an interval, and
         most blocks are dismissed by one look at each row's nearest distance to its middle. Memory holds one block.
+        Of a class with more than `many` images, the pairs of neighbours and a larger random sample are looked at:
+        what is most similar is among the first, and what is not is common enough to be among the second.
         """
         i, j = self.random(SAMPLE, rng)
         kept = _ranked(i, j, utility(pair_cosines(self.unit, i, j)), size)
@@ -91,30 +99,53 @@ class Pool:
         middle, half = _interval(utility, floor)
         import torch  # here: who only asks which pairs wait does not wait for it
 
-        ones = torch.ones(len(self.unit), 1)
-        left = torch.cat([torch.from_numpy(self.unit), ones], 1)
-        right = left.clone()
-        right[:, -1] = -middle
         buffer, found, n_found = torch.empty(BLOCK[0] * BLOCK[1]), [], 0
-        for a0, a1, b0, b1 in blocks(self.starts):
-            block = buffer[: (a1 - a0) * (b1 - b0)].view(a1 - a0, b1 - b0)
-            torch.mm(left[a0:a1], right[b0:b1].T, out=block)
-            rows = torch.nonzero(block.abs_().amin(1) <= half)[:, 0]
-            if not len(rows):
-                continue
-            r, c = torch.nonzero(block[rows] <= half, as_tuple=True)
-            i, j = rows[r].numpy() + a0, c.numpy() + b0
-            ok = i < j
-            i, j = i[ok], j[ok]
-            ok = self.allowed(i, j)
-            found.append((i[ok], j[ok], utility(pair_cosines(self.unit, i[ok], j[ok]))))
-            n_found += int(ok.sum())
-            if n_found > 4 * size:
-                kept = _ranked(*map(np.concatenate, zip(*found)), size)
-                found, n_found = [kept], len(kept[0])
-                middle, half = _interval(utility, kept[2][-1])
-                right[:, -1] = -middle
+        for start, end in self._classes(large=False):
+            unit = torch.from_numpy(self.unit[start:end])
+            left = torch.cat([unit, torch.ones(len(unit), 1)], 1)
+            right = left.clone()
+            right[:, -1] = -middle
+            for a0, a1, b0, b1 in blocks(end - start):
+                block = buffer[: (a1 - a0) * (b1 - b0)].view(a1 - a0, b1 - b0)
+                torch.mm(left[a0:a1], right[b0:b1].T, out=block)
+                rows = torch.nonzero(block.abs_().amin(1) <= half)[:, 0]
+                if not len(rows):
+                    continue
+                r, c = torch.nonzero(block[rows] <= half, as_tuple=True)
+                i, j = rows[r].numpy() + start + a0, c.numpy() + start + b0
+                ok = i < j
+                i, j = i[ok], j[ok]
+                ok = self.allowed(i, j)
+                found.append((i[ok], j[ok], utility(pair_cosines(self.unit, i[ok], j[ok]))))
+                n_found += int(ok.sum())
+                if n_found > 4 * size:
+                    kept = _ranked(*map(np.concatenate, zip(*found)), size)
+                    found, n_found = [kept], len(kept[0])
+                    middle, half = _interval(utility, kept[2][-1])
+                    right[:, -1] = -middle
+        if self._classes(large=True):
+            for i, j in _parts(self._of_large_classes(rng)):
+                ok = self.allowed(i, j)
+                found.append((i[ok], j[ok], utility(pair_cosines(self.unit, i[ok], j[ok]))))
+                found = [_ranked(*map(np.concatenate, zip(*found)), size)]
         return _ranked(*map(np.concatenate, zip(*found)), size)[:2] if found else (i[:0], j[:0])
+
+    def _classes(self, large: bool) -> list[tuple[int, int]]:
+        """First and last row + 1 of the classes that have more than `many` images, or of the others."""
+        ends = zip(self.starts[:-1].tolist(), self.starts[1:].tolist())
+        return [(start, end) for start, end in ends if (end - start > self.many) == large]
+
+    @cached_property
+    def _neighbours(self) -> np.ndarray:
+        """Pairs of neighbours (m, 2) in the large classes."""
+        return np.concatenate([Lists.of(self.unit[start:end]).edges(NEIGHBOURS) + start
+                               for start, end in self._classes(large=True)])
+
+    def _of_large_classes(self, rng: np.random.Generator) -> np.ndarray:
+        """Pairs of neighbours and random pairs (m, 2) in the large classes, sorted, none twice."""
+        drawn = np.stack(random_pairs(self.starts, 10 * SAMPLE, rng), 1)
+        sizes = np.diff(self.starts)[np.searchsorted(self.starts, drawn[:, 0], side="right") - 1]
+        return np.unique(np.concatenate([self._neighbours, drawn[sizes > self.many]]), axis=0)
 
 
 def random_pairs(starts: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -130,12 +161,16 @@ def random_pairs(starts: np.ndarray, size: int, rng: np.random.Generator) -> tup
     return starts[of] + code - high * (high - 1) // 2, starts[of] + high
 
 
-def blocks(starts: np.ndarray):
-    """Yield (a0, a1, b0, b1): blocks of rows that cover every pair i < j of one class once."""
-    for start, end in zip(starts[:-1], starts[1:]):
-        for top in range(start, end, BLOCK[0]):
-            for left in range(top, end, BLOCK[1]):
-                yield top, min(top + BLOCK[0], end), left, min(left + BLOCK[1], end)
+def blocks(n: int):
+    """Yield (a0, a1, b0, b1): blocks of rows that cover every pair i < j of n rows once."""
+    for top in range(0, n, BLOCK[0]):
+        for left in range(top, n, BLOCK[1]):
+            yield top, min(top + BLOCK[0], n), left, min(left + BLOCK[1], n)
+
+
+def _parts(pairs):
+    for at in range(0, len(pairs), SAMPLE):
+        yield pairs[at : at + SAMPLE].T
 
 
 def _ranked(i, j, value, size):

@@ -65,7 +65,7 @@ def lists(pool, size, rng):
         others = pool.of_class(query)
         i, j = np.minimum(query, others), np.maximum(query, others)
         allowed = (others != query) & pool.allowed(i, j)
-        i, j, cosine = i[allowed], j[allowed], pool.unit[others[allowed]] @ pool.unit[query]
+        i, j, cosine = i[allowed], j[allowed], (pool.unit[others[0] : others[-1] + 1] @ pool.unit[query])[allowed]
         first = np.argsort(-cosine, kind="stable")[:LIST]
         found_i.append(i[first])
         found_j.append(j[first])
@@ -92,11 +92,12 @@ def disagreement(pool, size, rng):
     i, j = entropy(pool, SHORTLIST * size, rng)
     if not len(i):
         return i, j
-    predictions = []
+    rows, place = np.unique([i, j], return_inverse=True)
+    vectors, predictions = pool.images.vectors_of(pool.names[rows]), []
     for _ in range(PASSES):
-        kept = rng.random(pool.vectors.shape) < 0.7
-        unit = pool.model.vectors((pool.vectors * kept / 0.7).astype(np.float32))
-        predictions.append(pool.model.calibration.predict(pair_cosines(unit, i, j))[:, 3])
+        kept = rng.random(vectors.shape) < 0.7
+        unit = pool.model.vectors((vectors * kept / 0.7).astype(np.float32))
+        predictions.append(pool.model.calibration.predict(pair_cosines(unit, *place.reshape(2, -1)))[:, 3])
     spread = np.std(predictions, axis=0) + 1e-9
     order = _spread_out(_features(pool, i, j, rng), size, spread, rng)
     return i[order], j[order]

@@ -13,8 +13,8 @@ from imgsearch_utils.labels.graded import usable
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.labels.pairs import COLUMNS, canonical, merge, write_pairs
 from imgsearch_utils.pictures.collection import Collection, open_collection
-from imgsearch_utils.pictures.duplicates import SAME_PICTURE
 from imgsearch_utils.tables import write_own
+from imgsearch_utils.vectors.duplicates import SAME_PICTURE
 from imgsearch_utils.vectors.embedding import read_vectors
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.images import Images

@@ -17,10 +17,10 @@ from imgsearch_utils.pages.queues import voted
 from imgsearch_utils.pages.tagger import LONGEST_NAME
 from imgsearch_utils.pictures.collection import open_collection, thumbnails
 from imgsearch_utils.pictures.decoding import MAX_UPLOAD, jpeg
-from imgsearch_utils.pictures.duplicates import SAME_PICTURE
 from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.search.service import MOST_EXPANDED, Service
 from imgsearch_utils.tables import read_own
+from imgsearch_utils.vectors.duplicates import SAME_PICTURE
 from imgsearch_utils.workspace import Run
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.model import MODELS, Model
 from imgsearch_utils.metrics import bootstrap, retrieval_metrics
 from imgsearch_utils.neighbours import drawn_like, hold_out, points_of, recall_of
-from imgsearch_utils.steps.relevance import Judge, first_results, rank
+from imgsearch_utils.steps.relevance import Judge, first_results, rank, sampled, some_queries
 from imgsearch_utils.study import IndexSettings
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.images import Images
@@ -29,7 +29,7 @@ def lost_by_indexes(images: Images, models: dict[str, Model], judge: Judge, inde
     """What indexes lose against exact search by the grades: nDCG@k and AP of the first k results.
 
     Test images ask for all images: so many of them that about 60,000 results are judged (20 at least, 200 at most),
-    since every setting of every index is measured on them.
+    since every setting of every index is measured on them. Of more than 50,000 images a random sample is indexed.
 
     Returns
     -------
@@ -39,6 +39,7 @@ def lost_by_indexes(images: Images, models: dict[str, Model], judge: Judge, inde
     """
     if judge.who == "nobody":
         return pd.DataFrame(columns=["model", "index", "build", "query"])
+    images = sampled(images, 50_000)
     test = images.side("test").table.image.sort_values()
     enough = min(max(20, 60_000 // len(images)), 200, len(test))
     asked = test.sample(enough, random_state=judge.run.study.seed).tolist()
@@ -110,7 +111,9 @@ def survival(embeddings: Embeddings, before: Model, now: Model, points: pd.DataF
 
 
 def pooled_rankings(run: Run, test: Images, k: int) -> pd.DataFrame:
-    """The first `k` test images for each test image, by the vectors of every model in every index of the study.
+    """The first `k` test images by the vectors of every model in every index of the study.
+
+    The queries are those on which rankings are measured (``relevance.compare_rankings``).
 
     Returns
     -------
@@ -122,15 +125,16 @@ def pooled_rankings(run: Run, test: Images, k: int) -> pd.DataFrame:
         where the run has no vectors yet.
     """
     names, tables = np.asarray(test.names), []
+    asked = pd.Index(names).get_indexer(some_queries(sampled(test)))
     for model in MODELS:
         if not (run.vectors / model).is_dir():
             raise ValueError(f"run {run.name} has no vectors of the {model} yet; run it to its end first")
         unit = normalised(Embeddings.load(run.vectors / model).of(names))
         for settings in run.study.indexes:
             index = indexes.find(settings.name)().build(unit, **settings.build)
-            ids = index.query(unit, min(k + 1, len(names)))
-            query, place = np.nonzero((ids >= 0) & (ids != np.arange(len(names))[:, None]))
-            table = pd.DataFrame({"query_image": names[query], "retrieved_image": names[ids[query, place]]})
+            ids = index.query(unit[asked], min(k + 1, len(names)))
+            query, place = np.nonzero((ids >= 0) & (ids != asked[:, None]))
+            table = pd.DataFrame({"query_image": names[asked[query]], "retrieved_image": names[ids[query, place]]})
             rank_ = table.groupby("query_image").cumcount() + 1
             tables.append(table.assign(system=f"{model}, {settings.name}", rank=rank_)[rank_ <= k])
     return pd.concat(tables, ignore_index=True)

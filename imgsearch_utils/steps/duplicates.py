@@ -10,8 +10,8 @@ import pandas as pd
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.pictures.collection import Collection, thumbnails
 from imgsearch_utils.pictures.decoding import jpeg
-from imgsearch_utils.pictures.duplicates import SAME_PICTURE
 from imgsearch_utils.tables import write_own
+from imgsearch_utils.vectors.duplicates import SAME_PICTURE
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.vectors.sides import group_near_duplicates
 from imgsearch_utils.workspace import Run, shown, written_whole

@@ -16,6 +16,8 @@ from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.workspace import Run
 
 QUERIES = 200
+GALLERY = 5_000  # images that a ranking is measured among: more are sampled
+MOST_COSINES = 50_000_000  # that are held at once
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,32 @@ def some_queries(test: Images) -> list[str]:
     return names if len(names) <= QUERIES else sorted(np.random.default_rng(0).choice(names, QUERIES, replace=False))
 
 
+def sampled(images: Images, most: int = GALLERY) -> Images:
+    """All of the images, or a random sample of `most` of them.
+
+    The sample holds as large a share of similar images as all do, so AP means the same; precision at the top is lower
+    than among all images, where more are near.
+    """
+    if len(images) <= most:
+        return images
+    return images.among(np.random.default_rng(0).choice(sorted(images.names), most, replace=False))
+
+
+def nearest(images: Images, model: Model, queries: Sequence[str], k: int) -> pd.DataFrame:
+    """The k best images of each query, as ``first_results`` of ``rank`` gives them, without a table of all others."""
+    gallery, unit, tables = np.asarray(images.names, object), model.vectors(images.vectors), []
+    asked, place, n = model.vectors(images.vectors_of(queries)), pd.Index(gallery), min(k, len(images) - 1)
+    part = max(1, MOST_COSINES // len(gallery))
+    for at in range(0, len(queries), part):
+        for query, cosine in zip(queries[at : at + part], asked[at : at + part] @ unit.T):
+            cosine[place.get_loc(query)] = -np.inf
+            rows = np.flatnonzero(cosine >= np.partition(cosine, -n)[-n])  # the n best, and all that tie with the last
+            rows = rows[np.lexsort([gallery[rows].astype(str), -cosine[rows]])][:n]
+            tables.append(pd.DataFrame({"query": query, "image": gallery[rows], "score": cosine[rows],
+                                        "rank": np.arange(1, len(rows) + 1)}))
+    return pd.concat(tables, ignore_index=True)
+
+
 def first_results(ranked: pd.DataFrame, k: int) -> pd.DataFrame:
     """The k best of each query, best first, equal scores by name, with their `rank` from 1."""
     ranked = ranked.sort_values(["query", "score", "image"], ascending=[True, False, True])
@@ -80,7 +108,7 @@ def first_results(ranked: pd.DataFrame, k: int) -> pd.DataFrame:
 
 def compare_rankings(rankings: dict[str, tuple[Images, Model]], judge: Judge, ks: Sequence[int] = (5, 10),
                      more: bool = False) -> pd.DataFrame:
-    """Retrieval measures of each ranking: the images are the gallery, ``some_queries`` of them the queries.
+    """Retrieval measures of each ranking: ``sampled`` images are the gallery, ``some_queries`` of them the queries.
 
     Parameters
     ----------
@@ -94,6 +122,7 @@ def compare_rankings(rankings: dict[str, tuple[Images, Model]], judge: Judge, ks
     queries also gain, gain_low, gain_high over the first ranking. No row where nobody judges
     """
     columns = ["model", "class", "measure", "mean", "low", "high", "queries", "gain", "gain_low", "gain_high"]
+    rankings = {name: (sampled(images), model) for name, (images, model) in rankings.items()}
     first, who = next(iter(rankings.values()))[0], judge.who
     if who == "nobody":
         return pd.DataFrame(columns=[*columns, "judged_by"])
@@ -170,7 +199,7 @@ def own_protocol(run: Run, embeddings: Embeddings, models: dict[str, Model], tra
 
 def confusion_of_results(test: Images, model: Model, k: int) -> pd.DataFrame:
     """Classes of the first k results (columns, shares) for queries of each class (rows), among the test images."""
-    first, classes = first_results(rank(test, model, some_queries(test)), k), test.classes
+    first, classes = nearest(test, model, some_queries(test), k), test.classes
     of_results = classes.loc[first.image].to_numpy().reshape(-1, min(k, len(test) - 1))
     return class_confusion(classes.loc[first["query"].drop_duplicates()].to_numpy(), of_results)
 
@@ -184,7 +213,7 @@ def example_results(test: Images, models: dict[str, Model], n_queries: int, k: i
     """
     random = np.random.default_rng(seed).choice(test.names, min(n_queries, len(test)), replace=False).tolist()
     asked = sorted({*random, *some_queries(test)})
-    tables = [first_results(rank(test, model, asked), k).assign(model=name) for name, model in models.items()]
+    tables = [nearest(test, model, asked, k).assign(model=name) for name, model in models.items()]
     found = pd.concat(tables, ignore_index=True)
     found = found.assign(drawn=found["query"].isin(random)).sort_values("drawn", ascending=False, kind="stable")
     return found[["query", "model", "rank", "image", "score", "drawn"]].reset_index(drop=True)

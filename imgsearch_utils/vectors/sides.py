@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.pictures.collection import open_collection, read_labels
-from imgsearch_utils.pictures.duplicates import near_duplicate_groups
+from imgsearch_utils.vectors.duplicates import near_duplicate_groups
 from imgsearch_utils.vectors.embedding import embed_run, load_embeddings
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.workspace import Run, shown

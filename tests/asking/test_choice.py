@@ -100,6 +100,28 @@ def test_uncertainty_takes_the_pairs_nearest_to_the_threshold(monkeypatch, block
     np.testing.assert_allclose(CALIBRATION.predict(chosen.score)[:, 3], chosen.p_similar)
 
 
+@pytest.mark.parametrize("strategy", ["likely", "uncertainty", "entropy", "mixed"])
+@pytest.mark.parametrize("sizes", [(1800,), (1500, 120, 100)])
+def test_of_classes_too_large_for_all_their_pairs_nearly_the_same_is_chosen(monkeypatch, strategy, sizes):
+    monkeypatch.setattr(pool_room, "SAMPLE", 20_000)
+    rng = np.random.default_rng(len(strategy))
+    kinds = np.repeat(np.arange(len(sizes)), sizes)
+    vectors = rng.normal(size=(30, 16))[rng.integers(0, 30, len(kinds))] + 0.7 * rng.normal(size=(len(kinds), 16))
+    names = [f"{number:04d}.jpg" for number in rng.permutation(len(kinds))]
+    table = pd.DataFrame({"image": names, "kind": kinds.astype(str), "group": np.arange(len(kinds)), "side": "train"})
+    images, model = Images(table, Embeddings(names, vectors.astype(np.float32), {})), Model(calibration=CALIBRATION)
+    every, some = (choice.choose_pairs(Pool.of(images, model, many=many), strategy, 200, 0, 20) for many in (9999, 400))
+    assert len(some) == 200 and not some.duplicated(["image1", "image2"]).any()
+    pd.testing.assert_frame_equal(every[every.audit], some[some.audit])
+    close = pd.DataFrame({"every": every.score, "some": some.score})[~every.audit]
+    if strategy == "likely":
+        assert len(some.merge(every, on=["image1", "image2"])) >= 180
+        assert abs(close.every.mean() - close.some.mean()) < 0.002
+    wanted = CALIBRATION.cosine_at_threshold()
+    if strategy == "uncertainty":
+        assert abs(close.some - wanted).mean() < abs(close.every - wanted).mean() + 0.001
+
+
 def test_lists_ask_the_first_dozen_results_of_one_query_after_the_other(monkeypatch):
     monkeypatch.setattr(choice, "AUDITED", 0.0)
     embeddings, labelled, images = make_world(3, n=60)

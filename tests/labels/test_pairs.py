@@ -10,8 +10,8 @@ from imgsearch_utils.labels.files import import_report
 from imgsearch_utils.labels.graded import check_no_leak, usable
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.labels.pairs import canonical, lower_median, merge, read_pair_files, read_pairs, write_pairs
-from imgsearch_utils.pictures.duplicates import near_duplicate_groups
 from imgsearch_utils.vectors import Embeddings, Images
+from imgsearch_utils.vectors.duplicates import near_duplicate_groups
 from imgsearch_utils.vectors.sides import split_by_group
 
 

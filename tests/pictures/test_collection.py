@@ -14,7 +14,6 @@ from PIL import Image
 from imgsearch_utils import workspace
 from imgsearch_utils.pictures.collection import open_collection, read_collection, read_labels, thumbnails
 from imgsearch_utils.pictures.decoding import open_image, side_by_side
-from imgsearch_utils.pictures.duplicates import near_duplicate_groups
 from imgsearch_utils.study import ImageSettings, parse_study
 from imgsearch_utils.vectors import Embeddings, Images
 from imgsearch_utils.vectors.sides import balanced_sample
@@ -377,36 +376,6 @@ def test_the_embedded_study_draws_its_own_pictures(home):
     found = open_collection(workspace.Run("tiny", parse_study(values)))
     assert len(found.images) == 6 and found.class_column == "house_type"
     assert all(found.path(name).is_relative_to(home) for name in found.images.image)
-
-
-@given(seed=st.integers(0, 10_000), n=st.integers(1, 30), cosine=st.floats(0.3, 1.0))
-def test_near_duplicate_groups_are_those_of_a_plain_loop(seed, n, cosine):
-    rng = np.random.default_rng(seed)
-    vectors = rng.integers(-2, 3, (n, 3)).astype(np.float32) + 0.01 * rng.integers(0, 2, (n, 3)) + 0.003
-    unit = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    alike = unit @ unit.T
-    if (np.abs(alike - cosine) < 1e-5)[np.triu_indices(n, 1)].any() and cosine < 1:
-        return  # rounding decides such a pair
-    expected_pairs = [(i, j) for i in range(n) for j in range(i + 1, n) if alike[i, j] >= min(cosine, 1 - 1e-6)]
-    group = list(range(n))
-    for _ in range(n):  # spread the smallest number until nothing changes
-        for i, j in expected_pairs:
-            group[i] = group[j] = min(group[i], group[j])
-    groups, pairs = near_duplicate_groups(vectors.astype(np.float32), cosine)
-    assert sorted(map(tuple, pairs.tolist())) == expected_pairs
-    assert groups.tolist() == pd.factorize(np.array(group))[0].tolist()
-
-
-def test_duplicates_are_transitive_and_found_across_blocks_and_at_cosine_one():
-    angles = np.radians([0, 40, 10, 20, 180])
-    groups, pairs = near_duplicate_groups(np.stack([np.cos(angles), np.sin(angles)], 1), np.cos(np.radians(15)))
-    assert groups.tolist() == [0, 1, 0, 0, 2] and sorted(map(tuple, pairs.tolist())) == [(0, 2), (2, 3)]
-    rng = np.random.default_rng(0)
-    many = rng.normal(size=(2100, 16)).astype(np.float32)
-    many[2000:] = 3 * many[:100]
-    groups, pairs = near_duplicate_groups(many, 1.0)
-    assert sorted(pairs.tolist()) == [[i, 2000 + i] for i in range(100)]
-    assert groups.tolist() == [*range(2000), *range(100)]
 
 
 @given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5), per_class=st.integers(1, 10),

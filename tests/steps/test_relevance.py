@@ -84,6 +84,28 @@ def test_examples_break_ties_by_name_and_are_the_same_by_seed():
     assert few["query"].nunique() == 15 and few["rank"].max() == 14
 
 
+@pytest.mark.parametrize("most", [50_000_000, 100])
+@pytest.mark.parametrize("k", [1, 7, 999])
+def test_the_nearest_are_the_first_of_the_whole_ranking_whatever_ties(monkeypatch, k, most):
+    monkeypatch.setattr(relevance, "MOST_COSINES", most)
+    embeddings, images = make(40)
+    embeddings.vectors[5:25] = embeddings.vectors[5]
+    every = Images(images, embeddings)
+    first = relevance.first_results(relevance.rank(every, Model(), sorted(every.names)), k)
+    found = relevance.nearest(every, Model(), sorted(every.names), k)
+    assert found["query"].tolist() == first["query"].tolist() and found["rank"].tolist() == first["rank"].tolist()
+    np.testing.assert_allclose(found.score, first.score, atol=1e-6)
+    assert set(zip(found["query"], found.image)) == set(zip(first["query"], first.image))
+
+
+def test_a_sample_is_the_same_each_time_and_few_images_are_all_there():
+    embeddings, images = make(400)
+    every = Images(images, embeddings)
+    some = relevance.sampled(every, 250)
+    assert len(some) == 250 and set(some.names) < set(every.names)
+    assert some.names == relevance.sampled(every, 250).names and relevance.sampled(every, 400) is every
+
+
 def test_the_oracle_judges_every_result_by_the_hierarchy():
     embeddings, images = make()
     ranked = rank(embeddings, embeddings.names, embeddings.names)
