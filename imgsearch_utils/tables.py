@@ -3,7 +3,10 @@
 import contextlib
 import csv
 import io
+import itertools
+import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,8 @@ from imgsearch_utils.workspace import KEPT, written_whole
 #: columns that hold names or text, whatever they look like: an image may be called 007 or NA
 TEXT = ("image", "image1", "image2", "query", "query_image", "retrieved_image", "file_label", "reason", "strategy",
         "class", "query class")
-MOST_COLUMNS, MOST_BYTES = 1_000, 2_000_000_000  # more is no table of people's
+MOST_COLUMNS, MOST_LETTERS = 1_000, 10_000_000  # of a line; more is no table of people's
+PART = 200_000  # rows that are read at once
 
 
 def read_foreign(path: Path) -> pd.DataFrame:
@@ -33,40 +37,76 @@ def read_foreign(path: Path) -> pd.DataFrame:
         one line with the file and what is wrong: no such file, not UTF-8, no CSV, a row of another length, a column
         that stands twice, more than 1,000 columns.
     """
+    return pd.concat(foreign_parts(path))
+
+
+def foreign_parts(path: Path, rows: int = PART, watch: Callable[[int, int], None] = lambda *_: None
+                  ) -> Iterator[pd.DataFrame]:
+    """``read_foreign`` in parts of so many rows, for a file that may be larger than memory; at least one part.
+
+    watch : is told how many bytes of how many are read, after each part; of a pipe nobody knows how many there are
+    """
+    path = Path(path)
     try:
-        text = _content(Path(path)).decode("utf-8-sig")
-        delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
-        header, *rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)) or [[]]
+        with _opened(path) as file:
+            size, text = os.fstat(file.fileno()).st_size, io.TextIOWrapper(file, "utf-8-sig", newline="")
+            lines = _lines(text, path)
+            first = next(lines, "")
+            delimiter = max(",;\t", key=first.count)
+            table = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
+            header, numbered = _header(next(table, []), path), enumerate(table, start=2)
+            parts = iter(lambda: list(itertools.islice(numbered, rows)), [])
+            for part in itertools.chain([next(parts, [])], parts):
+                part = [(number, row) for number, row in part if any(row)]
+                for number, row in part:
+                    if len(row) != len(header):
+                        raise ValueError(f"{path}: row {number}: expected {len(header)} fields, got {len(row)}")
+                yield pd.DataFrame([row for _, row in part], columns=header, dtype=str,
+                                   index=[number for number, _ in part])
+                watch(file.tell() if file.seekable() else 0, size)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text, got byte {error.start}; save it as CSV UTF-8") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: expected UTF-8 text, got {_first_bad_byte(path)}; save it as CSV UTF-8") from None
     except csv.Error as error:
         raise ValueError(f"{path}: not readable as CSV: {error}") from None
-    if "\0" in text:
-        raise ValueError(f"{path}: expected UTF-8 text, got a NUL byte; save it as CSV UTF-8")
-    header = [name.strip() for name in header]
-    if len(header) > MOST_COLUMNS:
-        raise ValueError(f"{path}: expected at most {MOST_COLUMNS:,} columns, got {len(header):,}; keep those you need")
-    numbered = {number: row for number, row in enumerate(rows, start=2) if any(row)}
-    for number, row in numbered.items():
-        if len(row) != len(header):
-            raise ValueError(f"{path}: row {number}: expected {len(header)} fields, got {len(row)}")
-    if len(set(header)) < len(header):
-        raise ValueError(f"{path}: a column stands twice in the header {listed(header)}; rename one")
-    return pd.DataFrame(list(numbered.values()), columns=header, dtype=str, index=list(numbered))
 
 
-def _content(path: Path) -> bytes:
-    """The bytes of a file, or of a shell's ``<(command)``; a FIFO could make us wait for ever."""
+def _lines(file: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    while line := file.readline(MOST_LETTERS):
+        if "\0" in line:
+            raise ValueError(f"{path}: expected UTF-8 text, got a NUL byte; save it as CSV UTF-8")
+        if len(line) == MOST_LETTERS:
+            raise ValueError(f"{path}: expected a CSV, got a line of {MOST_LETTERS:,} letters or more")
+        yield line
+
+
+def _header(names: list[str], path: Path) -> list[str]:
+    names = [name.strip() for name in names]
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(f"{path}: expected at most {MOST_COLUMNS:,} columns, got {len(names):,}; keep those you need")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path}: a column stands twice in the header {listed(names)}; rename one")
+    return names
+
+
+def _first_bad_byte(path: Path) -> str:
+    if path.is_file():
+        try:
+            path.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            return f"byte {error.start}"
+    return "other bytes"
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    """A file, or a shell's ``<(command)``; a FIFO could make us wait for ever."""
     about = path.stat()
     piped = stat.S_ISFIFO(about.st_mode) and str(path).startswith(("/dev/", "/proc/"))
     if not (stat.S_ISREG(about.st_mode) or piped):
         kind = "folder" if stat.S_ISDIR(about.st_mode) else "FIFO, a socket or a device"
         raise ValueError(f"{path}: expected a CSV file, got a {kind}")
-    if about.st_size > MOST_BYTES:
-        raise ValueError(f"{path}: expected at most {MOST_BYTES / 1e9:.0f} GB; cut it into several files")
-    return path.read_bytes()
+    return path.open("rb")
 
 
 def read_own(path: Path, **types: type) -> pd.DataFrame:
@@ -78,16 +118,18 @@ def read_own(path: Path, **types: type) -> pd.DataFrame:
     return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
 
 
-def write_own(table: pd.DataFrame, target: str | Path | io.TextIOBase, decimals: int | None = None) -> None:
+def write_own(table: pd.DataFrame, target: str | Path | io.TextIOBase, decimals: int | None = None,
+              header: bool = True) -> None:
     """Write a CSV that ``read_own`` reads back alike; `decimals` of numbers, as many as they have when not given.
 
     target : a path, which is written whole or not at all; or an open text file
+    header : off for a further part of a table
     """
     text = table.select_dtypes(exclude="number")
     returns = any(text[name].astype(str).str.contains("\r").any() for name in text)  # csv quotes them when told to
     whole = written_whole(target) if isinstance(target, str | Path) else contextlib.nullcontext(target)
     with whole as file:
-        table.to_csv(file, index=False, lineterminator="\n", encoding="utf-8",
+        table.to_csv(file, index=False, header=header, lineterminator="\n", encoding="utf-8",
                      quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL,
                      float_format=None if decimals is None else f"%.{decimals}f")
 

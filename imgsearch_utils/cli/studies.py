@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from imgsearch_utils import workspace
+from imgsearch_utils.cli.files import bytes_read, output
 from imgsearch_utils.cli.options import JsonOption, RunOption, StudyArgument, StudyOption
 from imgsearch_utils.study import parse_study, plain_values
 
@@ -94,15 +95,15 @@ def score(
 ) -> None:
     """Score any pairs by a run's latest head: score, P(similar), P(each grade), the encoder's cosine."""
     from imgsearch_utils.search.scoring import score_file
-    from imgsearch_utils.tables import write_own
 
-    scored, unknown, about = score_file(workspace.find_run(study, name), pairs)
-    write_own(scored, out or sys.stdout)
+    opened = workspace.find_run(study, name)
+    with output(out) as file, bytes_read(pairs) as watch:
+        about = score_file(opened, pairs, file, watch)
     role = "promoted" if about["promoted"] else "not promoted: search keeps the encoder"
-    print(f"{len(scored):,} pairs scored by the head of round {about['round']} ({role}); similar is p_similar >= "
+    print(f"{about['pairs']:,} pairs scored by the head of round {about['round']} ({role}); similar is p_similar >= "
           f"{about['threshold']:.3f}", file=sys.stderr)
     if about["anew"]:
         print(f"made anew, in place of the file's own columns: {', '.join(about['anew'])}", file=sys.stderr)
-    if unknown:
+    if unknown := about["unknown"]:
         named = ", ".join(map(repr, unknown[:10]))
         print(f"{len(unknown)} image(s) are unknown to the run, their pairs have no score: {named}", file=sys.stderr)

@@ -5,7 +5,7 @@ A pair is unordered; the canonical order is image1 < image2.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.study import listed, nearest
-from imgsearch_utils.tables import numbers_where_all_are, read_foreign, write_own
+from imgsearch_utils.tables import foreign_parts, numbers_where_all_are, read_foreign, write_own
 
 COLUMNS = ["image1", "image2", "similarity"]
 GRADES = (0, 1, 2, 3)
@@ -68,8 +68,25 @@ def read_pair_files(paths: Iterable[str | Path]) -> pd.DataFrame:
     return pd.concat([table.assign(row=table.index) for table in tables], ignore_index=True)
 
 
+def pair_parts(path: str | Path, watch: Callable[[int, int], None] = lambda *_: None) -> Iterator[pd.DataFrame]:
+    """``read_pairs`` of a file that may be larger than memory, in parts; grades may be absent, other columns stay text.
+
+    watch : as of ``tables.foreign_parts``
+    """
+    return (_pairs(part, Path(path), need_grades=False).reset_index(drop=True)
+            for part in foreign_parts(path, watch=watch))
+
+
 def _read(path: Path, first: str = "image1", second: str = "image2", need_grades: bool = True) -> pd.DataFrame:
-    table = read_foreign(path)
+    table = _pairs(read_foreign(path), path, first, second, need_grades)
+    for name in table.columns[len(COLUMNS) :]:
+        table[name] = numbers_where_all_are(table[name])
+    return table
+
+
+def _pairs(table: pd.DataFrame, path: Path, first: str = "image1", second: str = "image2",
+           need_grades: bool = True) -> pd.DataFrame:
+    """A table as ``read_foreign`` gave it, as pairs."""
     header = list(table)
     for name, source in (("image1", first), ("image2", second)):
         where = f"{name}_path"
@@ -90,10 +107,7 @@ def _read(path: Path, first: str = "image1", second: str = "image2", need_grades
             raise ValueError(f"{path}: row {number}: {name} is empty; write the image's file name")
     grades = [_grade(text, f"{path}: row {number}") for number, text in table.similarity.items()]
     table["similarity"] = np.array(grades, float)
-    extras = [name for name in table if name not in COLUMNS]
-    for name in extras:
-        table[name] = numbers_where_all_are(table[name])
-    return table[COLUMNS + extras]
+    return table[COLUMNS + [name for name in table if name not in COLUMNS]]
 
 
 def write_pairs(pairs: pd.DataFrame, path: str | Path) -> None:

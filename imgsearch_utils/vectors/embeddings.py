@@ -47,6 +47,10 @@ class Embeddings:
     def _positions(self) -> pd.Index:
         return pd.Index(self.names)
 
+    def have(self, names: Iterable[str]) -> np.ndarray:
+        """Which of the images have a vector, (len(names),) bool."""
+        return self._positions.get_indexer(list(names)) >= 0
+
     def rows(self, names: Iterable[str]) -> np.ndarray:
         """Positions of images; ValueError names those that have no vector."""
         names = list(names)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 
 import matplotlib
@@ -22,13 +23,13 @@ from matplotlib.text import Text
 from PIL import Image
 
 from benchmarks.hostile.commands import Command, Disturbance
-from imgsearch_utils import plots
+from imgsearch_utils import plots, tables
 from imgsearch_utils.labels.files import export_labels, import_labels
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.labels.pairs import COLUMNS, canonical, read_pair_files, read_pairs
 from imgsearch_utils.search import classify
 from imgsearch_utils.study import read_study
-from imgsearch_utils.tables import read_foreign
+from imgsearch_utils.tables import foreign_parts, read_foreign
 from imgsearch_utils.vectors import Embeddings, Images
 from imgsearch_utils.vectors.sides import named_sample
 from imgsearch_utils.workspace import find_run, written_whole
@@ -96,7 +97,7 @@ def test_scores_of_another_run_give_way_and_are_named(home, tmp_path, capsys):
     for name, value in more.items():
         assert second[name].tolist() == [str(value)] * 3
     third, _ = scored(home, capsys, tmp_path / "again.csv")
-    assert pd.read_csv(pd.io.common.StringIO(third))[SCORES].equals(first[SCORES])
+    assert pd.read_csv(StringIO(third))[SCORES].equals(first[SCORES])
 
 
 @pytest.mark.parametrize("column", [*SCORES, "similarity", "round", "source", "annotators", "side", "group1"])
@@ -104,7 +105,7 @@ def test_no_column_of_any_export_changes_a_score(home, tmp_path, capsys, column)
     plain, _ = scored(home, capsys, pairs_file(tmp_path))
     value = 2 if column == "similarity" else 0.5
     other, said = scored(home, capsys, pairs_file(tmp_path, **{column: value}))
-    read = [pd.read_csv(pd.io.common.StringIO(text)) for text in (plain, other)]
+    read = [pd.read_csv(StringIO(text)) for text in (plain, other)]
     pd.testing.assert_frame_equal(read[0][SCORES], read[1][SCORES])
     assert ("made anew" in said) == (column in SCORES)
     if column not in SCORES:
@@ -118,6 +119,43 @@ def test_a_file_of_a_header_alone_has_no_scores_and_an_unknown_name_no_score(hom
     (tmp_path / "ghost.csv").write_text("image1,image2,score\nghost,modern/modern_0001.jpg,0.9\n")
     out, said = scored(home, capsys, tmp_path / "ghost.csv")
     assert out.splitlines()[1] == "ghost,modern/modern_0001.jpg" + "," * 8 and "'ghost'" in said
+
+
+def test_a_file_that_is_read_in_parts_has_the_scores_of_a_small_one(home, tmp_path, capsys):
+    """Names and grades of all kinds on both sides of the seams; an error after a seam leaves nothing written."""
+    plain, _ = scored(home, capsys, pairs_file(tmp_path, note="x"))
+    header, *rows = (tmp_path / "pairs.csv").read_text().splitlines()
+    n = 2 * tables.PART + 5
+    with (tmp_path / "long.csv").open("w") as file:
+        file.write(header + "\n")
+        file.writelines(rows[number % 3] + "\n" for number in range(n))
+        file.write("ghost,other ghost,\n")
+    _, said = scored(home, capsys, tmp_path / "long.csv", "--out", tmp_path / "out.csv")
+    assert f"{n + 1:,} pairs scored" in said and "2 image(s) are unknown" in said
+    table, small = pd.read_csv(tmp_path / "out.csv"), pd.read_csv(StringIO(plain))
+    assert len(table) == n + 1 and table[SCORES].iloc[-1].isna().all()
+    expected = small.iloc[np.arange(n) % 3].reset_index(drop=True)
+    pd.testing.assert_frame_equal(table.iloc[:n], expected, check_exact=False, atol=2e-6)
+    with (tmp_path / "long.csv").open("a") as file:
+        file.write("one,field too many,here,\n")
+    (tmp_path / "out.csv").unlink()
+    for more in ([], ["--out", tmp_path / "out.csv"]):
+        out, said = scored(home, capsys, tmp_path / "long.csv", *more)
+        assert f"row {n + 3}: expected 3 fields, got 4" in said and not out and not (tmp_path / "out.csv").exists()
+
+
+@given(st.lists(st.lists(st.text("ab,;\t\"\n\r é", max_size=4), min_size=2, max_size=2), max_size=12),
+       st.integers(1, 5), st.sampled_from(["\n", "\r\n", "\r"]))
+def test_parts_of_a_table_are_the_table(tmp_path_factory, rows, size, end):
+    path, text = tmp_path_factory.getbasetemp() / "parts.csv", StringIO()
+    csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([["one", "two"], *rows])
+    path.write_bytes(text.getvalue().encode())
+    seen = []
+    parts = list(foreign_parts(path, size, lambda *done: seen.append(done)))
+    kept = [row for row in rows if any(row)]
+    assert pd.concat(parts).to_numpy().tolist() == kept == read_foreign(path).to_numpy().tolist()
+    assert pd.concat(parts).index.tolist() == [number for number, row in enumerate(rows, 2) if any(row)]
+    assert len(parts) == max(1, -(-len(rows) // size)) and seen[-1] == (path.stat().st_size,) * 2
 
 
 # ---- names in figures ----
@@ -510,7 +548,7 @@ A, B = "modern/modern_0001.jpg", "modern/modern_0002.jpg"
     (f"{HEADER}{A},{B},3\n".encode("utf-16-le"), "got a NUL byte"),
     (f"{HEADER}{A},{B},3\n".encode("utf-32"), "expected UTF-8 text, got byte 0"),
     (f"{HEADER}é{A},{B},3\n".encode("cp1252"), "expected UTF-8 text, got byte 25"),
-    ("x" * 10_000_000, "field larger than field limit"),
+    ("x" * 10_000_000, "a line of 10,000,000 letters or more"),
     ("image1,image2,similarity," + ",".join(f"c{n}" for n in range(1_000_000)) + "\n",
      "expected at most 1,000 columns, got 1,000,003"),
     (",".join(f"c{n}" for n in range(900)) + "\n", "expected a column image1"),
