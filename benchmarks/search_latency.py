@@ -27,6 +27,7 @@ from imgsearch_utils.pictures import open_collection, open_image
 from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.vectors.embedding import embed_run
 from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.metadata import Metadata
 from imgsearch_utils.workspace import find_run
 
 POINTS = {"faiss_ivf": ({"nlist": 512}, {"nprobe": 24}), "faiss_hnsw": ({"ef_construction": 80}, {"ef": 64})}
@@ -58,7 +59,8 @@ def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) ->
     drawn = neighbours.drawn_like(normalised(searcher.database.vectors), n + queries + 3)
     vectors, asked, rows = drawn[:n], drawn[n:], []
     images = [f"{row:07d}.jpg" for row in range(n)]
-    labels = pd.DataFrame({"house_type": np.random.default_rng(0).choice(["farmhouse", "modern", "rustic"], n)})
+    kinds = np.random.default_rng(0).choice(["farmhouse", "modern", "rustic"], n)
+    labels = Metadata.in_memory(images, pd.DataFrame({"image": images, "house_type": kinds}))
     for name in dict.fromkeys(["exact", *names]):
         build, point = POINTS.get(name, ({}, {}))
         start = time.perf_counter()

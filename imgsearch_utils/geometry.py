@@ -19,5 +19,8 @@ def pair_cosines(unit: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
 
 def mean_cosine(vectors: np.ndarray) -> float:
     """Mean cosine over all pairs of distinct rows of (n, d) vectors, none of them zero."""
-    n, unit = len(vectors), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)  # in the vectors' own precision
-    return float((np.square(unit.sum(0, dtype=np.float64)).sum() - n) / (n * (n - 1)))
+    n, total = len(vectors), np.zeros(vectors.shape[1])
+    for at in range(0, n, BLOCK):
+        part = vectors[at : at + BLOCK]
+        total += (part / np.linalg.norm(part, axis=1, keepdims=True)).sum(0, dtype=np.float64)  # in its own precision
+    return float((np.square(total).sum() - n) / (n * (n - 1)))

@@ -82,6 +82,8 @@ def search(
     alpha: Annotated[float, typer.Option(help="Their weight is their cosine to this power.")] = 3.0,
     rerank: Annotated[str, typer.Option(help="Order the first 100 anew: by `reciprocal` neighbours, or by the `head` "
                                              "where the encoder found them.")] = "",
+    where: Annotated[str, typer.Option(
+        help="Only pictures whose labels fit, in SQL: \"house_type = 'modern' AND year > 1990\".")] = "",
     as_json: JsonOption = False, show: ShowOption = None,
     server: Annotated[str, typer.Option(help="The address of `imgsearch serve`, which answers at once.")] = "",
 ) -> None:
@@ -93,11 +95,12 @@ def search(
         if index or show or alpha != 3.0 or run or study != DRAWN:
             raise ValueError("a server has its study, run and index, and takes no --alpha or --show")
         return remote.search(server, questions(pictures, text), unlike, text, as_json, k=k, model=model, expand=expand,
-                             rerank=rerank, crops=crops)
+                             rerank=rerank, crops=crops, where=where)
     from imgsearch_utils.search.searcher import Searcher
 
     opened = workspace.find_run(study, run)
     asked, searcher = questions(pictures, text), Searcher.open(opened, model or ("encoder" if text else ""), index)
+    allowed = searcher.only(where)
     words = searcher.encode_texts([text]) if text else None
     [(_, other)] = _opened([unlike], unlike)
     against, answers, sheet = searcher.encode(other, crops) if other else None, [], []
@@ -106,7 +109,7 @@ def search(
         if text and shown:
             wanted = np.concatenate([wanted, words])
         one = len(wanted) == 1 and not text
-        found = searcher.search(wanted[:1], k, expand, alpha, one, wanted[1:], against, rerank)
+        found = searcher.search(wanted[:1], k, expand, alpha, one, wanted[1:], against, rerank, allowed)
         found, query = found.drop(columns="query"), named(files, unlike, text)
         answers.append({"query": query, "close_match": bool(found.close.any()),
                         "results": json.loads(found.to_json(orient="records"))})
@@ -116,8 +119,10 @@ def search(
             sheet.append((query, shown[0] if shown else None, found))
     if not answers:
         raise ValueError(f"{pictures[0]}: none of its pictures can be read")
-    if k > len(searcher.names):
-        print(f"the database has {len(searcher.names):,} pictures; all are ranked", file=sys.stderr)
+    there = len(searcher.names if allowed is None else allowed)
+    if k > there:
+        print(f"{'the database has' if allowed is None else '--where leaves'} {there:,} pictures; all are ranked",
+              file=sys.stderr)
     if as_json:
         about = {"study": searcher.run.study.study, "run": searcher.run.name, "model": searcher.model.name,
                  "index": searcher.index.name, "pictures": len(searcher.names), "queries": answers}
@@ -138,7 +143,7 @@ def _contact_sheet(searcher, sheet: list):
     blank = Image.new("RGB", (160, 160), "white")
     for query, picture, found in sheet:
         found = found.head(columns - 1)
-        label = found[searcher.labels.columns[0]] if len(searcher.labels.columns) else found.image.str.slice(0, 0)
+        label = found[searcher.labels.columns[0]] if searcher.labels.columns else found.image.str.slice(0, 0)
         lines = zip(found.image.str.rsplit("/", n=1).str[-1].str.slice(0, 24), label.str.slice(0, 24),
                     found.score.map("{:.2f}".format) + [f", P {p:.2f}" if p >= 0 else "" for p in found.p_similar])
         tiles += [ImageOps.pad(picture, blank.size, color="#e8e8e8") if picture else blank,

@@ -56,6 +56,10 @@ class Backbone:
         every = dict(self.network.named_parameters())
         return {name: every[name] for name in self.trained}
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy of the trained parameters as they are now."""
+        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
 
 def _last_blocks(network: torch.nn.Module, blocks: int) -> set[str]:
     """Names of the parameters of the last blocks, as timm or open_clip cut their networks into blocks."""

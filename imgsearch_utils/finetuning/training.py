@@ -25,6 +25,7 @@ from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.workspace import written_whole
 
 EVERY = 30  # seconds between two checkpoints
+SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the frozen weights to the tuned ones
 WORKERS = 6  # processes that augment pictures for a GPU; on a processor the training itself needs all cores
 
 
@@ -151,7 +152,7 @@ def train(backbone: Backbone, squares: np.ndarray, lessons: Lessons, settings: F
     steps = [len(batches_of(lessons, settings, epoch)) for epoch in range(settings.epochs)]
     if not all(steps):
         raise ValueError("nothing can be learnt: it takes two classes with two training pictures each, or graded pairs")
-    state, best = State(), _copied(parameters)
+    state, best = State(), backbone.weights()
     if checkpoint.is_file():
         state, best = _restore(checkpoint, identity, trained, optimizer, best)
         say(f"goes on at epoch {state.epoch + 1}, step {state.step + 1}")
@@ -184,7 +185,7 @@ def train(backbone: Backbone, squares: np.ndarray, lessons: Lessons, settings: F
                               "validation": validate(), "images": state.images})
         state.epoch, state.step, state.loss, state.images = state.epoch + 1, 0, 0.0, 0
         if state.history[-1]["validation"] > state.history[state.best_epoch]["validation"]:
-            state.best_epoch, best = state.epoch, _copied(parameters)
+            state.best_epoch, best = state.epoch, backbone.weights()
         _save(checkpoint, identity, state, trained, optimizer, best)
         saved = time.monotonic()
         say("epoch {epoch} of {of}: loss {loss:.4f}, mAP {validation:.3f}".format(
@@ -196,8 +197,35 @@ def train(backbone: Backbone, squares: np.ndarray, lessons: Lessons, settings: F
     return table.assign(best=table.epoch == state.best_epoch)
 
 
-def _copied(parameters: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+def part_way(backbone: Backbone, frozen: dict[str, torch.Tensor], validate: Callable[[], float]) -> pd.DataFrame:
+    """Go a part of the way back to the frozen weights, where that finds more among the validation images.
+
+    Weights between frozen and tuned ones often find unseen kinds better than both (Wortsman et al., Robust Fine-Tuning
+    of Zero-Shot Models, CVPR 2022).
+
+    Parameters
+    ----------
+    frozen : the weights as they were, of ``Backbone.weights``
+    validate : as of ``train``
+
+    Returns
+    -------
+    share (of the way from the frozen to the tuned weights), validation, kept; of equals the largest share is kept
+    """
+    tuned, rows = backbone.weights(), []
+
+    def go(share: float) -> None:
+        with torch.no_grad():
+            for name, parameter in backbone.parameters.items():
+                parameter.copy_(torch.lerp(frozen[name], tuned[name], share))
+
+    for share in SHARES:
+        go(share)
+        rows.append((share, validate()))
+    table = pd.DataFrame(rows, columns=["share", "validation"])
+    kept = table.validation[::-1].idxmax()
+    go(table.share[kept])
+    return table.assign(kept=table.index == kept)
 
 
 def _rate(step: int, total: int, settings: Finetuning) -> float:

@@ -13,18 +13,22 @@ from imgsearch_utils.indexes import (  # noqa: F401  each registers its own
     with_usearch,
 )
 from imgsearch_utils.indexes.base import Index
-from imgsearch_utils.indexes.files import IndexFileError, fingerprint, load
+from imgsearch_utils.indexes.files import IndexFileError, fingerprint, is_made_of, load
 from imgsearch_utils.indexes.registry import INDEXES, MissingPackage, arguments_of, check_arguments, find, register
+from imgsearch_utils.indexes.scan import Scan, among
 
 __all__ = [
     "INDEXES",
     "Index",
     "IndexFileError",
     "MissingPackage",
+    "Scan",
+    "among",
     "arguments_of",
     "check_arguments",
     "find",
     "fingerprint",
+    "is_made_of",
     "load",
     "register",
 ]

@@ -48,7 +48,8 @@ class Index:
     def can(cls) -> frozenset[str]:
         """Which of "add", "delete" and "filter" the index does beside build and query."""
         filters = "allowed" in inspect.signature(cls._search).parameters
-        able = {"add": hasattr(cls, "_add"), "delete": filters or hasattr(cls, "_delete"), "filter": filters}
+        adds = getattr(cls, "_add", None) is not None
+        able = {"add": adds, "delete": filters or hasattr(cls, "_delete"), "filter": filters}
         return frozenset(verb for verb, yes in able.items() if yes)
 
     def build(self, vectors: np.ndarray, **arguments) -> Self:

@@ -1,13 +1,15 @@
 """A saved index is two files: the library's own, and a description that says what it is and how to know it whole."""
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from imgsearch_utils.indexes.registry import find
-from imgsearch_utils.workspace import digest, write_json
+from imgsearch_utils.workspace import digest, read_json, write_json
 
 
 class IndexFileError(ValueError):
@@ -36,18 +38,58 @@ def _about(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def load(path: Path, vectors: np.ndarray | None = None):
+def _stamp(path: Path) -> Path:
+    return path.with_name(f".{path.name}.verified.json")
+
+
+def _remember(path: Path, sha256: str, made_of: str = "") -> None:
+    """Note that a file was read or written wholly, and perhaps by what name its vectors are known."""
+    about = path.stat()
+    times = [about.st_size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns]
+    with contextlib.suppress(OSError):  # read-only: it is read wholly each time
+        write_json(_stamp(path), {"file_sha256": sha256, "stamp": times, "made_of": made_of})
+
+
+def _remembered(path: Path, sha256: str) -> str | None:
+    """The name of the vectors (which may be empty) of a file that was read wholly and is the same; else None."""
+    try:
+        known, about = read_json(_stamp(path), "file_sha256", "stamp", "made_of"), path.stat()
+    except (OSError, ValueError):
+        return None
+    times = [about.st_size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns]
+    return str(known["made_of"]) if known["stamp"] == times and known["file_sha256"] == sha256 else None
+
+
+def is_made_of(index, path: Path, known_as: str, unit: Callable[[], np.ndarray]) -> bool:
+    """Whether a saved index is of exactly the vectors that are known by this name; they are compared one time.
+
+    unit : gives these vectors
+    """
+    sha256 = read_json(_about(path), "file_sha256")["file_sha256"]
+    if known_as and _remembered(path, sha256) == known_as:
+        return True
+    vectors = unit()
+    if [tuple(part) for part in index.parts] != [(len(vectors), fingerprint(vectors))]:
+        return False
+    _remember(path, sha256, known_as)
+    return True
+
+
+def load(path: Path, vectors: np.ndarray | None = None, again: bool = False):
     """Read a saved index; with `vectors` given, only if it was made of exactly these, added ones included.
+
+    Its content is compared with its digest once; from then on a stamp tells that the file is the same. `again` compares
+    in any case.
 
     Raises
     ------
     IndexFileError
         one line: a file or its description is missing, corrupt, cut off, foreign, or of other vectors.
     """
-    path, again = Path(path), "build the index again"
+    path, hint = Path(path), "build the index again"
     for file in (path, _about(path)):
         if not file.is_file():
-            raise IndexFileError(f"{file} does not exist: an index is two files, X and X.json; {again}")
+            raise IndexFileError(f"{file} does not exist: an index is two files, X and X.json; {hint}")
     try:
         about = json.loads(_about(path).read_text())
         index = find(about["index"])()
@@ -56,17 +98,20 @@ def load(path: Path, vectors: np.ndarray | None = None):
         index.deleted[about["deleted"]], index.some_deleted = True, bool(about["deleted"])
         expected, wrote = about["file_sha256"], about["library"]
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise IndexFileError(f"{_about(path)} does not describe an index ({error}); {again}") from None
-    if digest(path) != expected:
-        raise IndexFileError(f"{path} is corrupt, cut off or not the file that {path.name}.json describes; {again}")
+        raise IndexFileError(f"{_about(path)} does not describe an index ({error}); {hint}") from None
+    if again or _remembered(path, expected) is None:
+        if digest(path) != expected:
+            raise IndexFileError(f"{path} is corrupt, cut off or not the file that {path.name}.json describes; {hint}")
+        if not again:
+            _remember(path, expected)
     if vectors is not None and not made_of(index, vectors):
         made = f"{index.count} x {index.dim} vectors, not of these {np.shape(vectors)}"
-        raise IndexFileError(f"{path} was made of other vectors: of {made}; {again}")
+        raise IndexFileError(f"{path} was made of other vectors: of {made}; {hint}")
     try:
         index._read(path)
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         reason = f"{wrote} wrote it; reading it here: {' '.join(str(error).split())[:200]}"
-        raise IndexFileError(f"{path} cannot be read: {reason}; {again}") from None
+        raise IndexFileError(f"{path} cannot be read: {reason}; {hint}") from None
     return index
 
 

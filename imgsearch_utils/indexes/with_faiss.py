@@ -7,6 +7,8 @@ import numpy as np
 from imgsearch_utils.indexes.base import Index
 from imgsearch_utils.indexes.registry import MissingPackage, register
 
+PER_CENTRE = 64  # vectors that each centre is learnt from, at most: more take long and change little
+
 
 @cache
 def _made_once(kind, **values):
@@ -38,6 +40,9 @@ class Faiss(Index):
 
     def _read(self, path):
         self._index = self.library().read_index(str(path))
+        self._check_size()
+
+    def _check_size(self):
         if (self._index.ntotal, self._index.d) != (self.count, self.dim):
             held = f"{self._index.ntotal} x {self._index.d}"
             raise ValueError(f"it holds {held} vectors, expected {self.count} x {self.dim}")
@@ -94,13 +99,36 @@ class Ivf(Faiss):
     def _build(self, vectors, nlist=0, seed=1234):
         faiss, nlist = self.library(), nlist or self._lists()
         self._index = faiss.IndexIVFFlat(faiss.IndexFlatIP(self.dim), self.dim, nlist, faiss.METRIC_INNER_PRODUCT)
-        self._index.cp.seed = seed
+        self._fill(vectors, seed)
+
+    def _fill(self, vectors, seed):
+        self._index.cp.seed, self._index.cp.max_points_per_centroid = seed, PER_CENTRE
         self._index.train(vectors)
         self._index.add(vectors)
 
     def _search(self, queries, k, nprobe=8, allowed=None):
         parameters = self._parameters("SearchParametersIVF", allowed, nprobe=nprobe)
         return self._index.search(queries, k, params=parameters)[1]
+
+
+@register("faiss_ivf_disk")
+class IvfOnDisk(Ivf):
+    """Inverted lists of 8 bits a dimension that stay on disk: a query reads the lists that it looks into.
+
+    A loaded index is memory-mapped: it opens at once, takes the memory that the system has to spare, and is read-only.
+    """
+
+    _add = None
+
+    def _build(self, vectors, nlist=0, seed=1234):
+        faiss, nlist = self.library(), nlist or self._lists()
+        self._index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(self.dim), self.dim, nlist,
+                                                    faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+        self._fill(vectors, seed)
+
+    def _read(self, path):
+        self._index = self.library().read_index(str(path), self.library().IO_FLAG_MMAP)
+        self._check_size()
 
 
 @register("faiss_ivfpq")
@@ -120,6 +148,7 @@ class IvfPq(Faiss):
         codes, metric = self.dim // dims_per_code, faiss.METRIC_INNER_PRODUCT
         lists = faiss.IndexIVFPQFastScan(faiss.IndexFlatIP(self.dim), self.dim, nlist, codes, 4, metric)
         lists.cp.seed = lists.pq.cp.seed = seed
+        lists.cp.max_points_per_centroid = PER_CENTRE
         self._index = faiss.IndexRefineFlat(lists)
         enough = 16 * 39  # vectors to train 16 centres: few are repeated
         self._index.train(vectors if self.count >= enough else np.resize(vectors, (enough, self.dim)))

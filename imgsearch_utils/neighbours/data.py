@@ -10,6 +10,8 @@ from imgsearch_utils.geometry import normalised
 from imgsearch_utils.indexes import MissingPackage
 from imgsearch_utils.neighbours.compare import exact_neighbours
 
+BLOCK = 65_536  # vectors that are drawn at once
+
 
 def drawn_like(vectors: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
     """n synthetic unit vectors from a mixture of Gaussians fitted to the given ones.
@@ -27,8 +29,11 @@ def drawn_like(vectors: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
     mixture = GaussianMixture(components, covariance_type="diag", reg_covar=1e-5, random_state=seed)
     mixture.fit(principal.transform(vectors))
     rng = np.random.default_rng(seed)
-    drawn = principal.inverse_transform(rng.permutation(mixture.sample(n)[0]))
-    return normalised(drawn + rng.normal(scale=principal.noise_variance_**0.5, size=drawn.shape))
+    reduced, drawn = rng.permutation(mixture.sample(n)[0]), np.empty((n, vectors.shape[1]), np.float32)
+    for part in np.array_split(np.arange(n), -(-n // BLOCK)):  # in numbers of eight bytes
+        every = principal.inverse_transform(reduced[part])
+        drawn[part] = normalised(every + rng.normal(scale=principal.noise_variance_**0.5, size=every.shape))
+    return drawn
 
 
 def _h5py():

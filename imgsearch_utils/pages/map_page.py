@@ -52,7 +52,7 @@ class Mapped:
         self._searchers, used = service.searchers, service.used
         self._names, self._collection = used.names, used.collection
         self._known_as = zlib.crc32(repr(self._names).encode("utf-8", "replace"))  # images go by their row
-        classes = used.labels[[name for name in used.collection.class_columns if name in used.labels]]
+        classes = used.labels.table()[used.labels.classes]
         self._facts = facts(self._run, self._names, classes)
         told = [name for name in self._facts if self._facts[name].nunique() > 1]  # what is alike for all tells nothing
         self._open = True

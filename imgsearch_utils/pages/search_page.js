@@ -70,8 +70,10 @@ function render({ model, el }) {
   const order = chooser("The first 100 in the order of", { "": "the cosine", reciprocal: "shared neighbours",
     head: "the head, where the encoder found them" });
   const crops = chooser("An uploaded picture is looked at", { 1: "as a whole", 5: "and in 4 crops", 10: "and in 9 crops" });
+  const where = make("input", { type: "text", className: "sp-where", maxLength: 300, spellcheck: false });
+  const whereLine = make("label", {}, make("span", { textContent: "Only pictures where" }), where);
   const more = make("details", { className: "sp-more-ways" }, make("summary", { textContent: "More ways to search" }),
-    expand.line, order.line, crops.line, make("p", { className: "sp-hint", textContent:
+    whereLine, expand.line, order.line, crops.line, make("p", { className: "sp-hint", textContent:
       "They are off at first: what each is worth, notebook 16 measures. P(similar) stays that of the query as it is." }));
   const back = make("button", { type: "button", className: "sp-link sp-back", textContent: "← back" });
   const samples = make("div", { className: "sp-samples" });
@@ -117,7 +119,7 @@ function render({ model, el }) {
     pending.lost = setTimeout(() => say("No answer: the kernel is busy, or gone. Reload the page.", "sp-error"), 60000);
     const name = person.value.trim() || "visitor";
     pending.message = { ...message, serial: sent, k: Number(k.input.value), name, expand: Number(expand.select.value),
-      rerank: order.select.value };
+      rerank: order.select.value, where: where.value.trim() };
     model.send(pending.message, undefined, buffers);
   }
 
@@ -206,6 +208,8 @@ function render({ model, el }) {
     wordsForm.hidden = Boolean(said.no_words);
     noWords.textContent = said.no_words;
     noWords.hidden = !said.no_words;
+    whereLine.hidden = !said.condition;
+    where.placeholder = said.condition;
     order.select.querySelector("[value=head]").hidden = !("head" in said.thresholds);
     legend.textContent = `P(similar) is the probability that ${said.by_classes ? "the two pictures are of one class, " +
       "calibrated on the study's classes" : "people would give the pair grade 3, calibrated on the study's own grades"}` + read;
@@ -441,7 +445,7 @@ function render({ model, el }) {
     k.timer = setTimeout(() => shown && ask({ kind: "more" }), 150);
   });
   least.input.addEventListener("input", () => { chosen = Number(least.input.value); showControls(); dim(); });
-  for (const { select } of [expand, order]) select.addEventListener("change", () => shown && ask({ kind: "more" }));
+  for (const each of [expand.select, order.select, where]) each.addEventListener("change", () => shown && ask({ kind: "more" }));
   crops.select.addEventListener("change", () => shown?.uploaded && again?.());
   calibrated.addEventListener("click", () => { chosen = null; showControls(); dim(); });
   person.addEventListener("change", () => { remember(person.value.trim()); if (shown) ask({ kind: "more" }); });

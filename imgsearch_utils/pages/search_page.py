@@ -92,6 +92,7 @@ class Searching:
         self._trail: list[Query] = []
         self._upload = b""
         self._how: dict[str, Any] = {}
+        self._where = ""
         self._open = False
 
     def receive(self, message: Mapping[str, Any], buffers=()) -> None:
@@ -103,6 +104,7 @@ class Searching:
             self._k = min(max(int(message.get("k", self._k)), 1), MOST)
             self._how = {"expand": min(max(int(message.get("expand", 0)), 0), MOST_EXPANDED),
                          "rerank": str(message.get("rerank", ""))}
+            self._where = str(message.get("where", ""))[:LONGEST_TEXT]
             handle(message, buffers)
 
     def _refuse(self, message, line: str) -> None:
@@ -123,6 +125,7 @@ class Searching:
         thresholds = {model: _plain(searcher.model.threshold) for model, searcher in self._searchers.items()}
         self._send({"kind": "open", "run": self._run.name, "study": self._run.study.study, "images": n, "k": self._k,
                     "encoder": self._run.study.encoder, "used": used.model.name, "thresholds": thresholds,
+                    "condition": used.labels.example(),
                     "why": why_in_use(self._run, used.model.name), "by_classes": self._by_classes(),
                     "no_words": no_words,
                     "kept": not self._run.published, "waiting": self._waiting(),
@@ -189,12 +192,14 @@ class Searching:
         how = dict(self._how)
         if how["rerank"] == "head" != searcher.model.name:  # the encoder's own column stays in its own order
             how["rerank"] = ""
-        found = searcher.search(query.vectors, self._k, calibrated=not query.words, like=like, unlike=unlike, **how)
+        found = searcher.search(query.vectors, self._k, calibrated=not query.words, like=like, unlike=unlike,
+                                allowed=searcher.only(self._where), **how)
         return [{**self._image(self._number[name]), "score": float(score), "p": _plain(p)}
                 for name, score, p in zip(found.image, found.score, found.p_similar)]  # fmt: skip
 
     def _image(self, row: int) -> dict:
-        classes = self._used.labels.iloc[row].reindex(self._used.collection.class_columns).dropna()
+        labels = self._used.labels.of(np.array([row]))
+        classes = [labels[name][0] for name in self._used.labels.classes]
         return {"row": row, "name": self._used.names[row], "classes": list(dict.fromkeys(classes))}
 
     def _votes_of(self, query: Query, annotator: str) -> dict[int, str]:

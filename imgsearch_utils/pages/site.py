@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import fastapi_offline
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, ValidationError
 
 HERE = Path(__file__).parent
 FILES = ("page.js", "page.css", "tagger.js", "tagger.css", "search_page.js", "search_page.css", "map_page.js",
@@ -50,6 +50,7 @@ class Options(BaseModel):
     expand: int = 0
     rerank: str = ""
     crops: int = 1
+    where: Annotated[str, Field(max_length=300)] = ""
 
 
 class Example(BaseModel):

@@ -115,8 +115,7 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; place the pictures there, or name another in images.source"
                          + (f". {settings.obtain}" if settings.obtain else ""))
-    pictures = next((folder / name for name in ("all_images", "images") if (folder / name).is_dir()), folder)
-    vectors = folder / settings.vectors if settings.vectors else None
+    pictures, vectors = _places(folder, settings)
     reasons: dict[str, str] = {}
     split: dict[str, str] = {}
     if os.path.lexists(folder / "labels.csv"):
@@ -131,7 +130,7 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
     for column in columns:
         if column not in table.columns[1:]:
             raise ValueError(f"{folder}: no class column {column!r}. {nearest(column, table.columns[1:])}")
-    there = pictures if pictures is not folder or not vectors else None
+    there = pictures if pictures != folder or not vectors else None
     collection = Collection(table[["image", *columns]].reset_index(drop=True), columns, there, vectors,
                             pd.DataFrame(columns=["image", "reason"], dtype=str), split)
     if not vectors:
@@ -142,6 +141,22 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
         raise ValueError(f"{folder}: {len(collection.images)} usable picture(s) found; a study needs at least two "
                          f"({', '.join(SUFFIXES)}){first}")
     return collection
+
+
+def _places(folder: Path, settings: ImageSettings) -> tuple[Path, Path | None]:
+    """Where a data set's pictures are, or would be, and its vectors where it comes with some."""
+    pictures = next((folder / name for name in ("all_images", "images") if (folder / name).is_dir()), folder)
+    return pictures, folder / settings.vectors if settings.vectors else None
+
+
+def known_collection(run: Run, names: list[str], class_columns: list[str]) -> Collection:
+    """The collection of a run whose images are known, as those of its database: where they are; nothing is scanned."""
+    if run.study.images.source == DRAWN:  # they may not be drawn yet
+        return open_collection(run)
+    pictures, vectors = _places(run.data, run.study.images)
+    there = pictures if pictures != run.data or not vectors else None
+    nothing = pd.DataFrame(columns=["image", "reason"], dtype=str)
+    return Collection(pd.DataFrame({"image": names}, dtype=object), class_columns, there, vectors, nothing)
 
 
 def _without_unusable(collection: Collection, reasons: dict[str, str]) -> Collection:

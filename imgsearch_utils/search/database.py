@@ -5,14 +5,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from imgsearch_utils import indexes, workspace
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
+from imgsearch_utils.pictures.collection import open_collection, read_labels
 from imgsearch_utils.study import difference
 from imgsearch_utils.vectors.embedding import NETWORK, embed_command, load_embeddings
-from imgsearch_utils.vectors.embeddings import Embeddings, plain
+from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.graph import MANY
 from imgsearch_utils.vectors.kept import KeptEncoder, open_kept
+from imgsearch_utils.vectors.metadata import Metadata
+from imgsearch_utils.vectors.store import plain
 from imgsearch_utils.workspace import Run, folder_lock
 
 if TYPE_CHECKING:
@@ -36,18 +41,40 @@ def encoder_of(run: Run, database: Embeddings) -> "Encoder | KeptEncoder":
     return encoder
 
 
-def open_index(run: Run, model: str, name: str, vectors: np.ndarray) -> tuple[indexes.Index, dict]:
+def open_metadata(run: Run, database: Embeddings) -> Metadata:
+    """What labels.csv, or the pictures' folders, say of a database's images; read again when labels.csv changed."""
+    file, stamp = run.data / "labels.csv", ""
+    if file.is_file():
+        about = file.stat()
+        stamp = f"{file.resolve()} {about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}"
+
+    def read() -> tuple[pd.DataFrame, list[str]]:
+        collection = open_collection(run)
+        return read_labels(file) if file.is_file() else collection.images, collection.class_columns
+
+    known_as = f"{database.sha256} {run.study.images.model_dump_json()} {stamp}"
+    if not database.sha256:  # of an older version, which nothing tells from another
+        return Metadata.in_memory(database.names, *read())
+    return Metadata.open(run.vectors / "labels.sqlite", known_as, database.names, read)
+
+
+def open_index(run: Run, model: str, name: str, vectors: np.ndarray, known_as: str) -> tuple[indexes.Index, dict]:
     """A saved index that was made of exactly these vectors, else a new one; and its query arguments.
 
+    Where none is saved and exact search is wanted among many vectors, they are read as they lie on disk.
+
     name : a registered one; when empty, what notebook 03 recommends for this model, else exact search
+    known_as : what tells these vectors from all others; empty, and they are compared each time
     """
-    choice, unit = _chosen(run, model, name), normalised(vectors)
+    choice = _chosen(run, model, name)
     for path in (_index_file(run, model, choice["index"]), run.vectors / "indexes" / choice.get("file", "none")):
         if path.is_file():
             index = _load_index(path)
-            if [tuple(part) for part in index.parts] == [(len(unit), indexes.fingerprint(unit))]:
+            if indexes.is_made_of(index, path, known_as, lambda: normalised(vectors)):
                 return index, choice["query"]
-    return indexes.find(choice["index"])().build(unit, **choice["build"]), choice["query"]
+    if choice["index"] == "exact" and len(vectors) > MANY:
+        return indexes.Scan(vectors), {}
+    return indexes.find(choice["index"])().build(normalised(vectors), **choice["build"]), choice["query"]
 
 
 def keep_index(run: Run, model: str = "", name: str = "") -> tuple[Model, indexes.Index, Path]:

@@ -13,12 +13,13 @@ from PIL import Image, ImageOps
 from imgsearch_utils import indexes, workspace
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
-from imgsearch_utils.pictures.collection import Collection, open_collection, read_labels
+from imgsearch_utils.pictures.collection import Collection, known_collection
 from imgsearch_utils.pictures.decoding import open_image
-from imgsearch_utils.search.database import encoder_of, open_index
+from imgsearch_utils.search.database import encoder_of, open_index, open_metadata
 from imgsearch_utils.search.reranking import FIRST, RERANK, reranked
 from imgsearch_utils.vectors.embedding import load_embeddings
 from imgsearch_utils.vectors.embeddings import Embeddings
+from imgsearch_utils.vectors.metadata import Metadata
 from imgsearch_utils.workspace import Run, find_run
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]  # where the crops of 80 % lie: the middle, the corners
 MAX_CROPS = 2 * len(CORNERS)
 UNLIKE = 0.4  # weight of what a query's answers shall not be like, against 1 of what they shall be like
+FEW = 20_000  # images that are all compared with a query where it is asked of some images alone
 NEAR = 50  # results among which a query has one that is near, if it is of the collection's kind
-RESULT = ("query", "rank", "score", "p_similar", "close")  # columns of the results; a label of such a name gets another
 
 
 def crops_of(picture: Image.Image, n: int) -> list[Image.Image]:
@@ -77,7 +78,7 @@ class Searcher:
     model : what ranks the images, and says how similar they are
     database : the encoder's vectors of the images
     vectors : (n, e) the model's vectors of the same images
-    labels : labels.csv's columns, one row an image, in the same order
+    labels : labels.csv's columns of the same images
     index, point : what is asked, and with which query arguments
     """
 
@@ -85,7 +86,7 @@ class Searcher:
     model: Model
     database: Embeddings
     vectors: np.ndarray
-    labels: pd.DataFrame
+    labels: Metadata
     collection: Collection
     index: indexes.Index
     point: dict
@@ -110,12 +111,10 @@ class Searcher:
             where the run has no vectors, for unknown names, or for a saved index that is broken.
         """
         database, chosen = load_embeddings(run), model_in_use(run, model)
-        collection, vectors = open_collection(run), model_vectors(run, database, chosen)
-        table = run.data / "labels.csv"
-        labels = (read_labels(table) if table.is_file() else collection.images).set_index("image")
-        labels = labels.rename(columns={name: f"label_{name}" for name in RESULT})
-        return cls(run, chosen, database, vectors, labels.reindex(database.names).fillna("").reset_index(drop=True),
-                   collection, *open_index(run, chosen.name, index, vectors))
+        vectors, labels = model_vectors(run, database, chosen), open_metadata(run, database)
+        known_as = database.sha256 and f"{chosen.name} {getattr(chosen.head, 'sha256', '')} of {database.sha256}"
+        return cls(run, chosen, database, vectors, labels, known_collection(run, database.names, labels.classes),
+                   *open_index(run, chosen.name, index, vectors, known_as))
 
     @functools.cached_property
     def encoder(self) -> "Encoder | KeptEncoder":
@@ -139,8 +138,23 @@ class Searcher:
         """Encoder vectors (n, d) of the database's images; ValueError names an unknown one."""
         return np.asarray(self.database.of(images), np.float32)
 
+    def only(self, where: str) -> np.ndarray | None:
+        """Rows of the images that a condition leaves (see ``Metadata.where``), None where there is no condition.
+
+        Raises
+        ------
+        ValueError
+            for what is no condition, and where it leaves none.
+        """
+        if not where:
+            return None
+        if not len(rows := self.labels.where(where)):
+            raise ValueError(f"no picture is left where {where}")
+        return rows
+
     def search(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0, calibrated: bool = True,
-               like: np.ndarray | None = None, unlike: np.ndarray | None = None, rerank: str = "") -> pd.DataFrame:
+               like: np.ndarray | None = None, unlike: np.ndarray | None = None, rerank: str = "",
+               allowed: np.ndarray | None = None) -> pd.DataFrame:
         """Rank the database for each query; all of it where k is larger.
 
         Parameters
@@ -151,6 +165,7 @@ class Searcher:
         like, unlike : (m, d) encoder vectors of examples that move each query (see ``moved``)
         rerank : "reciprocal" orders the first ``FIRST`` results by the neighbours that they share
             (``reranking.reciprocal_distances``), "head" the encoder's first ``FIRST`` by the head; what follows stays
+        allowed : rows of the images to choose among, as of ``only``; all when not given
 
         Returns
         -------
@@ -164,11 +179,11 @@ class Searcher:
         ValueError
             for values out of range, and for re-ranking by a head where the searcher has the encoder.
         """
-        return pd.DataFrame(self.ranked(vectors, k, expand, alpha, calibrated, like, unlike, rerank))
+        return pd.DataFrame(self.ranked(vectors, k, expand, alpha, calibrated, like, unlike, rerank, allowed))
 
     def ranked(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0, calibrated: bool = True,
-               like: np.ndarray | None = None, unlike: np.ndarray | None = None,
-               rerank: str = "") -> dict[str, np.ndarray]:
+               like: np.ndarray | None = None, unlike: np.ndarray | None = None, rerank: str = "",
+               allowed: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The columns of ``search``, as arrays: making a table of them takes longer than finding them."""
         if not (k >= 1 and expand >= 0 and 0 <= alpha < np.inf):
             raise ValueError(f"k must be at least 1, expand and alpha at least 0, got {k}, {expand} and {alpha}")
@@ -179,19 +194,19 @@ class Searcher:
                     for each in (like, unlike)]
         near = self._ids(queries, max(k, expand, NEAR))
         asked, first = queries, near
-        if any(map(len, examples)):
-            asked = moved(queries, *examples)
-            first = self._ids(asked, max(k, expand))
+        if any(map(len, examples)) or allowed is not None:
+            asked = moved(queries, *examples) if any(map(len, examples)) else queries
+            first = self._ids(asked, max(k, expand), allowed)
         if expand:
             asked = expanded(asked, self._rows(first[:, :expand]), alpha)
-            first = self._ids(asked, k)
+            first = self._ids(asked, k, allowed)
         if rerank:
-            first = self._reranked(rerank, np.asarray(vectors), asked, max(k, FIRST))
+            first = self._reranked(rerank, np.asarray(vectors), asked, max(k, FIRST), allowed)
         ids = first[:, :k]
         query, place = np.nonzero(ids >= 0)
         ids = ids[query, place]
         score = np.einsum("nd,nd->n", self._rows(ids), asked[query])
-        order = np.lexsort([place] if rerank else [self._columns["image"][ids], -score.round(6)])
+        order = np.lexsort([place] if rerank else [self._names[ids], -score.round(6)])
         order = order[np.argsort(query[order], kind="stable")]
         ids, query, score = ids[order], query[order], score[order]
         cosine = score if asked is queries else np.einsum("nd,nd->n", self._rows(ids), queries[query])
@@ -199,11 +214,11 @@ class Searcher:
         if calibrated:
             p_similar[self._out_of_reach(near, np.asarray(vectors))[query]] = 0
         rank = np.arange(len(ids)) - np.searchsorted(query, query) + 1
-        columns = {name: column[ids] for name, column in self._columns.items()}
-        return {"query": query, "rank": rank, **columns, "score": score, "p_similar": p_similar,
-                "close": p_similar >= self.model.threshold}
+        return {"query": query, "rank": rank, "image": self._names[ids], **self.labels.of(ids), "score": score,
+                "p_similar": p_similar, "close": p_similar >= self.model.threshold}
 
-    def _reranked(self, how: str, vectors: np.ndarray, asked: np.ndarray, k: int) -> np.ndarray:
+    def _reranked(self, how: str, vectors: np.ndarray, asked: np.ndarray, k: int,
+                  allowed: np.ndarray | None) -> np.ndarray:
         """Ids (n, k) of the first results, the first ``FIRST`` of them in another order.
 
         vectors : (n, d) of the encoder; asked : (n, e) the model's, moved and expanded
@@ -211,18 +226,20 @@ class Searcher:
         if how == "head" and self.model.name != "head":
             raise ValueError("re-ranking by the head needs a model head, and this is the encoder; ask with the head")
         if how == "head":
-            ids = self._by_encoder.query(normalised(vectors), min(k, len(self.names)))
+            unit, every = normalised(vectors), self.database.vectors
+            ids = self._by_encoder.query(unit, min(k, len(every))) if allowed is None else indexes.among(
+                every, allowed, unit, min(k, len(every)))
         else:
-            ids = self._ids(asked, k)
+            ids = self._ids(asked, k, allowed)
         for one, query in zip(ids, asked):
             there = one[:FIRST][one[:FIRST] >= 0]
-            one[: len(there)] = there[reranked(how, query, self._rows(there), self._columns["image"][there])]
+            one[: len(there)] = there[reranked(how, query, self._rows(there), self._names[there])]
         return ids
 
     @functools.cached_property
     def _by_encoder(self) -> indexes.Index:
         """Exact search among the encoder's vectors, whatever the model."""
-        return indexes.find("exact")().build(normalised(self.database.vectors))
+        return indexes.Scan(self.database.vectors)
 
     def _out_of_reach(self, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """Which queries (n,) are of another kind than the collection: none of its images `ids` (n, k) is near enough.
@@ -235,11 +252,20 @@ class Searcher:
         return cosine.max(1) < self.model.reach
 
     @functools.cached_property
-    def _columns(self) -> dict[str, np.ndarray]:
-        return {"image": np.array(self.names, object), **{name: self.labels[name].to_numpy() for name in self.labels}}
+    def _names(self) -> np.ndarray:
+        return np.array(self.names, object)
 
-    def _ids(self, unit: np.ndarray, k: int) -> np.ndarray:
-        return self.index.query(unit, min(k, len(self.names)), **self.point)
+    def _ids(self, unit: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
+        """Ids (n, k) of the nearest; -1 where there are fewer.
+
+        allowed : among few images all are compared, as an index would have to pass over most of what it finds
+        """
+        k = min(k, len(self.names))
+        if allowed is None:
+            return self.index.query(unit, k, **self.point)
+        if len(allowed) <= FEW or "filter" not in self.index.can():
+            return indexes.among(self.vectors, allowed, unit, k)
+        return self.index.query(unit, k, allowed=allowed, **self.point)
 
     def _rows(self, ids: np.ndarray) -> np.ndarray:
         """Unit vectors of images by row number, of any shape of ids; zeros for -1."""

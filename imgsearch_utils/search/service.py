@@ -174,7 +174,7 @@ class Service:
 
     def search(self, *, picture: bytes = b"", image: str = "", words: str = "", like: Sequence[bytes | str] = (),
                unlike: Sequence[bytes | str] = (), k: int = 10, model: str = "", expand: int = 0,
-               rerank: str = "", crops: int = 1) -> dict[str, Any]:
+               rerank: str = "", crops: int = 1, where: str = "") -> dict[str, Any]:
         """Rank the run's images for a picture, one of its images by name, words, or several of these together.
 
         Parameters
@@ -186,6 +186,7 @@ class Service:
         expand : so many first results are added to the query, 0 to 100
         rerank : "reciprocal", "head", or nothing: see ``Searcher.search``
         crops : so many crops of each picture are looked at, 1 to 10; not of an image by name, whose vector is there
+        where : a condition on the labels, see ``Metadata.where``; all images when empty
 
         Returns
         -------
@@ -214,7 +215,7 @@ class Service:
                 wanted = [*wanted, *searcher.encode_texts([words])]
         found = searcher.ranked(np.stack(wanted[:1]), k, expand, calibrated=len(wanted) == 1 and not words,
                                 like=np.array(wanted[1:]), unlike=np.array(self._vectors(searcher, unlike, crops)),
-                                rerank=rerank)
+                                rerank=rerank, allowed=searcher.only(where))
         del found["query"]
         rows = zip(*(column.tolist() for column in found.values()))
         results = [{name: None if value != value else value for name, value in zip(found, row)} for row in rows]

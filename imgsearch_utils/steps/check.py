@@ -177,7 +177,7 @@ def _indexes(run: Run, _) -> Iterator[Fault]:
         if run.published and not file.is_file():
             continue
         try:
-            indexes.load(file)
+            indexes.load(file, again=True)
         except indexes.MissingPackage:
             continue
         except ValueError as error:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from imgsearch_utils.finetuning.backbone import Backbone
 from imgsearch_utils.finetuning.pictures import encode, read_squares
 from imgsearch_utils.finetuning.settings import Finetuning
-from imgsearch_utils.finetuning.training import Lessons, train
+from imgsearch_utils.finetuning.training import Lessons, part_way, train
 from imgsearch_utils.labels.graded import graded_pairs
 from imgsearch_utils.learning.losses import LOSSES
 from imgsearch_utils.learning.model import Model
@@ -137,16 +137,22 @@ def finetune(run: Run, settings: Finetuning, say: Callable[[str], None] = print,
     digest = hashlib.sha256(json.dumps([settings.model_dump(mode="json"), backbone.base], sort_keys=True).encode())
     for array in (pictures.squares, lessons.rows, lessons.classes, lessons.pairs):
         digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    watched = Validation(parts.validation, judge)
-    history = train(backbone, pictures.squares, lessons, settings,
-                    lambda: watched.mean_ap(pictures.vectors(backbone, pictures.rows(parts.validation))), checkpoint,
-                    digest.hexdigest(), say)
+    watched, frozen = Validation(parts.validation, judge), backbone.weights()
+
+    def validate() -> float:
+        return watched.mean_ap(pictures.vectors(backbone, pictures.rows(parts.validation)))
+
+    history = train(backbone, pictures.squares, lessons, settings, validate, checkpoint, digest.hexdigest(), say)
+    shares = part_way(backbone, frozen, validate)
+    say(f"kept {shares.share[shares.kept].item():.0%} of the way from the frozen to the tuned weights: mAP "
+        f"{shares.validation[shares.kept].item():.3f}")
     stage.start()
     save_file({name: value.cpu().contiguous() for name, value in backbone.network.state_dict().items()},
               stage["model"] / WEIGHTS)
     write_json(stage["model"] / ABOUT, {"settings": settings.model_dump(mode="json"), "base": backbone.base,
                                         "pixels": backbone.pixels, "trained": backbone.trained})
     write_own(history, stage["results"] / "history.csv")
+    write_own(shares, stage["results"] / "shares.csv")
     vectors = {FROZEN: before, TUNED: pictures.vectors(backbone)}
     write_own(judged(parts, vectors, judge, table), stage["results"] / "retrieval.csv")
     write_own(_examples(parts, vectors, pictures, settings.seed), stage["results"] / "examples.csv")

@@ -1,5 +1,6 @@
 """From a collection to its embeddings: encoding what is new, reading what came as vectors."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,14 +9,17 @@ import pandas as pd
 from filelock import FileLock
 
 from imgsearch_utils.pictures.collection import Collection
-from imgsearch_utils.vectors.embeddings import Embeddings, check_health, plain
+from imgsearch_utils.vectors.embeddings import Embeddings, check_health
 from imgsearch_utils.vectors.kept import BULK, keep
-from imgsearch_utils.workspace import Run, digest
+from imgsearch_utils.vectors.store import plain
+from imgsearch_utils.workspace import Run, digest, written_whole
 
 if TYPE_CHECKING:
     from imgsearch_utils.vectors.encoder import Encoder  # and torch with it, which reading vectors does not need
 
 NETWORK = "network"  # the folder beside the vectors in which their network is kept
+STAMPS = ".pictures.npy"  # beside the vectors: size and times (of change, of status change) of each picture when read
+LATELY = 2_000_000_000  # nanoseconds; clocks of file systems are coarse
 EMBED_LOCK = ".embed.lock"  # beside the vectors: held by the process that encodes pictures
 
 
@@ -72,8 +76,10 @@ def read_vectors(collection: Collection) -> Embeddings:
 def embed(collection: Collection, encoder: "Encoder", folder: Path, progress=iter) -> tuple[Embeddings, pd.DataFrame]:
     """Encode a collection's pictures, once: what `folder` already holds of the same encoder is used again.
 
-    A picture is recognised by its content (SHA-256), so adding pictures encodes only the new ones, and a
-    run that was stopped goes on after the last saved part, to the same bytes. Unreadable pictures are set aside.
+    A picture is recognised by its content (SHA-256), which is read again where its size or its times changed. Adding
+    pictures encodes the new ones alone and appends their vectors; after others were removed, renamed or changed, what
+    is left is written anew. A run that was stopped goes on after the last saved part, to the same bytes. Unreadable
+    pictures are set aside.
 
     Parameters
     ----------
@@ -84,36 +90,74 @@ def embed(collection: Collection, encoder: "Encoder", folder: Path, progress=ite
     -------
     embeddings, and a table `image`, `reason` of the pictures set aside
     """
-    names = collection.images.image.tolist()
-    paths = [collection.path(name) for name in names]
-    digests = [digest(path) for path in paths]
-    place = dict(zip(digests, paths))
+    names, began = collection.images.image.tolist(), time.time_ns()
     saved = Embeddings.load(folder) if (folder / "config.json").is_file() else None
+    paths = {name: collection.path(name) for name in names}
+    contents, stamps = _contents(paths, saved, folder)
+    place = {contents[name]: path for name, path in paths.items()}
     many = len(place) >= BULK  # decides which network encodes, so all pictures are encoded anew where it changes
     if saved and (saved.config != plain(encoder.config) or many != (len(saved.names) >= BULK)):
         saved = None
-    known = dict(zip(saved.digests, np.array(saved.vectors))) if saved else {}
-    reasons: dict[str, str] = {}
+    row = {content: row for row, content in enumerate(saved.digests)} if saved else {}
+    as_before = row and all(contents.get(name) == content for name, content in zip(saved.names, saved.digests))
+    now = saved if as_before else None
 
-    def gather() -> Embeddings:
-        there = [i for i, content in enumerate(digests) if content in known]
-        vectors = np.stack([known[digests[i]] for i in there]) if there else np.empty((0, 0), np.float32)
-        return Embeddings([names[i] for i in there], vectors, encoder.config, [digests[i] for i in there])
+    def add(some: list[str], vectors: np.ndarray) -> Embeddings:
+        more = Embeddings(some, vectors, encoder.config, [contents[name] for name in some])
+        if now:
+            return now.append(folder, more)
+        more.save(folder)
+        return Embeddings.load(folder)
 
-    todo = [content for content in place if content not in known]
+    held, reasons = {*now.names} if now else set(), {}
+    known = [name for name in names if name not in held and contents[name] in row]
+    if known:  # what is left of a folder of other pictures, or copies of a picture that is there
+        now = add(known, saved.vectors[[row[contents[name]] for name in known]])
+    new = [name for name in names if contents[name] not in row]
+    todo, done = list(dict.fromkeys(contents[name] for name in new)), len(row)
     while todo:
-        part, todo = todo[: max(512, len(known) // 4)], todo[max(512, len(known) // 4) :]
+        part, todo = todo[: max(512, done // 4)], todo[max(512, done // 4) :]
         vectors, failures = encoder.encode_files([place[content] for content in part], progress, many)
-        known |= {content: vectors[j] for j, content in enumerate(part) if j not in failures}
         reasons |= {part[j]: reason.removeprefix(f"{str(place[part[j]])!r}: ") for j, reason in failures.items()}
-        if known and todo:
-            gather().save(folder)
-    embeddings = gather()
-    if not embeddings.names:
+        made = {content: j for j, content in enumerate(part) if j not in failures}
+        added, done = [name for name in new if contents[name] in made], done + len(made)
+        if added:
+            now = add(added, vectors[[made[contents[name]] for name in added]])
+    if not now:
         raise ValueError(f"{collection.folder}: none of {len(names)} pictures could be read; "
-                         f"first: {names[0]!r}: {reasons[digests[0]]}")
-    if not (saved and saved.sha256) or (saved.names, saved.digests) != (embeddings.names, embeddings.digests):
-        embeddings.save(folder)
-    check_health(embeddings.vectors, len(embeddings.names))
-    aside = [(name, reasons[content]) for name, content in zip(names, digests) if content in reasons]
-    return embeddings, pd.DataFrame(aside, columns=["image", "reason"], dtype=str)
+                         f"first: {names[0]!r}: {reasons[contents[names[0]]]}")
+    if not now.sha256:  # of an older version
+        now.save(folder)
+    _keep_stamps(folder, now.names, stamps, began)
+    check_health(now.vectors, len(now.names))
+    aside = [(name, reasons[contents[name]]) for name in names if contents[name] in reasons]
+    return now, pd.DataFrame(aside, columns=["image", "reason"], dtype=str)
+
+
+def _contents(paths: dict[str, Path], saved: Embeddings | None, folder: Path) -> tuple[dict, dict]:
+    """Each picture's SHA-256, and its stamp: size and times, as they were when its content was read."""
+    known, contents, stamps = {}, {}, {}
+    if saved and saved.digests and (folder / STAMPS).is_file():
+        try:
+            kept = np.load(folder / STAMPS, allow_pickle=False)
+        except (OSError, EOFError, ValueError):  # it is read again whether the pictures are the same
+            kept = np.empty(0)
+        if kept.shape == (len(saved.names), 3):
+            known = dict(zip(saved.names, zip(map(tuple, kept.tolist()), saved.digests)))
+    for name, path in paths.items():
+        about = path.stat()
+        stamps[name] = stamp = about.st_size, about.st_mtime_ns, about.st_ctime_ns
+        before, content = known.get(name, (None, ""))
+        contents[name] = content if stamp == before else digest(path)
+    return contents, stamps
+
+
+def _keep_stamps(folder: Path, names: list[str], stamps: dict[str, tuple], began: int) -> None:
+    """Keep the stamps in the vectors' order; not of pictures changed so lately that a further change may look the same.
+
+    began : nanoseconds; when the first stamp was taken
+    """
+    table = np.array([stamps[name] for name in names], np.int64)
+    table[table[:, 1:].max(1) > began - LATELY] = 0
+    with written_whole(folder / STAMPS) as partial, partial.open("wb") as file:
+        np.save(file, table)

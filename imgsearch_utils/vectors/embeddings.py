@@ -1,9 +1,6 @@
 """Vectors, the images' names in the same order, and what made them: in memory and on disk."""
 
 import contextlib
-import csv
-import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.geometry import mean_cosine
-from imgsearch_utils.workspace import digest, folder_lock, read_json, replace_folder, write_json
+from imgsearch_utils.vectors import store
+from imgsearch_utils.vectors.store import plain
+from imgsearch_utils.workspace import folder_lock
 
 COLLAPSED = 0.98
-FILES = ("vectors.npy", "names.csv", "config.json")
-STAMP = ".verified.json"  # the digest that a folder had when it was last read wholly, and the files' stamps then
 LIBRARIES = ("timm", "open_clip")  # of a config: another version of them gives the same vectors, but for rounding
 
 
@@ -73,16 +70,30 @@ class Embeddings:
     def save(self, folder: Path) -> None:
         """Write vectors.npy, names.csv and config.json, replacing the folder in one step.
 
-        config.json holds the encoder's configuration and, as `digest`, the SHA-256 of all three.
+        config.json holds the encoder's configuration and, as `digest`, what all three are known by.
         """
-        with replace_folder(folder) as partial:
-            np.save(partial / "vectors.npy", np.ascontiguousarray(self.vectors, np.float32))
-            digests = self.digests or [""] * len(self.names)
-            pd.DataFrame({"image": self.names, "sha256": digests}).to_csv(
-                partial / "names.csv", index=False, quoting=csv.QUOTE_ALL)  # a name may hold a carriage return
-            whole = _digest(partial, self.config)
-            write_json(partial / "config.json", {**plain(self.config), "digest": whole})
-            write_json(partial / STAMP, {"digest": whole, "stamps": _stamps(partial)})
+        store.save(folder, self.names, self.vectors, self.config, self.digests)
+
+    def append(self, folder: Path, more: "Embeddings") -> "Embeddings":
+        """Write further images at the end of the folder that these were read from; both together, as read from there.
+
+        Raises
+        ------
+        ValueError
+            for images that are there already, vectors of another encoder or width, and a folder that was changed.
+        """
+        if twice := {*self.names} & {*more.names}:
+            raise ValueError(f"{sorted(twice)[0]!r} has a vector already")
+        if plain(more.config) != self.config or more.vectors.shape[1] != self.vectors.shape[1]:
+            raise ValueError(f"{folder}: holds {self.vectors.shape[1]} numbers an image of {self.config['encoder']}, "
+                             f"got {more.vectors.shape[1]} of {more.config['encoder']}")
+        if store.can_grow(folder):
+            store.append(folder, self.sha256, more.names, more.vectors, more.digests or [""] * len(more.names))
+        else:  # a folder of an older version is written anew once
+            both = np.concatenate([self.vectors, more.vectors])
+            digests = (self.digests or [""] * len(self.names)) + (more.digests or [""] * len(more.names))
+            store.save(folder, self.names + more.names, both, self.config, digests)
+        return Embeddings.load(folder)
 
     @classmethod
     def load(cls, folder: Path, again: bool = False) -> "Embeddings":
@@ -94,66 +105,13 @@ class Embeddings:
         version, without a digest, is read on; the next ``save`` gives it one.
         """
         try:
-            return cls._read(folder, again)
+            return cls(*store.read(folder, again))
         except ValueError:  # perhaps a writer was at work
             if again:
                 raise
             with contextlib.suppress(OSError), folder_lock(folder).acquire(timeout=60):  # read-only: there is none
-                return cls._read(folder)
+                return cls(*store.read(folder))
             raise
-
-    @classmethod
-    def _read(cls, folder: Path, again: bool = False) -> "Embeddings":
-        hint = "remove it, and what is not there is encoded again"
-        try:
-            stamps = _stamps(folder)
-            vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
-            names = pd.read_csv(folder / "names.csv", dtype=str, keep_default_na=False)
-            if names.image.duplicated().any():
-                raise ValueError(f"{names.image[names.image.duplicated()].iloc[0]!r} is named more than once")
-            config = read_json(folder / "config.json", "encoder")
-        except (OSError, EOFError, ValueError, AttributeError, TypeError) as error:
-            raise ValueError(f"{folder}: not a folder of embeddings: {' '.join(str(error).split())}; {hint}") from None
-        if vectors.ndim != 2 or vectors.dtype != np.float32 or len(vectors) != len(names):
-            raise ValueError(f"{folder}: vectors.npy is {vectors.dtype} {vectors.shape}, expected float32 "
-                             f"({len(names)}, d) for the names in names.csv; {hint}")
-        saved = config.pop("digest", "")
-        _verify(folder, config, saved, stamps, again)
-        return cls(names.image.tolist(), vectors, config, names.sha256.tolist() if "sha256" in names else [], saved)
-
-
-def plain(config: dict) -> dict:
-    """A configuration as it is read back from JSON."""
-    return json.loads(json.dumps(config, default=str))
-
-
-def _digest(folder: Path, config: dict) -> str:
-    parts = [*(digest(folder / name) for name in FILES[:2]), json.dumps(plain(config), sort_keys=True)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _stamps(folder: Path) -> list[list[int]]:
-    """What tells that a file was changed or replaced, for each of the three where they are there."""
-    found = [(folder / name).stat() for name in FILES]
-    return [[each.st_size, each.st_ino, each.st_mtime_ns, each.st_ctime_ns] for each in found]
-
-
-def _verify(folder: Path, config: dict, saved: str, stamps: list, again: bool) -> None:
-    """Compare a folder with its digest, unless its stamp says that nothing was changed since that was done."""
-    known = {"digest": saved, "stamps": stamps}
-    try:
-        stamp = read_json(folder / STAMP, *known)
-    except ValueError:  # there is none
-        stamp = {}
-    if (saved or stamp) and (again or stamp != known) and not (saved and _digest(folder, config) == saved):
-        raise ValueError(f"{folder}: vectors, names and configuration are not those that were saved together (by the "
-                         "digest in config.json). Restore the folder from a copy, or remove it and make it again: "
-                         "imgsearch embed (of a head: imgsearch index)")
-    if _stamps(folder) != stamps:
-        raise ValueError(f"{folder}: was replaced while it was read; try again")
-    if saved and stamp != known and not again:
-        with contextlib.suppress(OSError):  # read-only: it is read wholly each time
-            write_json(folder / STAMP, known)
 
 
 def check_health(vectors: np.ndarray, n_images: int) -> None:

@@ -138,7 +138,7 @@ def test_a_selection_is_a_file(page, home, tmp_path):
 def test_colours_by_keyboard_select_and_layouts_change(page, home):
     page.get_by_role("button", name="modern", exact=True).press("Enter")
     with living_in(home):
-        labels = Service(find_run("tiny")).used.labels
+        labels = Service(find_run("tiny")).used.labels.table()
     assert chosen(page) == (labels["class"] == "modern").sum()
     page.get_by_role("button", name="Clear").click()
     page.locator(".mp-root[data-selected='0']").wait_for()

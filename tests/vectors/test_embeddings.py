@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from imgsearch_utils import workspace
 from imgsearch_utils.geometry import mean_cosine
 from imgsearch_utils.pictures.collection import read_collection
 from imgsearch_utils.study import ImageSettings
-from imgsearch_utils.vectors import embeddings
+from imgsearch_utils.vectors import embedding, store
 from imgsearch_utils.vectors.embedding import embed, read_vectors
 from imgsearch_utils.vectors.embeddings import Embeddings, check_health
 from imgsearch_utils.vectors.encoder import Encoder
@@ -97,8 +98,12 @@ def test_what_is_saved_is_loaded(tmp_path_factory, names, dim):
 @pytest.mark.parametrize("damage, expected", [
     (lambda f: pd.read_csv(f / "names.csv").iloc[:-1].to_csv(f / "names.csv", index=False), r"\(5, 4\), expected.*\(4"),
     (lambda f: np.save(f / "vectors.npy", np.ones((5, 4))), "float64"),
+    (lambda f: np.save(f / "vectors.npy", np.ones((5, 4), np.float32)[:4]), "not a folder"),
     (lambda f: np.save(f / "vectors.npy", np.ones(5, np.float32)), r"\(5,\)"),
     (lambda f: np.save(f / "vectors.npy", np.array([{}] * 5, object), allow_pickle=True), "not a folder"),
+    (lambda f: write_json(f / "config.json", {**read_json(f / "config.json"), "rows": 4}), "expected.*(5, d)"),
+    (lambda f: write_json(f / "config.json", {**read_json(f / "config.json"), "rows": "many"}), "not a folder"),
+    (lambda f: write_json(f / "config.json", {**read_json(f / "config.json"), "chunks": [1]}), "not a folder"),
     (lambda f: (f / "vectors.npy").write_bytes((f / "vectors.npy").read_bytes()[:-9]), "not a folder"),
     (lambda f: (f / "vectors.npy").write_bytes(b""), "not a folder"),
     (lambda f: (f / "vectors.npy").unlink(), "not a folder"),
@@ -160,19 +165,18 @@ def test_what_was_not_saved_together_is_refused(tmp_path, damage, loaded_before)
 
 
 def test_a_folder_is_read_wholly_once_and_known_by_its_stamp_then(tmp_path, monkeypatch):
-    read = []
-    monkeypatch.setattr(embeddings, "digest", lambda path: read.append(path.name) or workspace.digest(path))
+    read, whole = [], store._is_whole
+    monkeypatch.setattr(store, "_is_whole", lambda folder, *more: read.append(folder.name) or whole(folder, *more))
     folder = tmp_path / "vectors"
     some().save(folder)
-    read.clear()
     for _ in range(2):
         assert Embeddings.load(folder).sha256 and not read
     shutil.copytree(folder, tmp_path / "copy")
-    for times in (1, 1):
+    for _ in range(2):
         Embeddings.load(tmp_path / "copy")
-        assert read == ["vectors.npy", "names.csv"] * times
+        assert read == ["copy"]
     Embeddings.load(tmp_path / "copy", again=True)
-    assert len(read) == 4
+    assert read == ["copy"] * 2
 
 
 def test_a_folder_of_an_older_version_is_read_and_gets_its_digest_when_saved(tmp_path):
@@ -184,6 +188,67 @@ def test_a_folder_of_an_older_version_is_read_and_gets_its_digest_when_saved(tmp
     assert old.config == {"encoder": "e"} and not old.sha256 and not (folder / ".verified.json").exists()
     old.save(folder)
     assert Embeddings.load(folder).sha256
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(1, 7), st.booleans())
+def test_what_grew_is_what_is_saved_at_once(tmp_path_factory, sizes, chunk, left_behind):
+    """Whatever the parts, and whatever a stopped writer left behind; to the same digest."""
+    folder, whole = (tmp_path_factory.getbasetemp() / name for name in ("grown", "whole"))
+    every, at = some(sum(sizes) + 1), 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "CHUNK", chunk)
+        every.subset(every.names[:1]).save(folder)
+        grown = Embeddings.load(folder)
+        for size in sizes:
+            if left_behind:
+                for name in ("vectors.npy", "names.csv"):
+                    with (folder / name).open("ab") as file:
+                        file.write(b"left behind")
+                assert Embeddings.load(folder).names == every.names[:at]
+            grown = grown.append(folder, every.subset(every.names[at : at + size]))
+            at += size
+            assert grown.names == every.names[:at] and grown.digests == every.digests[:at]
+            np.testing.assert_array_equal(grown.vectors, every.vectors[:at])
+            np.testing.assert_array_equal(np.load(folder / "vectors.npy"), every.vectors[:at])
+        every.save(whole)
+        for file in ("vectors.npy", "names.csv", "config.json"):
+            assert (folder / file).read_bytes() == (whole / file).read_bytes()
+        assert Embeddings.load(folder, again=True).sha256 == Embeddings.load(whole).sha256
+
+
+def test_appending_writes_what_is_new_alone_and_refuses_what_does_not_belong(tmp_path):
+    folder, every = tmp_path / "vectors", some(9000, dim=8)
+    every.subset(every.names[:8000]).save(folder)
+    first = Embeddings.load(folder)
+    mapped, inode = first.vectors, (folder / "vectors.npy").stat().st_ino
+    both = first.append(folder, every.subset(every.names[8000:8500]))
+    assert (folder / "vectors.npy").stat().st_ino == inode
+    np.testing.assert_array_equal(mapped, every.vectors[:8000])  # who reads the old rows goes on reading them
+    for what, said in ((every.subset(every.names[8400:8600]), "'8400.png' has a vector already"),
+                       (replace(some(3, dim=4), names=list("abc")), "holds 8 numbers an image of e, got 4"),
+                       (replace(some(3, dim=8), names=list("abc"), config={"encoder": "f"}), "of e, got 8 of f")):
+        with pytest.raises(ValueError, match=said):
+            both.append(folder, what)
+    with pytest.raises(ValueError, match="changed by another process since it was read"):
+        first.append(folder, every.subset(every.names[8600:]))
+    assert Embeddings.load(folder, again=True).names == every.names[:8500]
+
+
+@pytest.mark.parametrize("config", [{"encoder": "e"}, {"encoder": "e", "digest": True}])
+def test_a_folder_of_an_older_version_grows_too(tmp_path, config):
+    folder, every = tmp_path / "vectors", some(9)
+    every.subset(every.names[:5]).save(folder)
+    (folder / ".verified.json").unlink()
+    if "digest" in config:
+        parts = [*(workspace.digest(folder / name) for name in ("vectors.npy", "names.csv")), '{"encoder": "e"}']
+        config = {"encoder": "e", "digest": sha256("\n".join(parts).encode()).hexdigest()}
+    write_json(folder / "config.json", config)
+    old = Embeddings.load(folder)
+    assert old.sha256 == config.get("digest", "")
+    assert old.append(folder, every.subset(every.names[5:])).names == every.names
+    every.save(tmp_path / "new")
+    assert Embeddings.load(folder, again=True).sha256 == Embeddings.load(tmp_path / "new").sha256
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "null", '{"weights": 1}', '"encoder"'])
@@ -225,7 +290,8 @@ for seed in range(20):
 def test_a_read_only_folder_is_read(tmp_path):
     folder = tmp_path / "shared" / "vectors"
     some().save(folder)
-    (folder / ".verified.json").unlink()
+    for name in (".verified.json", ".names"):
+        (folder / name).unlink()
     for path in (folder, folder.parent):
         path.chmod(0o555)
     code = f"from imgsearch_utils.vectors.embeddings import *; print(Embeddings.load(Path({str(folder)!r})).sha256)"
@@ -344,6 +410,53 @@ def test_each_picture_is_encoded_once(pictures):
     (pictures / "0.png").write_bytes(second)
     (pictures / "4.png").write_bytes(first)
     assert run(pictures, counting)[2] == 0
+
+
+def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(pictures, monkeypatch):
+    read = []
+    monkeypatch.setattr(embedding, "digest", lambda path: read.append(path.name) or workspace.digest(path))
+    counting = Counting()
+    run(pictures, counting)
+    assert sorted(read) == [f"{number}.png" for number in range(6)]
+    run(pictures, counting)  # so shortly after they were painted, a change might not be seen by the times
+    assert len(read) == 12
+    monkeypatch.setattr(embedding, "LATELY", 0)
+    for _ in range(3):
+        read.clear()
+        run(pictures, counting)
+    assert not read
+    before, colour = (pictures / "3.png").stat(), (pictures / "4.png").read_bytes()
+    paint(pictures / "3.png", 77)
+    os.utime(pictures / "3.png", ns=(before.st_atime_ns, before.st_mtime_ns))  # the status change still tells
+    paint(pictures / "new.png", 88)
+    embeddings, _, encoded = run(pictures, counting)
+    assert sorted(read) == ["3.png", "new.png"] and encoded == 2 and len(embeddings.names) == 7
+    read.clear()
+    (pictures / "5.png").write_bytes(colour)
+    embeddings, _, encoded = run(pictures, counting)
+    assert read == ["5.png"] and encoded == 0
+    np.testing.assert_array_equal(*embeddings.of(["4.png", "5.png"]))
+    (pictures.parent / "vectors" / ".pictures.npy").write_bytes(b"broken")
+    read.clear()
+    assert run(pictures, counting)[2] == 0 and len(read) == 7
+
+
+def test_new_pictures_are_appended_and_removed_ones_leave(pictures):
+    counting, file = Counting(), pictures.parent / "vectors" / "vectors.npy"
+    run(pictures, counting)
+    inode = file.stat().st_ino
+    for number in range(20, 24):
+        paint(pictures / f"0 first by name {number}.png", number)
+    embeddings, _, encoded = run(pictures, counting)
+    assert encoded == 4 and file.stat().st_ino == inode and embeddings.names[:6] == [f"{n}.png" for n in range(6)]
+    shutil.copy(pictures / "2.png", pictures / "a copy.png")
+    embeddings, _, encoded = run(pictures, counting)
+    assert encoded == 0 and file.stat().st_ino == inode and embeddings.names[-1] == "a copy.png"
+    (pictures / "2.png").unlink()
+    paint(pictures / "new.png", 30)
+    embeddings, _, encoded = run(pictures, counting)
+    assert encoded == 1 and file.stat().st_ino != inode and "2.png" not in embeddings.names
+    assert embeddings.names == [*sorted({*embeddings.names} - {"new.png"}), "new.png"]
 
 
 def test_another_encoder_encodes_anew(pictures):
