@@ -11,6 +11,7 @@ again, so a run that was stopped goes on. `slope` is d log(seconds) / d log(n) o
   and saving 1,000 pictures alone (which takes `alone`)
 - `open`: a run's database and the first answer, imports apart; `first open` also keeps the labels in SQLite
 - `index ...`: built; p50 and p95 of one query at the fastest setting with recall@10 of .95 or more
+- `from disk`: loaded, and one query, of an index whose lists stay on disk (`keep` makes it); its peak is all it takes
 - `filtered`: one query among a half, a tenth and a hundredth of the images, by their labels; p95, and its recall
 - `duplicates`: groups; `found` is the share of the true pairs of 1,000 images
 - `choose`: 120 pairs to ask, likely and uncertain ones; `measure`: retrieval of 200 queries by classes
@@ -24,15 +25,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-INDEXES = ("exact", "faiss_ivf", "faiss_ivfpq", "faiss_ivf_disk")
-STEPS = ("draw", "store", "first open", "open", *(f"index {name}" for name in INDEXES), "filtered", "duplicates",
-         "choose", "measure", "append")
+INDEXES = ("exact", "faiss_ivf", "faiss_ivfpq")
 QUERIES, MORE = 300, 1000
 COLUMNS = ["n", "dim", "step", "seconds", "peak_mb", "disk_mb", "p50_ms", "p95_ms", "recall", "ratio", "about"]
 
@@ -116,7 +116,7 @@ def open_(home: Path, *_) -> dict:
     return {"seconds": time.perf_counter() - began, "disk_mb": _megabytes(run.vectors)}
 
 
-def index(home: Path, name: str) -> dict:
+def index(name: str, home: Path, *_) -> dict:
     """One index: built, asked, kept."""
     from imgsearch_utils import neighbours
     from imgsearch_utils.geometry import normalised
@@ -130,6 +130,41 @@ def index(home: Path, name: str) -> dict:
     best = (good if len(good) else table.sort_values("recall@10", ascending=False)).iloc[0]
     return {"seconds": best.build_seconds, "p50_ms": best.p50_ms, "p95_ms": best.p95_ms, "recall": best["recall@10"],
             "disk_mb": best["bytes"] / 1e6, "about": f"{best['query']}; all of it {time.perf_counter() - began:.0f} s"}
+
+
+def keep(home: Path, *_) -> dict:
+    """An index whose lists stay on disk, and the true answers."""
+    from imgsearch_utils import indexes
+    from imgsearch_utils.search.database import keep_index
+
+    run, began = _run(), time.perf_counter()
+    _, _, file = keep_index(run, name="faiss_ivf_disk")
+    seconds = time.perf_counter() - began
+    true = indexes.Scan(_images().embeddings.vectors).query(np.load(home / "asked.npy"), 10)
+    np.save(home / "true.npy", true)
+    return {"seconds": seconds, "disk_mb": file.stat().st_size / 1e6}
+
+
+def from_disk(home: Path, *_) -> dict:
+    """That index in a process which holds nothing else."""
+    from imgsearch_utils import indexes
+
+    [file] = (_run().vectors / "search").glob("*faiss_ivf_disk.index")
+    asked, true = np.load(home / "asked.npy"), np.load(home / "true.npy")
+    began = time.perf_counter()
+    index = indexes.load(file)
+    seconds = time.perf_counter() - began
+    for probes in (1, 2, 4, 8, 16, 32, 64, 128):
+        found, times = [], []
+        for one, right in zip(asked, true):
+            began = time.perf_counter()
+            ids = index.query(one[None], 10, nprobe=probes)[0]
+            times.append(1000 * (time.perf_counter() - began))
+            found.append(len({*ids.tolist()} & {*right.tolist()}) / 10)
+        if np.mean(found) >= 0.95:
+            break
+    return {"seconds": seconds, "p50_ms": np.median(times), "p95_ms": np.percentile(times, 95),
+            "recall": np.mean(found), "about": f"{probes} lists read"}
 
 
 def filtered(home: Path, *_) -> dict:
@@ -219,12 +254,9 @@ def _megabytes(folder: Path) -> float:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
 
 
-def step(name: str, home: Path, n: int, dim: int) -> dict:
-    """Measure one step here and now."""
-    if name.startswith("index "):
-        return index(home, name.removeprefix("index "))
-    return {"draw": draw, "store": store, "first open": open_, "open": open_, "filtered": filtered, "choose": choose,
-            "duplicates": duplicates, "measure": measure, "append": append}[name](home, n, dim)
+STEPS = {"draw": draw, "store": store, "first open": open_, "open": open_,
+         **{f"index {name}": partial(index, name) for name in INDEXES}, "keep": keep, "from disk": from_disk,
+         "filtered": filtered, "duplicates": duplicates, "choose": choose, "measure": measure, "append": append}
 
 
 def slopes(table: pd.DataFrame) -> pd.Series:
@@ -247,7 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.here:
         [n], [name] = chosen.n, chosen.steps
-        row = step(name, chosen.home, n, chosen.dim)
+        row = STEPS[name](chosen.home, n, chosen.dim)
         return print(json.dumps({**row, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
     file = chosen.out / "million.csv"
     wanted = [(n, name) for n in chosen.n for name in chosen.steps]

@@ -2,13 +2,19 @@
 
 import numpy as np
 
-BLOCK = 65_536  # pairs whose cosines are computed at once
+BLOCK = 65_536  # pairs, or vectors, that are looked at at once
+
+
+def lengths(vectors: np.ndarray) -> np.ndarray:
+    """Euclidean lengths (n,) of (n, d) vectors; bounded memory for any n."""
+    found = [np.linalg.norm(vectors[at : at + BLOCK], axis=1) for at in range(0, max(1, len(vectors)), BLOCK)]
+    return np.concatenate(found)
 
 
 def normalised(vectors: np.ndarray) -> np.ndarray:
     """A float32 copy of (n, d) vectors, each of length 1; a zero vector stays zero."""
     vectors = np.asarray(vectors, np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return vectors / np.maximum(lengths(vectors), np.finfo(np.float32).tiny)[:, None]
 
 
 def pair_cosines(unit: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:

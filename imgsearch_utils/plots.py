@@ -433,3 +433,21 @@ def by_class(table: pd.DataFrame, title: str) -> Figure:
     sns.heatmap(wide, annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes)
     axes.set(xlabel="class of the queries", ylabel="", title=title)
     return figure
+
+
+def costs(table: pd.DataFrame, measures: dict[str, str]) -> Figure:
+    """What steps cost by the number of images, on logarithmic axes (columns n, step, and the measures).
+
+    measures : column -> the axis's label; a column's empty cells are left out
+    """
+    steps = list(dict.fromkeys(table.step))
+    colours = sns.color_palette("husl", len(steps))
+    figure, [axes] = axes_grid(len(measures), 5.2, 5.0)
+    for place, (column, label) in zip(axes, measures.items()):
+        for number, step in enumerate(steps):
+            part = table[table.step == step].dropna(subset=column).sort_values("n")
+            place.plot(part.n, part[column], "o", linestyle=DASHES[number % len(DASHES)], color=colours[number],
+                       label=step)
+        place.set(xscale="log", yscale="log", xlabel="images", ylabel=label)
+    legend_below(figure, *axes)
+    return figure

@@ -99,7 +99,10 @@ def shares_of_variance(*models):
                         columns=["model", "component", "sum"])
 
 
+STEPS = pd.DataFrame({"n": [10, 100, 10, 100, 10], "step": ["a", "a", "b", "b", "c"], "seconds": [1, 9, 2, 0.5, 3],
+                      "mb": [1, 2, np.nan, np.nan, 5]})
 CASES = {
+    "costs": [(STEPS, {"seconds": "seconds", "mb": "MB"}), (STEPS[:1], {"mb": "MB"}), (STEPS[:0], {"seconds": "s"})],
     "class_counts": [(images(),), (images(classes=1),), (images(1, 1),), (images(60, 40),), (images()[:0],),
                      (images().query("side == 'test'"),)],
     "grade_counts": [(scored(),), (scored([0, 0]),), (scored([3]),), (scored()[:0],),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from imgsearch_utils.geometry import lengths
 from imgsearch_utils.indexes.files import fingerprint, made_of, save
 from imgsearch_utils.indexes.registry import INDEXES, MissingPackage, check_arguments
 
@@ -160,8 +161,8 @@ def _checked(vectors: np.ndarray, dim: int | None = None) -> np.ndarray:
     if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != (dim or vectors.shape[1]):
         expected = f"(n, {dim or 'd'})"
         raise ValueError(f"vectors must be {expected} with n > 0, got {vectors.shape}; wrap one vector as x[None]")
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not np.abs(lengths - 1).max() < 1e-3:  # NaN too
-        row = int(np.argmax(~(np.abs(lengths - 1) < 1e-3)))
-        raise ValueError(f"vectors must have length 1, row {row} has {lengths[row]:.4g}; use geometry.normalised")
+    long = lengths(vectors)
+    if not np.abs(long - 1).max() < 1e-3:  # NaN too
+        row = int(np.argmax(~(np.abs(long - 1) < 1e-3)))
+        raise ValueError(f"vectors must have length 1, row {row} has {long[row]:.4g}; use geometry.normalised")
     return vectors

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils.geometry import lengths, normalised
 from imgsearch_utils.indexes.base import Index
 
 BLOCK = 65_536  # vectors that are compared at once
@@ -42,8 +42,7 @@ class Scan(Index):
 
     @functools.cached_property
     def _lengths(self) -> np.ndarray:
-        found = [np.linalg.norm(self._of[start : start + BLOCK], axis=1) for start in range(0, len(self._of), BLOCK)]
-        return np.maximum(np.concatenate(found), np.finfo(np.float32).tiny)
+        return np.maximum(lengths(self._of), np.finfo(np.float32).tiny)
 
 
 def among(vectors: np.ndarray, rows: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.graph import MANY
 from imgsearch_utils.vectors.kept import KeptEncoder, open_kept
 from imgsearch_utils.vectors.metadata import Metadata
-from imgsearch_utils.vectors.store import plain
+from imgsearch_utils.vectors.store import let_go, plain
 from imgsearch_utils.workspace import Run, folder_lock
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ def keep_index(run: Run, model: str = "", name: str = "") -> tuple[Model, indexe
     """
     database, chosen = load_embeddings(run), model_in_use(run, model)
     choice, vectors = _chosen(run, chosen.name, name), model_vectors(run, database, chosen, keep=True)
-    index = indexes.find(choice["index"])().build(normalised(vectors), **choice["build"])
+    unit = normalised(vectors)
+    let_go(vectors)
+    index = indexes.find(choice["index"])().build(unit, **choice["build"])
     file = _index_file(run, chosen.name, index.name)
     file.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(file.parent):

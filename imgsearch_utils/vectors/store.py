@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -174,6 +175,15 @@ def _mapped(file: Path, rows: int) -> np.ndarray:
     if not rows * shape[1]:
         return np.empty((rows, shape[1]), np.float32)
     return np.memmap(file, np.float32, "r", data, (rows, shape[1])).view(np.ndarray)
+
+
+def let_go(vectors: np.ndarray) -> None:
+    """Give back the memory of a mapped file's pages; they are read again where somebody looks at them."""
+    base = vectors
+    while isinstance(base, np.ndarray) and base.base is not None:
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _start_of_data(file: BinaryIO) -> int:

@@ -196,7 +196,7 @@ def test_every_figure_that_draws_names_of_data_is_drawn_with_hostile_ones():
     public = {name for name, thing in vars(plots).items() if inspect.isfunction(thing)
               and thing.__module__ == plots.__name__ and not name.startswith("_")}
     own = {"grade_counts", "training_curves", "score_distributions", "confusion", "precision_recall", "rounds",
-           "retrieval", "candidates", "explained_variance", "finetuning_curve"}
+           "retrieval", "candidates", "explained_variance", "finetuning_curve", "costs"}
     helpers = {"save", "axes_grid", "of_rows", "legend_beside", "legend_below", "literal"}
     assert public - helpers == (set(DRAWN) - {"classify"}) | own
 
