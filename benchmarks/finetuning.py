@@ -10,11 +10,10 @@ bare loop's images a second.
 The second takes the grocery photographs, holds a third of the fine classes out whole (another third for each seed, half
 as many more to say when to stop), and measures the mean average precision among the images of the held-out classes, and
 among unseen images of the others: by the frozen backbone at its own 224 pixels, by a head that was trained on its
-vectors with the same images, and by each of ``WAYS`` of fine-tuning: as it ended, part of the way back to the frozen
-weights where the validation says so, and with a head on top. Writes finetuning.csv: a row for each seed, way, part and
-measure, with 95 % intervals over groups of near-duplicates, and paired gains over the frozen backbone and over the
-head. `validation`, and `part_way` of what `share` of the way was kept, is what a choice between the ways may look at.
-What is there is not measured again.
+vectors with the same images, and by each of ``WAYS`` of fine-tuning: as it ended, halfway back to the frozen weights,
+and with a head on top. Writes finetuning.csv: a row for each seed, way, part and measure, with 95 % intervals over
+groups of near-duplicates, and paired gains over the frozen backbone and over the head. `validation`, of what was tuned
+as it ended, is what a choice between the ways may look at. What is there is not measured again.
 """
 
 import argparse
@@ -32,7 +31,7 @@ from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from imgsearch_utils.finetuning.backbone import Backbone
 from imgsearch_utils.finetuning.pictures import encode, read_squares
 from imgsearch_utils.finetuning.settings import Finetuning
-from imgsearch_utils.finetuning.training import Lessons, part_way, train
+from imgsearch_utils.finetuning.training import Lessons, train
 from imgsearch_utils.labels.pairs import COLUMNS
 from imgsearch_utils.learning import learner
 from imgsearch_utils.learning.model import Model
@@ -131,28 +130,18 @@ def ablation(file: Path, seeds: list[int], pixels: int, epochs: int, ways: dict)
             head = taught_head(parts, embeddings, run, seed).vectors(before) if head is None else head
             backbone = Backbone.open(settings.encoder, settings.blocks, settings.pixels)
             squares = read_squares(paths, settings.pixels)
-            place, watched, frozen = pd.Index(names), Validation(parts.validation, judge), backbone.weights()
-            rows, classes = place.get_indexer(parts.train.names), pd.factorize(parts.train.table.fine, sort=True)[0]
-            seen = squares[place.get_indexer(parts.validation.names)]
-
-            def validate(backbone=backbone, seen=seen, watched=watched) -> float:
-                return watched.mean_ap(encode(backbone.network, seen, backbone.pixels, backbone.mean, backbone.std))
-
-            with tempfile.TemporaryDirectory() as folder:
-                history = train(backbone, squares, Lessons(rows, classes), settings, validate,
-                                Path(folder) / "checkpoint", say=lambda _: None)
+            frozen = backbone.weights()
+            history = _trained(backbone, squares, names, parts, settings, judge)
             after = encode(backbone.network, squares, settings.pixels, backbone.mean, backbone.std)
-            tuned = {way: after, f"{way}, then a head": taught_head(parts, Embeddings(names, after, {}), run, seed
-                                                                     ).vectors(after)}
-            shares = part_way(backbone, frozen, validate)
-            tuned[f"{way}, part way"] = encode(backbone.network, squares, settings.pixels, backbone.mean, backbone.std)
+            backbone.go_back(frozen, 0.5)
+            tuned = {way: after, f"{way}, halfway": encode(backbone.network, squares, settings.pixels, backbone.mean,
+                                                           backbone.std),
+                     f"{way}, then a head": taught_head(parts, Embeddings(names, after, {}), run, seed).vectors(after)}
             tables = [_scores(parts, {**others, **tuned}, judge, images)
                       for others in ({FROZEN: before, HEAD: head}, {HEAD: head})]
             found = tables[0].merge(tables[1][["model", "part", "measure", "gain", "gain_low", "gain_high"]], "left",
                                     ["model", "part", "measure"], suffixes=("", "_over_head"))
-            found = found.assign(seed=seed, way=way, validation=history.validation.max(),
-                                 share=shares.share[shares.kept].item(), part_way=shares.validation.max(),
-                                 images=len(parts.train),
+            found = found.assign(seed=seed, way=way, validation=history.validation.max(), images=len(parts.train),
                                  epochs=history.epoch.max(), seconds=round(time.monotonic() - began, 1), device=DEVICE)
             pd.concat([known, found]).to_csv(file, index=False, float_format="%.4f", lineterminator="\n")
             print(f"seed {seed}, {way}: {time.monotonic() - began:.0f} s", flush=True)
@@ -162,6 +151,19 @@ def ablation(file: Path, seeds: list[int], pixels: int, epochs: int, ways: dict)
 def _scores(parts, vectors, judge, images):
     table = of_all(judged(parts, vectors, judge, images.table))
     return table[table.measure.isin(MEASURES)].drop(columns=["class", "judged_by"])
+
+
+def _trained(backbone, squares, names, parts, settings, judge):
+    place = pd.Index(names)
+    rows, classes = place.get_indexer(parts.train.names), pd.factorize(parts.train.table.fine, sort=True)[0]
+    seen, watched = squares[place.get_indexer(parts.validation.names)], Validation(parts.validation, judge)
+
+    def validate() -> float:
+        return watched.mean_ap(encode(backbone.network, seen, backbone.pixels, backbone.mean, backbone.std))
+
+    with tempfile.TemporaryDirectory() as folder:
+        return train(backbone, squares, Lessons(rows, classes), settings, validate, Path(folder) / "checkpoint",
+                     say=lambda _: None)
 
 
 def means(table: pd.DataFrame, measure: str = "AP") -> pd.DataFrame:

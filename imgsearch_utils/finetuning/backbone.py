@@ -60,6 +60,12 @@ class Backbone:
         """A copy of the trained parameters as they are now."""
         return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
+    def go_back(self, frozen: dict[str, torch.Tensor], share: float) -> None:
+        """Keep a share of the way from other weights (of ``weights``) to those that it has now."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(torch.lerp(frozen[name], parameter, share))
+
 
 def _last_blocks(network: torch.nn.Module, blocks: int) -> set[str]:
     """Names of the parameters of the last blocks, as timm or open_clip cut their networks into blocks."""

@@ -28,6 +28,8 @@ class Finetuning(Settings):
     accumulate : steps whose gradients are added up
     warmup : share of the steps in which the learning rate rises; then it falls to 0 by a cosine
     patience : epochs without a better mAP on the validation images, after which it ends
+    share : of the way from the frozen weights to the tuned ones, that is kept in the end; half of it finds more of
+        classes that it never saw (Wortsman et al., Robust Fine-Tuning of Zero-Shot Models, CVPR 2022; notebook 14)
     held_out_classes : share of the classes that are held out whole, to measure on; half as many more validate
     """
 
@@ -50,6 +52,7 @@ class Finetuning(Settings):
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 1e-2
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     patience: Annotated[int, Field(ge=1, le=10_000)] = 5
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
     held_out_classes: Annotated[float, Field(ge=0, le=0.6)] = 0.0
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 

@@ -25,7 +25,6 @@ from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.workspace import written_whole
 
 EVERY = 30  # seconds between two checkpoints
-SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the frozen weights to the tuned ones
 WORKERS = 6  # processes that augment pictures for a GPU; on a processor the training itself needs all cores
 
 
@@ -195,37 +194,6 @@ def train(backbone: Backbone, squares: np.ndarray, lessons: Lessons, settings: F
             parameter.copy_(best[name])
     table = pd.DataFrame(state.history, columns=["epoch", "loss", "learning_rate", "validation", "images"])
     return table.assign(best=table.epoch == state.best_epoch)
-
-
-def part_way(backbone: Backbone, frozen: dict[str, torch.Tensor], validate: Callable[[], float]) -> pd.DataFrame:
-    """Go a part of the way back to the frozen weights, where that finds more among the validation images.
-
-    Weights between frozen and tuned ones often find unseen kinds better than both (Wortsman et al., Robust Fine-Tuning
-    of Zero-Shot Models, CVPR 2022).
-
-    Parameters
-    ----------
-    frozen : the weights as they were, of ``Backbone.weights``
-    validate : as of ``train``
-
-    Returns
-    -------
-    share (of the way from the frozen to the tuned weights), validation, kept; of equals the largest share is kept
-    """
-    tuned, rows = backbone.weights(), []
-
-    def go(share: float) -> None:
-        with torch.no_grad():
-            for name, parameter in backbone.parameters.items():
-                parameter.copy_(torch.lerp(frozen[name], tuned[name], share))
-
-    for share in SHARES:
-        go(share)
-        rows.append((share, validate()))
-    table = pd.DataFrame(rows, columns=["share", "validation"])
-    kept = table.validation[::-1].idxmax()
-    go(table.share[kept])
-    return table.assign(kept=table.index == kept)
 
 
 def _rate(step: int, total: int, settings: Finetuning) -> float:

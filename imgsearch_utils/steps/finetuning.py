@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from imgsearch_utils.finetuning.backbone import Backbone
 from imgsearch_utils.finetuning.pictures import encode, read_squares
 from imgsearch_utils.finetuning.settings import Finetuning
-from imgsearch_utils.finetuning.training import Lessons, part_way, train
+from imgsearch_utils.finetuning.training import Lessons, train
 from imgsearch_utils.labels.graded import graded_pairs
 from imgsearch_utils.learning.losses import LOSSES
 from imgsearch_utils.learning.model import Model
@@ -111,8 +111,8 @@ def finetune(run: Run, settings: Finetuning, say: Callable[[str], None] = print,
     """
     stage = tuned_stage(run.name, settings.version)
     if stage.finished:
-        before = read_json(stage["model"] / ABOUT, "settings")["settings"]
-        if changed := difference(before, settings.model_dump(mode="json")):
+        before = Finetuning.model_validate(read_json(stage["model"] / ABOUT, "settings")["settings"])
+        if changed := difference(before.model_dump(mode="json"), settings.model_dump(mode="json")):
             raise ValueError(f"version {settings.version} of run {run.name} was made with other settings "
                              f"({'; '.join(changed)}); give this one another name: version: NAME")
         say(f"tuned:{run.name}/{settings.version} is finished")
@@ -138,21 +138,16 @@ def finetune(run: Run, settings: Finetuning, say: Callable[[str], None] = print,
     for array in (pictures.squares, lessons.rows, lessons.classes, lessons.pairs):
         digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     watched, frozen = Validation(parts.validation, judge), backbone.weights()
-
-    def validate() -> float:
-        return watched.mean_ap(pictures.vectors(backbone, pictures.rows(parts.validation)))
-
-    history = train(backbone, pictures.squares, lessons, settings, validate, checkpoint, digest.hexdigest(), say)
-    shares = part_way(backbone, frozen, validate)
-    say(f"kept {shares.share[shares.kept].item():.0%} of the way from the frozen to the tuned weights: mAP "
-        f"{shares.validation[shares.kept].item():.3f}")
+    history = train(backbone, pictures.squares, lessons, settings,
+                    lambda: watched.mean_ap(pictures.vectors(backbone, pictures.rows(parts.validation))), checkpoint,
+                    digest.hexdigest(), say)
+    backbone.go_back(frozen, settings.share)
     stage.start()
     save_file({name: value.cpu().contiguous() for name, value in backbone.network.state_dict().items()},
               stage["model"] / WEIGHTS)
     write_json(stage["model"] / ABOUT, {"settings": settings.model_dump(mode="json"), "base": backbone.base,
                                         "pixels": backbone.pixels, "trained": backbone.trained})
     write_own(history, stage["results"] / "history.csv")
-    write_own(shares, stage["results"] / "shares.csv")
     vectors = {FROZEN: before, TUNED: pictures.vectors(backbone)}
     write_own(judged(parts, vectors, judge, table), stage["results"] / "retrieval.csv")
     write_own(_examples(parts, vectors, pictures, settings.seed), stage["results"] / "examples.csv")

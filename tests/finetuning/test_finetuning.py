@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from imgsearch_utils.finetuning.backbone import Backbone
 from imgsearch_utils.finetuning.pictures import Pictures, encode, read_squares
 from imgsearch_utils.finetuning.settings import Finetuning, read_settings
-from imgsearch_utils.finetuning.training import SHARES, Lessons, batches_of, part_way, train
+from imgsearch_utils.finetuning.training import Lessons, batches_of, train
 from imgsearch_utils.pictures.decoding import open_image
 from imgsearch_utils.steps.finetuning import parts_of, verdict
 from imgsearch_utils.vectors import Embeddings, Images
@@ -90,7 +90,7 @@ def test_killed_twice_it_ends_with_the_same_weights(home, capsys):
     assert done.returncode == 0, (first, second, done.stderr)
     models, results = home / "active_learning_models/tiny/tuned", home / "active_learning_results/tiny/tuned"
     assert (models / "a/weights.safetensors").read_bytes() == (models / "b/weights.safetensors").read_bytes()
-    for name in ("history.csv", "shares.csv", "retrieval.csv"):
+    for name in ("history.csv", "retrieval.csv"):
         assert (results / "a" / name).read_bytes() == (results / "b" / name).read_bytes(), (first, second)
     assert not list(models.glob("*.checkpoint*")) and not list(models.glob("*.partial"))
     out, _ = typed(home, capsys, "finetune", "b.yaml")
@@ -106,9 +106,6 @@ def test_only_the_last_blocks_changed_and_the_best_epoch_is_kept(home):
     assert changed <= set(about["trained"]) and history.epoch.tolist() == [0, 1, 2, 3, 4]
     assert history.best.sum() == 1 and history.validation[history.best].item() == history.validation.max()
     assert bool(changed) == (not history.best[0])
-    shares = pd.read_csv(home / "active_learning_results/tiny/tuned/a/shares.csv")
-    assert shares.share.tolist() == list(SHARES) and shares.validation[shares.kept].item() == shares.validation.max()
-    assert shares.validation.iloc[-1] == pytest.approx(history.validation.max())
     assert (history.images[1:] > 0).all() and history.loss[1:].notna().all()
 
 
@@ -277,25 +274,18 @@ def test_any_backbone_learns_in_its_last_block_alone(tmp_path, model, tiny_clip)
     assert np.isfinite(encode(backbone.network, squares, backbone.pixels, backbone.mean, backbone.std)).all()
 
 
-@pytest.mark.parametrize(("scores", "kept"), [([0.1, 0.4, 0.2, 0.3], 0.5), ([0.3, 0.3, 0.2, 0.3], 1.0)])
-def test_a_part_of_the_way_is_kept_as_the_validation_says(scores, kept):
-    backbone, given_ = Backbone.open("efficientnet_lite0", 2, 48), iter(scores)
-    frozen, seen = backbone.weights(), []
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_share_of_the_way_is_kept(share):
+    backbone = Backbone.open("efficientnet_lite0", 2, 48)
+    frozen, others = backbone.weights(), {name: value.clone() for name, value in backbone.network.state_dict().items()
+                                          if name not in backbone.trained}
     with torch.no_grad():
         for parameter in backbone.parameters.values():
             parameter += 1
-
-    def validate() -> float:
-        seen.append({name: (parameter - frozen[name]).mean().item() for name, parameter in backbone.parameters.items()})
-        return next(given_)
-
-    table = part_way(backbone, frozen, validate)
-    assert table.share.tolist() == list(SHARES) and table.share[table.kept].tolist() == [kept]
-    assert table.validation.tolist() == scores
-    for share, distances in zip(SHARES, seen):
-        assert list(distances.values()) == pytest.approx([share] * len(frozen), abs=1e-4)
+    backbone.go_back(frozen, share)
     for name, parameter in backbone.parameters.items():
-        torch.testing.assert_close(parameter, frozen[name] + kept, atol=1e-4, rtol=0)
+        torch.testing.assert_close(parameter, frozen[name] + share, atol=1e-4, rtol=0)
+    assert all(torch.equal(backbone.network.state_dict()[name], value) for name, value in others.items())
 
 
 def test_grades_teach_too_and_a_foreign_checkpoint_is_refused(tmp_path):
