@@ -38,13 +38,20 @@ COLUMNS = ["n", "dim", "step", "seconds", "peak_mb", "disk_mb", "p50_ms", "p95_m
 
 
 def draw(home: Path, n: int, dim: int) -> dict:
-    """The vectors, labels and a study of them, in a workspace; and further vectors to ask with and to append."""
+    """Vectors like a study's, in a workspace of their own."""
     from benchmarks.ann_scale import study_vectors
 
     began = time.perf_counter()
-    drawn, rng = study_vectors("synthetic_houses", n + QUERIES + MORE, dim), np.random.default_rng(0)
+    lay_out(home, study_vectors("synthetic_houses", n + QUERIES + MORE, dim))
+    return {"seconds": time.perf_counter() - began}
+
+
+def lay_out(home: Path, drawn: np.ndarray) -> None:
+    """A workspace with a study of vectors and labels; the last vectors (n + QUERIES + MORE, d) ask and are appended."""
+    n, rng = len(drawn) - QUERIES - MORE, np.random.default_rng(0)
     twins = rng.permutation(n)[: 2 * (n // 100)].reshape(2, -1)
-    drawn[twins[0]] = drawn[twins[1]] + 0.003 * rng.normal(size=(n // 100, dim)).astype(np.float32)
+    noise = rng.normal(scale=0.003, size=(n // 100, drawn.shape[1]))
+    drawn[twins[0]] = (drawn[twins[1]] + noise).astype(np.float32)
     data = home / "data"
     data.mkdir(parents=True, exist_ok=True)
     np.save(data / "vectors.npy", drawn[:n])
@@ -55,7 +62,6 @@ def draw(home: Path, n: int, dim: int) -> dict:
     (home / "configs").mkdir(exist_ok=True)
     (home / "configs" / "million.yaml").write_text(
         f"study: million\nimages: {{source: {data}, vectors: vectors.npy}}\noracle: person\n")
-    return {"seconds": time.perf_counter() - began}
 
 
 def _run():

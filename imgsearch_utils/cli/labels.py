@@ -8,6 +8,7 @@ import typer
 import yaml
 
 from imgsearch_utils import workspace
+from imgsearch_utils.cli.files import bytes_read
 from imgsearch_utils.cli.options import JsonOption, RunOption, StudyOption
 
 app = typer.Typer(no_args_is_help=True, help="Import, export and count a study's graded pairs.")
@@ -17,9 +18,10 @@ app = typer.Typer(no_args_is_help=True, help="Import, export and count a study's
 def import_(files: list[Path], study: StudyOption, run: RunOption = "", as_json: JsonOption = False) -> None:
     """Add graded pairs from CSV files (image1,image2,similarity) to a study, naming what is odd about them."""
     from imgsearch_utils.labels.files import import_labels
-    from imgsearch_utils.labels.pairs import read_pair_files
+    from imgsearch_utils.labels.pairs import read_grades
 
-    pairs = read_pair_files(files)  # what cannot be read begins no run
+    with bytes_read(files[0]) as watch:
+        pairs = read_grades(files, watch)  # what cannot be read begins no run
     opened = workspace.find_run(study, run, begin=True)
     counts, problems = import_labels(opened, pairs)
     if as_json:

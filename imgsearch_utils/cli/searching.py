@@ -24,6 +24,7 @@ def embed(study: StudyOption = DRAWN, run: RunOption = "") -> None:
     from tqdm import tqdm
 
     from imgsearch_utils.pictures.collection import open_collection
+    from imgsearch_utils.search.database import open_metadata
     from imgsearch_utils.vectors.embedding import embed_run
     from imgsearch_utils.vectors.embeddings import Embeddings
 
@@ -31,6 +32,7 @@ def embed(study: StudyOption = DRAWN, run: RunOption = "") -> None:
     folder, collection = opened.vectors / "encoder", open_collection(opened, tqdm)
     before = Embeddings.load(folder).names if (folder / "config.json").is_file() else []
     embeddings, aside = embed_run(opened, collection, tqdm)
+    open_metadata(opened, embeddings)  # made here, so that the first search does not wait for it
     for image, reason in aside.itertuples(index=False):
         print(f"set aside: {image}: {reason}", file=sys.stderr)
     new = len(set(embeddings.names) - set(before))

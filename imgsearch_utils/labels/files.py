@@ -11,7 +11,7 @@ import pandas as pd
 from imgsearch_utils.labels.agreement import agreement
 from imgsearch_utils.labels.graded import usable
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
-from imgsearch_utils.labels.pairs import COLUMNS, canonical, merge, write_pairs
+from imgsearch_utils.labels.pairs import COLUMNS, Merged, canonical, merge, write_pairs
 from imgsearch_utils.pictures.collection import Collection, open_collection
 from imgsearch_utils.tables import write_own
 from imgsearch_utils.vectors.duplicates import SAME_PICTURE
@@ -24,8 +24,8 @@ from imgsearch_utils.workspace import Run, write_atomic
 IMPORTER = "import"
 
 
-def import_report(pairs: pd.DataFrame, images: Images,
-                  duplicates: pd.DataFrame | None = None) -> tuple[dict[str, int], pd.DataFrame]:
+def import_report(pairs: pd.DataFrame, images: Images, duplicates: pd.DataFrame | None = None,
+                  merged: Merged | None = None) -> tuple[dict[str, int], pd.DataFrame]:
     """What an importer must name: counts, and one row for each thing found.
 
     Parameters
@@ -33,6 +33,7 @@ def import_report(pairs: pd.DataFrame, images: Images,
     pairs : any number of rows a pair; columns `file` and `row` (of `read_pair_files`) are quoted
     images : those of the study; pairs across their classes are automatic zeros
     duplicates : image1, image2 of pictures that are the same
+    merged : the pairs as ``merge`` gives them, where that is known
 
     Returns
     -------
@@ -41,7 +42,7 @@ def import_report(pairs: pd.DataFrame, images: Images,
         above 0 across classes), duplicates_within, duplicates_across
     problems : problem, image1, image2, similarity, file, row, detail
     """
-    pairs, merged = canonical(pairs), merge(pairs)
+    pairs, merged = canonical(pairs), merged or merge(pairs)
     twins = canonical(duplicates if duplicates is not None else pairs[:0])[["image1", "image2"]]
     twins = images.both_of(twins)
     classes = images.classes
@@ -130,11 +131,11 @@ def import_labels(run: Run, pairs: pd.DataFrame) -> tuple[dict[str, int], pd.Dat
     journal = Journal(run.journal)
     journal.check_writable()
     images = images_of_files(run, open_collection(run))
-    _, twins = group_near_duplicates(images.among(images.embeddings.names), SAME_PICTURE)
-    named = {*pairs.image1, *pairs.image2}
-    twins = twins[twins.image1.isin(named) & twins.image2.isin(named)]
-    counts, problems = import_report(pairs, images, twins)
-    graded = usable(merge(pairs).pairs.dropna(subset="similarity"), images)
+    named = {*pairs.image1, *pairs.image2} & {*images.embeddings.names}
+    _, twins = group_near_duplicates(images.among(named), SAME_PICTURE)
+    merged = merge(pairs)
+    counts, problems = import_report(pairs, images, twins, merged)
+    graded = usable(merged.pairs.dropna(subset="similarity"), images)
     graded["by"] = np.where(~images.same_class(graded) & (graded.similarity == 0), AUTOMATIC, IMPORTER)
     with journal.alone():  # another import may run at once
         held = {(*pair, by, act.grade) for pair, acts in journal.votes().items() for by, act in acts.items()}

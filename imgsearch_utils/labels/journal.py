@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import itertools
 import os
 import re
 import stat
@@ -19,6 +20,7 @@ from imgsearch_utils.labels.pairs import GRADES, key, lower_median
 from imgsearch_utils.study import nearest
 from imgsearch_utils.workspace import PUBLISHED
 
+AT_ONCE = 100_000  # acts that are written by one call
 PATIENCE = 60  # seconds that a writer waits for another
 RUBRIC_VERSION = "1"
 VOTES = ("vote_up", "vote_down", "unvote")  # of the search page: weak evidence of its own kind, never a grade
@@ -165,12 +167,9 @@ class Journal:
         graded = pairs[pairs.similarity.notna()]
         if graded.empty:
             return 0
-        acts = [
-            _checked(Act(_now(), annotator, *key(one, two), "grade", grade, round=round, source=source))
-            for one, two, grade in zip(graded.image1, graded.image2, graded.similarity)
-        ]
-        self._write(acts)
-        return len(acts)
+        self._write(_checked(Act(_now(), annotator, *key(one, two), "grade", grade, round=round, source=source))
+                    for one, two, grade in zip(graded.image1, graded.image2, graded.similarity))
+        return len(graded)
 
     def acts(self) -> list[Act]:
         """Every act in the file, oldest first; only what was appended since the last call is parsed."""
@@ -258,15 +257,17 @@ class Journal:
                              "written; open it anew, by starting this page or command again")
         return content
 
-    def _write(self, acts: list[Act]) -> None:
+    def _write(self, acts: Iterable[Act]) -> None:
+        """All of the acts or none."""
         self.check_writable()
         with self.alone():
             start = len(self._whole_lines())
             with self.path.open("ab", buffering=0) as file:
-                lines = b"".join([b"" if start else _HEADER, *map(_line, acts)])
+                lines = itertools.chain([b"" if start else _HEADER], map(_line, acts))
                 try:
-                    if file.write(lines) != len(lines):
-                        raise OSError(f"{self.path}: the disk is full; nothing was written")
+                    while some := b"".join(itertools.islice(lines, AT_ONCE)):
+                        if file.write(some) != len(some):
+                            raise OSError(f"{self.path}: the disk is full; nothing was written")
                     os.fsync(file.fileno())
                 except BaseException:
                     file.truncate(start)

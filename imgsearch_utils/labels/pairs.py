@@ -68,6 +68,23 @@ def read_pair_files(paths: Iterable[str | Path]) -> pd.DataFrame:
     return pd.concat([table.assign(row=table.index) for table in tables], ignore_index=True)
 
 
+def read_grades(paths: Iterable[str | Path], watch: Callable[[int, int], None] = lambda *_: None) -> pd.DataFrame:
+    """``read_pair_files`` without further columns: of millions of rows, each name stands in memory once.
+
+    watch : as of ``tables.foreign_parts``, of each file
+    """
+    names: dict[str, str] = {}
+    parts = []
+    for path in map(Path, paths):
+        for part in foreign_parts(path, watch=watch):
+            table = _pairs(part, path)[COLUMNS]
+            for name in ("image1", "image2"):
+                table[name] = np.array([names.setdefault(each, each) for each in table[name]], object)
+            parts.append(table.astype({"image1": object, "image2": object}).assign(
+                file=pd.Categorical([path.name] * len(table)), row=table.index.astype(np.int32)))
+    return pd.concat(parts, ignore_index=True).astype({"file": "category"})
+
+
 def pair_parts(path: str | Path, watch: Callable[[int, int], None] = lambda *_: None) -> Iterator[pd.DataFrame]:
     """``read_pairs`` of a file that may be larger than memory, in parts; grades may be absent, other columns stay text.
 
@@ -152,14 +169,15 @@ def merge(pairs: pd.DataFrame) -> Merged:
     Other columns are those of the pair's first row.
     """
     pairs = canonical(pairs)
-    merged = pairs.drop_duplicates(["image1", "image2"]).reset_index(drop=True)
-    recurring, chosen = [], {}
-    repeated = pairs[pairs.duplicated(["image1", "image2"], keep=False)]
+    again = pairs.duplicated(["image1", "image2"])
+    merged, recurring, chosen = pairs[~again].reset_index(drop=True), [], {}
+    repeated = pairs[pairs.duplicated(["image1", "image2"], keep=False)] if again.any() else pairs[:0]
     for (one, two), grades in repeated.groupby(["image1", "image2"], sort=False).similarity:
         chosen[one, two] = lower_median(grades)
         recurring.append((one, two, len(grades), " ".join(f"{grade:g}" for grade in grades.dropna())))
-    keys = zip(merged.image1, merged.image2)
-    merged["similarity"] = [chosen.get(pair, grade) for pair, grade in zip(keys, merged.similarity)]
+    if chosen:
+        keys = zip(merged.image1, merged.image2)
+        merged["similarity"] = [chosen.get(pair, grade) for pair, grade in zip(keys, merged.similarity)]
     recurring = pd.DataFrame(recurring, columns=["image1", "image2", "rows", "grades"])
     differ = np.array([len(set(grades.split())) > 1 for grades in recurring.grades], bool)
     return Merged(merged, recurring, recurring[differ].reset_index(drop=True))

@@ -52,25 +52,30 @@ def open_metadata(run: Run, database: Embeddings) -> Metadata:
         collection = open_collection(run)
         return read_labels(file) if file.is_file() else collection.images, collection.class_columns
 
-    known_as = f"{database.sha256} {run.study.images.model_dump_json()} {stamp}"
+    known = f"{database.sha256} {run.study.images.model_dump_json()} {stamp}"
     if not database.sha256:  # of an older version, which nothing tells from another
         return Metadata.in_memory(database.names, *read())
-    return Metadata.open(run.vectors / "labels.sqlite", known_as, database.names, read)
+    return Metadata.open(run.vectors / "labels.sqlite", known, database.names, read)
 
 
-def open_index(run: Run, model: str, name: str, vectors: np.ndarray, known_as: str) -> tuple[indexes.Index, dict]:
+def known_as(database: Embeddings, model: Model) -> str:
+    """What tells a model's vectors of a database from all others; empty where nothing does."""
+    return database.sha256 and f"{model.name} {getattr(model.head, 'sha256', '')} of {database.sha256}"
+
+
+def open_index(run: Run, model: str, name: str, vectors: np.ndarray, known: str) -> tuple[indexes.Index, dict]:
     """A saved index that was made of exactly these vectors, else a new one; and its query arguments.
 
     Where none is saved and exact search is wanted among many vectors, they are read as they lie on disk.
 
     name : a registered one; when empty, what notebook 03 recommends for this model, else exact search
-    known_as : what tells these vectors from all others; empty, and they are compared each time
+    known : what tells these vectors from all others, see ``known_as``; empty, and they are compared each time
     """
     choice = _chosen(run, model, name)
     for path in (_index_file(run, model, choice["index"]), run.vectors / "indexes" / choice.get("file", "none")):
         if path.is_file():
             index = _load_index(path)
-            if indexes.is_made_of(index, path, known_as, lambda: normalised(vectors)):
+            if indexes.is_made_of(index, path, known, lambda: normalised(vectors)):
                 return index, choice["query"]
     if choice["index"] == "exact" and len(vectors) > MANY:
         return indexes.Scan(vectors), {}
@@ -91,6 +96,7 @@ def keep_index(run: Run, model: str = "", name: str = "") -> tuple[Model, indexe
     file.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(file.parent):
         index.save(file)
+        indexes.is_made_of(index, file, known_as(database, chosen), lambda: unit)  # the first search need not
     return chosen, index, file
 
 

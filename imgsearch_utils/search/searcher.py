@@ -15,7 +15,7 @@ from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
 from imgsearch_utils.pictures.collection import Collection, known_collection
 from imgsearch_utils.pictures.decoding import open_image
-from imgsearch_utils.search.database import encoder_of, open_index, open_metadata
+from imgsearch_utils.search.database import encoder_of, known_as, open_index, open_metadata
 from imgsearch_utils.search.reranking import FIRST, RERANK, reranked
 from imgsearch_utils.vectors.embedding import load_embeddings
 from imgsearch_utils.vectors.embeddings import Embeddings
@@ -112,9 +112,8 @@ class Searcher:
         """
         database, chosen = load_embeddings(run), model_in_use(run, model)
         vectors, labels = model_vectors(run, database, chosen), open_metadata(run, database)
-        known_as = database.sha256 and f"{chosen.name} {getattr(chosen.head, 'sha256', '')} of {database.sha256}"
         return cls(run, chosen, database, vectors, labels, known_collection(run, database.names, labels.classes),
-                   *open_index(run, chosen.name, index, vectors, known_as))
+                   *open_index(run, chosen.name, index, vectors, known_as(database, chosen)))
 
     @functools.cached_property
     def encoder(self) -> "Encoder | KeptEncoder":

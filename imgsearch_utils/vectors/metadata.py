@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from imgsearch_utils.vectors.graph import MANY
 from imgsearch_utils.workspace import written_whole
 
 TAKEN = ("query", "rank", "score", "p_similar", "close", "rowid", "oid", "_rowid_")  # a label of that name gets another
-PATIENCE = 20_000  # thousands of steps of SQLite that a condition may take: some seconds
+PATIENCE = 5  # seconds that a condition may take
 LONGEST, MOST_LETTERS = 10_000, 1_000_000  # letters of a condition, and of a text that it may make
 AT_ONCE = 500  # rows that are looked up by one statement
 _ANY = "image LIKE 'a%'"
@@ -98,9 +99,10 @@ class Metadata:
         """
         if len(condition) > LONGEST:
             raise ValueError(f"no condition that can be asked: {len(condition):,} letters, at most {LONGEST:,}")
-        steps, failed = iter(range(PATIENCE)), ""
+        failed = ""
         with self._turn:
-            self._asked.set_progress_handler(lambda: next(steps, None) is None, 1000)
+            until = time.monotonic() + PATIENCE
+            self._asked.set_progress_handler(lambda: time.monotonic() > until, 10_000)
             try:
                 return np.array([row - 1 for row, in self._asked.execute(
                     f"SELECT rowid FROM images WHERE ({condition}\n) ORDER BY rowid")], np.int64)
