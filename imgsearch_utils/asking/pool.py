@@ -1,6 +1,7 @@
 """The pool of pairs that may be asked: all unlabelled pairs, never listed, scored in blocks of bounded memory."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,8 +12,10 @@ from imgsearch_utils.geometry import pair_cosines
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.vectors.graph import MANY, Lists
 from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.vectors.store import let_go
 
 BLOCK = 512, 1024  # a block of cosines that stays in the processor's cache
+PART = 65_536  # images whose vectors are made at once
 SAMPLE = 100_000  # random pairs that give the first bound on the utility; ten times as many of large classes
 NEIGHBOURS = 16  # of each image, whose pairs are looked at in a class too large for all its pairs
 NO_PAIRS = pd.DataFrame(columns=["image1", "image2"], dtype=str)
@@ -57,12 +60,20 @@ class Pool:
         known = images.both_of(labelled)
         a, b = row[known.image1].to_numpy(), row[known.image2].to_numpy()
         keys = np.unique(np.minimum(a, b) * len(names) + np.maximum(a, b))
-        unit = model.vectors(np.asarray(images.vectors_of(names), np.float32))
+        parts = (model.vectors(np.asarray(images.vectors_of(names[at : at + PART]), np.float32))
+                 for at in range(0, max(1, len(names)), PART))
+        unit = next(parts)
+        if len(names) > PART:  # so large that no second copy of it should be made
+            every = np.empty((len(names), unit.shape[1]), np.float32)
+            for at, part in zip(range(0, len(names), PART), itertools.chain([unit], parts)):
+                every[at : at + PART] = part
+            unit = every
+            let_go(images.embeddings.vectors)
         return cls(images, names, model, unit, np.cumsum([0, *sizes]), table.group.to_numpy(), keys, many=many)
 
     def allowed(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Mask (n,) of the pairs i < j that are unlabelled and of two groups."""
-        return (self.group[i] != self.group[j]) & ~np.isin(i * len(self.names) + j, self.labelled)
+        return (self.group[i] != self.group[j]) & ~np.isin(self._keys(i, j), self.labelled)
 
     def of_class(self, row: int) -> np.ndarray:
         """Rows (m,) of the images of the same class as one row."""
@@ -124,7 +135,7 @@ class Pool:
                     middle, half = _interval(utility, kept[2][-1])
                     right[:, -1] = -middle
         if self._classes(large=True):
-            for i, j in _parts(self._of_large_classes(rng)):
+            for i, j in self._of_large_classes(rng):
                 ok = self.allowed(i, j)
                 found.append((i[ok], j[ok], utility(pair_cosines(self.unit, i[ok], j[ok]))))
                 found = [_ranked(*map(np.concatenate, zip(*found)), size)]
@@ -137,15 +148,20 @@ class Pool:
 
     @cached_property
     def _neighbours(self) -> np.ndarray:
-        """Pairs of neighbours (m, 2) in the large classes."""
-        return np.concatenate([Lists.of(self.unit[start:end]).edges(NEIGHBOURS) + start
+        """Keys (m,) of the pairs of neighbours in the large classes."""
+        return np.concatenate([self._keys(*(Lists.of(self.unit[start:end]).edges(NEIGHBOURS) + start).T)
                                for start, end in self._classes(large=True)])
 
-    def _of_large_classes(self, rng: np.random.Generator) -> np.ndarray:
-        """Pairs of neighbours and random pairs (m, 2) in the large classes, sorted, none twice."""
-        drawn = np.stack(random_pairs(self.starts, 10 * SAMPLE, rng), 1)
-        sizes = np.diff(self.starts)[np.searchsorted(self.starts, drawn[:, 0], side="right") - 1]
-        return np.unique(np.concatenate([self._neighbours, drawn[sizes > self.many]]), axis=0)
+    def _keys(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        return i * len(self.names) + j
+
+    def _of_large_classes(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs of neighbours and random pairs in the large classes, part by part, none twice."""
+        i, j = random_pairs(self.starts, 10 * SAMPLE, rng)
+        large = np.diff(self.starts)[np.searchsorted(self.starts, i, side="right") - 1] > self.many
+        keys = np.union1d(self._neighbours, self._keys(i[large], j[large]))
+        for at in range(0, len(keys), SAMPLE):
+            yield np.divmod(keys[at : at + SAMPLE], len(self.names))
 
 
 def random_pairs(starts: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -166,11 +182,6 @@ def blocks(n: int):
     for top in range(0, n, BLOCK[0]):
         for left in range(top, n, BLOCK[1]):
             yield top, min(top + BLOCK[0], n), left, min(left + BLOCK[1], n)
-
-
-def _parts(pairs):
-    for at in range(0, len(pairs), SAMPLE):
-        yield pairs[at : at + SAMPLE].T
 
 
 def _ranked(i, j, value, size):

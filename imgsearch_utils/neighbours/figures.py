@@ -22,7 +22,7 @@ def index_colours(names: Sequence[str]) -> dict[str, tuple]:
 
 def index_marks(names: Sequence[str]) -> dict[str, str]:
     """One fixed mark an index, so that nobody needs to tell the colours apart."""
-    marks = dict(zip((name for name in INDEXES if name != "exact"), "os^vDP<>*Xphd"))
+    marks = dict(zip((name for name in INDEXES if name != "exact"), "os^vDP<>*XphdH"))
     return {name: marks.get(name, ".") for name in names}
 
 

@@ -11,6 +11,7 @@ from imgsearch_utils.geometry import normalised, pair_cosines
 MANY = 50_000  # vectors; among more, not every pair is looked at
 BLOCK = 1024  # rows that are compared with all others at once
 PART = 20_000  # rows that are put into lists, or asked, at once
+AT_ONCE = 10  # parts whose pairs are kept before those that stand twice leave
 PER_LIST = 64  # vectors a list that its centre is learnt from
 PROBES = 8  # lists that are read for a vector
 ROUNDING = 1e-6, 1e-3  # of cosines in single and in half precision
@@ -74,13 +75,16 @@ class Lists:
 
     def edges(self, k: int, progress: Callable = iter) -> np.ndarray:
         """Each row with the k others nearest to it: pairs (m, 2), the lower first, none twice, sorted."""
-        n, keys = len(self.vectors), []
+        n, keys = len(self.vectors), np.empty(0, np.int64)
+        found: list[np.ndarray] = []
         for start in progress(range(0, n, PART)):
             _, ids = self.index.search(self._part(start), min(k + 1, n))
             rows = np.arange(start, start + len(ids))[:, None]
             there = (ids >= 0) & (ids != rows)
-            keys.append(np.unique((np.minimum(rows, ids) * n + np.maximum(rows, ids))[there]))
-        return np.stack(np.divmod(np.unique(np.concatenate(keys)), n), 1)
+            found.append((np.minimum(rows, ids) * n + np.maximum(rows, ids))[there])
+            if len(found) == AT_ONCE:  # each pair is found from both sides
+                keys, found = np.union1d(keys, np.concatenate(found)), []
+        return np.stack(np.divmod(np.union1d(keys, np.concatenate([keys[:0], *found])), n), 1)
 
     def _part(self, start: int) -> np.ndarray:
         return normalised(self.vectors[start : start + PART])
