@@ -135,9 +135,9 @@ class Pool:
                     middle, half = _interval(utility, kept[2][-1])
                     right[:, -1] = -middle
         if self._classes(large=True):
-            for i, j in self._of_large_classes(rng):
+            for i, j, cosine in self._of_large_classes(rng):
                 ok = self.allowed(i, j)
-                found.append((i[ok], j[ok], utility(pair_cosines(self.unit, i[ok], j[ok]))))
+                found.append((i[ok], j[ok], utility(cosine[ok])))
                 found = [_ranked(*map(np.concatenate, zip(*found)), size)]
         return _ranked(*map(np.concatenate, zip(*found)), size)[:2] if found else (i[:0], j[:0])
 
@@ -147,21 +147,29 @@ class Pool:
         return [(start, end) for start, end in ends if (end - start > self.many) == large]
 
     @cached_property
-    def _neighbours(self) -> np.ndarray:
-        """Keys (m,) of the pairs of neighbours in the large classes."""
-        return np.concatenate([self._keys(*(Lists.of(self.unit[start:end]).edges(NEIGHBOURS) + start).T)
-                               for start, end in self._classes(large=True)])
+    def _neighbours(self) -> tuple[np.ndarray, np.ndarray]:
+        """Keys (m,), sorted, and cosines (m,) of the pairs of neighbours in the large classes."""
+        pairs = np.concatenate([Lists.of(self.unit[start:end]).edges(NEIGHBOURS) + start
+                                for start, end in self._classes(large=True)]).T
+        return self._keys(*pairs), pair_cosines(self.unit, *pairs)
 
     def _keys(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         return i * len(self.names) + j
 
-    def _of_large_classes(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Pairs of neighbours and random pairs in the large classes, part by part, none twice."""
-        i, j = random_pairs(self.starts, 10 * SAMPLE, rng)
-        large = np.diff(self.starts)[np.searchsorted(self.starts, i, side="right") - 1] > self.many
-        keys = np.union1d(self._neighbours, self._keys(i[large], j[large]))
+    def _of_large_classes(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Pairs of neighbours and random pairs in the large classes with their cosines, part by part, none twice."""
+        keys, cosines = self._neighbours
         for at in range(0, len(keys), SAMPLE):
-            yield np.divmod(keys[at : at + SAMPLE], len(self.names))
+            yield *np.divmod(keys[at : at + SAMPLE], len(self.names)), cosines[at : at + SAMPLE]
+        i, j = random_pairs(self.starts, 10 * SAMPLE, rng)
+        drawn = self._keys(i, j)
+        place = np.searchsorted(keys, drawn).clip(max=max(0, len(keys) - 1))
+        new = np.diff(self.starts)[np.searchsorted(self.starts, i, side="right") - 1] > self.many
+        if len(keys):
+            new &= keys[place] != drawn
+        for at in range(0, int(new.sum()), SAMPLE):
+            one, two = i[new][at : at + SAMPLE], j[new][at : at + SAMPLE]
+            yield one, two, pair_cosines(self.unit, one, two)
 
 
 def random_pairs(starts: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
