@@ -13,12 +13,12 @@ import mmap
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.workspace import digest, folder_lock, read_json, replace_folder, write_json
+from imgsearch_utils.workspace import digest, folder_lock, read_json, replace_folder, write_json, written_whole
 
 VECTORS, NAMES, CONFIG = FILES = ("vectors.npy", "names.csv", "config.json")
 STAMP = ".verified.json"  # the digest that a folder had when it was last read wholly, and the files' stamps then
@@ -115,7 +115,7 @@ def append(folder: Path, sha256: str, names: Sequence[str], vectors: np.ndarray,
             file.seek(0)
             np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False,
                                                         "shape": (contents.rows, tail.shape[1])})
-        old = _quick(folder, saved)
+        old = _quick(folder, saved, _remembered(folder).get("names"))
         if old:
             n = len(old) // 2
             _remember(folder, contents.digest(config), [*old[:n], *names], [*old[n:], *digests])
@@ -128,9 +128,9 @@ def read(folder: Path, again: bool = False) -> Stored:
     """
     try:
         stamps, (config, contents, saved) = _stamps(folder), _described(folder)
-        known = {"digest": saved, "stamps": stamps}
-        stamp = read_json(folder / STAMP) if (folder / STAMP).is_file() else {}
-        quick = _quick(folder, saved) if contents and stamp == known and not again else []
+        stamp = _remembered(folder)
+        same = (stamp.get("digest"), stamp.get("stamps")) == (saved, stamps)
+        quick = _quick(folder, saved, stamp.get("names")) if contents and same and not again else []
         if contents:
             vectors = _mapped(folder / VECTORS, contents.rows)
             names, digests = _halves(quick) if quick else _listed(folder, contents.names_end)
@@ -142,13 +142,13 @@ def read(folder: Path, again: bool = False) -> Stored:
                              "the names in names.csv")
     except (OSError, EOFError, ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
         raise ValueError(f"{folder}: not a folder of embeddings: {' '.join(str(error).split())}; {HINT}") from None
-    if (saved or stamp) and (again or stamp != known) and not (saved and _is_whole(folder, config, contents, saved)):
+    if (saved or stamp) and (again or not same) and not (saved and _is_whole(folder, config, contents, saved)):
         raise ValueError(f"{folder}: vectors, names and configuration are not those that were saved together (by the "
                          "digest in config.json). Restore the folder from a copy, or remove it and make it again: "
                          "imgsearch embed (of a head: imgsearch index)")
     if _stamps(folder) != stamps:
         raise ValueError(f"{folder}: was replaced while it was read; try again")
-    if saved and not quick and not again:
+    if saved and not again and (contents and not quick or not same):
         with contextlib.suppress(OSError):  # read-only: it is read wholly each time
             _remember(folder, saved, names, digests or [""] * len(names))
     return Stored(names, vectors, config, digests, saved)
@@ -259,21 +259,36 @@ def _cut(file: BinaryIO, end: int) -> None:
 
 def _stamps(folder: Path) -> list[list[int]]:
     """What tells that a file was changed or replaced, for each of the three where they are there."""
-    found = [(folder / name).stat() for name in FILES]
-    return [[each.st_size, each.st_ino, each.st_mtime_ns, each.st_ctime_ns] for each in found]
+    return [_stamp(folder / name) for name in FILES]
+
+
+def _stamp(file: Path) -> list[int]:
+    about = file.stat()
+    return [about.st_size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns]
+
+
+def _remembered(folder: Path) -> dict:
+    try:
+        return read_json(folder / STAMP, "digest", "stamps")
+    except ValueError:  # there is none
+        return {}
 
 
 def _remember(folder: Path, sha256: str, names: Sequence[str], digests: Sequence[str]) -> None:
     """Note that a folder was read or written wholly, and what it names."""
-    partial = folder / f"{QUICK}.partial"
-    partial.write_text("\0".join([sha256, *names, *digests]), encoding="utf-8", newline="")
-    partial.replace(folder / QUICK)
-    write_json(folder / STAMP, {"digest": sha256, "stamps": _stamps(folder)})
+    with written_whole(folder / QUICK) as partial:
+        partial.write_text("\0".join([sha256, *names, *digests]), encoding="utf-8", newline="")
+    write_json(folder / STAMP, {"digest": sha256, "stamps": _stamps(folder), "names": _stamp(folder / QUICK)})
 
 
-def _quick(folder: Path, sha256: str) -> list[Any]:
-    """Names, then digests, as they were remembered of a folder with this digest; empty where they were not."""
+def _quick(folder: Path, sha256: str, stamp: list[int] | None) -> list[str]:
+    """Names, then digests, as they were remembered of a folder with this digest; empty where they were not.
+
+    stamp : of the file, when it was written
+    """
     try:
+        if _stamp(folder / QUICK) != stamp:
+            return []
         known, *both = (folder / QUICK).read_bytes().decode("utf-8").split("\0")
     except (OSError, ValueError):
         return []

@@ -179,6 +179,20 @@ def test_a_folder_is_read_wholly_once_and_known_by_its_stamp_then(tmp_path, monk
     assert read == ["copy"] * 2
 
 
+@pytest.mark.parametrize("damage", [
+    lambda file: file.write_text(file.read_text().replace("0.png", "4.png").replace("4.png", "0.png", 1)),
+    lambda file: file.write_bytes(b""), Path.unlink, lambda file: file.write_text(file.read_text()[:-70]),
+    lambda file: file.write_bytes(b"\xff" * 99)])
+def test_names_that_were_remembered_for_speed_are_used_only_as_they_were_written(tmp_path, damage):
+    folder = tmp_path / "vectors"
+    some().save(folder)
+    damage(folder / ".names")
+    for _ in range(2):
+        found = Embeddings.load(folder)
+        assert found.names == some().names and found.digests == some().digests
+    assert (folder / ".names").is_file()
+
+
 def test_a_folder_of_an_older_version_is_read_and_gets_its_digest_when_saved(tmp_path):
     folder = tmp_path / "vectors"
     some().save(folder)
