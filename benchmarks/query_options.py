@@ -19,7 +19,7 @@ from tqdm import tqdm
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.labels import graded_pairs
 from imgsearch_utils.metrics import bootstrap, retrieval_metrics
-from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.pictures import open_collection, open_image
 from imgsearch_utils.search.reranking import FIRST, RERANK, reranked
 from imgsearch_utils.search.searcher import Searcher, crops_of, expanded
 from imgsearch_utils.steps.relevance import Judge
@@ -78,7 +78,7 @@ def measure(study: str, run_name: str) -> pd.DataFrame:
     pictures = [open_image(encoder.collection.path(name)) for name in test]
     cut = [encoder.encode(crops_of(picture, max(CROPS))) for picture in tqdm(pictures, desc=f"crops of {study}")]
     every = normalised(np.concatenate(cut)).reshape(len(test), max(CROPS), -1)
-    judge = Judge(run, encoder.collection, graded_pairs(run.last_round, split))
+    judge = Judge(run, open_collection(run), graded_pairs(run.last_round, split))
     rows = []
     for model in ("encoder", "head"):
         searcher, plain = Searcher.open(run, model), None

@@ -149,14 +149,17 @@ def _places(folder: Path, settings: ImageSettings) -> tuple[Path, Path | None]:
     return pictures, folder / settings.vectors if settings.vectors else None
 
 
-def known_collection(run: Run, names: list[str], class_columns: list[str]) -> Collection:
-    """The collection of a run whose images are known, as those of its database: where they are; nothing is scanned."""
+def known_collection(run: Run, names: list[str]) -> Collection:
+    """Where the pictures are of a run whose images are known, as those of its database; nothing is scanned.
+
+    It has no classes: those stand beside the database (``vectors.metadata``).
+    """
     if run.study.images.source == DRAWN:  # they may not be drawn yet
         return open_collection(run)
     pictures, vectors = _places(run.data, run.study.images)
     there = pictures if pictures != run.data or not vectors else None
     nothing = pd.DataFrame(columns=["image", "reason"], dtype=str)
-    return Collection(pd.DataFrame({"image": names}, dtype=object), class_columns, there, vectors, nothing)
+    return Collection(pd.DataFrame({"image": names}, dtype=object), [], there, vectors, nothing)
 
 
 def _without_unusable(collection: Collection, reasons: dict[str, str]) -> Collection:

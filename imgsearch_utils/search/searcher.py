@@ -112,7 +112,7 @@ class Searcher:
         """
         database, chosen = load_embeddings(run), model_in_use(run, model)
         vectors, labels = model_vectors(run, database, chosen), open_metadata(run, database)
-        return cls(run, chosen, database, vectors, labels, known_collection(run, database.names, labels.classes),
+        return cls(run, chosen, database, vectors, labels, known_collection(run, database.names),
                    *open_index(run, chosen.name, index, vectors, known_as(database, chosen)))
 
     @functools.cached_property
