@@ -92,7 +92,11 @@ class HnswSq(Hnsw):
 
 @register("faiss_ivf")
 class Ivf(Faiss):
-    """Inverted lists around k-means centres; `nprobe` lists are read; nlist 0 means 4 sqrt(n), at most n / 39."""
+    """Inverted lists around k-means centres; `nprobe` lists are read.
+
+    nlist 0 means 4 sqrt(n), at most n / 39; nprobe 0 a thirty-second of them, at least 8: where there are more lists,
+    the nearest lie in more of them.
+    """
 
     default_sweep = {"nprobe": [1, 2, 4, 8, 16, 32, 64]}
 
@@ -106,7 +110,8 @@ class Ivf(Faiss):
         self._index.train(vectors)
         self._index.add(vectors)
 
-    def _search(self, queries, k, nprobe=8, allowed=None):
+    def _search(self, queries, k, nprobe=0, allowed=None):
+        nprobe = nprobe or max(8, self._index.nlist // 32)
         parameters = self._parameters("SearchParametersIVF", allowed, nprobe=nprobe)
         return self._index.search(queries, k, params=parameters)[1]
 
