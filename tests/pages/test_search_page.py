@@ -174,6 +174,23 @@ def test_more_ways_to_search_are_those_of_the_command(hands, searchers):
     for model, searcher in searchers.items():
         assert hands.names(model) == searcher.search(searcher.encode([picture], crops=5), 12).image.tolist()
     hands.answered(lambda: choose[2]("1"))
+    where = ways.locator(".sp-where")
+    assert where.get_attribute("placeholder").startswith("class = '")
+
+    def only(condition: str) -> None:
+        where.fill(condition)
+        where.press("Enter")
+
+    hands.answered(lambda: only("class = 'modern' AND image <> 'x'"))
+    for model, searcher in searchers.items():
+        rows = searcher.only("class = 'modern'")
+        expected = searcher.search(searcher.vectors_of([name]), 12, allowed=rows)
+        assert hands.names(model) == expected.image.tolist() and set(expected["class"]) == {"modern"}
+    only("class = 'none'")
+    hands.page.locator(".sp-error:has-text('no picture is left where')").wait_for()
+    only("kind of house")
+    hands.page.locator(".sp-error:has-text('the columns are image, class')").wait_for()
+    hands.answered(lambda: only(""))
     assert not hands.page.locator(".sp-back").is_visible() or hands.names("head")[0] == name
     ways.locator("summary").click()
 
@@ -401,7 +418,8 @@ def test_odd_ways_to_search_are_a_line(home):
         content = Searcher.open(run).collection.path(name).read_bytes()
         upload = {"kind": "upload", "file": "a.jpg", "part": 0, "last": True, "name": "ann"}
         for more, said in (({"crops": 11}, "crops must be 1 to 10"), ({"crops": "all"}, "not a message"),
-                           ({"rerank": "magic"}, "rerank is one of"), ({"expand": "some"}, "invalid literal")):
+                           ({"rerank": "magic"}, "rerank is one of"), ({"where": "1;"}, "no condition"),
+                           ({"expand": "some"}, "invalid literal")):
             page.receive({"serial": 1, **upload, **more}, [content])
             assert sent[-1]["kind"] == "error" and said in sent[-1]["line"], more
 
