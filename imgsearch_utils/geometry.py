@@ -2,7 +2,7 @@
 
 import numpy as np
 
-BLOCK = 65_536  # pairs, or vectors, that are looked at at once
+BLOCK = 16_384  # pairs, or vectors, that are looked at at once
 
 
 def lengths(vectors: np.ndarray) -> np.ndarray:

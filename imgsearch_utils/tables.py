@@ -19,7 +19,7 @@ from imgsearch_utils.workspace import KEPT, written_whole
 TEXT = ("image", "image1", "image2", "query", "query_image", "retrieved_image", "file_label", "reason", "strategy",
         "class", "query class")
 MOST_COLUMNS, MOST_LETTERS = 1_000, 10_000_000  # of a line; more is no table of people's
-PART = 200_000  # rows that are read at once
+PART = 50_000  # rows that are read at once
 
 
 def read_foreign(path: Path) -> pd.DataFrame:
