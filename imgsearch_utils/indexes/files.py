@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from imgsearch_utils.indexes.registry import find
-from imgsearch_utils.workspace import digest, read_json, write_json
+from imgsearch_utils.workspace import digest, read_json, stamp, write_json
 
 
 class IndexFileError(ValueError):
@@ -38,26 +38,23 @@ def _about(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _stamp(path: Path) -> Path:
+def _verified(path: Path) -> Path:
     return path.with_name(f".{path.name}.verified.json")
 
 
 def _remember(path: Path, sha256: str, made_of: str = "") -> None:
     """Note that a file was read or written wholly, and perhaps by what name its vectors are known."""
-    about = path.stat()
-    times = [about.st_size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns]
     with contextlib.suppress(OSError):  # read-only: it is read wholly each time
-        write_json(_stamp(path), {"file_sha256": sha256, "stamp": times, "made_of": made_of})
+        write_json(_verified(path), {"file_sha256": sha256, "stamp": stamp(path), "made_of": made_of})
 
 
 def _remembered(path: Path, sha256: str) -> str | None:
     """The name of the vectors (which may be empty) of a file that was read wholly and is the same; else None."""
     try:
-        known, about = read_json(_stamp(path), "file_sha256", "stamp", "made_of"), path.stat()
+        known, now = read_json(_verified(path), "file_sha256", "stamp", "made_of"), stamp(path)
     except (OSError, ValueError):
         return None
-    times = [about.st_size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns]
-    return str(known["made_of"]) if known["stamp"] == times and known["file_sha256"] == sha256 else None
+    return str(known["made_of"]) if known["stamp"] == now and known["file_sha256"] == sha256 else None
 
 
 def is_made_of(index, path: Path, known_as: str, unit: Callable[[], np.ndarray]) -> bool:

@@ -18,7 +18,7 @@ from imgsearch_utils.vectors.graph import MANY
 from imgsearch_utils.vectors.kept import KeptEncoder, open_kept
 from imgsearch_utils.vectors.metadata import Metadata
 from imgsearch_utils.vectors.store import let_go, plain
-from imgsearch_utils.workspace import Run, folder_lock
+from imgsearch_utils.workspace import Run, folder_lock, stamp
 
 if TYPE_CHECKING:
     from imgsearch_utils.vectors.encoder import Encoder
@@ -43,16 +43,14 @@ def encoder_of(run: Run, database: Embeddings) -> "Encoder | KeptEncoder":
 
 def open_metadata(run: Run, database: Embeddings) -> Metadata:
     """What labels.csv, or the pictures' folders, say of a database's images; read again when labels.csv changed."""
-    file, stamp = run.data / "labels.csv", ""
-    if file.is_file():
-        about = file.stat()
-        stamp = f"{file.resolve()} {about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}"
+    file = run.data / "labels.csv"
+    source = f"{file.resolve()} {stamp(file)}" if file.is_file() else ""
 
     def read() -> tuple[pd.DataFrame, list[str]]:
         collection = open_collection(run)
         return read_labels(file) if file.is_file() else collection.images, collection.class_columns
 
-    known = f"{database.sha256} {run.study.images.model_dump_json()} {stamp}"
+    known = f"{database.sha256} {run.study.images.model_dump_json()} {source}"
     if not database.sha256:  # of an older version, which nothing tells from another
         return Metadata.in_memory(database.names, *read())
     return Metadata.open(run.vectors / "labels.sqlite", known, database.names, read)

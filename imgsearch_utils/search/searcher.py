@@ -225,20 +225,13 @@ class Searcher:
         if how == "head" and self.model.name != "head":
             raise ValueError("re-ranking by the head needs a model head, and this is the encoder; ask with the head")
         if how == "head":
-            unit, every = normalised(vectors), self.database.vectors
-            ids = self._by_encoder.query(unit, min(k, len(every))) if allowed is None else indexes.among(
-                every, allowed, unit, min(k, len(every)))
+            ids = self._by_encoder.query(normalised(vectors), min(k, len(self.names)), allowed)
         else:
             ids = self._ids(asked, k, allowed)
         for one, query in zip(ids, asked):
             there = one[:FIRST][one[:FIRST] >= 0]
             one[: len(there)] = there[reranked(how, query, self._rows(there), self._names[there])]
         return ids
-
-    @functools.cached_property
-    def _by_encoder(self) -> indexes.Index:
-        """Exact search among the encoder's vectors, whatever the model."""
-        return indexes.Scan(self.database.vectors)
 
     def _out_of_reach(self, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """Which queries (n,) are of another kind than the collection: none of its images `ids` (n, k) is near enough.
@@ -249,6 +242,16 @@ class Searcher:
         unit = normalised(self.database.vectors[ids.ravel()]) * (ids.ravel() >= 0)[:, None]
         cosine = np.einsum("nkd,nd->nk", unit.reshape(*ids.shape, -1), normalised(vectors))
         return cosine.max(1) < self.model.reach
+
+    @functools.cached_property
+    def _by_encoder(self) -> indexes.Index:
+        """Exact search among the encoder's vectors, whatever the model."""
+        return indexes.Scan(self.database.vectors)
+
+    @functools.cached_property
+    def _exact(self) -> indexes.Index:
+        """Exact search among the model's vectors, whatever the index."""
+        return indexes.Scan(self.vectors)
 
     @functools.cached_property
     def _names(self) -> np.ndarray:
@@ -262,8 +265,10 @@ class Searcher:
         k = min(k, len(self.names))
         if allowed is None:
             return self.index.query(unit, k, **self.point)
-        if len(allowed) <= FEW or "filter" not in self.index.can():
+        if len(allowed) <= FEW:
             return indexes.among(self.vectors, allowed, unit, k)
+        if "filter" not in self.index.can():
+            return self._exact.query(unit, k, allowed)
         return self.index.query(unit, k, allowed=allowed, **self.point)
 
     def _rows(self, ids: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.workspace import digest, folder_lock, read_json, replace_folder, write_json, written_whole
+from imgsearch_utils.workspace import digest, folder_lock, read_json, replace_folder, stamp, write_json, written_whole
 
 VECTORS, NAMES, CONFIG = FILES = ("vectors.npy", "names.csv", "config.json")
 STAMP = ".verified.json"  # the digest that a folder had when it was last read wholly, and the files' stamps then
@@ -128,9 +128,9 @@ def read(folder: Path, again: bool = False) -> Stored:
     """
     try:
         stamps, (config, contents, saved) = _stamps(folder), _described(folder)
-        stamp = _remembered(folder)
-        same = (stamp.get("digest"), stamp.get("stamps")) == (saved, stamps)
-        quick = _quick(folder, saved, stamp.get("names")) if contents and same and not again else []
+        known = _remembered(folder)
+        same = (known.get("digest"), known.get("stamps")) == (saved, stamps)
+        quick = _quick(folder, saved, known.get("names")) if contents and same and not again else []
         if contents:
             vectors = _mapped(folder / VECTORS, contents.rows)
             names, digests = _halves(quick) if quick else _listed(folder, contents.names_end)
@@ -142,7 +142,7 @@ def read(folder: Path, again: bool = False) -> Stored:
                              "the names in names.csv")
     except (OSError, EOFError, ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
         raise ValueError(f"{folder}: not a folder of embeddings: {' '.join(str(error).split())}; {HINT}") from None
-    if (saved or stamp) and (again or not same) and not (saved and _is_whole(folder, config, contents, saved)):
+    if (saved or known) and (again or not same) and not (saved and _is_whole(folder, config, contents, saved)):
         raise ValueError(f"{folder}: vectors, names and configuration are not those that were saved together (by the "
                          "digest in config.json). Restore the folder from a copy, or remove it and make it again: "
                          "imgsearch embed (of a head: imgsearch index)")
@@ -259,12 +259,7 @@ def _cut(file: BinaryIO, end: int) -> None:
 
 def _stamps(folder: Path) -> list[list[int]]:
     """What tells that a file was changed or replaced, for each of the three where they are there."""
-    return [_stamp(folder / name) for name in FILES]
-
-
-def _stamp(file: Path) -> list[int]:
-    about = file.stat()
-    return [about.st_size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns]
+    return [stamp(folder / name) for name in FILES]
 
 
 def _remembered(folder: Path) -> dict:
@@ -278,16 +273,16 @@ def _remember(folder: Path, sha256: str, names: Sequence[str], digests: Sequence
     """Note that a folder was read or written wholly, and what it names."""
     with written_whole(folder / QUICK) as partial:
         partial.write_text("\0".join([sha256, *names, *digests]), encoding="utf-8", newline="")
-    write_json(folder / STAMP, {"digest": sha256, "stamps": _stamps(folder), "names": _stamp(folder / QUICK)})
+    write_json(folder / STAMP, {"digest": sha256, "stamps": _stamps(folder), "names": stamp(folder / QUICK)})
 
 
-def _quick(folder: Path, sha256: str, stamp: list[int] | None) -> list[str]:
+def _quick(folder: Path, sha256: str, written: list[int] | None) -> list[str]:
     """Names, then digests, as they were remembered of a folder with this digest; empty where they were not.
 
-    stamp : of the file, when it was written
+    written : its stamp, when it was
     """
     try:
-        if _stamp(folder / QUICK) != stamp:
+        if stamp(folder / QUICK) != written:
             return []
         known, *both = (folder / QUICK).read_bytes().decode("utf-8").split("\0")
     except (OSError, ValueError):

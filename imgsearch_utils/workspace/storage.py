@@ -126,6 +126,12 @@ def digest(path: Path, n_bytes: int | None = None) -> str:
         return found.hexdigest()
 
 
+def stamp(path: Path) -> list[int]:
+    """What tells that a file was changed or replaced, without reading it: size, inode, times of change."""
+    about = path.stat()
+    return [about.st_size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns]
+
+
 def read_json(path: Path, *keys: str) -> Any:
     """Read a JSON file; with `keys`, an object that has them. ValueError names the file when it is not one."""
     again = "restore it from a copy, or remove its folder and run the study again"
