@@ -87,6 +87,26 @@ def test_the_command_and_the_function_say_the_same(home, searcher, capsys):
     assert found["threshold"] == searcher.model.threshold and answer["close_match"] == bool(table.close.any())
 
 
+@pytest.mark.parametrize("few", [0, 20_000])
+@pytest.mark.parametrize("index", ["exact", "annoy", "faiss_ivf"])
+@pytest.mark.parametrize("rerank", ["", "reciprocal", "head"])
+def test_among_a_part_the_results_are_those_of_the_whole_that_fit(home, monkeypatch, few, index, rerank):
+    """However many fit, and whether or not the index can pass over the others."""
+    monkeypatch.setattr("imgsearch_utils.search.searcher.FEW", few)
+    with living_in(home):
+        opened, every = (Searcher.open(find_run("tiny"), "head", name) for name in (index, "exact"))
+    rows, queries = opened.only("class <> 'modern'"), opened.vectors_of(opened.names[:3])
+    found = opened.search(queries, 36, rerank=rerank, allowed=rows)
+    assert len(rows) == 24 and set(found["class"]) == {"farmhouse", "rustic"} and len(found) == 3 * 24
+    if not rerank:
+        whole = every.search(queries, 36)
+        whole = whole[whole["class"] != "modern"]
+        assert found.image.tolist() == whole.image.tolist()
+        np.testing.assert_allclose(found.p_similar, whole.p_similar, atol=1e-5)
+    with pytest.raises(ValueError, match="no picture is left where class = 'none'"):
+        opened.only("class = 'none'")
+
+
 @pytest.mark.parametrize("model", ["encoder", "head"])
 def test_order_scores_and_probabilities_are_those_of_the_definition(home, model):
     with living_in(home):
