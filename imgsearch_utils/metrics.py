@@ -1,5 +1,6 @@
 """Numbers for pairs, for rankings and for nearest-neighbour search: arrays and tables in, numbers out."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -232,9 +233,9 @@ def _query_error(gain, group, pairs):
         return np.nan
     influence = ((gain - gain.mean()) / len(gain)).groupby(group).sum()
     own = (influence**2).sum()
-    known = pairs[pairs.group1.isin(influence.index) & pairs.group2.isin(influence.index)]
-    edges = {(min(edge), max(edge)) for edge in zip(known.group1, known.group2) if edge[0] != edge[1]}
-    both = own + 2 * sum(influence[a] * influence[b] for a, b in edges)
+    known = influence.to_dict()
+    edges = {(min(a, b), max(a, b)) for a, b in zip(pairs.group1, pairs.group2) if a != b and a in known and b in known}
+    both = own + 2 * math.fsum(known[a] * known[b] for a, b in edges)
     return np.sqrt(max(own, both))
 
 
@@ -294,16 +295,16 @@ def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int],
     columns = {"query": "query_id", "image": "doc_id"}
     lists = condensed[["query", "image", "score"]].rename(columns=columns)
     values = ir_measures.iter_calc(measures.values(), judged.rename(columns=columns), lists)
-    by_query = {(value.query_id, value.measure): value.value for value in values}
+    by_query = {(value.query_id, str(value.measure)): value.value for value in values}
     for name, measure in measures.items():
-        table[name] = [by_query.get((query, measure), 0.0) for query in table.index]
+        table[name] = [by_query.get((query, str(measure)), 0.0) for query in table.index]
 
     n_found = condensed.groupby("query").size().reindex(table.index, fill_value=0)
     for cut in k:
         table[f"P@{cut}"] *= cut / n_found.clip(upper=cut).where(n_found > 0)
         table[f"nDCG@{cut}"] = table[f"nDCG@{cut}"].where(judged.groupby("query")["grade"].max() > 0)
         first = ranked[ranked["rank"] < cut].merge(judged, on=["query", "image"], how="left")
-        table[f"judged@{cut}"] = first.groupby("query")["grade"].agg(lambda grade: grade.notna().mean())
+        table[f"judged@{cut}"] = first["grade"].notna().groupby(first["query"]).mean()
     for name in ("AP", *extra):
         table[name] = table[name].where(table["n_relevant"] > 0)
     order = [f"{name}@{cut}" for name in ("P", "nDCG", "judged") for cut in k]
