@@ -43,11 +43,13 @@ def embed(study: StudyOption = DRAWN, run: RunOption = "") -> None:
 def index(
     study: StudyOption = DRAWN, run: RunOption = "", model: ModelOption = "", name: IndexOption = "",
 ) -> None:
-    """Keep an index of a run's vectors for search to load; make it again after new pictures or a new round."""
+    """Keep an index of a run's vectors for search to load; again after new pictures, which it takes in, or a round."""
     from imgsearch_utils.search.database import keep_index
 
-    chosen, built, file = keep_index(workspace.find_run(study, run), model, name)
-    print(f"{built.name} of {built.count:,} vectors of the {chosen.name}: {workspace.shown(file)}")
+    kept = keep_index(workspace.find_run(study, run), model, name)
+    count = kept.index.count
+    how = {0: "as it was", count: "built"}.get(kept.new, f"{kept.new:,} added")
+    print(f"{kept.index.name} of {count:,} vectors of the {kept.model.name}, {how}: {workspace.shown(kept.file)}")
 
 
 def _opened(asked: list[list[Path]], typed: list[Path]):

@@ -7,14 +7,24 @@ from imgsearch_utils.indexes import (  # noqa: F401  each registers its own
     with_annoy,
     with_faiss,
     with_hnswlib,
+    with_lancedb,
     with_milvus,
+    with_pgvector,
     with_pynndescent,
     with_torch,
     with_usearch,
 )
 from imgsearch_utils.indexes.base import Index
-from imgsearch_utils.indexes.files import IndexFileError, fingerprint, is_made_of, load
-from imgsearch_utils.indexes.registry import INDEXES, MissingPackage, arguments_of, check_arguments, find, register
+from imgsearch_utils.indexes.files import IndexFileError, fingerprint, is_made_of, load, made_of
+from imgsearch_utils.indexes.registry import (
+    INDEXES,
+    MissingPackage,
+    Unreachable,
+    arguments_of,
+    check_arguments,
+    find,
+    register,
+)
 from imgsearch_utils.indexes.scan import Scan, among
 
 __all__ = [
@@ -23,6 +33,7 @@ __all__ = [
     "IndexFileError",
     "MissingPackage",
     "Scan",
+    "Unreachable",
     "among",
     "arguments_of",
     "check_arguments",
@@ -30,5 +41,6 @@ __all__ = [
     "fingerprint",
     "is_made_of",
     "load",
+    "made_of",
     "register",
 ]

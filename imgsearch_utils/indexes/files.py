@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgsearch_utils.indexes.registry import find
+from imgsearch_utils.indexes.registry import Unreachable, find
 from imgsearch_utils.workspace import digest, read_json, stamp, write_json
 
 
@@ -65,8 +65,7 @@ def is_made_of(index, path: Path, known_as: str, unit: Callable[[], np.ndarray])
     sha256 = read_json(_about(path), "file_sha256")["file_sha256"]
     if known_as and _remembered(path, sha256) == known_as:
         return True
-    vectors = unit()
-    if [tuple(part) for part in index.parts] != [(len(vectors), fingerprint(vectors))]:
+    if not made_of(index, unit()):
         return False
     _remember(path, sha256, known_as)
     return True
@@ -82,6 +81,8 @@ def load(path: Path, vectors: np.ndarray | None = None, again: bool = False):
     ------
     IndexFileError
         one line: a file or its description is missing, corrupt, cut off, foreign, or of other vectors.
+    Unreachable
+        when its vectors are on a server that does not answer.
     """
     path, hint = Path(path), "build the index again"
     for file in (path, _about(path)):
@@ -106,6 +107,8 @@ def load(path: Path, vectors: np.ndarray | None = None, again: bool = False):
         raise IndexFileError(f"{path} was made of other vectors: of {made}; {hint}")
     try:
         index._read(path)
+    except Unreachable:
+        raise
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         reason = f"{wrote} wrote it; reading it here: {' '.join(str(error).split())[:200]}"
         raise IndexFileError(f"{path} cannot be read: {reason}; {hint}") from None

@@ -12,6 +12,10 @@ class MissingPackage(ImportError):
     """An index's optional library is not installed; the message holds the line that installs it."""
 
 
+class Unreachable(ConnectionError):
+    """An index's server does not answer; the message says which, and what to do."""
+
+
 INDEXES = Registry("index")
 find = INDEXES.find
 

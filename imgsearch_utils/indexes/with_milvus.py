@@ -1,9 +1,11 @@
 """Milvus: a server where the environment names one (MILVUS_URI), else Milvus Lite in a folder of its own."""
 
+import functools
 import hashlib
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import tempfile
 import time
@@ -13,11 +15,35 @@ from pathlib import Path
 import numpy as np
 
 from imgsearch_utils.indexes.base import Index
-from imgsearch_utils.indexes.registry import MissingPackage, register
+from imgsearch_utils.indexes.registry import MissingPackage, Unreachable, register
 
 LITE = ("HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "FLAT", "AUTOINDEX")  # what Lite builds: it accepts more
 BATCH = 2000  # rows a message
+UNAVAILABLE, ANSWERED = 2, 10  # Milvus' code for a server that does not answer, and seconds until it is believed
+PATIENCE = 600  # seconds in which a server's index does not grow, before it is given up
 DATABASE = "milvus.db"  # Lite's folder
+
+
+class _Client:
+    """A MilvusClient whose every error is one line: ``Unreachable``, or RuntimeError."""
+
+    def __init__(self, library, uri, token):
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs a page for an error that it raises too
+        self._library, self._uri = library, uri
+        self._client = self._told(library.MilvusClient, uri=uri, token=token, timeout=ANSWERED)
+
+    def _told(self, call, *arguments, **named):
+        try:
+            return call(*arguments, **named)
+        except self._library.MilvusException as error:
+            reason = " ".join(str(error.message).split())[:200]
+            if error.code == UNAVAILABLE:
+                raise Unreachable(f"Milvus does not answer at {self._uri} ({reason}); start the server, or set "
+                                  "MILVUS_URI to another") from None
+            raise RuntimeError(f"Milvus: {reason}") from None
+
+    def __getattr__(self, name):
+        return functools.partial(self._told, getattr(self._client, name))
 
 
 def _stop(client, database):
@@ -71,8 +97,8 @@ class Milvus(Index):
         return Path(self._folder.name) / DATABASE
 
     def _open(self):
-        uri = os.environ.get("MILVUS_URI") or str(self._database)
-        self._client = self.library().MilvusClient(uri=uri, token=os.environ.get("MILVUS_TOKEN", ""))
+        uri, token = os.environ.get("MILVUS_URI") or str(self._database), os.environ.get("MILVUS_TOKEN", "")
+        self._client = _Client(self.library(), uri, token)
         self._end = weakref.finalize(self, _leave, self._client, self._folder)
 
     def _reopen(self):
@@ -113,25 +139,27 @@ class Milvus(Index):
             rows = enumerate(vectors[start : start + BATCH], first + start)
             self._client.insert(self._collection, [{"id": row, "vector": vector} for row, vector in rows])
 
-    def _settle(self, patience=600):
+    def _settle(self):
         """Return when every row is stored, indexed and searchable."""
         self._client.flush(self._collection)
         if not self.remote:
             self._reopen()
         else:
-            self._wait_for_server(time.monotonic() + patience)
+            self._wait_for_server()
         self._client.load_collection(self._collection)  # Lite reads every index before it answers
         if self.remote:
             self._client.refresh_load(self._collection)
         self._count()
 
-    def _wait_for_server(self, give_up):
-        (name,) = self._client.list_indexes(self._collection)
+    def _wait_for_server(self):
+        (name,), before, moved = self._client.list_indexes(self._collection), None, time.monotonic()
         while True:
             state = self._client.describe_index(self._collection, name)
             if state["state"] == "Finished" and not state.get("pending_index_rows"):
                 return
-            if state["state"] == "Failed" or time.monotonic() > give_up:
+            if state != before:
+                before, moved = state, time.monotonic()
+            if state["state"] == "Failed" or time.monotonic() > moved + PATIENCE:
                 raise RuntimeError(f"Milvus did not finish its index: {state}; look at its log, or build again")
             time.sleep(0.05)
 

@@ -172,7 +172,7 @@ def compare_indexes(
         recall@..., build_seconds, batch_qps, single_qps (best), ..._lowest, p50_ms, p95_ms, p99_ms (of single
         queries), bytes (of the saved file, which of torch, pynndescent and Milvus Lite holds the vectors alone),
         memory_bytes (resident, in a fresh process that loaded and asked it), problem. An index whose library is
-        missing has one row whose `problem` holds the line that installs it.
+        missing, or whose server does not answer, has one row whose `problem` says what to do.
 
     Raises
     ------
@@ -207,7 +207,11 @@ def compare_indexes(
                 continue
             if index is None:
                 bar.set_postfix_str(f"building {settings.name} {row['build']}")
-                index, took = _build(settings, vectors)
+                try:
+                    index, took = _build(settings, vectors)
+                except indexes.Unreachable as error:
+                    rows.append(row | {"query": "{}", "problem": str(error)})
+                    break
             rows.append(finished.put(row | took | _measure(index, vectors, queries, truth, k, point, runs, n_single)))
             bar.set_postfix_str(f"{settings.name} {row['query']}: recall@{k} {rows[-1][f'recall@{k}']:.3f}")
             bar.update()

@@ -8,22 +8,24 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from imgsearch_utils.indexes import INDEXES
 from imgsearch_utils.neighbours import choose
 from imgsearch_utils.plots import MODELS, axes_grid, legend_below, legend_beside, of_rows
 
+#: the mark of each index; the place in this order gives its colour, so a new one comes last
+MARKS = {"annoy": "o", "faiss_hnsw": "s", "faiss_hnsw_sq": "^", "faiss_ivf": "v", "faiss_ivf_disk": "D",
+         "faiss_ivfpq": "P", "faiss_lsh": "<", "faiss_gpu_exact": ">", "faiss_gpu_ivf": "*", "hnswlib": "X",
+         "milvus": "p", "pynndescent": "h", "torch": "d", "usearch": "H", "lancedb": "8", "pgvector": "$P$"}
+
 
 def index_colours(names: Sequence[str]) -> dict[str, tuple]:
-    """One fixed colour an index: by its place in the registry, not in the table at hand."""
-    palette = [*sns.color_palette("Dark2"), *sns.color_palette("tab10")]
-    colours = dict(zip((name for name in INDEXES if name != "exact"), palette))
+    """One fixed colour an index, whatever the table at hand holds."""
+    colours = dict(zip(MARKS, [*sns.color_palette("Dark2"), *sns.color_palette("tab10")]))
     return {name: colours.get(name, "black") for name in names}
 
 
 def index_marks(names: Sequence[str]) -> dict[str, str]:
     """One fixed mark an index, so that nobody needs to tell the colours apart."""
-    marks = dict(zip((name for name in INDEXES if name != "exact"), "os^vDP<>*XphdH"))
-    return {name: marks.get(name, ".") for name in names}
+    return {name: MARKS.get(name, ".") for name in names}
 
 
 def _same_scale(panels):

@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -80,8 +80,20 @@ def open_index(run: Run, model: str, name: str, vectors: np.ndarray, known: str)
     return indexes.find(choice["index"])().build(normalised(vectors), **choice["build"]), choice["query"]
 
 
-def keep_index(run: Run, model: str = "", name: str = "") -> tuple[Model, indexes.Index, Path]:
-    """Keep a run's index, and the head's vectors, for search to load; returns the model, the index and its file.
+class Kept(NamedTuple):
+    """What ``keep_index`` did: the model, the index and its file, and how many vectors it took in."""
+
+    model: Model
+    index: indexes.Index
+    file: Path
+    new: int
+
+
+def keep_index(run: Run, model: str = "", name: str = "") -> Kept:
+    """Keep a run's index, and the head's vectors, for search to load.
+
+    One that is kept already takes the vectors that came since; what was removed, changed or learnt anew, and as many
+    new vectors as there were at first, make it built anew.
 
     model, name : as for ``model_in_use`` and ``open_index``
     """
@@ -89,13 +101,35 @@ def keep_index(run: Run, model: str = "", name: str = "") -> tuple[Model, indexe
     choice, vectors = _chosen(run, chosen.name, name), model_vectors(run, database, chosen, keep=True)
     unit = normalised(vectors)
     let_go(vectors)
-    index = indexes.find(choice["index"])().build(unit, **choice["build"])
-    file = _index_file(run, chosen.name, index.name)
+    file = _index_file(run, chosen.name, choice["index"])
     file.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(file.parent):
-        index.save(file)
+        index, new = _grown(file, choice["build"], unit), len(unit)
+        if index is None:
+            index = indexes.find(choice["index"])().build(unit, **choice["build"])
+        else:
+            new -= index.count
+            if new:
+                index.add(unit[index.count :])
+        if new:
+            index.save(file)
         indexes.is_made_of(index, file, known_as(database, chosen), lambda: unit)  # the first search need not
-    return chosen, index, file
+    return Kept(chosen, index, file, new)
+
+
+def _grown(file: Path, build: dict, unit: np.ndarray) -> indexes.Index | None:
+    """The index in `file` where all its vectors are the first of these, and adding the others is as good as building.
+
+    Lists, codes and centres were learnt from its first vectors alone.
+    """
+    try:
+        index = indexes.load(file)
+    except indexes.IndexFileError:
+        return None
+    same = index.build_arguments == build and not index.some_deleted and indexes.made_of(index, unit[: index.count])
+    all_there = same and index.count == len(unit)
+    can_take = same and "add" in index.can() and len(unit) <= 2 * index.parts[0][0]
+    return index if all_there or can_take else None
 
 
 def _load_index(file: Path) -> indexes.Index:

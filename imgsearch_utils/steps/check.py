@@ -180,6 +180,8 @@ def _indexes(run: Run, _) -> Iterator[Fault]:
             indexes.load(file, again=True)
         except indexes.MissingPackage:
             continue
+        except indexes.Unreachable as error:
+            yield Fault(*str(error).rsplit("; ", 1))
         except ValueError as error:
             yield Fault(" ".join(str(error).split()), f"imgsearch index{run.options}" if file.parent.name == "search"
                         else f"remove {shown(file)}, and {_run_again(run)}")

@@ -6,7 +6,7 @@ import pytest
 
 from imgsearch_utils import indexes
 from imgsearch_utils.geometry import normalised
-from tests.indexes.clusters import DIM, QUERIES, VECTORS, K, N, clustered, overlap, widest
+from tests.indexes.clusters import DIM, QUERIES, TRUTH, VECTORS, K, N, clustered, overlap, widest
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,15 @@ from tests.indexes.clusters import DIM, QUERIES, VECTORS, K, N, clustered, overl
         ("faiss_lsh", {"bits": 64}),
         ("milvus", {"index_type": "IVF_SQ8", "metric": "L2", "nlist": 1}),
         ("milvus", {"index_type": "FLAT", "metric": "IP"}),
+        ("lancedb", {"index_type": "FLAT"}),
+        ("lancedb", {"index_type": "IVF_HNSW_SQ", "nlist": 3}),
+        ("pgvector", {"index_type": "IVFFLAT", "nlist": 3}),
+        ("pgvector", {"index_type": "FLAT"}),
     ],
 )
-def test_other_build_arguments_are_heeded_and_kept(name, arguments, tmp_path):
+def test_other_build_arguments_are_heeded_and_kept(name, arguments, tmp_path, request):
+    if name == "pgvector":
+        request.getfixturevalue("postgres")
     try:
         index = indexes.find(name)().build(VECTORS, **arguments)
     except indexes.MissingPackage as error:
@@ -35,6 +41,19 @@ def test_other_build_arguments_are_heeded_and_kept(name, arguments, tmp_path):
     assert loaded.build_arguments == arguments
     assert (loaded.query(QUERIES, K, **point) == index.query(QUERIES, K, **point)).all()
     assert overlap(loaded.query(QUERIES, K, **point)) > (0.8 if arguments.get("dtype") == "i8" else 0.95)
+
+
+@pytest.mark.parametrize("name, exact", [("torch", {}), ("lancedb", {"index_type": "FLAT"}),
+                                         ("pgvector", {"index_type": "FLAT"}), ("milvus", {"index_type": "FLAT"})])
+def test_engines_in_exact_mode_give_the_same_list(name, exact, request):
+    if name == "pgvector":
+        request.getfixturevalue("postgres")
+    try:
+        found = indexes.find(name)().build(VECTORS, **exact).query(QUERIES, K)
+    except indexes.MissingPackage as error:
+        pytest.skip(str(error))
+    scores, best = (np.einsum("qd,qkd->qk", QUERIES, VECTORS[ids]) for ids in (found, TRUTH))
+    assert np.allclose(scores, best, atol=1e-5)  # in this order; ties aside, these are the same images
 
 
 def test_hnsw_is_never_searched_with_fewer_candidates_than_results():

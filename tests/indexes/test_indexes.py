@@ -1,6 +1,7 @@
 """indexes: one contract for every registered index.
 
-With MILVUS_URI set, `pytest tests/indexes -k milvus` holds a Milvus server to the same contract.
+With MILVUS_URI set, `pytest tests/indexes -k milvus` holds a Milvus server to the same contract; pgvector's PostgreSQL
+is started here.
 """
 
 import json
@@ -15,6 +16,8 @@ from tests.indexes.clusters import DIM, QUERIES, TRUTH, VECTORS, K, N, overlap, 
 @pytest.fixture(scope="module", params=sorted(indexes.INDEXES))
 def built(request):
     """Each registered index, built once; skipped, with the line that installs it, when its library is missing."""
+    if request.param == "pgvector":
+        request.getfixturevalue("postgres")
     try:
         return indexes.find(request.param)().build(VECTORS)
     except indexes.MissingPackage as error:

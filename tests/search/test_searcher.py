@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgsearch_utils import workspace
+from imgsearch_utils import indexes, workspace
 from imgsearch_utils.geometry import normalised
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.search import search as search_once
@@ -231,7 +231,7 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy, capsys):
     out, _ = typed(copy, capsys, "embed", "--study", "tiny")
     assert "36 vectors, 0 of them new" in out and (vectors / "vectors.npy").stat().st_mtime_ns == stamp
     out, _ = typed(copy, capsys, "index", "--study", "tiny", "--index", "faiss_hnsw")
-    assert "faiss_hnsw of 36 vectors of the head" in out
+    assert "faiss_hnsw of 36 vectors of the head, built" in out
     with living_in(copy):
         assert len(search_once("pictures/modern/modern_0001.jpg", 99, "tiny")) == 36
     new = tiny_study.draw(copy, 12)
@@ -243,7 +243,8 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy, capsys):
     assert new.name not in (copy / "active_learning_labels/tiny/images.csv").read_text()
     for step in ((), ("index",)):  # the kept index is of the pictures before: it is not used, then made again
         if step:
-            assert "37 vectors" in typed(copy, capsys, *step, "--study", "tiny", "--index", "faiss_hnsw")[0]
+            out = [typed(copy, capsys, *step, "--study", "tiny", "--index", "faiss_hnsw")[0] for _ in range(2)]
+            assert "of 37 vectors of the head, 1 added" in out[0] and "of 37 vectors of the head, as it was" in out[1]
         found = asked(copy, capsys, new, "--index", "faiss_hnsw", "-k", 3)
         assert (found["index"], found["pictures"]) == ("faiss_hnsw", 37)
         assert found["queries"][0]["results"][0]["image"].endswith(new.name)
@@ -251,10 +252,42 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy, capsys):
         assert search_once(new, 99, "tiny").image.str.endswith(new.name).sum() == 1
 
 
+@pytest.mark.parametrize("name", ["exact", "faiss_ivf", "faiss_ivf_disk", "faiss_hnsw_sq", "usearch", "lancedb",
+                                  "annoy"])
+def test_a_kept_index_takes_what_is_new_and_is_built_anew_where_that_would_not_be_as_good(copy, name):
+    rng, folder = np.random.default_rng(0), copy / "vector_dbs/tiny/encoder"
+
+    def appended(n):
+        database, vectors = Embeddings.load(folder), rng.normal(size=(n, Embeddings.load(folder).vectors.shape[1]))
+        names = [f"new/{len(database.names) + number}.jpg" for number in range(n)]
+        digests = [f"{len(database.names) + number:064}" for number in range(n)]
+        more = replace(database, names=names, vectors=vectors.astype(np.float32), digests=digests)
+        return database.append(folder, more)
+
+    with living_in(copy):
+        run, shown = find_run("tiny"), []
+        try:
+            shown.append(keep_index(run, "encoder", name).new)
+        except indexes.MissingPackage as error:
+            pytest.skip(str(error))
+        can = "add" in indexes.find(name).can()
+        for n in (0, 4, 3, 60):
+            database = appended(n) if n else Embeddings.load(folder)
+            shown.append(keep_index(run, "encoder", name).new)
+            searcher, last = Searcher.open(run, "encoder", name), database.names[-1]
+            found = searcher.search(searcher.vectors_of([last]), 1)
+            assert searcher.index.name == name and found.image.tolist() == [last]
+        assert shown == ([36, 0, 4, 3, 103] if can else [36, 0, 40, 43, 103])
+        all_of = Embeddings.load(folder)
+        fewer = replace(all_of, names=all_of.names[1:], vectors=all_of.vectors[1:].copy(), digests=all_of.digests[1:])
+        fewer.save(folder)
+        assert keep_index(run, "encoder", name).new == 102  # one was removed
+
+
 def test_a_kept_index_is_loaded_and_a_broken_one_refused(copy, capsys):
     with living_in(copy):
         run = find_run("tiny")
-        _, _, file = keep_index(run, "encoder", "annoy")
+        file = keep_index(run, "encoder", "annoy").file
         assert Searcher.open(run, "encoder", "annoy").search(Searcher.open(run).vectors_of(["modern/modern_0001.jpg"]))[
             "image"].iloc[0] == "modern/modern_0001.jpg"
     file.write_bytes(file.read_bytes()[:-7])
