@@ -1,4 +1,4 @@
-"""The commands of a study's life: new, run, check, tag, score, publish."""
+"""The commands of a study's life: unpack, new, run, check, tag, score, publish."""
 
 import json
 import sys
@@ -68,6 +68,8 @@ def publish(
 def new(
     study: Annotated[str, typer.Argument(help="The study's name: letters, digits, - and _.")],
     images: Annotated[Path, typer.Argument(help="A folder of class folders, of pictures, or with a labels.csv.")],
+    classes: Annotated[list[str] | None, typer.Option(
+        help="A column of labels.csv that is a class, coarse to fine; all when not given, '' for none.")] = None,
 ) -> None:
     """Write configs/<study>.yaml for a folder of your own pictures, after looking at it."""
     from imgsearch_utils.pictures.new_study import describe_folder
@@ -78,13 +80,39 @@ def new(
         raise ValueError(f"{workspace.shown(file)} is there already; choose another name, or edit it")
     if (workspace.source() / "configs" / file.name).exists():
         raise ValueError(f"the workspace has a study called {study} already; choose another name")
-    text, line = describe_folder(study, images.resolve())
+    text, line = describe_folder(study, images.resolve(), [name for name in classes if name] if classes else None)
     parse_study(plain_values(text, str(file)), str(file))
     workspace.write_atomic(file, text)
     print(f"{line}\nwritten: {workspace.shown(file)}\n"
           f"make run STUDY={study}    # what can be known before anybody grades, with a report: some minutes\n"
           f"make teach STUDY={study}  # teach it what you mean by similar: ten minutes\n"
           f"make serve STUDY={study}  # search")
+
+
+@app.command()
+def unpack(
+    source: Annotated[Path, typer.Argument(help="A shard, or a folder of shards: .tar, .parquet, or .arrow.")],
+    folder: Annotated[Path, typer.Argument(help="Where the pictures and their labels.csv go.")],
+) -> None:
+    """Unpack pictures that come in shards: tar (webdataset, img2dataset), Parquet, a Hugging Face dataset; vectors too.
+
+    A shard that was unpacked is not unpacked again.
+    """
+    from tqdm import tqdm
+
+    from imgsearch_utils.pictures.shards import unpack
+
+    def progress(shards):
+        return tqdm(shards, desc="shards", disable=None)
+
+    done = unpack(source, folder, progress)
+    for place, why in list(done.set_aside.items())[:10]:
+        print(f"set aside: {place}: {why}", file=sys.stderr)
+    if len(done.set_aside) > 10:
+        print(f"... and {len(done.set_aside) - 10:,} more", file=sys.stderr)
+    said = f"; labels.csv says of each: {', '.join(done.columns)}" if done.columns else ""
+    print(f"{done.images:,} {'vectors' if done.vectors else 'pictures'} in {workspace.shown(folder)}{said}\n"
+          f"imgsearch new <study> {workspace.shown(folder)} --classes <column>  # or --classes '' for none")
 
 
 @app.command()

@@ -9,9 +9,13 @@ from imgsearch_utils.pictures.collection import read_collection
 from imgsearch_utils.pictures.decoding import SUFFIXES
 from imgsearch_utils.study import ImageSettings
 
+FEW = 10  # values of a column that are never too many
 
-def describe_folder(study: str, folder: Path) -> tuple[str, str]:
+
+def describe_folder(study: str, folder: Path, classes: list[str] | None = None) -> tuple[str, str]:
     """Look at a folder of pictures and write a study for it.
+
+    classes : columns of its labels.csv, from coarse to fine; all of them where none are given
 
     Returns
     -------
@@ -20,13 +24,20 @@ def describe_folder(study: str, folder: Path) -> tuple[str, str]:
     Raises
     ------
     ValueError
-        as ``read_collection``
+        as ``read_collection``; and for a column that cannot be one of classes, as hardly two images share a value
     """
     vectors = next((path.name for path in sorted(folder.glob("*.npy"))), None)
     pictures = any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
     source = {"source": str(folder)} | ({"vectors": vectors} if vectors and not pictures else {})
+    source |= {} if classes is None else {"class_columns": classes}
     found = read_collection(folder, ImageSettings(**source))
     sizes = {column: found.images[column].nunique() for column in found.class_columns}
+    too_many = [column for column, n in sizes.items() if classes is None and n > max(len(found.images) / 2, FEW)]
+    if too_many:
+        raise ValueError(f"{folder / 'labels.csv'}: the column {too_many[0]!r} has {sizes[too_many[0]]:,} values for "
+                         f"{len(found.images):,} images, which is no class: nearly every pair would be graded 0 "
+                         "unseen. Name the columns that are classes, coarse to fine (--classes kind --classes "
+                         "fine_kind), or none (--classes '')")
     line = f"{len(found.images):,} {'pictures' if pictures else 'vectors'}"
     if len(sizes) == 1:
         [n] = sizes.values()
