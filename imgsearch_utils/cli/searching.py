@@ -19,7 +19,11 @@ ShowOption = Annotated[Path | None, typer.Option(help="A PNG, SVG or PDF to draw
 
 
 @app.command()
-def embed(study: StudyOption = DRAWN, run: RunOption = "") -> None:
+def embed(
+    study: StudyOption = DRAWN, run: RunOption = "",
+    engine: Annotated[str, typer.Option(help="What encodes: ray, for Ray's workers, here or on a cluster.")] = "",
+    address: Annotated[str, typer.Option(help="Of a Ray cluster, e.g. auto; this machine when not given.")] = "",
+) -> None:
     """Make the vectors of a study's pictures; of new pictures alone where the others have theirs."""
     from tqdm import tqdm
 
@@ -28,10 +32,18 @@ def embed(study: StudyOption = DRAWN, run: RunOption = "") -> None:
     from imgsearch_utils.vectors.embedding import embed_run
     from imgsearch_utils.vectors.embeddings import Embeddings
 
-    opened = workspace.find_run(study, run, begin=True)
+    if engine not in ("", "ray"):
+        raise ValueError(f"--engine knows ray alone, got {engine!r}; leave it out, and this process encodes")
+    if address and not engine:
+        raise ValueError("--address is of a Ray cluster: give --engine ray too")
+    opened, encode = workspace.find_run(study, run, begin=True), None
+    if engine:
+        from imgsearch_utils.vectors.with_ray import by_ray
+
+        encode = by_ray(opened.study.encoder, address)
     folder, collection = opened.vectors / "encoder", open_collection(opened, tqdm)
     before = Embeddings.load(folder).names if (folder / "config.json").is_file() else []
-    embeddings, aside = embed_run(opened, collection, tqdm)
+    embeddings, aside = embed_run(opened, collection, tqdm, encode)
     open_metadata(opened, embeddings)  # made here, so that the first search does not wait for it
     for image, reason in aside.itertuples(index=False):
         print(f"set aside: {image}: {reason}", file=sys.stderr)

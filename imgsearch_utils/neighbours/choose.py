@@ -19,11 +19,14 @@ def pareto(table: pd.DataFrame, recall: str | None = None, speed: str = "single_
     return table[table[recall] > best_before].sort_values(recall)
 
 
-def recommend(table: pd.DataFrame, recall: float, unnoticed_ms: float = 1.0) -> dict:
-    """The fastest index whose recall@k is at least `recall`; exact search where that wins.
+def recommend(table: pd.DataFrame, recall: float, unnoticed_ms: float = 1.0, megabytes: float = 0) -> dict:
+    """The fastest index whose recall@k is at least `recall`, and that fits; exact search where that wins.
 
     Single queries are compared. Exact search misses nothing and needs no building. It wins in two cases: no index is
     faster by a tenth; or 95 % of its answers take less than `unnoticed_ms` (give 0 to decide by speed alone).
+
+    megabytes : memory that an index may take, as was measured in a process that loads it (column memory_bytes); 0: any.
+        One on a server takes none here.
 
     Returns
     -------
@@ -37,6 +40,12 @@ def recommend(table: pd.DataFrame, recall: float, unnoticed_ms: float = 1.0) -> 
     if good.empty:
         reached = f"the best has {table[column].max():.3f}"
         raise ValueError(f"no index reached {column} of {recall}, {reached}; add exact, or sweep further")
+    if megabytes:
+        takes = good["memory_bytes"].fillna(0) / 1e6
+        if not (takes <= megabytes).any():
+            raise ValueError(f"no index with {column} >= {recall} fits into {megabytes:g} MB; the smallest takes "
+                             f"{takes.min():.0f} MB. Allow more, or add one that reads from disk (faiss_ivf_disk)")
+        good = good[takes <= megabytes]
     best, exact = good.iloc[0], good[good["index"].isin(EXACT)]
     exact_speed, reason = float("nan"), f"the fastest with {column} >= {recall}"
     if len(exact):
@@ -51,7 +60,8 @@ def recommend(table: pd.DataFrame, recall: float, unnoticed_ms: float = 1.0) -> 
             reason += " nothing that anyone would notice"
     chosen = {"index": best["index"], "build": json.loads(best["build"]), "query": json.loads(best["query"])}
     measured = {"recall": float(best[column]), "speed": float(best["single_qps"]), "exact_speed": exact_speed}
-    return chosen | measured | {"reason": f"{reason}, among {int(best['n'])} vectors"}
+    fits = f" that fits into {megabytes:g} MB" if megabytes else ""
+    return chosen | measured | {"reason": f"{reason}{fits}, among {int(best['n'])} vectors"}
 
 
 def recommend_by_size(table: pd.DataFrame, recall: float) -> pd.DataFrame:

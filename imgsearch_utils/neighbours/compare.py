@@ -217,3 +217,40 @@ def compare_indexes(
             bar.update()
     bar.close()
     return pd.DataFrame(rows)
+
+
+def compare_filtered(vectors: np.ndarray, queries: np.ndarray, points: pd.DataFrame, k: int = 10,
+                     shares: Sequence[float] = (1, 0.5, 0.2, 0.1, 0.05, 0.02), seed: int = 0) -> pd.DataFrame:
+    """How well indexes search among a part of the vectors, by how large that part is.
+
+    The parts are drawn at random, one within the other; those of fewer than k vectors are left out, and so are indexes
+    that cannot filter.
+
+    Parameters
+    ----------
+    vectors, queries : as of ``compare_indexes``
+    points : index, build, query (JSON) of the settings to try
+    shares : of the vectors that are allowed
+
+    Returns
+    -------
+    index, build, query, share, allowed (how many), recall@k among the allowed, ms (median of single queries, one
+    thread)
+    """
+    order, rows = np.random.default_rng(seed).permutation(len(vectors)), []
+    sizes = {share: round(share * len(vectors)) for share in shares if round(share * len(vectors)) >= k}
+    truths = {}
+    for share, n in sizes.items():
+        among = np.sort(order[:n])
+        truths[share] = among, exact_neighbours(vectors[among], queries, k)[1]
+    for point in points[["index", "build", "query"]].to_dict("records"):
+        if "filter" not in indexes.find(point["index"]).can():
+            continue
+        index = indexes.find(point["index"])().build(vectors, **json.loads(point["build"]))
+        for share, (among, truth) in truths.items():
+            asked = json.loads(point["query"]) | ({} if share == 1 else {"allowed": among})
+            found = distances_of(vectors, queries, index.query(queries, k, **asked))
+            seconds = np.median(time_singles(index, queries[:50], k, asked, 1))
+            rows.append({**point, "share": share, "allowed": len(among), f"recall@{k}": recall_at_k(found, truth, k),
+                         "ms": 1000 * seconds})
+    return pd.DataFrame(rows, columns=["index", "build", "query", "share", "allowed", f"recall@{k}", "ms"])

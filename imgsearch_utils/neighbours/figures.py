@@ -134,6 +134,24 @@ def relevance_lost(table: pd.DataFrame, recall: str) -> Figure:
     return figure
 
 
+def filtered(table: pd.DataFrame, recall: str) -> Figure:
+    """Recall and milliseconds of searches among a part of the vectors, by its share (columns share, ms)."""
+    figure, axes = axes_grid(2, 4.8)
+    panels = (recall, f"{recall} among the part"), ("ms", "ms, median of single queries")
+    for place, (column, label) in zip(axes.flat, panels):
+        for name, colour in index_colours(sorted(table["index"].unique())).items():
+            points = table[table["index"] == name].sort_values("share")
+            place.plot(points.share, points[column], marker=index_marks([name])[name], ms=6, lw=1, color=colour,
+                       label=name)
+        ticks = sorted(table.share.unique())
+        place.set(xlabel="share of the vectors that are searched among", ylabel=label, xscale="log")
+        place.set_xticks(ticks, [f"1/{1 / share:g}" if share < 1 else "all" for share in ticks])
+        place.minorticks_off()
+    axes.flat[1].set_yscale("log")
+    legend_below(figure, *axes.flat)
+    return figure
+
+
 def index_sizes(table: pd.DataFrame) -> Figure:
     """95 % of single queries are answered within so many milliseconds, by number of vectors (columns n, p95_ms)."""
     figure, [[axes]] = axes_grid(width=6.5)

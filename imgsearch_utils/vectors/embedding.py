@@ -16,6 +16,7 @@ from imgsearch_utils.workspace import Run, digest, written_whole
 
 if TYPE_CHECKING:
     from imgsearch_utils.vectors.encoder import Encoder  # and torch with it, which reading vectors does not need
+    from imgsearch_utils.vectors.with_ray import EncodeFiles
 
 NETWORK = "network"  # the folder beside the vectors in which their network is kept
 STAMPS = ".pictures.npy"  # beside the vectors: size and times (of change, of status change) of each picture when read
@@ -23,10 +24,12 @@ LATELY = 2_000_000_000  # nanoseconds; clocks of file systems are coarse
 EMBED_LOCK = ".embed.lock"  # beside the vectors: held by the process that encodes pictures
 
 
-def embed_run(run: Run, collection: Collection, progress=iter) -> tuple[Embeddings, pd.DataFrame]:
+def embed_run(run: Run, collection: Collection, progress=iter, encode: "EncodeFiles | None" = None
+              ) -> tuple[Embeddings, pd.DataFrame]:
     """A run's embeddings, kept in its folder: pictures are encoded once, vectors from elsewhere are checked and copied.
 
     progress : wraps the batches that are encoded, e.g. ``tqdm``
+    encode : does the work of the encoder's ``encode_files`` elsewhere, see ``with_ray.by_ray``
 
     Returns
     -------
@@ -42,7 +45,7 @@ def embed_run(run: Run, collection: Collection, progress=iter) -> tuple[Embeddin
             embeddings.save(folder)
         else:
             encoder = shared_encoder(run.study.encoder)
-            embeddings, unreadable = embed(collection, encoder, folder, progress)
+            embeddings, unreadable = embed(collection, encoder, folder, progress, encode)
             if len(embeddings.names) >= BULK:
                 keep(run.vectors / NETWORK, embeddings.config, lambda: getattr(encoder.bulk(), "graph", None))
             aside = pd.concat([collection.set_aside, unreadable], ignore_index=True)
@@ -73,7 +76,8 @@ def read_vectors(collection: Collection) -> Embeddings:
     return Embeddings(collection.images.image.tolist(), vectors, config)
 
 
-def embed(collection: Collection, encoder: "Encoder", folder: Path, progress=iter) -> tuple[Embeddings, pd.DataFrame]:
+def embed(collection: Collection, encoder: "Encoder", folder: Path, progress=iter, encode: "EncodeFiles | None" = None
+          ) -> tuple[Embeddings, pd.DataFrame]:
     """Encode a collection's pictures, once: what `folder` already holds of the same encoder is used again.
 
     A picture is recognised by its content (SHA-256), which is read again where its size or its times changed. Adding
@@ -85,6 +89,7 @@ def embed(collection: Collection, encoder: "Encoder", folder: Path, progress=ite
     ----------
     folder : where the embeddings are kept
     progress : wraps the batches, e.g. ``tqdm``
+    encode : as of ``embed_run``
 
     Returns
     -------
@@ -117,7 +122,7 @@ def embed(collection: Collection, encoder: "Encoder", folder: Path, progress=ite
     todo, done = list(dict.fromkeys(contents[name] for name in new)), len(row)
     while todo:
         part, todo = todo[: max(512, done // 4)], todo[max(512, done // 4) :]
-        vectors, failures = encoder.encode_files([place[content] for content in part], progress, many)
+        vectors, failures = (encode or encoder.encode_files)([place[content] for content in part], progress, many)
         reasons |= {part[j]: reason.removeprefix(f"{str(place[part[j]])!r}: ") for j, reason in failures.items()}
         made = {content: j for j, content in enumerate(part) if j not in failures}
         added, done = [name for name in new if contents[name] in made], done + len(made)

@@ -37,6 +37,17 @@ def test_recommends_the_fastest_that_is_good_enough_and_exact_when_that_wins():
         neighbours.recommend(slow[slow["index"] == "c"], 0.95)
 
 
+def test_an_index_that_does_not_fit_is_not_recommended():
+    table = rows(("exact", 1.0, 10, 100.0), ("b", 0.96, 50, 5.0), ("c", 0.97, 40, 6.0), ("server", 0.99, 20, 9.0))
+    table = table.assign(memory_bytes=[2e9, 3e9, 5e8, float("nan")])
+    assert neighbours.recommend(table, 0.95)["index"] == "b"
+    fits = neighbours.recommend(table, 0.95, megabytes=600)
+    assert fits["index"] == "c" and "that fits into 600 MB" in fits["reason"]
+    assert neighbours.recommend(table, 0.95, megabytes=100)["index"] == "server"
+    with pytest.raises(ValueError, match="no index with recall@10 >= 0.95 fits into 100 MB; the smallest takes 500 MB"):
+        neighbours.recommend(table[:3], 0.95, megabytes=100)
+
+
 def test_says_up_to_which_size_exact_search_wins():
     small = rows(("exact", 1.0, 20_000, 0.1), ("b", 0.99, 30_000, 0.05)).assign(n=1_000)
     large = rows(("exact", 1.0, 50, 30.0), ("b", 0.99, 9_000, 0.2)).assign(n=100_000)

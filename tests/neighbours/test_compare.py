@@ -146,3 +146,14 @@ def test_an_index_of_old_vectors_is_judged_by_the_new():
     assert neighbours.recall_of(index, VECTORS, QUERIES, 10) == 1
     turned = normalised(VECTORS @ np.linalg.qr(np.random.default_rng(0).normal(size=(32, 32)))[0])
     assert neighbours.recall_of(index, turned, turned[:50], 10) < 0.3
+
+
+def test_searches_among_a_part_are_measured_by_its_share():
+    points = pd.DataFrame({"index": ["exact", "faiss_ivf", "annoy"], "build": ["{}", '{"nlist": 20}', "{}"],
+                           "query": ["{}", '{"nprobe": 4}', "{}"]})
+    found = neighbours.compare_filtered(VECTORS, QUERIES, points, k=10, shares=(1, 0.1, 0.02, 0.001))
+    assert found["index"].unique().tolist() == ["exact", "faiss_ivf"]  # annoy cannot
+    assert found.allowed.tolist() == [1200, 120, 24] * 2  # one vector is not enough
+    assert (found["recall@10"][found["index"] == "exact"] == 1).all() and (found.ms > 0).all()
+    lists = found[found["index"] == "faiss_ivf"].set_index("share")["recall@10"]
+    assert lists[1] > 0.9 > lists[0.02] > 0  # few of what is allowed lies in the lists that are read

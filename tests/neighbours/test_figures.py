@@ -20,6 +20,8 @@ def points(names=("exact", "faiss_hnsw"), models=("encoder", "head"), settings=2
 
 
 ALONE, EVERY = points(["exact"], ["head"], 1), points(list(INDEXES))
+PARTS = pd.DataFrame([{"index": name, "share": share, "recall@10": 1 - share / 9, "ms": 3 * share}
+                      for name in ("exact", "faiss_ivf") for share in (1, 0.5, 0.02)])
 CASES = {
     "recall_curves": [(points(), [1, 10]), (ALONE, [10]), (EVERY, [1, 10])],
     "pareto": [(points(), "recall@10"), (ALONE, "recall@1"), (EVERY, "recall@1")],
@@ -28,6 +30,7 @@ CASES = {
                     (ALONE, {"build_seconds": "s"}),
                     (EVERY.assign(megabytes=np.nan), {"megabytes": "on disk (MB)"})],
     "relevance_lost": [(points(), "recall@10"), (ALONE, "recall@1"), (points()[:0], "recall@1")],
+    "filtered": [(PARTS, "recall@10"), (PARTS[PARTS.share == 1], "recall@10"), (PARTS[:0], "recall@10")],
     "index_sizes": [(points(),), (ALONE,), (EVERY,)],
 }
 
