@@ -14,7 +14,7 @@ again, so a run that was stopped goes on. `slope` is d log(seconds) / d log(n) o
 - `from disk`: loaded, and one query, of an index whose lists stay on disk (`keep` makes it); its peak is all it takes
 - `filtered`: one query among a half, a tenth and a hundredth of the images, by their labels; p95, and its recall
 - `duplicates`: groups; `found` is the share of the true pairs of 1,000 images
-- `choose`: 120 pairs to ask, likely and uncertain ones; `measure`: retrieval of 200 queries by classes
+- `choose`: 120 pairs to ask, of high cosine and uncertain ones; `measure`: retrieval of 200 queries by classes
 """
 
 import argparse

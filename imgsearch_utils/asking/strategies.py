@@ -43,16 +43,11 @@ def uncertainty(pool, size, rng):
     return pool.best(lambda cosine: -np.abs(cosine - threshold), size, rng)
 
 
-@STRATEGIES.register("likely")
-def likely(pool, size, rng):
-    """Highest cosine first: where similar pairs are rare, most of what is asked at random is not similar."""
-    return pool.best(lambda cosine: cosine, size, rng)
-
-
 @STRATEGIES.register("mixed")
 def mixed(pool, size, rng):
-    """In turns the most likely similar pair and the most uncertain one."""
-    both = [chosen for pair in zip(*(zip(*rule(pool, size, rng)) for rule in (likely, uncertainty))) for chosen in pair]
+    """In turns the pair of highest cosine, as similar pairs are rare, and the most uncertain one."""
+    likely = pool.best(lambda cosine: cosine, size, rng)
+    both = [chosen for pair in zip(zip(*likely), zip(*uncertainty(pool, size, rng))) for chosen in pair]
     i, j = np.array(list(dict.fromkeys(both))[:size], dtype=np.int64).reshape(-1, 2).T
     return i, j
 

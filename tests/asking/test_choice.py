@@ -100,7 +100,7 @@ def test_uncertainty_takes_the_pairs_nearest_to_the_threshold(monkeypatch, block
     np.testing.assert_allclose(CALIBRATION.predict(chosen.score)[:, 3], chosen.p_similar)
 
 
-@pytest.mark.parametrize("strategy", ["likely", "uncertainty", "entropy", "mixed"])
+@pytest.mark.parametrize("strategy", ["uncertainty", "entropy", "mixed"])
 @pytest.mark.parametrize("sizes", [(1800,), (1500, 120, 100)])
 def test_of_classes_too_large_for_all_their_pairs_nearly_the_same_is_chosen(monkeypatch, strategy, sizes):
     monkeypatch.setattr(pool_room, "SAMPLE", 20_000)
@@ -114,9 +114,8 @@ def test_of_classes_too_large_for_all_their_pairs_nearly_the_same_is_chosen(monk
     assert len(some) == 200 and not some.duplicated(["image1", "image2"]).any()
     pd.testing.assert_frame_equal(every[every.audit], some[some.audit])
     close = pd.DataFrame({"every": every.score, "some": some.score})[~every.audit]
-    if strategy == "likely":
-        assert len(some.merge(every, on=["image1", "image2"])) >= 180
-        assert abs(close.every.mean() - close.some.mean()) < 0.002
+    if strategy == "mixed":  # half of them the pairs of highest cosine
+        assert len(some.merge(every, on=["image1", "image2"])) >= 90
     wanted = CALIBRATION.cosine_at_threshold()
     if strategy == "uncertainty":
         assert abs(close.some - wanted).mean() < abs(close.every - wanted).mean() + 0.001
