@@ -18,12 +18,13 @@ from imgsearch_utils.workspace import read_json, write_json, written_whole
 
 ROWS = 256  # of a shard that are held at once
 MOST = 200_000_000  # bytes of a picture
+LONGEST = 200  # bytes of a file's name
 TAKEN = ("file_label", "image", "group", "side")  # what no column of a labels.csv may be called beside its first
 FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 NAMES = ("file_label", "image", "image_path", "path", "name", "key", "id", "url")  # what a vector may be named by
 
-#: the bytes of a picture, its name (perhaps empty), and what is said of it
-Sample = tuple[bytes | None, str, dict[str, Any]]
+#: the bytes of a picture, or why it is set aside; its name (perhaps empty); and what is said of it
+Sample = tuple[bytes | str | None, str, dict[str, Any]]
 
 
 @dataclass
@@ -63,7 +64,11 @@ def unpack(source: Path, folder: Path, progress: Callable = iter) -> Unpacked:
     for shard in progress(shards):
         aside |= _unpack_shard(shard, Path(source), folder)
     parts = sorted((folder / ".shards").glob("*.csv"))  # of this source, and of those before
-    return Unpacked(*_joined(parts, folder), aside)
+    done = Unpacked(*_joined(parts, folder), aside)
+    if not done.images:
+        first = "".join(f"; first: {place}: {why}" for place, why in list(aside.items())[:1])
+        raise ValueError(f"{source}: no picture that can be used in {len(shards)} shard(s){first}")
+    return done
 
 
 def _joined(parts, folder):
@@ -126,13 +131,15 @@ def _unpack_shard(shard, source, folder):
 
 def _target(content, name, number):
     """The path of a picture below its shard's folder, and why it is set aside."""
-    if not content:
-        return None, "no picture in it"
+    if not content or isinstance(content, str):
+        return None, content or "no picture in it"
     if len(content) > MOST:
         return None, f"larger than {MOST:,} bytes"
     path = PurePosixPath(name or f"{number:08}")
     if path.is_absolute() or ".." in path.parts or any(ord(letter) < 32 for letter in name) or "\\" in name:
         return None, "a name that leads out of its folder"
+    if any(len(part.encode("utf-8", "replace")) > LONGEST for part in path.parts):
+        return None, "a name too long for a file"
     if path.suffix.lower() not in SUFFIXES:
         try:
             with Image.open(io.BytesIO(content)) as picture:
@@ -158,7 +165,7 @@ def _samples(shard) -> Iterator[Sample]:
 
 def _of_tar(shard):
     with tarfile.open(shard, "r|*") as file:  # as a stream: a compressed one is read once
-        key, picture, name, said = None, None, "", {}
+        key, picture, name, said, broken = None, None, "", {}, ""
         for member in file:
             if not member.isfile():
                 continue
@@ -166,20 +173,22 @@ def _of_tar(shard):
             stem, _, kind = base.partition(".")
             now = f"{folder}/{stem}".lstrip("/") if not member.name.startswith("/") else member.name
             if key is not None and now != key:
-                yield picture, name, said
-                picture, name, said = None, "", {}
+                yield broken or picture, name, said
+                picture, name, said, broken = None, "", {}, ""
             key, suffix = now, PurePosixPath(base).suffix.lower()
             content = file.extractfile(member).read(MOST + 1)
             if suffix in SUFFIXES:
                 picture, name = content, member.name
             elif suffix == ".json":
-                about = json.loads(content)
-                said |= about if isinstance(about, dict) else {}
+                try:
+                    said |= json.loads(content)
+                except (ValueError, TypeError, RecursionError):
+                    broken = "what is said of it is no JSON object"
             elif kind in ("txt", "cls", "text", "caption"):
                 said[kind] = content.decode("utf-8", "replace").strip()
             name = name or now
         if key is not None:
-            yield picture, name, said
+            yield broken or picture, name, said
 
 
 def _schema(shard):

@@ -164,7 +164,8 @@ def test_what_is_no_picture_or_would_leave_the_folder_is_set_aside(pictures, tmp
     with tarfile.open(tmp_path / "evil.tar", "w") as out:
         for name, body in (("../out.jpg", b"x"), ("/abs.jpg", b"x"), ("a/../../b.png", b"x"), ("only.json", b"{}"),
                            ("c.exe", b"MZ"), ("good.jpg", pictures[0][0]),
-                           ("good.json", b'{"side": "test", "n": null}')):
+                           ("good.json", b'{"side": "test", "n": null}'), ("l" * 300 + ".jpg", b"x"),
+                           ("said.jpg", pictures[1][0]), ("said.json", b"[{")):
             member = tarfile.TarInfo(name)
             member.size = len(body)
             out.addfile(member, io.BytesIO(body))
@@ -172,7 +173,7 @@ def test_what_is_no_picture_or_would_leave_the_folder_is_set_aside(pictures, tmp
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         out.addfile(link)
     done = unpack(tmp_path / "evil.tar", tmp_path / "in/out")
-    assert done.images == 1 and done.columns == ["side_"] and len(done.set_aside) == 5
+    assert done.images == 1 and done.columns == ["side_"] and len(done.set_aside) == 7
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".csv") == [
         "evil.json", "evil.tar", "good.jpg"]
 
@@ -181,18 +182,20 @@ def test_what_is_no_picture_or_would_leave_the_folder_is_set_aside(pictures, tmp
 @hypothesis.settings(max_examples=60)
 def test_any_name_and_any_text_stay_in_the_folder_and_in_the_table(tmp_path_factory, name, text):
     tmp_path = tmp_path_factory.mktemp("any")
-    table = pa.table({"image": [{"bytes": PICTURE, "path": name}], "kind": [text.encode("utf-8", "replace").decode()]})
+    plain = text.encode("utf-8", "replace").decode()
+    table = pa.table({"image": [{"bytes": PICTURE, "path": name}, {"bytes": OTHER, "path": None}],
+                      "kind": [plain, "other"]})
     parquet.write_table(table, tmp_path / "some.parquet")
     done = unpack(tmp_path / "some.parquet", tmp_path / "out")
-    assert done.images + len(done.set_aside) == 1
-    inside = tmp_path / "out/images"
-    written = [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == PICTURE]
-    assert len(written) == done.images and all(path.resolve().is_relative_to(inside.resolve()) for path in written)
-    if done.images:
-        [(content, row)] = unpacked(tmp_path / "out")
-        assert content == PICTURE and row["kind"] == " ".join(text.encode("utf-8", "replace").decode().split())
+    assert done.images + len(done.set_aside) == 2
+    inside = (tmp_path / "out/images").resolve()
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() in (PICTURE, OTHER)]
+    assert len(written) == done.images and all(path.resolve().is_relative_to(inside) for path in written)
+    said = {content: row["kind"] for content, row in unpacked(tmp_path / "out")}
+    assert said == ({PICTURE: " ".join(plain.split())} if done.images == 2 else {}) | {OTHER: "other"}
 
 
+OTHER = encoded(1)
 PICTURE = encoded(0)
 
 
@@ -211,6 +214,9 @@ def test_the_command_and_a_study_of_what_it_made(pictures, tmp_path, capsys):
     for source, message in (("nothing", "no such file or folder"), ("configs", "no shards"), ("mine", "no shards")):
         _, said = typed(tmp_path, capsys, "unpack", source, "there")
         assert message in said and len(said.strip().splitlines()) == 1
+    parquet.write_table(pa.table({"image": [b"", b"no picture"]}), tmp_path / "none.parquet")
+    _, said = typed(tmp_path, capsys, "unpack", "none.parquet", "there")
+    assert "no picture that can be used in 1 shard(s); first: none: 0: no picture in it" in said
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 no table")
     _, said = typed(tmp_path, capsys, "unpack", "torn.parquet", "there")
     assert "torn.parquet: cannot be read" in said and len(said.strip().splitlines()) == 1
