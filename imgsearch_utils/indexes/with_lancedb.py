@@ -101,8 +101,11 @@ class LanceDB(Index):
 
     def _read(self, path):
         self._connect()
-        with tarfile.open(path) as file:
-            file.extractall(self._folder, filter="data")
+        try:
+            with tarfile.open(path) as file:
+                file.extractall(self._folder, filter="data")
+        except tarfile.TarError as error:
+            raise ValueError(f"no tar file of this package ({error})") from None
         self._table = self._database.open_table(TABLE)
         if self._table.count_rows() != self.count - self.deleted.sum():
             raise ValueError(f"it holds {self._table.count_rows()} vectors, expected {self.count - self.deleted.sum()}")
