@@ -144,7 +144,7 @@ def keep(home: Path, *_) -> dict:
     from imgsearch_utils.search.database import keep_index
 
     run, began = _run(), time.perf_counter()
-    _, _, file = keep_index(run, name="faiss_ivf_disk")
+    file = keep_index(run, name="faiss_ivf_disk").file
     seconds = time.perf_counter() - began
     true = indexes.Scan(_images().embeddings.vectors).query(np.load(home / "asked.npy"), 10)
     np.save(home / "true.npy", true)
