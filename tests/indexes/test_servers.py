@@ -73,14 +73,15 @@ def test_a_build_that_is_killed_leaves_nothing_that_a_later_one_would_meet(serve
     assert (np.sort(index.query(QUERIES, K), 1) == np.sort(TRUTH, 1)).all()
 
 
-def test_an_unreachable_server_is_one_line_on_the_screen(tmp_path, monkeypatch, capsys):
-    for name, variable, address in (("pgvector", "DATABASE_URL", "postgresql://someone:secret@127.0.0.1:1/none"),
-                                    ("milvus", "MILVUS_URI", "http://127.0.0.1:1")):
-        monkeypatch.setenv(variable, address)
-        try:
-            indexes.find(name).library()
-        except indexes.MissingPackage as error:
-            pytest.skip(str(error))
-        with pytest.raises(indexes.Unreachable, match="does not answer") as refusal:
-            indexes.find(name)().build(VECTORS[:10])
-        assert "\n" not in str(refusal.value) and "secret" not in str(refusal.value) and variable in str(refusal.value)
+@pytest.mark.parametrize("name, variable, address", [
+    ("pgvector", "DATABASE_URL", "postgresql://someone:secret@127.0.0.1:1/none"),
+    ("milvus", "MILVUS_URI", "http://127.0.0.1:1")])
+def test_an_unreachable_server_is_one_line(name, variable, address, monkeypatch):
+    monkeypatch.setenv(variable, address)
+    try:
+        indexes.find(name).library()
+    except indexes.MissingPackage as error:
+        pytest.skip(str(error))
+    with pytest.raises(indexes.Unreachable, match="does not answer") as refusal:
+        indexes.find(name)().build(VECTORS[:10])
+    assert "\n" not in str(refusal.value) and "secret" not in str(refusal.value) and variable in str(refusal.value)
