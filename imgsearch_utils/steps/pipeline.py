@@ -181,7 +181,8 @@ def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Sta
         papermill.execute_notebook(
             str(notebook), str(partial), given, cwd=str(workspace.source()),
             progress_bar={"desc": label, "leave": False} if sys.stderr.isatty() else False,
-            extra_arguments=["--log-level=ERROR"], kernel_manager_class=Kernel)
+            # an ended kernel is interrupted first, which a busy one logs as an error; cells' errors are raised
+            extra_arguments=["--log-level=CRITICAL"], kernel_manager_class=Kernel)
     except PapermillExecutionError as error:
         raise RuntimeError(f"{name}: {error.ename}: {error.evalue} (the notebook so far: "
                            f"{workspace.shown(partial)})") from None
@@ -209,7 +210,7 @@ def refresh_notebooks(names: list[str]) -> None:
     for name in names:
         path = workspace.notebook_path(name)
         notebook = nbformat.read(path, as_version=4)
-        client = NotebookClient(notebook, record_timing=False, extra_arguments=["--log-level=ERROR"],
+        client = NotebookClient(notebook, record_timing=False, extra_arguments=["--log-level=CRITICAL"],
                                 kernel_manager_class=Kernel, resources={"metadata": {"path": str(path.parent)}})
         client.execute()
         notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

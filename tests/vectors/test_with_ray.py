@@ -1,5 +1,6 @@
 """vectors.with_ray: workers give the bytes that one process gives, also where one of them is killed."""
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -47,8 +48,12 @@ def by_ray():
 
 
 def workers():
-    """Ray's processes that encode."""
-    return [one for one in psutil.process_iter(["cmdline"]) if "MapWorker" in " ".join(one.info["cmdline"] or ())]
+    """Processes of this one's Ray that encode."""
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it may have ended meanwhile
+            found += [one] if "MapWorker" in " ".join(one.cmdline()) else []
+    return found
 
 
 def test_the_same_bytes_as_in_one_process_though_a_worker_is_killed(by_ray, tmp_path):
