@@ -58,9 +58,12 @@ STUDY = {"study": "grocery_finetuning", "images": {"source": "grocery"}, "oracle
          "asked_per_round": 4000, "zeros_per_round": 4000}
 
 
-def throughput(images: int, pixels: int, turns: int) -> dict:
-    """Images a second of a training epoch and of a bare loop, each in turns; medians."""
-    settings = Finetuning(study="x", augment=AUGMENT, epochs=1, blocks=3, pixels=pixels, warmup=0)
+def throughput(images: int, pixels: int, turns: int, epochs: int) -> dict:
+    """Images a second of a training and of a bare loop, each in turns; medians.
+
+    Beside a GPU, loader processes start once for all epochs, so one epoch would measure their start.
+    """
+    settings = Finetuning(study="x", augment=AUGMENT, epochs=epochs, blocks=3, pixels=pixels, warmup=0)
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for number, house in enumerate(sample_houses(-(-images // 3), seed=0).to_dict("records")[:images]):
@@ -192,7 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     if not given.ablation:
-        found = throughput(given.images, given.pixels, given.turns)
+        found = throughput(given.images, given.pixels, given.turns, given.epochs if DEVICE == "cuda" else 1)
         return print(json.dumps(found) if given.json else "\n".join(f"{key}: {value}" for key, value in found.items()))
     table = ablation(given.out / "finetuning.csv", given.seeds, given.pixels, given.epochs,
                      {way: WAYS[way] for way in given.ways})
