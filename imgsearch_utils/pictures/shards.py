@@ -14,10 +14,12 @@ import pandas as pd
 from PIL import Image
 
 from imgsearch_utils.pictures.decoding import SUFFIXES
-from imgsearch_utils.workspace import read_json, write_json, written_whole
+from imgsearch_utils.workspace import digest, read_json, write_json, written_whole
 
 ROWS = 256  # of a shard that are held at once
 MOST = 200_000_000  # bytes of a picture
+VECTORS = "vectors.json"  # says of a folder of vectors where they come from
+BEGIN = 1 << 20  # bytes by which, and by its size, a shard is known again
 LONGEST = 200  # bytes of a file's name
 TAKEN = ("file_label", "image", "group", "side")  # what no column of a labels.csv may be called beside its first
 FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
@@ -51,14 +53,22 @@ def unpack(source: Path, folder: Path, progress: Callable = iter) -> Unpacked:
     Raises
     ------
     ValueError
-        one line: no shards, shards of several kinds, a shard that cannot be read, nothing that is a picture or vector.
+        one line: no shards, shards of several kinds, a shard that cannot be read, another one of the same name that
+        was unpacked before, nothing that is a picture or vector.
     """
     shards = _shards(Path(source))
     folder = Path(folder)
     if (folder / "labels.csv").is_file() and not (folder / ".shards").is_dir():
         raise ValueError(f"{folder} holds a labels.csv already, which was not unpacked; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    if shards[0].suffix == ".parquet" and not _pictures_column(_schema(shards[0])):
+    of_vectors = shards[0].suffix == ".parquet" and not _pictures_column(_schema(shards[0]))
+    marker, now = folder / ".shards" / VECTORS, {"source": str(Path(source).resolve())} if of_vectors else {}
+    there = read_json(marker, "source") if marker.is_file() else {}
+    if (folder / "labels.csv").is_file() and there != now:
+        raise ValueError(f"{folder} holds {'vectors' if there else 'pictures'} that were unpacked from elsewhere; "
+                         "choose another folder")
+    if of_vectors:
+        write_json(marker, now)
         return _unpack_vectors(shards, folder, progress)
     aside = {}
     for shard in progress(shards):
@@ -106,9 +116,14 @@ def _unpack_shard(shard, source, folder):
     """Unpack one shard where that was not done; returns what is set aside, by shard and name: why."""
     inside = shard.relative_to(source).with_suffix("") if shard != source else Path(shard.stem)
     file = folder / ".shards" / f"{inside.as_posix().replace('/', '%')}.json"
-    size = shard.stat().st_size
-    if file.is_file() and (about := read_json(file, "size", "set_aside"))["size"] == size:
-        return about["set_aside"]
+    now = {"size": shard.stat().st_size, "begins": digest(shard, BEGIN)}
+    if file.is_file():
+        before = read_json(file, "size", "begins", "source", "set_aside")
+        if now.items() <= before.items():
+            return before["set_aside"]
+        if before["source"] != str(shard.resolve()):
+            raise ValueError(f"{shard}: {folder} holds the pictures of another shard of this name "
+                             f"({before['source']}); choose another folder")
     rows, aside, place = {}, {}, folder / "images" / inside
     for number, (content, name, said) in enumerate(_samples(shard)):
         target, why = _target(content, name, number)
@@ -125,7 +140,7 @@ def _unpack_shard(shard, source, folder):
     file.parent.mkdir(parents=True, exist_ok=True)
     _write_labels(pd.DataFrame(rows.values(), dtype=object) if rows else pd.DataFrame({"file_label": []}),
                   file.with_suffix(".csv"))
-    write_json(file, {"size": size, "set_aside": aside})  # last: what says that the shard is done
+    write_json(file, {**now, "source": str(shard.resolve()), "set_aside": aside})  # last: it says that this is done
     return aside
 
 
@@ -292,7 +307,6 @@ def _unpack_vectors(shards, folder, progress):
     if len(twice):
         (folder / "vectors.npy").unlink()
         raise ValueError(f"{named}: {twice.iloc[0]!r} stands more than once; the names of vectors must differ")
-    (folder / ".shards").mkdir(exist_ok=True)
     _write_labels(table, folder / "labels.csv")
     return Unpacked(len(table), list(table.columns[1:]), {}, vectors=True)
 

@@ -120,7 +120,7 @@ def test_a_data_set_saved_to_disk_with_its_splits(pictures, tmp_path):
     assert {content for content, _ in unpacked(tmp_path / "out")} == {content for content, _ in pictures}
 
 
-def test_vectors_in_parquet(tmp_path):
+def test_vectors_in_parquet(pictures, tmp_path):
     vectors = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
     for part in (0, 1):
         rows = slice(25 * part, 25 * part + 25)
@@ -131,6 +131,17 @@ def test_vectors_in_parquet(tmp_path):
     assert (np.load(tmp_path / "out/vectors.npy") == vectors).all()
     found = read_collection(tmp_path / "out", ImageSettings(source="x", vectors="vectors.npy"))
     assert found.images.image.tolist() == [f"{n}.jpg" for n in range(50)]
+    assert unpack(tmp_path, tmp_path / "out").images == 50  # again
+    (tmp_path / "others").mkdir()
+    write_parquet(tmp_path / "others/a.parquet", pictures, True)
+    parquet.write_table(pa.table({"path": ["a", "b"], "clip": [[1.0], [2.0]]}), tmp_path / "others/b.parquet")
+    for file in ("a.parquet", "b.parquet"):
+        with pytest.raises(ValueError, match="out holds vectors that were unpacked from elsewhere; choose another folder"):
+            unpack(tmp_path / "others" / file, tmp_path / "out")
+    assert len(np.load(tmp_path / "out/vectors.npy")) == 50
+    unpack(tmp_path / "others/a.parquet", tmp_path / "of pictures")
+    with pytest.raises(ValueError, match="holds pictures that were unpacked from elsewhere"):
+        unpack(tmp_path / "others/b.parquet", tmp_path / "of pictures")
     parquet.write_table(pa.table({"path": ["a", "a"], "clip": [[1.0], [2.0]]}), tmp_path / "twice.parquet")
     with pytest.raises(ValueError, match="'a' stands more than once; the names of vectors must differ"):
         unpack(tmp_path / "twice.parquet", tmp_path / "other")
@@ -158,6 +169,12 @@ def test_a_stopped_run_goes_on_and_further_shards_are_added(pictures, tmp_path):
     assert unpack(source, folder).images == 9 and {c for c, _ in unpacked(folder)} == {c for c, _ in pictures}
     write_tar(source / "c.tar", pictures[6:8])  # a shard that became another is unpacked again
     assert unpack(source, folder).images == 8
+    others = source.rename(tmp_path / "moved")
+    assert unpack(others, folder).images == 8  # the same shards from another place
+    write_tar(others / "a.tar", pictures[4:7])
+    with pytest.raises(ValueError, match=r"a.tar: .*out holds the pictures of another shard of this name \(.*shards/a"):
+        unpack(others, folder)
+    assert len(unpacked(folder)) == 8
 
 
 def test_what_is_no_picture_or_would_leave_the_folder_is_set_aside(pictures, tmp_path):
