@@ -136,7 +136,7 @@ def test_vectors_in_parquet(pictures, tmp_path):
     write_parquet(tmp_path / "others/a.parquet", pictures, True)
     parquet.write_table(pa.table({"path": ["a", "b"], "clip": [[1.0], [2.0]]}), tmp_path / "others/b.parquet")
     for file in ("a.parquet", "b.parquet"):
-        with pytest.raises(ValueError, match="out holds vectors that were unpacked from elsewhere; choose another folder"):
+        with pytest.raises(ValueError, match="out holds vectors that were unpacked from elsewhere; choose another"):
             unpack(tmp_path / "others" / file, tmp_path / "out")
     assert len(np.load(tmp_path / "out/vectors.npy")) == 50
     unpack(tmp_path / "others/a.parquet", tmp_path / "of pictures")
