@@ -1,7 +1,9 @@
 """What every index does the same way: checks, adding, deleting, filtering, saving."""
 
+import hashlib
 import importlib
 import inspect
+import json
 import math
 from importlib.metadata import version
 from pathlib import Path
@@ -124,6 +126,16 @@ class Index:
             odd = ids[(ids < 0) | (ids >= self.count)][0]
             raise ValueError(f"ids must be 0 to {self.count - 1}, got {odd}")
         return np.bincount(ids, minlength=self.count).astype(bool)
+
+    def _name_on_server(self) -> str:
+        """What a server calls the vectors that were built: another name for other vectors or arguments."""
+        made_of = json.dumps([self.parts, self.build_arguments], sort_keys=True)
+        return "imgsearch_" + hashlib.sha256(made_of.encode()).hexdigest()[:24]
+
+    def _expect(self, held: int) -> None:
+        """ValueError where a library, or a server, holds another number of vectors than was built, added and left."""
+        if held != (expected := self.count - self.deleted.sum()):
+            raise ValueError(f"it holds {held} vectors, expected {expected}")
 
     def save(self, path: Path) -> None:
         """Write the index to `path`, and what it is to ``<path>.json``."""

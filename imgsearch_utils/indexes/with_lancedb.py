@@ -107,5 +107,4 @@ class LanceDB(Index):
         except tarfile.TarError as error:
             raise ValueError(f"no tar file of this package ({error})") from None
         self._table = self._database.open_table(TABLE)
-        if self._table.count_rows() != self.count - self.deleted.sum():
-            raise ValueError(f"it holds {self._table.count_rows()} vectors, expected {self.count - self.deleted.sum()}")
+        self._expect(self._table.count_rows())

@@ -1,7 +1,6 @@
 """Milvus: a server where the environment names one (MILVUS_URI), else Milvus Lite in a folder of its own."""
 
 import functools
-import hashlib
 import importlib
 import importlib.util
 import json
@@ -115,8 +114,7 @@ class Milvus(Index):
         parameters = {"HNSW": {"M": m, "efConstruction": ef_construction}, "IVF": {"nlist": nlist}}
         if index_type == "HNSW_SQ":
             parameters["HNSW"]["sq_type"] = "SQ8"
-        made_of = json.dumps([self.parts, self.build_arguments], sort_keys=True)
-        self._collection = "imgsearch_" + hashlib.sha256(made_of.encode()).hexdigest()[:24]
+        self._collection = self._name_on_server()
         self._connect()
         kind = self.library().DataType
         self._client.drop_collection(self._collection)
@@ -208,5 +206,4 @@ class Milvus(Index):
         if not self._client.has_collection(self._collection):
             raise ValueError(f"the server has no collection {self._collection}")
         self._client.load_collection(self._collection)
-        if self._count() != self.count - self.deleted.sum():
-            raise ValueError(f"it holds {self._count()} vectors, expected {self.count - self.deleted.sum()}")
+        self._expect(self._count())

@@ -1,9 +1,9 @@
 """PostgreSQL with the extension pgvector: a server that the environment names (DATABASE_URL)."""
 
-import hashlib
 import json
 import os
 import re
+import threading
 import weakref
 
 import numpy as np
@@ -29,6 +29,9 @@ class PGVector(Index):
     module, extra = "psycopg", "postgres"
     default_sweep = {"ef": [16, 64, 256, 1000]}
     remote = True
+
+    def __init__(self):
+        self._turn = threading.Lock()  # one connection holds one transaction; a server's threads ask at once
 
     @classmethod
     def library(cls):
@@ -61,24 +64,24 @@ class PGVector(Index):
     def _transaction(self, work):
         """What `work` returns of a cursor, all of it or nothing done; once more where the connection was broken."""
         psycopg = self.library()
-        if not hasattr(self, "_connection"):
-            self._connect()
-        for again in (True, False):
-            try:
-                with self._connection.transaction(), self._connection.cursor() as cursor:
-                    return work(cursor)
-            except psycopg.Error as error:
-                if not again or not self._connection.broken:
-                    raise RuntimeError(f"PostgreSQL: {' '.join(str(error).split())[:300]}") from None
+        with self._turn:
+            if not hasattr(self, "_connection"):
                 self._connect()
+            for again in (True, False):
+                try:
+                    with self._connection.transaction(), self._connection.cursor() as cursor:
+                        return work(cursor)
+                except psycopg.Error as error:
+                    if not again or not self._connection.broken:
+                        raise RuntimeError(f"PostgreSQL: {' '.join(str(error).split())[:300]}") from None
+                    self._connect()
 
     def _build(self, vectors, index_type="HNSW", m=16, ef_construction=200, nlist=0):
         kinds = {"HNSW": f"hnsw (vector vector_ip_ops) WITH (m = {int(m)}, ef_construction = {int(ef_construction)})",
                  "IVFFLAT": f"ivfflat (vector vector_ip_ops) WITH (lists = {int(nlist) or round(len(vectors)**0.5)})"}
         if index_type not in ("FLAT", *kinds):
             raise ValueError(f"pgvector has no index_type {index_type}; choose from FLAT, {', '.join(kinds)}")
-        made_of = json.dumps([self.parts, self.build_arguments], sort_keys=True)
-        self._table = "imgsearch_" + hashlib.sha256(made_of.encode()).hexdigest()[:24]
+        self._table = self._name_on_server()
 
         def work(cursor):
             cursor.execute(f"DROP TABLE IF EXISTS {self._table}")
@@ -139,5 +142,4 @@ class PGVector(Index):
         self._table = str(json.loads(path.read_text())["table"])
         if not TABLE.fullmatch(self._table):
             raise ValueError("the file does not name a table of this package")
-        if (count := self._count()) != self.count - self.deleted.sum():
-            raise ValueError(f"it holds {count} vectors, expected {self.count - self.deleted.sum()}")
+        self._expect(self._count())

@@ -48,5 +48,4 @@ class Usearch(Index):
     def _read(self, path):
         self._graph = self._new(**self.build_arguments)
         self._graph.load(str(path))
-        if len(self._graph) != self.count - self.deleted.sum():
-            raise ValueError(f"it holds {len(self._graph)} vectors, expected {self.count - self.deleted.sum()}")
+        self._expect(len(self._graph))

@@ -1,5 +1,7 @@
 """indexes: what is particular to one library, and the faults that the published study had."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import faiss
 import numpy as np
 import pytest
@@ -147,3 +149,13 @@ def test_milvus_refuses_what_it_would_not_do_as_asked(milvus, monkeypatch):
     assert overlap(index.query(QUERIES, K, nprobe=20)) > 0.99 > overlap(index.query(QUERIES, K, nprobe=1))
     with pytest.raises(ValueError, match="ef is for HNSW kinds, got index_type IVF_FLAT"):
         index.query(QUERIES, K, ef=64)
+
+
+def test_one_connection_to_postgresql_is_asked_by_several_threads(postgres):
+    try:
+        index = indexes.find("pgvector")().build(VECTORS, index_type="FLAT")
+    except indexes.MissingPackage as error:
+        pytest.skip(str(error))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda query: index.query(query[None], K)[0], QUERIES))
+    assert overlap(found) == 1
