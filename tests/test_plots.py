@@ -1,6 +1,8 @@
 """Figures from tables, tiny and degenerate ones too; nothing that is given is changed."""
 
+import importlib
 import inspect
+import pkgutil
 
 import numpy as np
 import pandas as pd
@@ -73,6 +75,8 @@ def shares(rows, columns):
 
 
 ONE = Image.new("RGB", (20, 10), "red")
+
+
 def encoders(n, **columns):
     rows = [(f"e{i}", measure) for i in range(n) for measure in ("AP", "P@10", "nDCG@10")]
     return pd.DataFrame(rows, columns=["encoder", "measure"]).assign(**{"mean": 0.5, "low": 0.4, "high": 0.6} | columns)
@@ -143,9 +147,16 @@ def same(one, other):
 
 
 def test_every_figure_of_the_room_is_tested():
-    public = {name for name, thing in vars(plots).items() if inspect.isfunction(thing)
-              and thing.__module__ == plots.__name__ and not name.startswith("_")}
+    public = {name for name in plots.__all__ if inspect.isfunction(getattr(plots, name))}
     assert public - {"save", "axes_grid", "of_rows", "legend_beside", "legend_below", "literal"} == set(CASES)
+
+
+@pytest.mark.parametrize("file", [module.name for module in pkgutil.iter_modules(plots.__path__)])
+def test_the_room_offers_every_figure_of_its_files(file):
+    module = importlib.import_module(f"{plots.__name__}.{file}")
+    figures = {name for name, thing in vars(module).items() if inspect.isfunction(thing)
+               and thing.__module__ == module.__name__ and not name.startswith("_")}
+    assert figures and figures <= set(plots.__all__)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")

@@ -193,8 +193,7 @@ def test_names_are_drawn_as_they_stand(name, tmp_path):
 
 def test_every_figure_that_draws_names_of_data_is_drawn_with_hostile_ones():
     """The others draw names of this package alone: sides, models, indexes, measures, grades."""
-    public = {name for name, thing in vars(plots).items() if inspect.isfunction(thing)
-              and thing.__module__ == plots.__name__ and not name.startswith("_")}
+    public = {name for name in plots.__all__ if inspect.isfunction(getattr(plots, name))}
     own = {"grade_counts", "training_curves", "score_distributions", "confusion", "precision_recall", "rounds",
            "retrieval", "candidates", "explained_variance", "finetuning_curve", "costs"}
     helpers = {"save", "axes_grid", "of_rows", "legend_beside", "legend_below", "literal"}
