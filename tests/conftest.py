@@ -1,10 +1,12 @@
 """Fixtures: the shared real data where it is at hand, and a workspace of one's own."""
 
 import os
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import hypothesis
 import pytest
+from jupyter_client.provisioning import KernelProvisionerFactory
 
 # how long an example takes says how busy a machine is
 hypothesis.settings.register_profile("untimed", deadline=None,
@@ -15,6 +17,11 @@ SHARED = REPOSITORY.parent / "shared" / "data"
 
 if SHARED.is_dir():
     os.environ.setdefault("IMGSEARCH_DATA", str(SHARED))
+
+# the kernels that nbval starts are forked too, as those of a run
+FORKED = EntryPoint("forked", "imgsearch_utils.steps.kernel:Forked", KernelProvisionerFactory.GROUP_NAME)
+KernelProvisionerFactory.instance().provisioners[FORKED.name] = FORKED
+KernelProvisionerFactory.instance().default_provisioner_name = FORKED.name
 
 
 @pytest.fixture

@@ -1,35 +1,101 @@
-"""The kernel of a notebook that is executed headless: it ends with the process that started it, however that ended."""
+"""The kernels of notebooks that are executed headless.
 
+A process that has loaded the libraries already is kept at hand, and each kernel is forked off it (the standard
+library's ``forkserver``): a run of seven notebooks loads them once. Where the system cannot fork, each kernel is
+started anew. A kernel ends with the process that asked for it, however that ended.
+"""
+
+import atexit
+import multiprocessing
 import os
 import sys
 import threading
-import time
+import types
+from multiprocessing import forkserver
+from typing import Any
+from unittest import mock
 
 from jupyter_client import AsyncKernelManager
+from jupyter_client.provisioning import LocalProvisioner
 
-LOOK = 0.5  # seconds between two looks whether the parent is there
-
-
-class Kernel(AsyncKernelManager):
-    """Starts this file in place of ipykernel alone.
-
-    ipykernel looks for its parent too, but not before it is loaded: one whose parent is killed in its first second
-    would stay, where something else than process 1 adopts it.
-    """
-
-    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-        return [sys.executable, "-m", __name__, "-f", os.path.realpath(self.connection_file), *(extra_arguments or [])]
+FORKS = sys.platform == "linux"  # elsewhere some libraries cannot be used after a fork
+CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+LIBRARIES = "imgsearch_utils.steps.libraries"
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(LOOK)
+def prepare() -> None:
+    """Begin to load the libraries, and do not wait for it."""
+    if FORKS:
+        forkserver.set_forkserver_preload([LIBRARIES])
+        with _without_main():
+            forkserver.ensure_running()
+
+
+def _without_main():
+    """While a process is started, so that it does not run this one's script again, as multiprocessing would."""
+    return mock.patch.dict(sys.modules, __main__=types.ModuleType("__main__"))
+
+
+class KernelProcess(CONTEXT.Process):
+    """An ipykernel in a process group of its own, with what jupyter_client uses of ``subprocess.Popen``."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, argv: list[str], cwd: str | None, env: dict[str, str]):
+        super().__init__()
+        self.argv, self.cwd, self.env = argv, cwd, env
+
+    def run(self) -> None:
+        if hasattr(os, "setsid"):
+            os.setsid()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        os.environ.clear()
+        os.environ.update(self.env, JPY_PARENT_PID=str(os.getppid()))  # ipykernel ends with that one too
+        if self.cwd:
+            os.chdir(self.cwd)
+        sys.argv = ["ipykernel", *self.argv]
+        from ipykernel.kernelapp import launch_new_instance
+
+        try:
+            launch_new_instance()
+        finally:
+            atexit._run_exitfuncs()  # multiprocessing leaves them out
+
+    def poll(self) -> int | None:
+        return self.exitcode
+
+    def wait(self) -> int | None:
+        self.join()
+        return self.exitcode
+
+    def send_signal(self, signum: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
     os._exit(1)
 
 
-if __name__ == "__main__":
-    if os.name == "posix" and "JPY_PARENT_PID" in os.environ:
-        threading.Thread(target=_end_with, args=[int(os.environ["JPY_PARENT_PID"])], daemon=True).start()
-    from ipykernel.kernelapp import launch_new_instance
+class Forked(LocalProvisioner):
+    """Starts an ipykernel as a ``KernelProcess``."""
 
-    launch_new_instance()
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
+        prepare()
+        self.process = KernelProcess(cmd[cmd.index("-f"):], kwargs.get("cwd"), dict(kwargs.get("env") or os.environ))
+        with _without_main():
+            self.process.start()
+        self.pid = self.pgid = self.process.pid
+        self.cwd = kwargs.get("cwd")
+        return self.connection_info
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel manager whose kernels are ``Forked``."""
+
+    async def _async_pre_start_kernel(self, **kwargs: Any):
+        if self.provisioner is None:
+            self.kernel_id = self.kernel_id or kwargs.get("kernel_id", "")
+            self.provisioner = Forked(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+        return await super()._async_pre_start_kernel(**kwargs)

@@ -66,6 +66,10 @@ def execute(run: Run, study: str, settings: dict[str, Any], say: Callable[[str],
             if run.taught and run.comparison_stage().recorded().get("rounds", len(run.rounds)) != len(run.rounds):
                 _clear_comparison(run)
             pending = not all(_done(stage) for _, _, stage in steps(run))
+            if pending:
+                from imgsearch_utils.steps.kernel import prepare
+
+                prepare()
             for step in steps(run) if pending else ():
                 _take(run, step, study, settings, say)
             _make_again(run, say)

@@ -1,4 +1,4 @@
-"""A kernel ends with the process that started it, also where that is killed before the kernel is loaded."""
+"""A kernel, and the process that it is forked off, end with the process that asked for it, however early."""
 
 import ctypes
 import subprocess
@@ -16,6 +16,24 @@ asyncio.run(kernel._async_start_kernel(extra_arguments=["--log-level=ERROR"]))
 print(kernel.provisioner.pid, flush=True)
 time.sleep(600)
 """
+LOAD = """
+import time
+from imgsearch_utils.steps.kernel import prepare
+prepare()
+print("loading", flush=True)
+time.sleep(600)
+"""
+SCRIPT = """
+import nbformat
+from nbclient import NotebookClient
+from imgsearch_utils.steps.kernel import Kernel
+print("began")
+code = "import os, matplotlib; print(2 * 3); print(matplotlib.rcParams['backend']); print(os.getpid() == os.getsid(0))"
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+NotebookClient(notebook, kernel_manager_class=Kernel).execute()
+print(notebook.cells[0].outputs[0].text, end="")
+print("ended")
+"""
 CHILD_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 
@@ -30,12 +48,41 @@ def adopting():
     libc.prctl(CHILD_SUBREAPER, 0)
 
 
+def ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def wait_for_the_end_of(*processes: psutil.Process) -> None:
+    latest = time.monotonic() + 60
+    while not all(map(ended, processes)):
+        assert time.monotonic() < latest, processes
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("seconds", [0, 0.4, 1.5])
 def test_kernel_ends_with_its_parent(adopting, seconds):
     parent = subprocess.Popen([sys.executable, "-c", START], stdout=subprocess.PIPE, text=True)
     kernel = psutil.Process(int(parent.stdout.readline()))
+    family = [kernel, *psutil.Process(parent.pid).children(recursive=True)]
     time.sleep(seconds)
-    assert kernel.is_running()
+    assert not any(map(ended, family))
     parent.kill()
     parent.wait()
-    kernel.wait(timeout=60)
+    wait_for_the_end_of(*family)
+
+
+def test_what_loads_the_libraries_ends_with_its_parent_before_there_is_a_kernel(adopting):
+    parent = subprocess.Popen([sys.executable, "-c", LOAD], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout.readline() == "loading\n"
+    family = psutil.Process(parent.pid).children(recursive=True)
+    parent.kill()
+    parent.wait()
+    assert family
+    wait_for_the_end_of(*family)
+
+
+def test_a_script_without_a_guard_is_not_run_again_in_its_kernels(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(SCRIPT)
+    lines = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120).stdout.splitlines()
+    assert lines == ["began", "6", "module://matplotlib_inline.backend_inline", "True", "ended"]
