@@ -10,6 +10,7 @@ import re
 
 import pandas as pd
 import seaborn as sns
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -29,9 +30,20 @@ DASHES = ("-", "--", "-.", ":", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 class Plot(Figure):
     """A figure that shows itself in a notebook, in 256 colours, without pyplot and its state."""
 
+    box = None  # what is drawn on, in inches, once that is settled
+
+    def settle(self) -> None:
+        """Keep the layout as it is now; else it is sought at each drawing, which takes longer than to draw."""
+        self.draw_without_rendering()
+        self.box = self.get_tightbbox().padded(rcParams["savefig.pad_inches"])
+        self.set_layout_engine("none")
+
+    def savefig(self, file, **options) -> None:
+        super().savefig(file, **({"bbox_inches": self.box} if self.box else {}) | options)
+
     def _repr_png_(self) -> bytes:
         buffer, small = io.BytesIO(), io.BytesIO()
-        self.savefig(buffer, dpi=self.dpi)
+        self.savefig(buffer, dpi=self.dpi, pil_kwargs={"compress_level": 1})
         Image.open(buffer).convert("RGB").quantize(256).save(small, "PNG", optimize=True)
         return small.getvalue()
 
@@ -74,13 +86,13 @@ def legend_below(figure: Figure, *panels) -> None:
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=10)
 
 
-def save(figure: Figure, stage: Stage, name: str, table: pd.DataFrame | None = None) -> Figure:
+def save(figure: Plot, stage: Stage, name: str, table: pd.DataFrame | None = None) -> Plot:
     """Keep a figure (PNG and SVG) and its table (CSV) with an unfinished stage, and return the figure to show it."""
     folder = stage[stage.last] / "figures"
     if not stage.finished:
         folder.mkdir(exist_ok=True)
+        figure.settle()
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-        figure.set_layout_engine("none")  # what was laid out stays so, here and in the notebook: it takes longest
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
         if table is not None:
             table.to_csv(folder / f"{name}.csv", index=False)

@@ -10,24 +10,37 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from imgsearch_utils.plots.canvas import axes_grid, legend_below, literal
+from imgsearch_utils.plots.canvas import Plot, axes_grid, legend_below, literal
+
+FINEST = 160  # pixels of pictures in an inch
 
 
 def picture_grid(pictures: Sequence[Image.Image], titles: Sequence[str], columns: int = 6, side: float = 1.7,
-                 frames: Sequence[str | None] = (), title: str = "") -> Figure:
-    """Pictures in rows, a title above each, in frames of these colours (None: without), perhaps a title above all."""
-    rows = max(1, -(-len(pictures) // columns))
+                 frames: Sequence[str | None] = (), title: str = "") -> Plot:
+    """Pictures in rows, a title above each, in frames of these colours (None: without), perhaps a title above all.
+
+    side : inches from one picture to the next
+    """
+    wide, line = side - 0.1, 0.16  # inches of a picture, and of a line of its title
     tallest = max((picture.height / picture.width for picture in pictures), default=1.0)
-    figure, axes = axes_grid(columns, side, side * tallest + 0.22, rows)
-    for place in axes.flat:
-        place.axis("off")
-    for place, picture, words, frame in itertools.zip_longest(axes.flat[: len(pictures)], pictures, titles, frames):
-        place.imshow(picture)
-        place.set_title(literal(words), fontsize=9, fontweight="normal", y=1.0)  # else its place is sought for seconds
+    above = line * (1 + max((words.count("\n") for words in titles), default=0)) + 0.08
+    high, top = above + wide * tallest + 0.06, 0.35 if title else 0.0
+    width, height = columns * side, max(1, -(-len(pictures) // columns)) * high + top
+    fine = min(FINEST, max((picture.width for picture in pictures), default=0) / wide or FINEST)
+    sheet = Image.new("RGB", (round(width * fine), round(height * fine)), "white")  # one image draws fastest
+    figure = Plot(figsize=(width, height))
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    axes.axis("off")
+    for number, (picture, words, frame) in enumerate(itertools.zip_longest(pictures, titles, frames)):
+        x, y, tall = number % columns * side, top + number // columns * high + above, picture.height / picture.width
+        sheet.paste(picture.resize((round(wide * fine), round(wide * tall * fine))), (round(x * fine), round(y * fine)))
+        axes.text(x + wide / 2, y - 0.04, literal(words), ha="center", va="bottom", fontsize=9)
         if frame:
-            place.add_patch(Rectangle((0, 0), 1, 1, transform=place.transAxes, fill=False, ec=frame, lw=4))
+            axes.add_patch(Rectangle((x, y), wide, wide * tall, fill=False, ec=frame, lw=4))
+    axes.imshow(sheet, extent=(0, width, height, 0), aspect="auto")
     if title:
-        figure.suptitle(literal(title), fontsize=13, fontweight="bold")
+        axes.text((width - 0.1) / 2, 0.1, literal(title), ha="center", va="center", fontsize=13, fontweight="bold")
     return figure
 
 
