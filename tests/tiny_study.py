@@ -1,9 +1,10 @@
 """A study of 36 small drawn houses in class folders, with one round: what the tests of search ask."""
 
+import io
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,13 +89,26 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
 
 
 def command(home: Path, *arguments) -> subprocess.CompletedProcess:
-    """Run the command as a user would."""
+    """What a user types, in this process, where the libraries are loaded already; ``python -m`` takes seconds more."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with living_in(home), pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["imgsearch", *map(str, arguments)])
+        try:
+            cli.entry()
+        except SystemExit as stop:  # with its last words, or a number
+            code = 1 if isinstance(stop.code, str) else stop.code or 0
+            print(stop.code if isinstance(stop.code, str) else "", end="\n" * isinstance(stop.code, str), file=err)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def fresh_command(home: Path, *arguments) -> subprocess.CompletedProcess:
+    """The same in a process of its own."""
     return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
                           text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=800)
 
 
 def typed(home: Path, capsys, *arguments) -> tuple[str, str]:
-    """The same in this process, where the networks are loaded already: standard output, and the error's line."""
+    """Standard output, and the error's line."""
     with living_in(home), pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
         patch.setattr(sys, "argv", ["imgsearch", *map(str, arguments)])
         cli.entry()

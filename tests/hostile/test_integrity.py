@@ -19,7 +19,7 @@ from imgsearch_utils import workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.vectors import Embeddings
-from tests.tiny_study import typed
+from tests.tiny_study import command, typed
 
 LABELS, MODELS, RESULTS, VECTORS, REPORT = (f"{tree}/tiny" for tree in (
     "active_learning_labels", "active_learning_models", "active_learning_results", "vector_dbs", "report_results"))
@@ -39,18 +39,13 @@ indexes: [{name: exact}]
 """
 
 
-def run_notebooks(home: Path, *arguments: str, study: str = "tiny.yaml") -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", "run", study, *arguments], capture_output=True,
-                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=800)
-
-
 def make_run(home: Path) -> None:
     """The tiny study to its end; its first try names another encoder, which is then corrected."""
     (home / "tiny.yaml").write_text(STUDY + "encoder: efficientnet_lite1\n")
-    first = run_notebooks(home)
+    first = command(home, "run", "tiny.yaml")
     assert first.returncode == 1 and "efficientnet_lite" in first.stderr
     (home / "tiny.yaml").write_text(STUDY)
-    second = run_notebooks(home)
+    second = command(home, "run", "tiny.yaml")
     assert second.returncode == 0, second.stderr
     assert "goes on with other settings" in second.stderr
     assert "encoder: efficientnet_lite1 -> efficientnet_lite0" in second.stderr
@@ -94,7 +89,7 @@ def test_a_whole_run_is_said_to_be_whole_and_nothing_is_written(finished, capsys
     before = everything(finished)
     out, _ = typed(finished, capsys, "check", "--study", "tiny.yaml")
     assert out == "run tiny is whole, as far as it is made\n" and everything(finished) == before
-    done = run_notebooks(finished)
+    done = command(finished, "run", "tiny.yaml")
     assert done.returncode == 0 and "is finished with these settings" in done.stdout
 
 
@@ -109,7 +104,7 @@ def test_what_can_be_made_again_is_made_again_as_it_was(home, capsys):
     for lost in (f"{MODELS}/round_00", f"{RESULTS}/round_01", f"{VECTORS}/encoder", "results_log.csv", "index.html",
                  "images.csv"):
         assert f"{lost} is not there" in faults
-    done = run_notebooks(home)
+    done = command(home, "run", "tiny.yaml")
     assert done.returncode == 0, done.stderr
     assert check(home, capsys) == [] and not list(home.rglob("*.partial"))
     after = everything(home)
@@ -126,7 +121,7 @@ def test_a_head_that_would_be_another_is_not_made_silently(home, capsys):
         about = workspace.read_json(home / tree / "manifest.json")
         edit_json(home / tree / "manifest.json", files={**about["files"], "model/head.safetensors": "0" * 64})
     before = {name: content for name, (content, _) in everything(home).items() if "partial" not in name}
-    done = run_notebooks(home)
+    done = command(home, "run", "tiny.yaml")
     assert done.returncode == 1 and "model/head.safetensors is not what it was" in done.stderr
     assert "Restore the lost folder from a copy" in done.stderr and "Traceback" not in done.stderr
     after = everything(home)
@@ -181,9 +176,9 @@ def test_exchanged_rows_names_and_encoders_are_refused_by_every_command_that_loa
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
     picture = next((home / "datasets").rglob("*.jpg"))
-    for command in (["score", "pairs.csv", "--study"], ["search", str(picture), "--study"], ["index", "--study"],
+    for words in (["score", "pairs.csv", "--study"], ["search", str(picture), "--study"], ["index", "--study"],
                     ["classify", str(picture), "--study"], ["embed", "--study"], ["run"]):
-        said = say(home, capsys, *command, "tiny.yaml")
+        said = say(home, capsys, *words, "tiny.yaml")
         assert f"{VECTORS}/encoder" in said and "saved together" in said, command
     assert any("vector_dbs/tiny/encoder" in fault["what"] for fault in check(home, capsys))
 
@@ -238,8 +233,8 @@ def test_a_calibration_that_was_written_unsound_is_one_line(home, capsys, change
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
     picture = str(next((home / "datasets").rglob("*.jpg")))
-    for command in (["score", "pairs.csv"], ["search", picture, "--model", "head"], ["search", picture]):
-        said = say(home, capsys, *command, "--study", "tiny.yaml")
+    for words in (["score", "pairs.csv"], ["search", picture, "--model", "head"], ["search", picture]):
+        said = say(home, capsys, *words, "--study", "tiny.yaml")
         assert f"{MODELS}/round_01/calibration.json" in said and "KeyError" not in said
         assert "expected" in said or "is missing" in said
     assert any("calibration.json" in fault["what"] for fault in check(home, capsys))
@@ -255,8 +250,8 @@ def test_json_that_lacks_what_is_needed_is_one_line_that_names_the_file(home, ca
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
     picture = str(next((home / "datasets").rglob("*.jpg")))
-    command = ["search", picture] if "indexes" in name else ["score", "pairs.csv"]
-    said = say(home, capsys, *command, "--study", "tiny.yaml")
+    words = ["search", picture] if "indexes" in name else ["score", "pairs.csv"]
+    said = say(home, capsys, *words, "--study", "tiny.yaml")
     named = Path(name).parent.as_posix() if "config.json" in name else name
     assert named in said and "KeyError" not in said
     said = say(home, capsys, "run", "tiny.yaml")
@@ -399,6 +394,6 @@ def test_what_a_person_began_waits_for_the_person(tmp_path):
     for one, two in asked[["image1", "image2"]].head(5).itertuples(index=False):
         journal.append("ann", one, two, "grade", grade=2)
     before = journal.path.read_bytes()
-    done = run_notebooks(tmp_path)
+    done = command(tmp_path, "run", "tiny.yaml")
     assert done.returncode == 1 and f"{len(asked) - 5} pairs of round 0 wait for a person" in done.stderr
     assert "make tag STUDY=tiny ROUND=0" in done.stderr and journal.path.read_bytes() == before

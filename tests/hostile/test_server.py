@@ -20,7 +20,7 @@ from benchmarks import browser
 from imgsearch_utils import workspace
 from imgsearch_utils.pages.address import Server
 from tests import tiny_study
-from tests.tiny_study import command, living_in
+from tests.tiny_study import command, fresh_command, living_in
 
 needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 
@@ -415,7 +415,7 @@ def test_clients_that_vanish_or_never_end_leave_no_traceback(home):
     (("tag", "tiny", "--queue", "votes"), "no pair to show"),
 ])  # fmt: skip
 def test_what_cannot_be_served_is_one_line_and_status_1(home, given, says):
-    ended = command(home, *given, "--no-browser", "--port", browser.free_port())
+    ended = fresh_command(home, *given, "--no-browser", "--port", browser.free_port())
     assert ended.returncode == 1 and says in ended.stderr and len(ended.stderr.splitlines()) == 1, ended.stderr
 
 
@@ -424,7 +424,7 @@ def test_a_published_run_is_not_graded(home):
         mark = workspace.find_run("tiny").labels / workspace.PUBLISHED
     mark.touch()
     try:
-        ended = command(home, "tag", "tiny", "--no-browser")
+        ended = fresh_command(home, "tag", "tiny", "--no-browser")
     finally:
         mark.unlink()
     assert ended.returncode == 1 and "published and never written again" in ended.stderr
@@ -436,7 +436,7 @@ def test_a_port_in_use_is_refused(home, given):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ended = command(home, *given, "--port", port, "--no-browser")
+        ended = fresh_command(home, *given, "--port", port, "--no-browser")
     assert ended.returncode == 1
     assert ended.stderr == f"imgsearch: port {port} is in use; stop what listens there, or give --port\n"
 

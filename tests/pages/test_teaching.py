@@ -1,11 +1,8 @@
 """From a folder of pictures to a search that has learnt: the commands, and the teaching page in a real Chromium."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from imgsearch_utils.labels.pairs import key
 from imgsearch_utils.pages.tagger import lists_of
 from imgsearch_utils.steps.teaching import EVERY, Lessons, learn_now
 from imgsearch_utils.workspace import find_run
-from tests.tiny_study import living_in
+from tests.tiny_study import command, living_in
 
 browser = pytest.importorskip("benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'")
@@ -30,11 +27,6 @@ SMALL = [argument for setting in ("asked_per_round=60", "head.epochs=4", "sizes=
 LOG = "active_learning_results/mine/results_log.csv"
 
 
-def imgsearch(home: Path, *arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
-                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=800)
-
-
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory) -> Path:
     """A workspace with a study of plain pictures that has run to its first report; nobody was asked."""
@@ -42,8 +34,8 @@ def begun(tmp_path_factory) -> Path:
     (home / "pictures").mkdir()
     for house in HOUSES.to_dict("records"):
         draw_house(house, 128).save(home / "pictures" / house["file_label"])
-    assert imgsearch(home, "new", "mine", home / "pictures").returncode == 0
-    process = imgsearch(home, "run", "mine", *SMALL)
+    assert command(home, "new", "mine", home / "pictures").returncode == 0
+    process = command(home, "run", "mine", *SMALL)
     assert process.returncode == 0, process.stderr
     assert (home / "report_results/mine/index.html").is_file() and not (home / LOG).exists()
     return home
@@ -185,18 +177,18 @@ def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
     assert ("Search now uses what round 0 taught" in text) == row.promoted
     picture = school / "pictures.jpg"
     draw_house(HOUSES.iloc[0].to_dict(), 128).save(picture)
-    found = json.loads(imgsearch(school, "search", picture, "--study", "mine", "--json").stdout)
+    found = json.loads(command(school, "search", picture, "--study", "mine", "--json").stdout)
     assert found["model"] == ("head" if row.promoted else "encoder")
-    process = imgsearch(school, "run", "mine", *SMALL)  # goes on to the report, of what was taught
+    process = command(school, "run", "mine", *SMALL)  # goes on to the report, of what was taught
     assert process.returncode == 0 and "ROUND=0: finished before" in process.stdout, process.stdout + process.stderr
     assert "Round by round" in (school / "report_results/mine/index.html").read_text()
     assert (school / LOG).read_text() == log
-    assert imgsearch(school, "check", "--study", "mine").returncode == 0
+    assert command(school, "check", "--study", "mine").returncode == 0
     for folder in ("active_learning_models/mine", "active_learning_results/mine/round_00", "vector_dbs/mine/head",
                    "active_learning_labels/mine/round_01"):
         shutil.rmtree(school / folder)
     (school / LOG).unlink()
-    process = imgsearch(school, "run", "mine", *SMALL)
+    process = command(school, "run", "mine", *SMALL)
     assert process.returncode == 0 and (school / LOG).read_text() == log, process.stderr
 
 
@@ -259,14 +251,14 @@ def test_killed_while_it_learns_it_leaves_no_process_and_loses_no_act(school):
 
 
 def test_what_cannot_be_taught_is_refused_in_a_line(begun, tmp_path):
-    process = imgsearch(begun, "teach", "grocery")
+    process = command(begun, "teach", "grocery")
     assert process.returncode == 1 and "no run is called grocery here" in process.stderr
     study = "study: drawn\nimages: {source: synthetic_houses, per_class: 4}\noracle: rubric\n"
     (tmp_path / "drawn.yaml").write_text(study)
     (tmp_path / "active_learning_labels").mkdir()
     with living_in(tmp_path):
         find_run("drawn.yaml", begin=True)
-    process = imgsearch(tmp_path, "teach", "drawn.yaml")
+    process = command(tmp_path, "teach", "drawn.yaml")
     assert process.returncode == 1 and "has an oracle (rubric) that answers" in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1
 

@@ -1,8 +1,5 @@
 """Anyone's folder through the whole pipeline: duplicates, broken files and odd formats without hand work."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +8,11 @@ import pytest
 from PIL import Image
 
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
+from tests.tiny_study import command
 
 SMALL = [argument for setting in ("rounds=1", "asked_per_round=20", "zeros_per_round=20", "dev_asked=12",
                                   "test_asked=12", "max_per_image=20", "head.epochs=2", "sizes=[]",
                                   "indexes=[{name: exact}]") for argument in ("--set", setting)]
-
-
-def imgsearch(home: Path, *arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
-                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=800)
 
 
 def messy_folder(folder: Path) -> list[str]:
@@ -47,8 +40,8 @@ def test_messy_class_folders_run_to_a_report_that_names_what_was_set_aside(tmp_p
     broken = messy_folder(tmp_path / "pictures")
     blind = [(f"farmhouse/farmhouse_{n:04d}.jpg", f"farmhouse/farmhouse_{n + 1:04d}.jpg", n % 4) for n in range(1, 12)]
     pd.DataFrame(blind, columns=["image1", "image2", "similarity"]).to_csv(tmp_path / "pictures/blind.csv", index=False)
-    assert imgsearch(tmp_path, "new", "mine", tmp_path / "pictures").returncode == 0
-    process = imgsearch(tmp_path, "run", "mine", *SMALL, "--set", "blind_test=blind.csv")
+    assert command(tmp_path, "new", "mine", tmp_path / "pictures").returncode == 0
+    process = command(tmp_path, "run", "mine", *SMALL, "--set", "blind_test=blind.csv")
     assert process.returncode == 0, process.stderr
     own = pd.read_json(tmp_path / "active_learning_results/mine/ann_comparison/own_protocol.json")
     assert own.model.tolist() == ["encoder", "head"] and (own.pairs == 11).all() and own.accuracy.between(0, 1).all()
@@ -79,7 +72,7 @@ def test_hopeless_folders_end_with_one_clear_line(tmp_path, make, said):
     folder.mkdir()
     make(folder)
     (tmp_path / "mine.yaml").write_text(f"study: mine\nimages: {{source: {folder}}}\noracle: person\n")
-    process = imgsearch(tmp_path, "run", "mine.yaml")
+    process = command(tmp_path, "run", "mine.yaml")
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert said in process.stderr.strip().splitlines()[-1]
 
@@ -89,10 +82,10 @@ def test_without_classes_it_reports_the_encoder_and_grades_given_then_make_round
     folder.mkdir()
     for house in sample_houses(6, seed=1).to_dict("records"):
         draw_house(house, 128).save(folder / house["file_label"])
-    process = imgsearch(tmp_path, "new", "mine", folder)
+    process = command(tmp_path, "new", "mine", folder)
     assert [line.split("  #")[0].strip() for line in process.stdout.splitlines()[-3:]] == [
         "make run STUDY=mine", "make teach STUDY=mine", "make serve STUDY=mine"]
-    process = imgsearch(tmp_path, "run", "mine", *SMALL)
+    process = command(tmp_path, "run", "mine", *SMALL)
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines()[-1].endswith("make teach STUDY=mine")
     assert (tmp_path / "report_results/mine/index.html").is_file()
@@ -100,7 +93,7 @@ def test_without_classes_it_reports_the_encoder_and_grades_given_then_make_round
     pairs = pd.read_csv(tmp_path / "active_learning_labels/mine/round_00/pairs.csv")
     assert not pairs.automatic.any() and set(pairs.strategy) == {"lists", "random"} and set(pairs.side) == {"train"}
     pairs.assign(similarity=np.arange(len(pairs)) % 4).to_csv(tmp_path / "grades.csv", index=False)
-    process = imgsearch(tmp_path, "labels", "import", "grades.csv", "--study", "mine")
+    process = command(tmp_path, "labels", "import", "grades.csv", "--study", "mine")
     assert process.returncode == 0, process.stderr
-    process = imgsearch(tmp_path, "run", "mine", *SMALL)
+    process = command(tmp_path, "run", "mine", *SMALL)
     assert process.returncode == 0, process.stderr

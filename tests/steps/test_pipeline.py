@@ -25,6 +25,7 @@ from imgsearch_utils.steps.findings import Found
 from imgsearch_utils.tables import read_own, write_own
 from imgsearch_utils.vectors.sides import read_sides
 from tests.pages.test_pages import faults
+from tests.tiny_study import command, fresh_command
 
 TINY = """\
 study: tiny
@@ -45,12 +46,6 @@ indexes: [{name: exact}, {name: faiss_lsh}, {name: annoy, build: {trees: 5}, que
 CHROMIUM = Path("/usr/bin/chromium")
 
 
-def imgsearch(home: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
-    """Run the command as a user would."""
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *arguments], capture_output=True, text=True,
-                          env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=800, **options)
-
-
 def last_line(process: subprocess.CompletedProcess) -> str:
     return process.stderr.strip().splitlines()[-1]
 
@@ -60,7 +55,7 @@ def finished(tmp_path_factory) -> Path:
     """A workspace in which the tiny study has run to its end."""
     home = tmp_path_factory.mktemp("workspace")
     (home / "tiny.yaml").write_text(TINY)
-    process = imgsearch(home, "run", "tiny.yaml")
+    process = fresh_command(home, "run", "tiny.yaml")
     assert process.returncode == 0, process.stderr
     assert len(process.stdout.strip().splitlines()) == 6  # a line a notebook, and where the report is
     return home
@@ -96,13 +91,13 @@ def test_log_has_a_row_a_round_and_no_times(finished):
 
 def test_finished_run_does_nothing(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
-    process = imgsearch(finished, "run", "tiny.yaml")
+    process = command(finished, "run", "tiny.yaml")
     assert process.returncode == 0 and "is finished with these settings" in process.stdout
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
 
 
 def test_other_settings_are_refused_with_the_difference(finished):
-    process = imgsearch(finished, "run", "tiny.yaml", "--set", "head.epochs=4")
+    process = command(finished, "run", "tiny.yaml", "--set", "head.epochs=4")
     assert process.returncode == 1 and "head.epochs: 3 -> 4" in last_line(process)
     assert process.stderr.count("\n") == 1
 
@@ -116,15 +111,15 @@ def test_other_settings_are_refused_with_the_difference(finished):
     (["run", "tiny.yaml", "--run", "../elsewhere"], "RUN must be letters"),
 ])
 def test_bad_use_is_one_clear_line(finished, arguments, said):
-    process = imgsearch(finished, *arguments)
+    process = command(finished, *arguments)
     assert process.returncode == 1 and said in process.stderr and "Traceback" not in process.stderr
 
 
 def test_unknown_notebook_parameter_is_refused_by_the_notebook_itself(finished, tmp_path):
     """Papermill alone only warns."""
     notebook = Path(__file__).parents[2] / "notebooks" / "04_report.ipynb"
-    command = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "-p", "RUM", "tiny"]
-    process = subprocess.run(command, capture_output=True, text=True,
+    papermill = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "-p", "RUM", "tiny"]
+    process = subprocess.run(papermill, capture_output=True, text=True,
                              env=os.environ | {"IMGSEARCH_HOME": str(finished)})
     assert process.returncode and "04_report declares no parameter RUM. Did you mean RUN?" in process.stderr
 
@@ -256,7 +251,7 @@ def test_killed_at_random_times_it_ends_with_the_same_log(finished, tmp_path):
         time.sleep(moments.uniform(4, 16))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    process = imgsearch(tmp_path, "run", "tiny.yaml")
+    process = command(tmp_path, "run", "tiny.yaml")
     assert process.returncode == 0, f"seed {seed}: {process.stderr}"
     log = "active_learning_results/tiny/results_log.csv"
     assert (tmp_path / log).read_text() == (finished / log).read_text(), f"seed {seed}"
@@ -279,7 +274,7 @@ def test_two_at_once_are_refused(finished, tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "active_learning_labels" / "tiny").mkdir(parents=True)
     with FileLock(tmp_path / "active_learning_labels" / "tiny" / ".run.lock"):
-        process = imgsearch(tmp_path, "run", "tiny.yaml")
+        process = command(tmp_path, "run", "tiny.yaml")
     assert process.returncode == 1 and "another process" in last_line(process)
 
 
@@ -308,12 +303,12 @@ def test_score_gives_every_pair_its_probabilities_and_names_unknown_images(finis
     images = pd.read_csv(finished / "active_learning_labels/tiny/images.csv").image
     pairs = finished / "pairs.csv"
     pairs.write_text(f"image1,image2\n{images[0]},{images[1]}\n{images[2]},ghost.jpg\n{images[30]},{images[3]}\n")
-    process = imgsearch(finished, "score", "pairs.csv", "--study", "tiny.yaml", "--out", "scored.csv")
+    process = command(finished, "score", "pairs.csv", "--study", "tiny.yaml", "--out", "scored.csv")
     assert process.returncode == 0 and "'ghost.jpg'" in process.stderr and "promoted" in process.stderr
     scored = pd.read_csv(finished / "scored.csv")
     assert scored.image2.tolist() == [images[1], "ghost.jpg", images[3]]
     assert scored.p_similar.notna().tolist() == [True, False, True]
     sums = scored[[f"p_grade_{grade}" for grade in range(4)]].sum(axis=1, min_count=4)
     assert sums.dropna().round(4).eq(1).all() and scored.p_grade_3.dropna().equals(scored.p_similar.dropna())
-    none_yet = imgsearch(finished, "score", "pairs.csv", "--study", "tiny.yaml", "--run", "begun_only")
+    none_yet = command(finished, "score", "pairs.csv", "--study", "tiny.yaml", "--run", "begun_only")
     assert none_yet.returncode == 1 and "no run is called begun_only here" in none_yet.stderr
