@@ -105,6 +105,7 @@ JOBS: dict[str, Callable] = {"learn": learn_now, "finish": finish_now}
 def _work(connection, *of: Any) -> None:
     """What the learning process does: one job after the other; it ends with the process that started it."""
     threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
+    multiprocessing.current_process().daemon = False  # it starts kernels, which a daemonic process may not
     if hasattr(os, "nice"):
         os.nice(NICE)
     while True:
