@@ -87,7 +87,7 @@ def test_a_kill_at_any_rename_of_publish_never_shows_a_half_stage(stage, tmp_pat
     """The process really ends there: a child that leaves without a word at its n-th rename."""
     for n in range(len(TREES) + 1):
         fill(stage, f"try {n}")
-        if os.fork() == 0:
+        if (child := os.fork()) == 0:
             renames_left = [n]
 
             def end_at_rename(event, arguments, left=renames_left):
@@ -99,7 +99,7 @@ def test_a_kill_at_any_rename_of_publish_never_shows_a_half_stage(stage, tmp_pat
             sys.addaudithook(end_at_rename)
             stage.publish()
             os._exit(0)
-        os.wait()
+        os.waitpid(child, 0)
         assert stage.finished == (n == len(TREES))
         assert (tmp_path / "results" / "round_00").exists() == stage.finished
     assert (stage["model"] / "file.txt").read_text() == f"try {len(TREES)}"

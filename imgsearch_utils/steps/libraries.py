@@ -6,6 +6,8 @@ import os
 
 os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as ipykernel would
 for name in ("ipykernel.ipkernel", "matplotlib.figure", "seaborn", "sklearn.metrics", "sklearn.linear_model",
-             "sklearn.model_selection", "torch", "ir_measures", "filelock", "yaml", "tqdm.auto"):
+             "sklearn.model_selection", "torch", "ir_measures", "filelock", "yaml"):
     with contextlib.suppress(Exception):  # a notebook that needs it will say so
         importlib.import_module(name)
+with contextlib.suppress(Exception):  # pandas asks only at its import whether it is in a notebook
+    importlib.import_module("pandas").set_option("display.max_columns", 20)

@@ -28,7 +28,8 @@ import nbformat
 from nbclient import NotebookClient
 from imgsearch_utils.steps.kernel import Kernel
 print("began")
-code = "import os, matplotlib; print(2 * 3); print(matplotlib.rcParams['backend']); print(os.getpid() == os.getsid(0))"
+code = '''import os, matplotlib, pandas
+print(matplotlib.rcParams["backend"], pandas.get_option("display.max_columns"), os.getpid() == os.getsid(0))'''
 notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
 NotebookClient(notebook, kernel_manager_class=Kernel).execute()
 print(notebook.cells[0].outputs[0].text, end="")
@@ -81,8 +82,8 @@ def test_what_loads_the_libraries_ends_with_its_parent_before_there_is_a_kernel(
     wait_for_the_end_of(*family)
 
 
-def test_a_script_without_a_guard_is_not_run_again_in_its_kernels(tmp_path):
+def test_a_script_is_not_run_again_in_its_kernels_which_show_tables_and_figures_as_notebooks_do(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(SCRIPT)
     lines = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120).stdout.splitlines()
-    assert lines == ["began", "6", "module://matplotlib_inline.backend_inline", "True", "ended"]
+    assert lines == ["began", "module://matplotlib_inline.backend_inline 20 True", "ended"]
