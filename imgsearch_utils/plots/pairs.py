@@ -14,27 +14,27 @@ ENOUGH = 5  # pairs, to say how many of them are similar
 @of_rows
 def class_counts(images: pd.DataFrame) -> Figure:
     """Images of each class on each side (columns class, side); the 15 largest classes."""
-    figure, [[axes]] = axes_grid(width=6.5)
     counts = images.groupby(["class", "side"]).size().unstack(fill_value=0).rename(index=literal)
     counts = counts.loc[counts.sum(1).nlargest(15).index, [side for side in SIDES if side in counts]]
-    counts.plot.barh(stacked=True, ax=axes, color=SIDES, width=0.7)
-    axes.invert_yaxis()
-    axes.set(xlabel="images", ylabel="", title="Images of each class, by side")
-    legend_beside(axes)
-    return figure
+    return _counted(counts, SIDES, "images", "Images of each class, by side")
 
 
 @of_rows
 def grade_counts(pairs: pd.DataFrame) -> Figure:
     """Pairs of each grade on each side, people's and automatic ones apart."""
-    figure, [[axes]] = axes_grid(width=6.5)
     graded = pairs.dropna(subset="similarity")
     kinds = np.where(graded.automatic, "0 across classes", "grade " + graded.similarity.astype(int).astype(str))
     counts = pd.crosstab(graded.side, kinds).reindex([s for s in SIDES if s in set(graded.side)])
     colours = {"0 across classes": "#dddddd", **{f"grade {grade}": colour for grade, colour in GRADES.items()}}
+    return _counted(counts, colours, "pairs", "Graded pairs, by side")
+
+
+def _counted(counts, colours, what, title):
+    """A bar each row of a table, of parts for its columns."""
+    figure, [[axes]] = axes_grid(width=6.5)
     counts.plot.barh(stacked=True, ax=axes, color=[colours[name] for name in counts], width=0.7)
     axes.invert_yaxis()
-    axes.set(xlabel="pairs", ylabel="", title="Graded pairs, by side")
+    axes.set(xlabel=what, ylabel="", title=title)
     legend_beside(axes)
     return figure
 
