@@ -9,6 +9,7 @@ import atexit
 import multiprocessing
 import os
 import sys
+import tempfile
 import threading
 import types
 from multiprocessing import forkserver
@@ -18,7 +19,9 @@ from unittest import mock
 from jupyter_client import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
-FORKS = sys.platform == "linux"  # elsewhere some libraries cannot be used after a fork
+LONGEST = 70  # of the temporary folder's path, in which a socket's name must find room
+# elsewhere than on Linux some libraries cannot be used after a fork
+FORKS = sys.platform == "linux" and len(os.fsencode(tempfile.gettempdir())) <= LONGEST
 CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 LIBRARIES = "imgsearch_utils.steps.libraries"
 

@@ -172,7 +172,8 @@ def _make_again(run: Run, say: Callable[[str], None]) -> None:
 
 
 def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Stage], label: str) -> None:
-    import papermill  # as long as torch takes to load, and not needed where all is finished
+    import papermill  # takes as long as torch to load, and not needed where all is finished
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     from imgsearch_utils.steps.kernel import Kernel
@@ -190,6 +191,9 @@ def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Sta
     except PapermillExecutionError as error:
         raise RuntimeError(f"{name}: {error.ename}: {error.evalue} (the notebook so far: "
                            f"{workspace.shown(partial)})") from None
+    except DeadKernelError:
+        raise RuntimeError(f"{name}: its process was ended from outside, for instance because memory ran out; run this "
+                           "again, and it goes on where it stopped") from None
     finished = stage()
     if not finished.finished:
         raise RuntimeError(f"{name} ended without finishing its stage; its last cell must publish it")

@@ -1,6 +1,7 @@
 """A kernel, and the process that it is forked off, end with the process that asked for it, however early."""
 
 import ctypes
+import os
 import subprocess
 import sys
 import time
@@ -80,6 +81,15 @@ def test_what_loads_the_libraries_ends_with_its_parent_before_there_is_a_kernel(
     parent.wait()
     assert family
     wait_for_the_end_of(*family)
+
+
+def test_where_no_socket_finds_room_a_kernel_is_started_anew(tmp_path):
+    far = tmp_path / ("x" * 80)
+    far.mkdir()
+    script = SCRIPT.replace('print("ended")', "from imgsearch_utils.steps import kernel; print(kernel.FORKS)")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120,
+                          env=os.environ | {"TMPDIR": str(far)})
+    assert done.stdout.splitlines() == ["began", "module://matplotlib_inline.backend_inline 20 True", "False"]
 
 
 def test_a_script_is_not_run_again_in_its_kernels_which_show_tables_and_figures_as_notebooks_do(tmp_path):
