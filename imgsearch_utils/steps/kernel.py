@@ -6,6 +6,7 @@ started anew. A kernel ends with the process that asked for it, however that end
 """
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -14,7 +15,6 @@ import threading
 import types
 from multiprocessing import forkserver
 from typing import Any
-from unittest import mock
 
 from jupyter_client import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
@@ -34,9 +34,14 @@ def prepare() -> None:
             forkserver.ensure_running()
 
 
+@contextlib.contextmanager
 def _without_main():
     """While a process is started, so that it does not run this one's script again, as multiprocessing would."""
-    return mock.patch.dict(sys.modules, __main__=types.ModuleType("__main__"))
+    main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 class KernelProcess(CONTEXT.Process):
