@@ -34,6 +34,9 @@ print(matplotlib.rcParams["backend"], pandas.get_option("display.max_columns"), 
 notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
 NotebookClient(notebook, kernel_manager_class=Kernel).execute()
 print(notebook.cells[0].outputs[0].text, end="")
+import sys
+if not any(name.startswith("multiprocessing.popen_") for name in sys.modules):
+    print("what was loaded while the kernel was started is loaded no more")
 print("ended")
 """
 CHILD_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
