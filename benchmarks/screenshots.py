@@ -17,7 +17,7 @@ from imgsearch_utils import workspace
 from imgsearch_utils.drawn_houses import write_houses
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.labels.oracles import answer
-from imgsearch_utils.pages.tagger import make_queue
+from imgsearch_utils.pages.order import make_queue
 from imgsearch_utils.study import read_study
 from imgsearch_utils.workspace import find_run
 

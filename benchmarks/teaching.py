@@ -25,7 +25,7 @@ from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, first_st
 from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.labels.pairs import key
 from imgsearch_utils.learning import Model
-from imgsearch_utils.pages.tagger import Item, make_queue
+from imgsearch_utils.pages.order import Item, make_queue
 from imgsearch_utils.steps.learning import class_pairs
 
 GRADES = (20, 40, 60, 120, 240, 480)

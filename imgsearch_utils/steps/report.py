@@ -19,7 +19,7 @@ from imgsearch_utils.neighbours.choose import EXACT
 from imgsearch_utils.pictures.collection import Collection
 from imgsearch_utils.steps import findings
 from imgsearch_utils.steps.examples import KINDS, example_figure, example_figures, grades_so_far
-from imgsearch_utils.steps.findings import Found
+from imgsearch_utils.steps.found import Found
 from imgsearch_utils.steps.logs import LOGGED
 from imgsearch_utils.steps.relevance import QUERIES, of_all
 from imgsearch_utils.steps.tagging import asked_pairs

@@ -6,8 +6,9 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "runs": ["BY_PEOPLE", "DRAWN", "PUBLISHED", "RUN_LOCK", "Round", "Run", "data_folder", "find_run", "find_study",
-             "how_begun", "notebook_path", "open_run", "tuned_stage", "tuned_versions"],
+    "opening": ["BY_PEOPLE", "find_run", "how_begun", "open_run"],
+    "runs": ["DRAWN", "PUBLISHED", "RUN_LOCK", "Round", "Run", "data_folder", "find_study", "notebook_path",
+             "tuned_stage", "tuned_versions"],
     "stage": ["JOURNAL", "KEPT", "LEFT_OUT", "VERSIONS", "Stage"],
     "storage": ["digest", "folder_lock", "home", "read_json", "replace_folder", "shown", "source", "stamp",
                 "write_atomic", "write_json", "written_whole"],

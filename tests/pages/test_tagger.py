@@ -12,8 +12,9 @@ from PIL import Image
 
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.labels.pairs import key
+from imgsearch_utils.pages.order import make_queue
 from imgsearch_utils.pages.pictures import picture_bytes
-from imgsearch_utils.pages.tagger import Task, contact_sheet, make_queue
+from imgsearch_utils.pages.tagger import Task, contact_sheet
 from imgsearch_utils.pictures.collection import Collection, read_collection
 from imgsearch_utils.study import ImageSettings, Rubric, read_study
 

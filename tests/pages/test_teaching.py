@@ -13,7 +13,7 @@ import pytest
 from imgsearch_utils.drawn_houses import draw_house, grade_pairs, sample_houses
 from imgsearch_utils.labels.journal import REST, Journal
 from imgsearch_utils.labels.pairs import key
-from imgsearch_utils.pages.tagger import lists_of
+from imgsearch_utils.pages.order import lists_of
 from imgsearch_utils.steps.teaching import EVERY, Lessons, learn_now
 from imgsearch_utils.workspace import find_run
 from tests.tiny_study import command, living_in

@@ -8,6 +8,7 @@ import pytest
 
 from imgsearch_utils.metrics import Ceiling
 from imgsearch_utils.steps import findings
+from imgsearch_utils.steps.found import Found
 from imgsearch_utils.study import parse_study
 from imgsearch_utils.workspace import Run, write_atomic, write_json
 
@@ -27,7 +28,7 @@ def made(home, promoted=True, log=None, oracle="hierarchy", **sides):
     write_json(run.results / "ann_comparison" / "index.json", {"index": "exact", "reason": "exact search: it is quick"})
     metrics = {"promoted": promoted, "candidate": "head, pull 0.3",
                "labels": {"labels": 1920, "asked": 480, "similar": 100}}
-    return findings.Found(run, pd.DataFrame() if log is None else log, metrics | sides if sides else {})
+    return Found(run, pd.DataFrame() if log is None else log, metrics | sides if sides else {})
 
 
 def test_more_than_chance_on_test_and_not_promoted_are_both_explained(home):

@@ -21,7 +21,7 @@ from playwright.sync_api import sync_playwright
 from imgsearch_utils import plots, workspace
 from imgsearch_utils.pictures.collection import open_collection
 from imgsearch_utils.steps import report
-from imgsearch_utils.steps.findings import Found
+from imgsearch_utils.steps.found import Found
 from imgsearch_utils.tables import read_own, write_own
 from imgsearch_utils.vectors.sides import read_sides
 from tests.pages.test_pages import faults
