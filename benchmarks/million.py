@@ -5,7 +5,8 @@
 The vectors are drawn like a study's (``neighbours.drawn_like``); every hundredth is a near-duplicate of another. Each
 step runs in a process of its own, on two processors or as many as there are, and its peak memory is that process's: the
 vectors that it has mapped from disk count, the libraries too. Writes million.csv; a step that is there is not measured
-again, so a run that was stopped goes on. `slope` is d log(seconds) / d log(n) over the sizes: 1 is in proportion.
+again, so a run that was stopped goes on. million_slopes.csv has d log(seconds) / d log(n) of each step over the sizes:
+1 is in proportion.
 
 - `store`: vectors from a .npy into the run's folder; `append`: 1,000 further ones at its end, `ratio` beside encoding
   and saving 1,000 pictures alone (which takes `alone`)
@@ -15,9 +16,11 @@ again, so a run that was stopped goes on. `slope` is d log(seconds) / d log(n) o
 - `filtered`: one query among a half, a tenth and a hundredth of the images, by their labels; p95, and its recall
 - `duplicates`: groups; `found` is the share of the true pairs of 1,000 images
 - `choose`: 120 pairs to ask, of high cosine and uncertain ones; `measure`: retrieval of 200 queries by classes
+- `score`, `import`: the commands `imgsearch score` and `imgsearch labels import` on a CSV of two graded pairs an image
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -32,7 +35,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-INDEXES = ("exact", "faiss_ivf", "faiss_ivfpq")
+INDEXES = ("exact", "faiss_ivf", "faiss_ivfpq", "faiss_ivf_rabitq", "scann", "lancedb")
 QUERIES, MORE = 300, 1000
 COLUMNS = ["n", "dim", "step", "seconds", "peak_mb", "disk_mb", "p50_ms", "p95_ms", "recall", "ratio", "about"]
 
@@ -59,6 +62,10 @@ def lay_out(home: Path, drawn: np.ndarray) -> None:
     np.save(home / "more.npy", drawn[n + QUERIES :])
     pd.DataFrame({"file_label": [f"{row:07d}.jpg" for row in range(n)], "kind": rng.choice(list("abcdefghij"), n),
                   "year": rng.integers(1900, 2000, n)}).to_csv(data / "labels.csv", index=False)
+    one, other = rng.integers(n, size=(2, 2 * n))
+    pairs = pd.DataFrame({"image1": one, "image2": np.where(one == other, (other + 1) % n, other)})
+    (pairs.map("{:07d}.jpg".format).assign(similarity=rng.integers(4, size=2 * n))
+     .to_csv(home / "pairs.csv", index=False))
     (home / "configs").mkdir(exist_ok=True)
     (home / "configs" / "million.yaml").write_text(
         f"study: million\nimages: {{source: {data}, vectors: vectors.npy}}\noracle: person\n")
@@ -253,26 +260,73 @@ def measure(home: Path, *_) -> dict:
     return {"seconds": time.perf_counter() - began, "about": f"{int(table.queries.iloc[0])} queries"}
 
 
+def score(home: Path, *_) -> dict:
+    """A CSV of pairs, scored by a head, which learnt nothing."""
+    _finish_a_round()
+    return _type("score", home / "pairs.csv", "--out", home / "scored.csv") | {"disk_mb": _megabytes(home, "scored*")}
+
+
+def _finish_a_round() -> None:
+    """As if the run's first round had been made and its head promoted."""
+    import torch
+
+    from imgsearch_utils.learning import Model
+    from imgsearch_utils.learning.calibration import Calibration
+    from imgsearch_utils.learning.ground import Ground
+    from imgsearch_utils.learning.heads import PLAIN, Head
+    from imgsearch_utils.learning.model import models_to_dict
+    from imgsearch_utils.study import HeadSettings
+    from imgsearch_utils.workspace import write_json
+
+    run, settings = _run(), HeadSettings(head="mlp", class_share=0)
+    some = np.asarray(_images().embeddings.vectors[:200])
+    ground = Ground.of(some, np.array(["a", "b"] * 100), settings)
+    head = Head.untrained(ground, settings, PLAIN, (torch.zeros(0, len(ground.mean)),) * 2)
+    calibration = Calibration((8.0, 7.0, 7.0), (1.0, 0.0, -2.0), 0.3)
+    for folder in (run.round(0).model, run.round(0).results, run.round(1).labels):
+        folder.mkdir(parents=True, exist_ok=True)
+    head.save(run.round(0).model)
+    models = {"encoder": Model(calibration=calibration), "head": Model.with_head(head, calibration)}
+    write_json(run.round(0).model / "calibration.json", models_to_dict(models))
+    write_json(run.round(0).results / "metrics.json", {"promoted": True})
+
+
+def import_(home: Path, *_) -> dict:
+    """The same CSV, written to the run's journal."""
+    return _type("labels", "import", home / "pairs.csv") | {"disk_mb": _megabytes(_run().labels, "journal*")}
+
+
+def _type(*command) -> dict:
+    """Seconds that a command takes."""
+    from imgsearch_utils.cli.commands import app
+
+    began = time.perf_counter()
+    with contextlib.redirect_stdout(sys.stderr):
+        app([*map(str, command), "--study", "million"], standalone_mode=False)
+    return {"seconds": time.perf_counter() - began}
+
+
 def _peak_mb() -> float:
     """Of this process alone: what getrusage says may be the parent's, until something else is executed."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) / 1024
 
 
-def _megabytes(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+def _megabytes(folder: Path, files: str = "*") -> float:
+    return sum(file.stat().st_size for file in folder.rglob(files) if file.is_file()) / 1e6
 
 
 STEPS = {"draw": draw, "store": store, "first open": open_, "open": open_,
          **{f"index {name}": partial(index, name) for name in INDEXES}, "keep": keep, "from disk": from_disk,
-         "filtered": filtered, "duplicates": duplicates, "choose": choose, "measure": measure, "append": append}
+         "filtered": filtered, "duplicates": duplicates, "choose": choose, "measure": measure, "append": append,
+         "score": score, "import": import_}
 
 
 def slopes(table: pd.DataFrame) -> pd.Series:
     """By step: the exponent with which its seconds grow with n."""
     return table.groupby("step", sort=False).apply(
         lambda rows: np.polyfit(np.log(rows.n), np.log(rows.seconds), 1)[0] if len(rows) > 1 else np.nan,
-        include_groups=False)
+        include_groups=False).rename("slope")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -300,10 +354,12 @@ def main(arguments: list[str] | None = None) -> None:
         new = pd.DataFrame([{"n": n, "dim": chosen.dim, "step": name, **row}], columns=COLUMNS)
         (new if known.empty else pd.concat([known, new])).to_csv(file, index=False, float_format="%.4g")
     table = pd.read_csv(file)
+    grows = slopes(table)
+    grows.to_csv(chosen.out / "million_slopes.csv", float_format="%.3f")
     if chosen.json:
         return print(table.to_json(orient="records"))
     print(table.round(2).to_string(index=False))
-    print(slopes(table).round(2).to_string())
+    print(grows.round(2).to_string())
 
 
 def _measured(name: str, home: Path, n: int, dim: int) -> dict:

@@ -1,11 +1,13 @@
 """Fixtures: the shared real data where it is at hand, and a workspace of one's own."""
 
 import os
+import shutil
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 from jupyter_client.provisioning import KernelProvisionerFactory
 
 # how long an example takes says how busy a machine is
@@ -40,9 +42,29 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def run_of_all(tmp_path_factory, worker_id) -> Path:
+    """A workspace with the finished run of ``tiny_run.STUDY``, made once for all workers: nobody writes there."""
+    from tests.tiny_run import make_run
+
+    base = tmp_path_factory.getbasetemp()
+    place = (base if worker_id == "master" else base.parent) / "run_of_all"
+    with FileLock(place.with_suffix(".lock")):
+        if not (place / "made").exists():
+            make_run(place)
+            (place / "made").touch()
+    return place
+
+
+@pytest.fixture(scope="module")
+def finished(run_of_all, tmp_path_factory) -> Path:
+    """A copy of it for the tests of one file."""
+    return Path(shutil.copytree(run_of_all, tmp_path_factory.mktemp("finished") / "home"))
+
+
 def pytest_collection_modifyitems(items):
     """Start the longest files first, so that the workers end together."""
-    longest = ("test_integrity", "test_pipeline", "test_teaching", "test_own_pictures", "test_benchmark_hostile",
+    longest = ("test_pipeline", "test_teaching", "test_integrity", "test_own_pictures", "test_benchmark_hostile",
                "test_finetuning", "test_tagger", "test_search_page", "test_server", "test_inputs", "test_learning",
                "test_encoders")
     place = {f"{name}.py": number for number, name in enumerate(longest)}

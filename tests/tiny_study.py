@@ -107,10 +107,7 @@ def fresh_command(home: Path, *arguments) -> subprocess.CompletedProcess:
                           text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=800)
 
 
-def typed(home: Path, capsys, *arguments) -> tuple[str, str]:
-    """Standard output, and the error's line."""
-    with living_in(home), pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        patch.setattr(sys, "argv", ["imgsearch", *map(str, arguments)])
-        cli.entry()
-    out, err = capsys.readouterr()
-    return out, err + (stopped.value.code if isinstance(stopped.value.code, str) else "")
+def typed(home: Path, *arguments) -> tuple[str, str]:
+    """Standard output and standard error of ``command``."""
+    done = command(home, *arguments)
+    return done.stdout, done.stderr

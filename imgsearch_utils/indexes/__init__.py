@@ -11,6 +11,7 @@ from imgsearch_utils.indexes import (  # noqa: F401  each registers its own
     with_milvus,
     with_pgvector,
     with_pynndescent,
+    with_scann,
     with_torch,
     with_usearch,
 )

@@ -165,6 +165,34 @@ class IvfPq(Faiss):
         return self._index.search(queries, k, params=parameters)[1]
 
 
+@register("faiss_ivf_rabitq")
+class IvfRabitq(Faiss):
+    """Inverted lists of codes of one bit a dimension (RaBitQ: Gao & Long, SIGMOD 2024), refined by 8 bits a dimension.
+
+    The vectors are rotated at random first, as the method asks; fast scan reads the codes. The best k_factor * k by
+    code are ranked by their 8 bits, which with the codes take 9 / 32 of what the vectors take.
+    """
+
+    default_sweep = {"nprobe": [1, 4, 16, 64], "k_factor": [4, 32]}
+
+    def _build(self, vectors, nlist=0, bits=1, seed=1234):
+        faiss, nlist, metric = self.library(), nlist or self._lists(), self.library().METRIC_INNER_PRODUCT
+        rotation = faiss.RandomRotationMatrix(self.dim, self.dim)
+        rotation.init(seed)
+        lists = faiss.IndexIVFRaBitQFastScan(faiss.IndexFlatIP(self.dim), self.dim, nlist, metric, 32, True, bits)
+        lists.cp.seed, lists.cp.max_points_per_centroid = seed, PER_CENTRE
+        codes = faiss.IndexScalarQuantizer(self.dim, faiss.ScalarQuantizer.QT_8bit, metric)
+        self._index = faiss.IndexRefine(faiss.IndexPreTransform(rotation, lists), codes)
+        self._index.train(vectors)
+        self._index.add(vectors)
+
+    def _search(self, queries, k, nprobe=8, k_factor=4, allowed=None):
+        faiss, lists = self.library(), self._parameters("SearchParametersIVF", allowed, nprobe=nprobe)
+        rotated = faiss.SearchParametersPreTransform(index_params=lists)
+        parameters = faiss.IndexRefineSearchParameters(k_factor=k_factor, base_index_params=rotated)
+        return self._index.search(queries, k, params=parameters)[1]
+
+
 @register("faiss_lsh")
 class Lsh(Faiss):
     """Signs of `bits` random projections of the centred vectors (Charikar, STOC 2002).

@@ -48,7 +48,7 @@ def import_report(pairs: pd.DataFrame, images: Images, duplicates: pd.DataFrame 
     classes = images.classes
 
     def across(table):
-        one, two = table.image1.map(classes), table.image2.map(classes)
+        one, two = (table[name].astype(object).map(classes) for name in ("image1", "image2"))
         return (one.notna() & two.notna() & (one != two)).to_numpy(bool)
 
     strangers = (set(pairs.image1) | set(pairs.image2)) - set(images.names)
@@ -136,7 +136,8 @@ def import_labels(run: Run, pairs: pd.DataFrame) -> tuple[dict[str, int], pd.Dat
     merged = merge(pairs)
     counts, problems = import_report(pairs, images, twins, merged)
     graded = usable(merged.pairs.dropna(subset="similarity"), images)
-    graded["by"] = np.where(~images.same_class(graded) & (graded.similarity == 0), AUTOMATIC, IMPORTER)
+    by_class = ~images.same_class(graded) & (graded.similarity == 0)
+    graded["by"] = pd.Categorical.from_codes(by_class.astype(np.int8), [IMPORTER, AUTOMATIC])
     with journal.alone():  # another import may run at once
         held = {(*pair, by, act.grade) for pair, acts in journal.votes().items() for by, act in acts.items()}
         new = [row not in held for row in zip(graded.image1, graded.image2, graded.by, graded.similarity)]

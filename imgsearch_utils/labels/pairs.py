@@ -73,16 +73,26 @@ def read_grades(paths: Iterable[str | Path], watch: Callable[[int, int], None] =
 
     watch : as of ``tables.foreign_parts``, of each file
     """
-    names: dict[str, str] = {}
+    images: dict[str, int] = {}
+    files: dict[str, int] = {}
     parts = []
     for path in map(Path, paths):
+        file = files.setdefault(path.name, len(files))
         for part in foreign_parts(path, watch=watch):
-            table = _pairs(part, path)[COLUMNS]
-            for name in ("image1", "image2"):
-                table[name] = np.array([names.setdefault(each, each) for each in table[name]], object)
-            parts.append(table.astype({"image1": object, "image2": object}).assign(
-                file=pd.Categorical([path.name] * len(table)), row=table.index.astype(np.int32)))
-    return pd.concat(parts, ignore_index=True).astype({"file": "category"})
+            table = _pairs(part, path)
+            parts.append(pd.DataFrame({
+                **{name: _numbered(table[name], images) for name in ("image1", "image2")},
+                "similarity": table.similarity.to_numpy(), "file": np.full(len(table), file, np.int32),
+                "row": table.index.to_numpy(np.int32)}))
+    table = pd.concat(parts, ignore_index=True)
+    for name, known in (("image1", images), ("image2", images), ("file", files)):
+        table[name] = pd.Categorical.from_codes(table[name], pd.Index(list(known), dtype=object))
+    return table
+
+
+def _numbered(names: Iterable[str], known: dict[str, int]) -> np.ndarray:
+    """The numbers of names, of which new ones get the next."""
+    return np.fromiter((known.setdefault(name, len(known)) for name in names), np.int32)
 
 
 def pair_parts(path: str | Path, watch: Callable[[int, int], None] = lambda *_: None) -> Iterator[pd.DataFrame]:
@@ -140,11 +150,10 @@ def key(image1: str, image2: str) -> tuple[str, str]:
 def canonical(pairs: pd.DataFrame) -> pd.DataFrame:
     """A copy in canonical order, image1 <= image2; paths change places with their images."""
     pairs = pairs.copy()
-    turned = (pairs.image1.astype(object) > pairs.image2.astype(object)).to_numpy(bool)
+    turned = pairs.image1.astype(object) > pairs.image2.astype(object)
     for one, two in (("image1", "image2"), ("image1_path", "image2_path")):
         if one in pairs and two in pairs:
-            left, right = pairs[one].to_numpy(object), pairs[two].to_numpy(object)
-            pairs[one], pairs[two] = np.where(turned, right, left), np.where(turned, left, right)
+            pairs[one], pairs[two] = pairs[one].mask(turned, pairs[two]), pairs[two].mask(turned, pairs[one])
     return pairs
 
 
@@ -172,7 +181,7 @@ def merge(pairs: pd.DataFrame) -> Merged:
     again = pairs.duplicated(["image1", "image2"])
     merged, recurring, chosen = pairs[~again].reset_index(drop=True), [], {}
     repeated = pairs[pairs.duplicated(["image1", "image2"], keep=False)] if again.any() else pairs[:0]
-    for (one, two), grades in repeated.groupby(["image1", "image2"], sort=False).similarity:
+    for (one, two), grades in repeated.groupby(["image1", "image2"], sort=False, observed=True).similarity:
         chosen[one, two] = lower_median(grades)
         recurring.append((one, two, len(grades), " ".join(f"{grade:g}" for grade in grades.dropna())))
     if chosen:

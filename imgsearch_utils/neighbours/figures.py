@@ -14,7 +14,8 @@ from imgsearch_utils.plots import MODELS, axes_grid, legend_below, legend_beside
 #: the mark of each index; the place in this order gives its colour, so a new one comes last
 MARKS = {"annoy": "o", "faiss_hnsw": "s", "faiss_hnsw_sq": "^", "faiss_ivf": "v", "faiss_ivf_disk": "D",
          "faiss_ivfpq": "P", "faiss_lsh": "<", "faiss_gpu_exact": ">", "faiss_gpu_ivf": "*", "hnswlib": "X",
-         "milvus": "p", "pynndescent": "h", "torch": "d", "usearch": "H", "lancedb": "8", "pgvector": "$P$"}
+         "milvus": "p", "pynndescent": "h", "torch": "d", "usearch": "H", "lancedb": "8", "pgvector": "$P$",
+         "faiss_ivf_rabitq": "$R$", "scann": "$S$"}
 
 
 def index_colours(names: Sequence[str]) -> dict[str, tuple]:

@@ -92,8 +92,12 @@ class Images:
 
     def of_pairs(self, pairs: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
         """A column of the table for the first and the second image of each pair, both (n_pairs,)."""
-        values = self._by_name[column]
-        return tuple(values.loc[pairs[name]].to_numpy() for name in ("image1", "image2"))
+        values = self._by_name[column].to_numpy()
+        rows = [self._by_name.index.get_indexer(pairs[name]) for name in ("image1", "image2")]
+        for name, known in zip(("image1", "image2"), rows):
+            if (known < 0).any():
+                raise KeyError(pairs[name][known < 0].iloc[0])
+        return values[rows[0]], values[rows[1]]
 
     def same_class(self, pairs: pd.DataFrame) -> np.ndarray:
         """Which pairs are of one class: (n_pairs,) bool; all of them where there are no classes."""

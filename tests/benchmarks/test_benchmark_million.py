@@ -11,12 +11,14 @@ def test_steps_are_measured_once_and_grow(tmp_path, capsys):
         million.lay_out(tmp_path / f"{n}_16", np.random.default_rng(0).normal(size=(n + 1300, 16)).astype(np.float32))
     command = ["--n", "400", "900", "--dim", "16", "--home", str(tmp_path), "--out", str(tmp_path), "--steps"]
     million.main([*command, "store", "open", "keep", "from disk"])
-    million.main([*command, "open", "duplicates"])
+    million.main([*command, "open", "duplicates", "score", "import"])
     table = pd.read_csv(tmp_path / "million.csv")
     assert table.groupby("step").n.apply(list).to_dict() == {step: [400, 900] for step in (
-        "store", "open", "keep", "from disk", "duplicates")}
+        "store", "open", "keep", "from disk", "duplicates", "score", "import")}
     assert (table.seconds > 0).all() and table.peak_mb.between(20, 3000).all()
     by_step = table[table.n == 900].set_index("step")
     assert by_step.recall["from disk"] >= 0.9 and by_step.recall["duplicates"] == 1
     assert by_step.about["duplicates"].startswith("9 pairs") and by_step.disk_mb["store"] > 900 * 16 * 4 / 1e6
-    assert set(million.slopes(table).index) == set(by_step.index) and "from disk" in capsys.readouterr().out
+    assert by_step.disk_mb[["score", "import"]].min() > 2 * 900 * 24 / 1e6
+    assert set(pd.read_csv(tmp_path / "million_slopes.csv").step) == set(by_step.index)
+    assert "from disk" in capsys.readouterr().out

@@ -80,7 +80,7 @@ def started(home, stop_at, config):
                           timeout=600)
 
 
-def test_killed_twice_it_ends_with_the_same_weights(home, capsys):
+def test_killed_twice_it_ends_with_the_same_weights(home):
     (home / "b.yaml").write_text(QUICK.format(version="b"))
     seed = np.random.default_rng()
     first, second = int(seed.integers(1, 7)), int(seed.integers(1, 7))  # of some 16 steps
@@ -93,7 +93,7 @@ def test_killed_twice_it_ends_with_the_same_weights(home, capsys):
     for name in ("history.csv", "retrieval.csv"):
         assert (results / "a" / name).read_bytes() == (results / "b" / name).read_bytes(), (first, second)
     assert not list(models.glob("*.checkpoint*")) and not list(models.glob("*.partial"))
-    out, _ = typed(home, capsys, "finetune", "b.yaml")
+    out, _ = typed(home, "finetune", "b.yaml")
     assert "tuned:tiny/b is finished" in out
 
 
@@ -109,7 +109,7 @@ def test_only_the_last_blocks_changed_and_the_best_epoch_is_kept(home):
     assert (history.images[1:] > 0).all() and history.loss[1:].notna().all()
 
 
-def test_it_is_an_encoder_by_name_everywhere(home, capsys):
+def test_it_is_an_encoder_by_name_everywhere(home):
     with living_in(home):
         encoder, frozen = get_encoder("tuned:tiny/a", "torch"), get_encoder("efficientnet_lite0", "torch")
     picture = open_image(next((home / "pictures/rustic").iterdir()))
@@ -120,38 +120,38 @@ def test_it_is_an_encoder_by_name_everywhere(home, capsys):
     squares = read_squares([next((home / "pictures/rustic").iterdir())], 48)
     expected = encode(backbone.network, squares, 48, backbone.mean, backbone.std)[0]
     np.testing.assert_allclose(vector, expected, atol=1e-4)
-    out, said = typed(home, capsys, "encoders", "efficientnet_lite0", "tuned:tiny/a", "--study", "tiny")
+    out, said = typed(home, "encoders", "efficientnet_lite0", "tuned:tiny/a", "--study", "tiny")
     assert "tuned:tiny/a" in out, said
-    out, _ = typed(home, capsys, "finetune", "--list", "--study", "tiny")
+    out, _ = typed(home, "finetune", "--list", "--study", "tiny")
     assert "tuned:tiny/a" in out and "augment ['crop', 'flip', 'trivial', 'colour']" in out and "unseen images" in out
     study = (home / "configs/tiny.yaml").read_text().replace("study: tiny", "study: other")
     (home / "configs/other.yaml").write_text(study + "encoder: tuned:tiny/a\n")
-    out, said = typed(home, capsys, "embed", "--study", "other")
+    out, said = typed(home, "embed", "--study", "other")
     assert "36 vectors, 36 of them new" in out, said
-    out, said = typed(home, capsys, "search", "pictures/rustic/rustic_0003.jpg", "--study", "other", "-k", "3")
+    out, said = typed(home, "search", "pictures/rustic/rustic_0003.jpg", "--study", "other", "-k", "3")
     assert "rustic/rustic_0003.jpg" in out.splitlines()[2], said
 
 
-def test_check_names_what_a_version_lost_and_what_was_changed(home, tmp_path, capsys):
+def test_check_names_what_a_version_lost_and_what_was_changed(home, tmp_path):
     shutil.copytree(home, tmp_path / "copy", symlinks=True)
     copy = tmp_path / "copy"
     models, results = copy / "active_learning_models/tiny/tuned/a", copy / "active_learning_results/tiny/tuned/a"
-    before, _ = typed(copy, capsys, "check", "--study", "tiny")
+    before, _ = typed(copy, "check", "--study", "tiny")
     with (results / "retrieval.csv").open("a") as file:
         file.write("\n")
     (models / "weights.safetensors").unlink()
-    out, said = typed(copy, capsys, "check", "--study", "tiny")
+    out, said = typed(copy, "check", "--study", "tiny")
     assert "tuned" not in before and "make the version again: imgsearch finetune CONFIG" in out + said
     assert "tuned/a/retrieval.csv is not the file that was written" in out + said
     assert "tuned/a/weights.safetensors is not there" in out + said
-    out, _ = typed(copy, capsys, "finetune", "--list", "--study", "tiny")
+    out, _ = typed(copy, "finetune", "--list", "--study", "tiny")
     assert "tuned:tiny/a" in out and "lost a part" in out
     shutil.rmtree(models)
-    out, said = typed(copy, capsys, "check", "--study", "tiny")
+    out, said = typed(copy, "check", "--study", "tiny")
     assert "active_learning_models/tiny/tuned/a is not there" in out + said
 
 
-def test_changed_weights_and_settings_are_refused(home, tmp_path, capsys):
+def test_changed_weights_and_settings_are_refused(home, tmp_path):
     shutil.copytree(home, tmp_path / "copy", ignore=shutil.ignore_patterns("vector_dbs"))
     copy = tmp_path / "copy"
     file = copy / "active_learning_models/tiny/tuned/a/weights.safetensors"
@@ -166,7 +166,7 @@ def test_changed_weights_and_settings_are_refused(home, tmp_path, capsys):
             with pytest.raises(ValueError, match=said):
                 get_encoder(name)
     (copy / "a.yaml").write_text(QUICK.format(version="a").replace("epochs: 4", "epochs: 5"))
-    _, said = typed(copy, capsys, "finetune", "a.yaml")
+    _, said = typed(copy, "finetune", "a.yaml")
     assert "version a of run tiny was made with other settings (epochs: 4 -> 5)" in said
 
 
@@ -180,10 +180,10 @@ def test_changed_weights_and_settings_are_refused(home, tmp_path, capsys):
     ("study: tiny\nheld_out_classes: 0.6\n", "leaves fewer than two of 3 classes"),
     ("study: tiny\nlearn_from: grades\n", "no graded pair of training images"),
     ("study: tiny\nencoder: timm:vit_tiny_patch16_224/none.pth\n", "no such checkpoint"), ("grid: {a: [1", "YAML")])
-def test_what_does_not_fit_is_one_line(home, tmp_path, capsys, text, said):
+def test_what_does_not_fit_is_one_line(home, tmp_path, text, said):
     file = tmp_path / "bad.yaml"
     file.write_text(text)
-    out, error = typed(home, capsys, "finetune", file)
+    out, error = typed(home, "finetune", file)
     assert error.startswith("imgsearch: ") and said in error and len(error.splitlines()) == 1
     assert "Traceback" not in out
 

@@ -61,10 +61,10 @@ def room(home, tmp_path) -> Path:
     return tmp_path
 
 
-def refused(where: Path, capsys, *arguments) -> str:
+def refused(where: Path, *arguments) -> str:
     """The one line of a command that is refused; what it left behind is nothing new."""
     before = sorted(where.rglob("*"))
-    out, error = typed(where, capsys, *arguments)
+    out, error = typed(where, *arguments)
     assert len(error.strip().splitlines()) == 1 and error.startswith("imgsearch: "), error
     assert "Traceback" not in error and len(error) < 1500
     assert sorted(where.rglob("*")) == before
@@ -80,15 +80,15 @@ def pairs_file(where: Path, **more) -> Path:
 
 # ---- scores ----
 
-def scored(home, capsys, file, *more):
-    out, said = typed(home, capsys, "score", file, "--study", "tiny", *more)
+def scored(home, file, *more):
+    out, said = typed(home, "score", file, "--study", "tiny", *more)
     return out, said
 
 
-def test_scores_of_another_run_give_way_and_are_named(home, tmp_path, capsys):
-    plain, _ = scored(home, capsys, pairs_file(tmp_path))
+def test_scores_of_another_run_give_way_and_are_named(home, tmp_path):
+    plain, _ = scored(home, pairs_file(tmp_path))
     more = {"note": "kept\rhere", "id": "007", "big": 12345678901234567890, "round": 1}
-    again, said = scored(home, capsys, pairs_file(tmp_path, **dict.fromkeys(SCORES, 0.123), **more))
+    again, said = scored(home, pairs_file(tmp_path, **dict.fromkeys(SCORES, 0.123), **more))
     assert f"made anew, in place of the file's own columns: {', '.join(SCORES)}\n" in said
     (tmp_path / "plain.csv").write_text(plain)
     (tmp_path / "again.csv").write_text(again, newline="")
@@ -96,15 +96,15 @@ def test_scores_of_another_run_give_way_and_are_named(home, tmp_path, capsys):
     np.testing.assert_array_equal(second[SCORES].astype(float), first[SCORES])
     for name, value in more.items():
         assert second[name].tolist() == [str(value)] * 3
-    third, _ = scored(home, capsys, tmp_path / "again.csv")
+    third, _ = scored(home, tmp_path / "again.csv")
     assert pd.read_csv(StringIO(third))[SCORES].equals(first[SCORES])
 
 
 @pytest.mark.parametrize("column", [*SCORES, "similarity", "round", "source", "annotators", "side", "group1"])
-def test_no_column_of_any_export_changes_a_score(home, tmp_path, capsys, column):
-    plain, _ = scored(home, capsys, pairs_file(tmp_path))
+def test_no_column_of_any_export_changes_a_score(home, tmp_path, column):
+    plain, _ = scored(home, pairs_file(tmp_path))
     value = 2 if column == "similarity" else 0.5
-    other, said = scored(home, capsys, pairs_file(tmp_path, **{column: value}))
+    other, said = scored(home, pairs_file(tmp_path, **{column: value}))
     read = [pd.read_csv(StringIO(text)) for text in (plain, other)]
     pd.testing.assert_frame_equal(read[0][SCORES], read[1][SCORES])
     assert ("made anew" in said) == (column in SCORES)
@@ -112,25 +112,25 @@ def test_no_column_of_any_export_changes_a_score(home, tmp_path, capsys, column)
         assert (read[1][column] == value).all()
 
 
-def test_a_file_of_a_header_alone_has_no_scores_and_an_unknown_name_no_score(home, tmp_path, capsys):
+def test_a_file_of_a_header_alone_has_no_scores_and_an_unknown_name_no_score(home, tmp_path):
     (tmp_path / "none.csv").write_text("image1,image2\n")
-    out, said = scored(home, capsys, tmp_path / "none.csv")
+    out, said = scored(home, tmp_path / "none.csv")
     assert out.strip() == ",".join(["image1", "image2", "similarity", *SCORES]) and "0 pairs scored" in said
     (tmp_path / "ghost.csv").write_text("image1,image2,score\nghost,modern/modern_0001.jpg,0.9\n")
-    out, said = scored(home, capsys, tmp_path / "ghost.csv")
+    out, said = scored(home, tmp_path / "ghost.csv")
     assert out.splitlines()[1] == "ghost,modern/modern_0001.jpg" + "," * 8 and "'ghost'" in said
 
 
-def test_a_file_that_is_read_in_parts_has_the_scores_of_a_small_one(home, tmp_path, capsys):
+def test_a_file_that_is_read_in_parts_has_the_scores_of_a_small_one(home, tmp_path):
     """Names and grades of all kinds on both sides of the seams; an error after a seam leaves nothing written."""
-    plain, _ = scored(home, capsys, pairs_file(tmp_path, note="x"))
+    plain, _ = scored(home, pairs_file(tmp_path, note="x"))
     header, *rows = (tmp_path / "pairs.csv").read_text().splitlines()
     n = 2 * tables.PART + 5
     with (tmp_path / "long.csv").open("w") as file:
         file.write(header + "\n")
         file.writelines(rows[number % 3] + "\n" for number in range(n))
         file.write("ghost,other ghost,\n")
-    _, said = scored(home, capsys, tmp_path / "long.csv", "--out", tmp_path / "out.csv")
+    _, said = scored(home, tmp_path / "long.csv", "--out", tmp_path / "out.csv")
     assert f"{n + 1:,} pairs scored" in said and "2 image(s) are unknown" in said
     table, small = pd.read_csv(tmp_path / "out.csv"), pd.read_csv(StringIO(plain))
     assert len(table) == n + 1 and table[SCORES].iloc[-1].isna().all()
@@ -140,7 +140,7 @@ def test_a_file_that_is_read_in_parts_has_the_scores_of_a_small_one(home, tmp_pa
         file.write("one,field too many,here,\n")
     (tmp_path / "out.csv").unlink()
     for more in ([], ["--out", tmp_path / "out.csv"]):
-        out, said = scored(home, capsys, tmp_path / "long.csv", *more)
+        out, said = scored(home, tmp_path / "long.csv", *more)
         assert f"row {n + 3}: expected 3 fields, got 4" in said and not out and not (tmp_path / "out.csv").exists()
 
 
@@ -206,8 +206,8 @@ def test_two_classes_that_are_cut_alike_keep_a_bar_each():
 
 
 @pytest.mark.parametrize("command", ["search", "classify"])
-def test_search_and_classify_draw_a_class_of_a_hostile_name(home, tmp_path, capsys, command):
-    out, said = typed(home, capsys, command, f"pictures/{HOSTILE}/rustic_0001.jpg", "--study", "tiny",
+def test_search_and_classify_draw_a_class_of_a_hostile_name(home, tmp_path, command):
+    out, said = typed(home, command, f"pictures/{HOSTILE}/rustic_0001.jpg", "--study", "tiny",
                       "--show", tmp_path / "drawn.png")
     assert HOSTILE in out and said == ""
     assert Image.open(tmp_path / "drawn.png").width > 300
@@ -215,7 +215,7 @@ def test_search_and_classify_draw_a_class_of_a_hostile_name(home, tmp_path, caps
 
 # ---- files that cannot be read or written ----
 
-def test_what_is_no_file_to_read_or_write_is_one_line(home, tmp_path, capsys):
+def test_what_is_no_file_to_read_or_write_is_one_line(home, tmp_path):
     (tmp_path / "folder.csv").mkdir()
     good, picture, long = pairs_file(tmp_path), "pictures/modern/modern_0001.jpg", "x" * 300 + ".csv"
     for arguments, said in (
@@ -229,13 +229,13 @@ def test_what_is_no_file_to_read_or_write_is_one_line(home, tmp_path, capsys):
             (["search", picture, "--show", "x" * 300 + ".png"], "File name too long"),
             (["search", "x" * 300], "no such file or folder"),
             (["classify", picture, "--show", "nowhere/x.svg"], "No such file")):
-        shown = typed(home, capsys, *arguments, "--study", "tiny")[1].strip().splitlines()
+        shown = typed(home, *arguments, "--study", "tiny")[1].strip().splitlines()
         assert shown[-1].startswith("imgsearch: ") and said in shown[-1] and len(shown) <= 2, shown
-    assert "got a folder" in refused(home, capsys, "labels", "import", tmp_path / "folder.csv", "--study", "tiny")
+    assert "got a folder" in refused(home, "labels", "import", tmp_path / "folder.csv", "--study", "tiny")
     assert not list(tmp_path.glob("**/*.partial*")) and not list(home.glob("*.partial*"))
 
 
-def test_a_full_disk_leaves_what_stood_there_and_nothing_half(room, home, tmp_path, capsys):
+def test_a_full_disk_leaves_what_stood_there_and_nothing_half(room, home, tmp_path):
     resource = pytest.importorskip("resource")
     with living_in(room):
         journal = Journal(find_run("tiny").journal)
@@ -250,12 +250,12 @@ def test_a_full_disk_leaves_what_stood_there_and_nothing_half(room, home, tmp_pa
         (room / out).write_text("what stood there")
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
         try:
-            _, error = typed(room, capsys, *arguments, out, "--study", "tiny")
+            _, error = typed(room, *arguments, out, "--study", "tiny")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert "File too large" in error.splitlines()[-1] and "Traceback" not in error
         assert (room / out).read_text() == "what stood there" and not list(room.glob(".*partial*"))
-        _, said = typed(room, capsys, *arguments, out, "--study", "tiny")
+        _, said = typed(room, *arguments, out, "--study", "tiny")
         assert "imgsearch: " not in said and (room / out).stat().st_size > 1000
 
 
@@ -314,45 +314,45 @@ def test_a_file_is_written_whole_or_not_and_devices_and_links_are_written_into(t
     ["labels", "summary"], ["labels", "import", "pairs.csv"], ["labels", "export", "x.csv"], ["embed"], ["index"],
     ["score", "pairs.csv"], ["search", "x.jpg"], ["classify", "x.jpg"], ["tag"], ["serve", "--no-browser"],
 ], ids=" ".join)
-def test_a_misspelt_run_or_study_is_refused_with_the_nearest_and_begins_nothing(room, capsys, command):
+def test_a_misspelt_run_or_study_is_refused_with_the_nearest_and_begins_nothing(room, command):
     pairs_file(room, similarity=3)
     study = ["tiny"] if command == ["tag"] else ["--study", "tiny"]
     wrong = ["tinny"] if command == ["tag"] else ["--study", "tinny"]
-    assert "no run is called tinyy here" in (said := refused(room, capsys, *command, *study, "--run", "tinyy"))
+    assert "no run is called tinyy here" in (said := refused(room, *command, *study, "--run", "tinyy"))
     assert "Did you mean tiny?" in said
-    assert "no study is called 'tinny'" in (said := refused(room, capsys, *command, *wrong))
+    assert "no study is called 'tinny'" in (said := refused(room, *command, *wrong))
     assert "Did you mean tiny?" in said
 
 
-def test_a_study_named_as_a_built_in_one_is_refused_and_new_does_not_make_it(room, capsys):
-    assert "has a study called grocery already" in refused(room, capsys, "new", "grocery", room)
+def test_a_study_named_as_a_built_in_one_is_refused_and_new_does_not_make_it(room):
+    assert "has a study called grocery already" in refused(room, "new", "grocery", room)
     (room / "configs/grocery.yaml").write_text((room / "configs/tiny.yaml").read_text())
-    said = refused(room, capsys, "labels", "summary", "--study", "grocery")
+    said = refused(room, "labels", "summary", "--study", "grocery")
     assert "two studies are called grocery" in said and str(room / "configs/grocery.yaml") in said
 
 
 @pytest.mark.parametrize("command", [["new"], ["labels", "summary", "--study"], ["search", "--study=tiny"], ["run"],
                                      ["score", "--study=tiny"], ["labels", "summary", "--study=tiny", "--run"]],
                          ids=" ".join)
-def test_a_name_of_any_length_is_refused_in_a_line_that_can_be_read(room, capsys, command):
+def test_a_name_of_any_length_is_refused_in_a_line_that_can_be_read(room, command):
     for letters in (200, 5000):
-        said = refused(room, capsys, *command, "a" * letters, *([room] if command == ["new"] else []))
+        said = refused(room, *command, "a" * letters, *([room] if command == ["new"] else []))
         if command == ["new"]:
             assert "at most 80 characters" in said and len(said) < 250
 
 
-def test_another_study_of_the_same_name_does_not_share_a_run(room, capsys):
+def test_another_study_of_the_same_name_does_not_share_a_run(room):
     other = room / "elsewhere"
     other.mkdir()
     (other / "tiny.yaml").write_text(f"study: tiny\nimages: {{source: {other}}}\noracle: person\nrounds: 1\n")
     for command in (["run", other / "tiny.yaml"], ["labels", "summary", "--study", other / "tiny.yaml"]):
-        assert "images.source: " in refused(room, capsys, *command)
+        assert "images.source: " in refused(room, *command)
 
 
 # ---- pictures and folders that are none ----
 
 @posix
-def test_a_folder_with_a_fifo_a_socket_a_device_and_broken_links_is_searched_without_them(home, tmp_path, capsys):
+def test_a_folder_with_a_fifo_a_socket_a_device_and_broken_links_is_searched_without_them(home, tmp_path):
     folder = tmp_path / "queries"
     folder.mkdir()
     shutil.copy(home / "pictures/modern/modern_0001.jpg", folder / "good.jpg")
@@ -366,7 +366,7 @@ def test_a_folder_with_a_fifo_a_socket_a_device_and_broken_links_is_searched_wit
         listening.bind("socket.png")
     for command in ("search", "classify"):
         began = time.monotonic()
-        out, said = typed(home, capsys, command, folder, "--study", "tiny", "--json")
+        out, said = typed(home, command, folder, "--study", "tiny", "--json")
         assert time.monotonic() - began < 60
         assert [Path(each["query"]).name for each in json.loads(out)["queries"]] == ["good.jpg"]
         for name in ("fifo.jpg", "broken.jpg", "loop.jpg", "zero.png", "socket.png"):
@@ -374,11 +374,11 @@ def test_a_folder_with_a_fifo_a_socket_a_device_and_broken_links_is_searched_wit
         assert len(said.splitlines()) == 5
     for name, reason in (("fifo.jpg", "a FIFO, a socket or a device"), ("zero.png", "a FIFO, a socket or a device"),
                          ("broken.jpg", "a link that leads nowhere"), ("loop.jpg", "a link that leads nowhere")):
-        assert reason in refused(home, capsys, "search", folder / name, "--study", "tiny")
+        assert reason in refused(home, "search", folder / name, "--study", "tiny")
 
 
 @posix
-def test_a_studys_folder_names_its_fifos_and_the_links_that_it_does_not_follow(tmp_path, capsys):
+def test_a_studys_folder_names_its_fifos_and_the_links_that_it_does_not_follow(tmp_path):
     for number in range(2 * 3):
         tiny_study.draw(tmp_path, number)
         tiny_study.draw(tmp_path, 13 + number)
@@ -393,7 +393,7 @@ def test_a_studys_folder_names_its_fifos_and_the_links_that_it_does_not_follow(t
     (pictures / kind / "loop").symlink_to(pictures, target_is_directory=True)
     (pictures / kind / "inside.jpg").symlink_to(next((pictures / kind).glob("*0002.jpg")).name)
     tiny_study.write_study(tmp_path)
-    out, said = typed(tmp_path, capsys, "embed", "--study", "tiny")
+    out, said = typed(tmp_path, "embed", "--study", "tiny")
     assert out.startswith("13 vectors")
     aside = [line.removeprefix("set aside: ") for line in said.splitlines() if line.startswith("set aside")]
     assert {line.partition(": ")[0]: line.partition(": ")[2][:30] for line in aside} == {
@@ -405,24 +405,24 @@ def test_a_studys_folder_names_its_fifos_and_the_links_that_it_does_not_follow(t
 
 
 @posix
-def test_a_folder_of_links_alone_says_so(tmp_path, capsys):
+def test_a_folder_of_links_alone_says_so(tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "pictures/class").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     tiny_study.write_study(tmp_path)
-    _, said = typed(tmp_path, capsys, "embed", "--study", "tiny")
+    _, said = typed(tmp_path, "embed", "--study", "tiny")
     assert "0 usable picture(s) found" in said and "'class': a link to a folder, which leads out of" in said
 
 
 @posix
 @pytest.mark.parametrize("command", [["labels", "import"], ["score"]], ids=" ".join)
-def test_a_fifo_is_no_csv_and_what_a_shell_pipes_is(room, capsys, command):
+def test_a_fifo_is_no_csv_and_what_a_shell_pipes_is(room, command):
     os.mkfifo(room / "fifo.csv")
-    assert "got a FIFO" in refused(room, capsys, *command, room / "fifo.csv", "--study", "tiny")
+    assert "got a FIFO" in refused(room, *command, room / "fifo.csv", "--study", "tiny")
     reading, writing = os.pipe()
     os.write(writing, pairs_file(room, similarity=3).read_bytes())
     os.close(writing)
-    out, said = typed(room, capsys, *command, f"/dev/fd/{reading}", "--study", "tiny")
+    out, said = typed(room, *command, f"/dev/fd/{reading}", "--study", "tiny")
     os.close(reading)
     assert "3 rows" in out or "3 pairs scored" in said
 
@@ -479,7 +479,7 @@ TINY = "study: hostile\nimages: {source: x}\n"
     (TINY + "rubric: bomb\n", "aliases are not read"), (TINY + "rubric: folder\n", "no rubric is called 'folder'"),
     (TINY + "rubric: twice\n", "title stands twice"), (TINY + "rubric: ../hostile\n", "no rubric is called"),
 ], ids=lambda value: value[:40].encode("unicode_escape").decode() if isinstance(value, str) else None)
-def test_absurd_settings_are_one_line_quickly(tmp_path, capsys, text, said):
+def test_absurd_settings_are_one_line_quickly(tmp_path, text, said):
     rubrics = tmp_path / "rubrics"
     rubrics.mkdir()
     (rubrics / "bomb.yaml").write_text(BOMB)
@@ -487,18 +487,18 @@ def test_absurd_settings_are_one_line_quickly(tmp_path, capsys, text, said):
     (rubrics / "folder.yaml").mkdir()
     (tmp_path / "hostile.yaml").write_text(text)
     began = time.process_time()
-    line = refused(tmp_path, capsys, "run", "hostile.yaml")
+    line = refused(tmp_path, "run", "hostile.yaml")
     assert time.process_time() - began < 10
     assert said in line and (".yaml" in line or "--set" in line)
 
 
-def test_a_yaml_of_100_mb_is_refused_without_being_read(tmp_path, capsys):
+def test_a_yaml_of_100_mb_is_refused_without_being_read(tmp_path):
     with (tmp_path / "hostile.yaml").open("wb") as file:
         file.truncate(100_000_000)
     began = time.process_time()
-    assert "expected at most 100,000 characters" in refused(tmp_path, capsys, "run", "hostile.yaml")
+    assert "expected at most 100,000 characters" in refused(tmp_path, "run", "hostile.yaml")
     (tmp_path / "hostile.yaml").write_text("# " + "x" * 100_000_000)
-    assert "expected at most 100,000 characters" in refused(tmp_path, capsys, "run", "hostile.yaml")
+    assert "expected at most 100,000 characters" in refused(tmp_path, "run", "hostile.yaml")
     assert time.process_time() - began < 10
 
 
@@ -516,9 +516,9 @@ def test_a_yaml_of_100_mb_is_refused_without_being_read(tmp_path, capsys):
     (["rounds=999999999999"], "rounds: Input should be less than or equal to 1000"),
     (["ruonds=2"], "Did you mean rounds?"),
 ], ids=lambda value: value[0][:30] if isinstance(value, list) else "")
-def test_settings_that_are_typed_are_checked_as_those_of_a_file(home, capsys, given_, said):
+def test_settings_that_are_typed_are_checked_as_those_of_a_file(home, given_, said):
     assignments = [part for assignment in given_ for part in ("--set", assignment)]
-    assert said in refused(home, capsys, "run", "tiny", *assignments)
+    assert said in refused(home, "run", "tiny", *assignments)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -562,13 +562,13 @@ A, B = "modern/modern_0001.jpg", "modern/modern_0002.jpg"
                     "٣", "²", "3 3", "4", "3.0.0", "1 000")),
     (f"{HEADER}{A},{B},{'9' * 100_000}\n", "similarity must be"),
 ], ids=lambda value: repr(value[:60]))
-def test_broken_pairs_are_one_line_and_nothing_is_written(home, tmp_path, capsys, content, said):
+def test_broken_pairs_are_one_line_and_nothing_is_written(home, tmp_path, content, said):
     file = tmp_path / "pairs.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     journal = home / "active_learning_labels/tiny/journal.csv"
-    assert said in refused(home, capsys, "labels", "import", file, "--study", "tiny") and not journal.exists()
+    assert said in refused(home, "labels", "import", file, "--study", "tiny") and not journal.exists()
     if "similarity" not in said:
-        assert said in refused(home, capsys, "score", file, "--study", "tiny")
+        assert said in refused(home, "score", file, "--study", "tiny")
 
 
 @pytest.mark.parametrize("grade", ["3", "3.0", "3.", "3.000000", "3,0", "3,00", " 3 "])
@@ -577,13 +577,13 @@ def test_the_ways_to_write_a_grade(tmp_path, grade):
     assert read_pairs(tmp_path / "pairs.csv").similarity.tolist() == [3]
 
 
-def test_a_header_alone_imports_nothing_and_odd_pairs_are_named(room, capsys):
+def test_a_header_alone_imports_nothing_and_odd_pairs_are_named(room):
     file = room / "pairs.csv"
     file.write_text(HEADER)
-    out, _ = typed(room, capsys, "labels", "import", file, "--study", "tiny", "--json")
+    out, _ = typed(room, "labels", "import", file, "--study", "tiny", "--json")
     assert json.loads(out)["imported"] == json.loads(out)["rows"] == 0
     file.write_text(f'{HEADER}{A},{A},3\n{A.upper()},{B}, 2\n" {A}",{B},2\n"{A}\n",{B},1\n\u202e{A},{B},1\n{A},{B},1\n')
-    out, _ = typed(room, capsys, "labels", "import", file, "--study", "tiny", "--json")
+    out, _ = typed(room, "labels", "import", file, "--study", "tiny", "--json")
     counts = json.loads(out)
     assert (counts["imported"], counts["self_pairs"], counts["unknown"], counts["rows"]) == (1, 1, 4, 6)
     problems = pd.read_csv(room / "active_learning_labels/tiny/import_problems.csv")
@@ -607,12 +607,12 @@ def test_what_a_killed_import_leaves_the_next_one_takes(room, tmp_path_factory):
         assert len(acts) == len({(act.image1, act.image2) for act in acts}) == 3
 
 
-def test_files_that_cannot_be_read_begin_no_run(tmp_path, capsys):
+def test_files_that_cannot_be_read_begin_no_run(tmp_path):
     tiny_study.write_study(tmp_path)
     for text in ("", f"{HEADER}{A},{B},7\n"):
         (tmp_path / "pairs.csv").write_text(text)
-        refused(tmp_path, capsys, "labels", "import", "pairs.csv", "--study", "tiny")
-    assert "absent.csv: no such file" in refused(tmp_path, capsys, "labels", "import", "absent.csv", "--study", "tiny")
+        refused(tmp_path, "labels", "import", "pairs.csv", "--study", "tiny")
+    assert "absent.csv: no such file" in refused(tmp_path, "labels", "import", "absent.csv", "--study", "tiny")
 
 
 def test_two_imports_of_a_file_at_once_write_each_grade_once(room):
@@ -683,13 +683,13 @@ def test_any_bytes_are_a_table_or_one_line(tmp_path_factory, content):
     ('file_label,class\n"a.jpg,x\n', "not readable as CSV"), ("file_label,class\n", "0 usable picture(s)"),
     (f"file_label,class\n{'x' * 5000}.jpg,a\n", "0 usable picture(s) found"), ("file_label\n/dev/zero\n", "leads out"),
 ], ids=lambda value: repr(value[:40]))
-def test_broken_labels_are_one_line(tmp_path, capsys, content, said):
+def test_broken_labels_are_one_line(tmp_path, content, said):
     for number in range(3):
         tiny_study.draw(tmp_path, number)
     folder = tmp_path / "pictures" / tiny_study.HOUSES[0]["house_type"]
     (folder / "labels.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     (tmp_path / "mine.yaml").write_text(f"study: mine\nimages: {{source: {folder}}}\n")
-    _, error = typed(tmp_path, capsys, "embed", "--study", "mine.yaml")
+    _, error = typed(tmp_path, "embed", "--study", "mine.yaml")
     assert said in error and len(error.strip().splitlines()) == 1
 
 

@@ -19,43 +19,11 @@ from imgsearch_utils import workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from imgsearch_utils.labels.journal import Journal
 from imgsearch_utils.vectors import Embeddings
+from tests.tiny_run import STUDY
 from tests.tiny_study import command, typed
 
 LABELS, MODELS, RESULTS, VECTORS, REPORT = (f"{tree}/tiny" for tree in (
     "active_learning_labels", "active_learning_models", "active_learning_results", "vector_dbs", "report_results"))
-STUDY = """\
-study: tiny
-images: {source: synthetic_houses, per_class: 18}
-oracle: rubric
-rounds: 2
-asked_per_round: 16
-zeros_per_round: 16
-dev_asked: 12
-test_asked: 12
-max_per_image: 16
-head: {epochs: 2}
-sizes: []
-indexes: [{name: exact}]
-"""
-
-
-def make_run(home: Path) -> None:
-    """The tiny study to its end; its first try names another encoder, which is then corrected."""
-    (home / "tiny.yaml").write_text(STUDY + "encoder: efficientnet_lite1\n")
-    first = command(home, "run", "tiny.yaml")
-    assert first.returncode == 1 and "efficientnet_lite" in first.stderr
-    (home / "tiny.yaml").write_text(STUDY)
-    second = command(home, "run", "tiny.yaml")
-    assert second.returncode == 0, second.stderr
-    assert "goes on with other settings" in second.stderr
-    assert "encoder: efficientnet_lite1 -> efficientnet_lite0" in second.stderr
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    home = tmp_path_factory.mktemp("finished")
-    make_run(home)
-    return home
 
 
 @pytest.fixture
@@ -69,15 +37,15 @@ def everything(home: Path) -> dict[str, tuple[bytes, int]]:
             for path in home.rglob("*") if path.is_file()}
 
 
-def say(home: Path, capsys, *arguments: str) -> str:
+def say(home: Path, *arguments: str) -> str:
     """What a command that must end with one line of error says."""
-    _, line = typed(home, capsys, *arguments)
+    _, line = typed(home, *arguments)
     assert line.startswith("imgsearch: ") and len(line.splitlines()) == 1, line
     return line
 
 
-def check(home: Path, capsys) -> list[dict]:
-    out, _ = typed(home, capsys, "check", "--study", "tiny.yaml", "--json")
+def check(home: Path) -> list[dict]:
+    out, _ = typed(home, "check", "--study", "tiny.yaml", "--json")
     return json.loads(out)["faults"]
 
 
@@ -85,28 +53,28 @@ def edit_json(file: Path, **changes) -> None:
     workspace.write_json(file, {**workspace.read_json(file), **changes})
 
 
-def test_a_whole_run_is_said_to_be_whole_and_nothing_is_written(finished, capsys):
+def test_a_whole_run_is_said_to_be_whole_and_nothing_is_written(finished):
     before = everything(finished)
-    out, _ = typed(finished, capsys, "check", "--study", "tiny.yaml")
+    out, _ = typed(finished, "check", "--study", "tiny.yaml")
     assert out == "run tiny is whole, as far as it is made\n" and everything(finished) == before
     done = command(finished, "run", "tiny.yaml")
     assert done.returncode == 0 and "is finished with these settings" in done.stdout
 
 
-def test_what_can_be_made_again_is_made_again_as_it_was(home, capsys):
+def test_what_can_be_made_again_is_made_again_as_it_was(home):
     """A head whose results are there, results whose head is there, the log, the report, the vectors: all at once."""
     before = everything(home)
     for lost in (f"{MODELS}/round_00", f"{RESULTS}/round_01", f"{VECTORS}/encoder", f"{VECTORS}/head"):
         shutil.rmtree(home / lost)
     for lost in (f"{RESULTS}/results_log.csv", f"{REPORT}/index.html", f"{LABELS}/images.csv"):
         (home / lost).unlink()
-    faults = "\n".join(fault["what"] for fault in check(home, capsys))
+    faults = "\n".join(fault["what"] for fault in check(home))
     for lost in (f"{MODELS}/round_00", f"{RESULTS}/round_01", f"{VECTORS}/encoder", "results_log.csv", "index.html",
                  "images.csv"):
         assert f"{lost} is not there" in faults
     done = command(home, "run", "tiny.yaml")
     assert done.returncode == 0, done.stderr
-    assert check(home, capsys) == [] and not list(home.rglob("*.partial"))
+    assert check(home) == [] and not list(home.rglob("*.partial"))
     after = everything(home)
     same = [name for name in before if name.endswith((".csv", ".safetensors", ".npy", ".json")) and
             "manifest.json" not in name and "figures/" not in name and not name.startswith(REPORT)]
@@ -114,7 +82,7 @@ def test_what_can_be_made_again_is_made_again_as_it_was(home, capsys):
                                    and "/." not in name]  # which say when files were read
 
 
-def test_a_head_that_would_be_another_is_not_made_silently(home, capsys):
+def test_a_head_that_would_be_another_is_not_made_silently(home):
     """The grades of round 0 changed since: the head made again would not be the one that round 1 was built on."""
     shutil.rmtree(home / f"{MODELS}/round_00")
     for tree in (f"{LABELS}/round_01", f"{RESULTS}/round_00"):
@@ -140,20 +108,20 @@ def change_a_grade(journal: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lose_lines, change_a_grade, lambda file: file.write_bytes(b"")])
-def test_what_people_gave_is_never_made_again(home, capsys, damage):
+def test_what_people_gave_is_never_made_again(home, damage):
     damage(home / f"{LABELS}/journal.csv")
     before = everything(home)
     for lost in (None, home / f"{RESULTS}/round_01"):
         if lost:
             shutil.rmtree(lost)
             before = everything(home)
-        said = say(home, capsys, "run", "tiny.yaml")
+        said = say(home, "run", "tiny.yaml")
         assert "journal.csv" in said and "restore the journal from a copy" in said and "--run NAME" in said
         after = everything(home)
         assert {name: content for name, content in after.items() if not name.endswith(".lock")} == {
             name: content for name, content in before.items() if not name.endswith(".lock")}
     assert any("journal.csv" in fault["what"] and "restore the journal" in fault["do"]
-               for fault in check(home, capsys))
+               for fault in check(home))
 
 
 def reverse(folder: Path) -> None:
@@ -171,45 +139,45 @@ def another_config(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [reverse, swap_names, another_config])
-def test_exchanged_rows_names_and_encoders_are_refused_by_every_command_that_loads_them(home, capsys, damage):
+def test_exchanged_rows_names_and_encoders_are_refused_by_every_command_that_loads_them(home, damage):
     damage(home / f"{VECTORS}/encoder")
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
     picture = next((home / "datasets").rglob("*.jpg"))
     for words in (["score", "pairs.csv", "--study"], ["search", str(picture), "--study"], ["index", "--study"],
                     ["classify", str(picture), "--study"], ["embed", "--study"], ["run"]):
-        said = say(home, capsys, *words, "tiny.yaml")
+        said = say(home, *words, "tiny.yaml")
         assert f"{VECTORS}/encoder" in said and "saved together" in said, command
-    assert any("vector_dbs/tiny/encoder" in fault["what"] for fault in check(home, capsys))
+    assert any("vector_dbs/tiny/encoder" in fault["what"] for fault in check(home))
 
 
-def test_rows_of_the_heads_vectors_are_refused_too(home, capsys):
+def test_rows_of_the_heads_vectors_are_refused_too(home):
     reverse(home / f"{VECTORS}/head")
     picture = next((home / "datasets").rglob("*.jpg"))
-    said = say(home, capsys, "search", str(picture), "--study", "tiny.yaml", "--model", "head")
+    said = say(home, "search", str(picture), "--study", "tiny.yaml", "--model", "head")
     assert "tiny/head" in said and "saved together" in said
 
 
-def test_a_head_is_refused_for_vectors_of_another_encoder(home, capsys):
+def test_a_head_is_refused_for_vectors_of_another_encoder(home):
     """They are whole by themselves: as after an embedding with other settings."""
     folder = home / f"{VECTORS}/encoder"
     ours = Embeddings.load(folder)
     replace(ours, vectors=np.array(ours.vectors), config={**ours.config, "weights": "others"}).save(folder)
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
-    said = say(home, capsys, "score", "pairs.csv", "--study", "tiny.yaml", "--out", "scored.csv")
+    said = say(home, "score", "pairs.csv", "--study", "tiny.yaml", "--out", "scored.csv")
     assert "head was trained on vectors of another encoder" in said and "weights: " in said
     assert not (home / "scored.csv").exists()
-    assert any("another encoder" in fault["what"] for fault in check(home, capsys))
+    assert any("another encoder" in fault["what"] for fault in check(home))
 
 
-def test_an_exchanged_head_or_calibration_is_refused(home, capsys):
+def test_an_exchanged_head_or_calibration_is_refused(home):
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
     for file in ("head.safetensors", "calibration.json"):
         before = (home / f"{MODELS}/round_01" / file).read_bytes()
         shutil.copy(home / f"{MODELS}/round_00" / file, home / f"{MODELS}/round_01" / file)
-        said = say(home, capsys, "score", "pairs.csv", "--study", "tiny.yaml")
+        said = say(home, "score", "pairs.csv", "--study", "tiny.yaml")
         assert f"{MODELS}/round_01/{file} is not the file that was written" in said
         (home / f"{MODELS}/round_01" / file).write_bytes(before)
 
@@ -228,16 +196,16 @@ def written_so(home: Path, file: str, **changes) -> None:
 
 @pytest.mark.parametrize("changes", [{"reach": None}, {"reach": "near"}, {"reach": 7.0}, {"reach": [0.5]},
                                      {"head": None}, {"encoder": {"slopes": [1]}}], ids=str)
-def test_a_calibration_that_was_written_unsound_is_one_line(home, capsys, changes):
+def test_a_calibration_that_was_written_unsound_is_one_line(home, changes):
     written_so(home, "calibration.json", **changes)
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
     picture = str(next((home / "datasets").rglob("*.jpg")))
     for words in (["score", "pairs.csv"], ["search", picture, "--model", "head"], ["search", picture]):
-        said = say(home, capsys, *words, "--study", "tiny.yaml")
+        said = say(home, *words, "--study", "tiny.yaml")
         assert f"{MODELS}/round_01/calibration.json" in said and "KeyError" not in said
         assert "expected" in said or "is missing" in said
-    assert any("calibration.json" in fault["what"] for fault in check(home, capsys))
+    assert any("calibration.json" in fault["what"] for fault in check(home))
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"a": 1}', "7", "{"])
@@ -245,16 +213,16 @@ def test_a_calibration_that_was_written_unsound_is_one_line(home, capsys, change
     f"{VECTORS}/encoder/config.json", f"{MODELS}/round_01/config.json", f"{MODELS}/round_01/calibration.json",
     f"{RESULTS}/round_01/metrics.json", f"{RESULTS}/round_01/manifest.json", f"{LABELS}/settings.json",
     f"{VECTORS}/indexes/index.json"])
-def test_json_that_lacks_what_is_needed_is_one_line_that_names_the_file(home, capsys, name, content):
+def test_json_that_lacks_what_is_needed_is_one_line_that_names_the_file(home, name, content):
     (home / name).write_text(content)
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
     picture = str(next((home / "datasets").rglob("*.jpg")))
     words = ["search", picture] if "indexes" in name else ["score", "pairs.csv"]
-    said = say(home, capsys, *words, "--study", "tiny.yaml")
+    said = say(home, *words, "--study", "tiny.yaml")
     named = Path(name).parent.as_posix() if "config.json" in name else name
     assert named in said and "KeyError" not in said
-    said = say(home, capsys, "run", "tiny.yaml")
+    said = say(home, "run", "tiny.yaml")
     assert named in said and "KeyError" not in said
 
 
@@ -274,12 +242,12 @@ def test_json_that_lacks_what_is_needed_is_one_line_that_names_the_file(home, ca
     (lambda home: (home / f"{LABELS}/journal.csv").open("ab").write(b"torn"), "the last line is torn"),
     (lambda home: (home / f"{LABELS}/journal.csv").open("ab").write(b"no act\n"), "line "),
 ])
-def test_each_fault_has_its_line_and_nothing_is_written(home, capsys, damage, what):
+def test_each_fault_has_its_line_and_nothing_is_written(home, damage, what):
     damage(home)
     before = everything(home)
-    faults = check(home, capsys)
+    faults = check(home)
     assert any(what in fault["what"] and fault["do"] for fault in faults), faults
-    out, _ = typed(home, capsys, "check", "--study", "tiny.yaml")
+    out, _ = typed(home, "check", "--study", "tiny.yaml")
     assert len(out.splitlines()) == len(faults) and everything(home) == before
 
 
@@ -327,31 +295,31 @@ WRITING = {
 
 
 @pytest.mark.parametrize("what", WRITING)
-def test_what_another_process_is_writing_is_no_fault(home, capsys, what):
+def test_what_another_process_is_writing_is_no_fault(home, what):
     lock, begin, end = WRITING[what](home)
     writer = Writer(home / lock, begin, end)
     writer.start()
     assert writer.halfway.wait(60)
     threading.Timer(1, writer.go_on.set).start()
-    assert check(home, capsys) == []
+    assert check(home) == []
     writer.join()
 
 
 @pytest.mark.parametrize("what", WRITING)
-def test_a_run_that_is_written_for_long_is_not_said_to_be_broken(home, capsys, monkeypatch, what):
+def test_a_run_that_is_written_for_long_is_not_said_to_be_broken(home, monkeypatch, what):
     monkeypatch.setattr("imgsearch_utils.steps.check.PATIENCE", 0.1)
     lock, begin, end = WRITING[what](home)
     writer = Writer(home / lock, begin, end)
     writer.start()
     assert writer.halfway.wait(60)
-    said = say(home, capsys, "check", "--study", "tiny.yaml")
+    said = say(home, "check", "--study", "tiny.yaml")
     assert f"another process writes run tiny ({lock} is held)" in said and "check again" in said
     writer.go_on.set()
     writer.join()
-    assert check(home, capsys) == []
+    assert check(home) == []
 
 
-def test_a_bit_that_the_stamp_does_not_tell_is_found_by_the_check(home, capsys):
+def test_a_bit_that_the_stamp_does_not_tell_is_found_by_the_check(home):
     folder = home / f"{VECTORS}/encoder"
     content = bytearray((folder / "vectors.npy").read_bytes())
     content[-3] ^= 1
@@ -361,13 +329,13 @@ def test_a_bit_that_the_stamp_does_not_tell_is_found_by_the_check(home, capsys):
     stamps = [[each.st_size, each.st_ino, each.st_mtime_ns, each.st_ctime_ns] for each in files]
     workspace.write_json(folder / ".verified.json", {**stamp, "stamps": stamps})  # as after a fault of the disk
     Embeddings.load(folder)
-    assert any("tiny/encoder" in fault["what"] for fault in check(home, capsys))
+    assert any("tiny/encoder" in fault["what"] for fault in check(home))
 
 
-def test_the_published_run_is_finished_and_whole_without_what_git_leaves_out(capsys):
+def test_the_published_run_is_finished_and_whole_without_what_git_leaves_out():
     run = workspace.find_run("synthetic_houses", "published_synthetic_houses")
     assert all(stage.finished for stage in run.stages().values()) and run.last_round.number == 3
-    out, _ = typed(workspace.source(), capsys, "check", "--run", "published_synthetic_houses")
+    out, _ = typed(workspace.source(), "check", "--run", "published_synthetic_houses")
     assert out == "run published_synthetic_houses is whole, as far as it is made\n"
 
 

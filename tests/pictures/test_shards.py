@@ -213,24 +213,24 @@ OTHER = encoded(1)
 PICTURE = encoded(0)
 
 
-def test_the_command_and_a_study_of_what_it_made(pictures, tmp_path, capsys):
+def test_the_command_and_a_study_of_what_it_made(pictures, tmp_path):
     more = [(encoded(number), pictures[0][1] | {"year": 2000 + number}) for number in range(3)]
     write_parquet(tmp_path / "some.parquet", pictures + more, True)
-    out, _ = typed(tmp_path, capsys, "unpack", "some.parquet", "mine")
+    out, _ = typed(tmp_path, "unpack", "some.parquet", "mine")
     assert out.startswith("12 pictures in mine; labels.csv says of each: label, kind, year, share, caption")
-    _, said = typed(tmp_path, capsys, "new", "mine", "mine")
+    _, said = typed(tmp_path, "new", "mine", "mine")
     assert "the column 'year' has 12 values for 12 images, which is no class" in said and "--classes ''" in said
-    out, _ = typed(tmp_path, capsys, "new", "houses", "mine", "--classes", "kind")
+    out, _ = typed(tmp_path, "new", "houses", "mine", "--classes", "kind")
     assert "12 pictures in 3 classes" in out
     assert "class_columns:\n  - kind" in (tmp_path / "configs/houses.yaml").read_text()
-    out, _ = typed(tmp_path, capsys, "new", "plain", "mine", "--classes", "")
+    out, _ = typed(tmp_path, "new", "plain", "mine", "--classes", "")
     assert "class_columns: []" in (tmp_path / "configs/plain.yaml").read_text()
     for source, message in (("nothing", "no such file or folder"), ("configs", "no shards"), ("mine", "no shards")):
-        _, said = typed(tmp_path, capsys, "unpack", source, "there")
+        _, said = typed(tmp_path, "unpack", source, "there")
         assert message in said and len(said.strip().splitlines()) == 1
     parquet.write_table(pa.table({"image": [b"", b"no picture"]}), tmp_path / "none.parquet")
-    _, said = typed(tmp_path, capsys, "unpack", "none.parquet", "there")
+    _, said = typed(tmp_path, "unpack", "none.parquet", "there")
     assert "no picture that can be used in 1 shard(s); first: none: 0: no picture in it" in said
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 no table")
-    _, said = typed(tmp_path, capsys, "unpack", "torn.parquet", "there")
+    _, said = typed(tmp_path, "unpack", "torn.parquet", "there")
     assert "torn.parquet: cannot be read" in said and len(said.strip().splitlines()) == 1

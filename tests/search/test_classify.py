@@ -57,10 +57,10 @@ def test_a_picture_is_named_with_its_likeliest_classes_and_a_figure(home, tmp_pa
         assert figure.width > 2 * figure.height
 
 
-def test_a_folder_as_json_with_the_broken_one_skipped(home, tmp_path, capsys):
+def test_a_folder_as_json_with_the_broken_one_skipped(home, tmp_path):
     shutil.copytree(home / "pictures/modern", tmp_path / "queries")
     (tmp_path / "queries/torn.jpg").write_text("no picture")
-    out, said = typed(home, capsys, "classify", tmp_path / "queries", "--study", "tiny", "--json")
+    out, said = typed(home, "classify", tmp_path / "queries", "--study", "tiny", "--json")
     assert "torn.jpg" in said and len(said.strip().splitlines()) == 1
     found = json.loads(out)
     assert (found["run"], found["level"], len(found["queries"])) == ("tiny", "class", 12)
@@ -127,7 +127,7 @@ def test_test_images_are_named_better_than_by_chance_on_photographs(shared_data,
 @pytest.mark.parametrize(("model", "classes", "first"), [
     ("resnet18", 1000, "tench, Tinca tinca"), ("mobilenetv2_100", 7, "class 0"),
     ("vit_tiny_patch16_224", 5, "class 0")])
-def test_any_timm_classifier_by_its_checkpoint(home, tmp_path, capsys, model, classes, first):
+def test_any_timm_classifier_by_its_checkpoint(home, tmp_path, model, classes, first):
     torch.manual_seed(0)
     network = timm.create_model(model, num_classes=classes).eval()
     save_file(network.state_dict(), tmp_path / "a.safetensors")
@@ -141,12 +141,12 @@ def test_any_timm_classifier_by_its_checkpoint(home, tmp_path, capsys, model, cl
     assert set(found.method) == {f"timm:{model}"} and not found.calibrated.any()
     np.testing.assert_allclose(found.p.to_numpy().reshape(3, -1), -np.sort(-expected, 1), atol=1e-5)
     np.testing.assert_allclose(found.set_index(["class", "query"]).p[first].loc[[0, 1, 2]], expected[:, 0], atol=1e-5)
-    out, _ = typed(home, capsys, "classify", files[0], "--study", "tiny", "--classifier", name, "--json")
+    out, _ = typed(home, "classify", files[0], "--study", "tiny", "--classifier", name, "--json")
     rows = [row for row in json.loads(out)["queries"][0]["classes"] if row["method"] == f"timm:{model}"]
     assert len(rows) == 5 and rows[0]["p"] == pytest.approx(expected[0].max(), abs=1e-5)
 
 
-def test_a_classifier_that_is_not_there_is_one_line(home, tmp_path, capsys):
+def test_a_classifier_that_is_not_there_is_one_line(home, tmp_path):
     save_file(timm.create_model("resnet18", num_classes=0).state_dict(), tmp_path / "bare.safetensors")
     (tmp_path / "torn.pth").write_bytes(b"no weights")
     for name, said in (("magic", "no classifier is called magic; expected efficientnet_lite0, or timm:<model>"),
@@ -154,7 +154,7 @@ def test_a_classifier_that_is_not_there_is_one_line(home, tmp_path, capsys):
                        (f"timm:resnet18/{tmp_path / 'gone.pth'}", "no such checkpoint for timm:resnet18"),
                        (f"timm:resnet18/{tmp_path / 'torn.pth'}", "not a checkpoint of timm:resnet18"),
                        (f"timm:resnet18/{tmp_path / 'bare.safetensors'}", "it has no classifier (fc.bias is absent)")):
-        _, error = typed(home, capsys, "classify", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--classifier",
+        _, error = typed(home, "classify", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--classifier",
                          name)
         assert said in error and len(error.splitlines()) == 1
     if not torch.cuda.is_available():
@@ -162,12 +162,12 @@ def test_a_classifier_that_is_not_there_is_one_line(home, tmp_path, capsys):
             ready_made([Image.new("RGB", (9, 9))], ClassifierSettings(device="cuda"))
 
 
-def test_words_of_an_encoder_beside_the_studys_own(home, capsys, tiny_clip):  # noqa: F811
+def test_words_of_an_encoder_beside_the_studys_own(home, tiny_clip):  # noqa: F811
     name = f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}"
     arguments = ["classify", "pictures/rustic/rustic_0003.jpg", "--study", "tiny", "--words"]
-    out, said = typed(home, capsys, *arguments, name)
+    out, said = typed(home, *arguments, name)
     assert out.splitlines()[1].split() == ["neighbours", "linear", "probe", "words", "ImageNet"], said
-    _, said = typed(home, capsys, *arguments, "efficientnet_lite0")
+    _, said = typed(home, *arguments, "efficientnet_lite0")
     assert said == "imgsearch: efficientnet_lite0 has no tower for text; take an open_clip encoder"
 
 
@@ -194,15 +194,15 @@ def test_words_are_softmax_of_cosines(tiny_clip):  # noqa: F811
     (["good.jpg", "--run", "other"], "no run is called other here"),
     (["good.jpg", "--show", "x.nothing"], "--show x.nothing: Format 'nothing' is not supported"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_bad_input_is_one_clear_line(home, tmp_path, arguments, said, capsys):
+def test_bad_input_is_one_clear_line(home, tmp_path, arguments, said):
     shutil.copytree(home, tmp_path / "copy")
     (tmp_path / "copy/cli.yaml").write_text("no picture")
     shutil.copy(home / "pictures/modern/modern_0001.jpg", tmp_path / "copy/good.jpg")
-    _, error = typed(tmp_path / "copy", capsys, "classify", *arguments, "--study", "tiny")
+    _, error = typed(tmp_path / "copy", "classify", *arguments, "--study", "tiny")
     assert said in error and len(error.strip().splitlines()) == 1
 
 
-def test_studies_that_cannot_be_classified_say_why(home, tmp_path, capsys):
+def test_studies_that_cannot_be_classified_say_why(home, tmp_path):
     copy = shutil.copytree(home, tmp_path / "copy")
     images = copy / "active_learning_labels/tiny/images.csv"
     table = pd.read_csv(images)
@@ -210,16 +210,16 @@ def test_studies_that_cannot_be_classified_say_why(home, tmp_path, capsys):
                          (table.assign(**{"class": "one"}), "classifying needs two classes of class"),
                          (None, "run tiny has no images.csv yet; run 01_data_tagging first")):
         images.unlink() if change is None else change.to_csv(images, index=False)
-        _, error = typed(copy, capsys, "classify", "pictures/modern/modern_0001.jpg", "--study", "tiny")
+        _, error = typed(copy, "classify", "pictures/modern/modern_0001.jpg", "--study", "tiny")
         assert said in error and len(error.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"image,class\na.jpg,one\n", b"\xff\xfe", bytes(99),
                                      b"image,class,group,side\na.jpg,one,x,dev\n"])
-def test_a_broken_table_of_images_is_one_line_that_names_it(home, tmp_path, capsys, content):
+def test_a_broken_table_of_images_is_one_line_that_names_it(home, tmp_path, content):
     copy = shutil.copytree(home, tmp_path / "copy")
     (copy / "active_learning_labels/tiny/images.csv").write_bytes(content)
-    _, error = typed(copy, capsys, "classify", "pictures/modern/modern_0001.jpg", "--study", "tiny")
+    _, error = typed(copy, "classify", "pictures/modern/modern_0001.jpg", "--study", "tiny")
     assert "tiny/images.csv: expected the run's images" in error and len(error.strip().splitlines()) == 1
 
 

@@ -53,8 +53,8 @@ def copy(home, tmp_path) -> Path:
     return tmp_path / "copy"
 
 
-def asked(home, capsys, *arguments) -> dict:
-    out, err = typed(home, capsys, "search", *arguments, "--study", "tiny", "--json")
+def asked(home, *arguments) -> dict:
+    out, err = typed(home, "search", *arguments, "--study", "tiny", "--json")
     assert out, err
     return json.loads(out)
 
@@ -72,9 +72,9 @@ def test_a_picture_finds_itself_first_with_its_label_and_a_sheet_to_look_at(home
         assert sheet.width > 3 * sheet.height / 2  # five pictures in a row
 
 
-def test_the_command_and_the_function_say_the_same(home, searcher, capsys):
+def test_the_command_and_the_function_say_the_same(home, searcher):
     file = searcher.collection.path(searcher.names[7])
-    found = asked(home, capsys, file, "-k", 5)
+    found = asked(home, file, "-k", 5)
     assert {key: found[key] for key in ("study", "run", "model", "index", "pictures")} == {
         "study": "tiny", "run": "tiny", "model": "head", "index": "exact", "pictures": 36}
     [answer] = found["queries"]
@@ -139,18 +139,18 @@ def test_every_index_by_name_finds_the_same_among_few(home, searcher, name):
     assert other.search(queries, 3).image.tolist() == searcher.search(queries, 3).image.tolist()
 
 
-def test_the_head_is_asked_only_where_it_was_promoted_and_words_of_it_are_honest(copy, capsys):
+def test_the_head_is_asked_only_where_it_was_promoted_and_words_of_it_are_honest(copy):
     name = "pictures/modern/modern_0001.jpg"
     (copy / "active_learning_results/tiny/round_00/metrics.json").write_text('{"promoted": false}')
-    assert asked(copy, capsys, name)["model"] == "encoder"
+    assert asked(copy, name)["model"] == "encoder"
     shutil.rmtree(copy / "active_learning_results/tiny/round_00")
-    assert "round 0 of run tiny lost a part of it" in typed(copy, capsys, "search", name, "--study", "tiny")[1]
+    assert "round 0 of run tiny lost a part of it" in typed(copy, "search", name, "--study", "tiny")[1]
     shutil.rmtree(copy / "active_learning_models/tiny/round_00")
-    found = asked(copy, capsys, name)
+    found = asked(copy, name)
     assert found["threshold"] is None and found["queries"][0]["results"][0]["p_similar"] is None
-    out, _ = typed(copy, capsys, "search", name, "--study", "tiny")
+    out, _ = typed(copy, "search", name, "--study", "tiny")
     assert "P(similar) is not known before the first finished round" in out
-    _, said = typed(copy, capsys, "search", name, "--study", "tiny", "--model", "head")
+    _, said = typed(copy, "search", name, "--study", "tiny", "--model", "head")
     assert said == "imgsearch: run tiny has no finished round yet; run the study first"
 
 
@@ -164,15 +164,15 @@ def test_a_search_by_the_head_imports_nothing_that_only_learning_needs(home):
     assert "torch" in imported and not {"sklearn", "matplotlib", "papermill"} & imported
 
 
-def test_no_close_match_is_said(copy, capsys):
+def test_no_close_match_is_said(copy):
     file = copy / "active_learning_models/tiny/round_00/calibration.json"
     curves = json.loads(file.read_text())
     for model in ("encoder", "head"):
         curves[model]["threshold"] = 0.9999
     workspace.write_json(file, curves)
-    out, _ = typed(copy, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny")
+    out, _ = typed(copy, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny")
     assert out.strip().splitlines()[-1].startswith("no close match")
-    assert not asked(copy, capsys, "pictures/modern/modern_0001.jpg")["queries"][0]["close_match"]
+    assert not asked(copy, "pictures/modern/modern_0001.jpg")["queries"][0]["close_match"]
 
 
 def test_a_picture_of_another_kind_is_close_to_nothing_whatever_the_head_says(searcher):
@@ -202,22 +202,22 @@ def test_the_nearest_image_by_the_encoder_decides_even_where_few_results_are_ask
 
 
 @pytest.mark.parametrize("reach", [None, "near", [0.5], True, 7.0, -1.5, float("nan"), 0, "absent"], ids=repr)
-def test_a_calibration_without_a_sound_reach_is_one_line_that_names_the_file(copy, reach, capsys):
+def test_a_calibration_without_a_sound_reach_is_one_line_that_names_the_file(copy, reach):
     file = copy / "active_learning_models/tiny/round_00/calibration.json"
     curves = {**json.loads(file.read_text()), "reach": reach}
     if reach == "absent":
         del curves["reach"]
     file.write_text(json.dumps(curves))
     for model in ("encoder", "head"):
-        _, said = typed(copy, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--model", model)
+        _, said = typed(copy, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--model", model)
         assert "round_00/calibration.json" in said and "reach" in said and len(said.splitlines()) == 1, said
 
 
-def test_a_folder_of_queries_names_and_skips_what_is_broken(home, tmp_path, capsys):
+def test_a_folder_of_queries_names_and_skips_what_is_broken(home, tmp_path):
     folder = tmp_path / "queries"
     shutil.copytree(home / "pictures/rustic", folder / "deeper")
     (folder / "torn.jpg").write_bytes((folder / "deeper/rustic_0001.jpg").read_bytes()[:1500])
-    out, said = typed(home, capsys, "search", folder, "--study", "tiny", "-k", 1, "--json",
+    out, said = typed(home, "search", folder, "--study", "tiny", "-k", 1, "--json",
                       "--show", tmp_path / "sheet.png")
     assert said.startswith("set aside: ") and "torn.jpg" in said and len(said.strip().splitlines()) == 1
     answers = json.loads(out)["queries"]
@@ -225,27 +225,27 @@ def test_a_folder_of_queries_names_and_skips_what_is_broken(home, tmp_path, caps
     assert len(answers) == 12 and (tmp_path / "sheet.png").stat().st_size
 
 
-def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy, capsys):
+def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy):
     vectors = copy / "vector_dbs/tiny/encoder"
     before, stamp = np.load(vectors / "vectors.npy"), (vectors / "vectors.npy").stat().st_mtime_ns
-    out, _ = typed(copy, capsys, "embed", "--study", "tiny")
+    out, _ = typed(copy, "embed", "--study", "tiny")
     assert "36 vectors, 0 of them new" in out and (vectors / "vectors.npy").stat().st_mtime_ns == stamp
-    out, _ = typed(copy, capsys, "index", "--study", "tiny", "--index", "faiss_hnsw")
+    out, _ = typed(copy, "index", "--study", "tiny", "--index", "faiss_hnsw")
     assert "faiss_hnsw of 36 vectors of the head, built" in out
     with living_in(copy):
         assert len(search_once("pictures/modern/modern_0001.jpg", 99, "tiny")) == 36
     new = tiny_study.draw(copy, 12)
     (copy / "pictures/rustic/torn.jpg").write_bytes(b"no picture")
-    out, said = typed(copy, capsys, "embed", "--study", "tiny")
+    out, said = typed(copy, "embed", "--study", "tiny")
     assert "37 vectors, 1 of them new" in out and "set aside: rustic/torn.jpg: " in said
     after, names = np.load(vectors / "vectors.npy"), (vectors / "names.csv").read_text()
     assert all((row == after).all(1).any() for row in before) and new.name in names
     assert new.name not in (copy / "active_learning_labels/tiny/images.csv").read_text()
     for step in ((), ("index",)):  # the kept index is of the pictures before: it is not used, then made again
         if step:
-            out = [typed(copy, capsys, *step, "--study", "tiny", "--index", "faiss_hnsw")[0] for _ in range(2)]
+            out = [typed(copy, *step, "--study", "tiny", "--index", "faiss_hnsw")[0] for _ in range(2)]
             assert "of 37 vectors of the head, 1 added" in out[0] and "of 37 vectors of the head, as it was" in out[1]
-        found = asked(copy, capsys, new, "--index", "faiss_hnsw", "-k", 3)
+        found = asked(copy, new, "--index", "faiss_hnsw", "-k", 3)
         assert (found["index"], found["pictures"]) == ("faiss_hnsw", 37)
         assert found["queries"][0]["results"][0]["image"].endswith(new.name)
     with living_in(copy):  # the open database is opened anew
@@ -284,34 +284,34 @@ def test_a_kept_index_takes_what_is_new_and_is_built_anew_where_that_would_not_b
         assert keep_index(run, "encoder", name).new == 102  # one was removed
 
 
-def test_a_kept_index_is_loaded_and_a_broken_one_refused(copy, capsys):
+def test_a_kept_index_is_loaded_and_a_broken_one_refused(copy):
     with living_in(copy):
         run = find_run("tiny")
         file = keep_index(run, "encoder", "annoy").file
         assert Searcher.open(run, "encoder", "annoy").search(Searcher.open(run).vectors_of(["modern/modern_0001.jpg"]))[
             "image"].iloc[0] == "modern/modern_0001.jpg"
     file.write_bytes(file.read_bytes()[:-7])
-    _, said = typed(copy, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--model", "encoder",
+    _, said = typed(copy, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--model", "encoder",
                     "--index", "annoy")
     assert "corrupt, cut off" in said and "build the index again" in said and len(said.splitlines()) == 1
-    assert "36 vectors" in typed(copy, capsys, "index", "--study", "tiny", "--model", "encoder", "--index", "annoy")[0]
-    assert asked(copy, capsys, "pictures/modern/modern_0001.jpg", "--model", "encoder", "--index", "annoy")
+    assert "36 vectors" in typed(copy, "index", "--study", "tiny", "--model", "encoder", "--index", "annoy")[0]
+    assert asked(copy, "pictures/modern/modern_0001.jpg", "--model", "encoder", "--index", "annoy")
 
 
-def test_an_index_whose_package_is_missing_names_what_to_install(home, capsys, monkeypatch):
+def test_an_index_whose_package_is_missing_names_what_to_install(home, monkeypatch):
     monkeypatch.setitem(sys.modules, "hnswlib", None)
-    _, said = typed(home, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--index", "hnswlib")
+    _, said = typed(home, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--index", "hnswlib")
     assert said == 'imgsearch: hnswlib needs hnswlib: pip install "imgsearch-utils[hnswlib]"'
 
 
-def test_labels_of_any_name_stand_beside_the_results_own_columns(tmp_path, capsys):
+def test_labels_of_any_name_stand_beside_the_results_own_columns(tmp_path):
     folder = tmp_path / "datasets/vectors"
     folder.mkdir(parents=True)
     np.save(folder / "v.npy", np.eye(5, dtype=np.float32))
     rows = "".join(f"{n}.jpg;{n % 2};high;{n}\n" for n in range(5))
     (folder / "labels.csv").write_text("file_label;kind;score;rank\n" + rows)
     (tmp_path / "mine.yaml").write_text("study: mine\nimages: {source: vectors, vectors: v.npy, class_columns: [kind]}")
-    typed(tmp_path, capsys, "embed", "--study", "mine.yaml")
+    typed(tmp_path, "embed", "--study", "mine.yaml")
     with living_in(tmp_path):
         searcher = Searcher.open(find_run("mine.yaml"))
     found = searcher.search(searcher.vectors_of(["3.jpg"]), 5)
@@ -320,27 +320,27 @@ def test_labels_of_any_name_stand_beside_the_results_own_columns(tmp_path, capsy
     assert found.iloc[0][["rank", "image", "label_score", "label_rank"]].tolist() == [1, "3.jpg", "high", "3"]
 
 
-def test_a_database_of_another_encoder_is_refused_and_made_again(copy, capsys):
+def test_a_database_of_another_encoder_is_refused_and_made_again(copy):
     folder = copy / "vector_dbs/tiny/encoder"
     ours = Embeddings.load(folder)
     theirs = ours.config["preprocessing"].replace("crop 224", "crop 200")
     replace(ours, config={**ours.config, "preprocessing": theirs}, vectors=np.array(ours.vectors)).save(folder)
-    _, said = typed(copy, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny")
+    _, said = typed(copy, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny")
     assert said.startswith("imgsearch: the database of run tiny was made by another encoder (preprocessing: ")
-    assert said.endswith("make it again: imgsearch embed --study tiny") and len(said.splitlines()) == 1
-    assert "36 vectors" in typed(copy, capsys, "embed", "--study", "tiny")[0]
-    assert asked(copy, capsys, "pictures/modern/modern_0001.jpg")["queries"][0]["results"][0]["score"] > 0.999
+    assert said.endswith("make it again: imgsearch embed --study tiny\n") and len(said.splitlines()) == 1
+    assert "36 vectors" in typed(copy, "embed", "--study", "tiny")[0]
+    assert asked(copy, "pictures/modern/modern_0001.jpg")["queries"][0]["results"][0]["score"] > 0.999
 
 
-def test_vectors_of_unknown_origin_answer_for_their_images_only(tmp_path, capsys):
+def test_vectors_of_unknown_origin_answer_for_their_images_only(tmp_path):
     folder = tmp_path / "datasets/vectors"
     folder.mkdir(parents=True)
     np.save(folder / "v.npy", np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32))
     (folder / "labels.csv").write_text("file_label,kind\n" + "".join(f"{n}.jpg,{n % 3}\n" for n in range(9)))
     (tmp_path / "mine.yaml").write_text("study: mine\nimages: {source: vectors, vectors: v.npy}\noracle: person\n")
-    assert "9 vectors, 9 of them new" in typed(tmp_path, capsys, "embed", "--study", "mine.yaml")[0]
+    assert "9 vectors, 9 of them new" in typed(tmp_path, "embed", "--study", "mine.yaml")[0]
     Image.new("RGB", (30, 30)).save(tmp_path / "black.png")
-    _, said = typed(tmp_path, capsys, "search", "black.png", "--study", "mine.yaml")
+    _, said = typed(tmp_path, "search", "black.png", "--study", "mine.yaml")
     assert "came as vectors from v.npy, made elsewhere" in said and len(said.splitlines()) == 1
     with living_in(tmp_path):
         searcher = Searcher.open(find_run("mine.yaml"))
@@ -350,9 +350,9 @@ def test_vectors_of_unknown_origin_answer_for_their_images_only(tmp_path, capsys
         searcher.vectors_of(["x.jpg"])
 
 
-def test_words_search_where_the_encoder_reads_them(tmp_path, tiny_clip, capsys):  # noqa: F811
+def test_words_search_where_the_encoder_reads_them(tmp_path, tiny_clip):  # noqa: F811
     tiny_study.make(tmp_path, encoder=f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}")
-    out, said = typed(tmp_path, capsys, "search", "--text", "a red house", "--study", "tiny", "-k", 3,
+    out, said = typed(tmp_path, "search", "--text", "a red house", "--study", "tiny", "-k", 3,
                       "--show", tmp_path / "sheet.png")
     assert out.startswith("a red house - encoder of run tiny") and out.rstrip().endswith("not known of words"), said
     with living_in(tmp_path):
@@ -470,20 +470,20 @@ def test_a_moved_query_is_nearer_to_what_it_shall_be_like(n_like, n_unlike, seed
         assert (found @ unlike.mean(0) <= queries @ unlike.mean(0) + 1e-5).all()
 
 
-def test_several_pictures_are_one_question_and_what_it_is_not_like(home, searcher, capsys):
+def test_several_pictures_are_one_question_and_what_it_is_not_like(home, searcher):
     names = [searcher.names[row] for row in (5, 8, 30)]
     files = [f"pictures/{name}" for name in names]
-    found = asked(home, capsys, *files[:2], "--not", files[2], "-k", 36)
+    found = asked(home, *files[:2], "--not", files[2], "-k", 36)
     [answer] = found["queries"]
     assert answer["query"] == f"{files[0]} + {files[1]} - {files[2]}" and not answer["close_match"]
     vectors = searcher.encode([Image.open(searcher.collection.path(name)) for name in names])
     table = searcher.search(vectors[:1], 36, like=vectors[1:2], unlike=vectors[2:])
     assert [row["image"] for row in answer["results"]] == table.image.tolist()
     assert {row["p_similar"] for row in answer["results"]} == {None}  # of several examples it is not known
-    out, _ = typed(home, capsys, "search", *files[:2], "--study", "tiny")
+    out, _ = typed(home, "search", *files[:2], "--study", "tiny")
     assert out.rstrip().endswith("P(similar) is not known of several examples")
-    found = asked(home, capsys, files[0], "--not", files[2], "-k", 36)
-    [plain], [answer] = asked(home, capsys, files[0], "-k", 36)["queries"], found["queries"]
+    found = asked(home, files[0], "--not", files[2], "-k", 36)
+    [plain], [answer] = asked(home, files[0], "-k", 36)["queries"], found["queries"]
     p_of = {row["image"]: row["p_similar"] for row in plain["results"]}
     assert [row["p_similar"] for row in answer["results"]] == [p_of[row["image"]] for row in answer["results"]]
 
@@ -529,30 +529,30 @@ def test_expansion_gives_unit_vectors_and_without_neighbours_changes_nothing(m, 
     (["good.jpg", "--show", "nowhere/sheet.png"], "--show nowhere/sheet.png: [Errno 2] No such file"),
     (["--text", "a house"], "words need an open_clip encoder, and run tiny has efficientnet_lite0"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_bad_input_is_one_clear_line(copy, arguments, said, capsys):
+def test_bad_input_is_one_clear_line(copy, arguments, said):
     shutil.copy(copy / "pictures/modern/modern_0001.jpg", copy / "good.jpg")
     (copy / "torn.jpg").write_text("no picture")
     (copy / "empty").mkdir()
     (copy / "broken").mkdir()
     shutil.copy(copy / "torn.jpg", copy / "broken/1.jpg")
-    _, error = typed(copy, capsys, "search", *arguments, "--study", "tiny")
+    _, error = typed(copy, "search", *arguments, "--study", "tiny")
     assert said in error and "Traceback" not in error
     assert len(error.strip().splitlines()) == (2 if arguments == ["broken"] else 1)
 
 
-def test_more_than_there_is_gives_all(home, capsys):
-    out, said = typed(home, capsys, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "-k", 500, "--json")
+def test_more_than_there_is_gives_all(home):
+    out, said = typed(home, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "-k", 500, "--json")
     assert len(json.loads(out)["queries"][0]["results"]) == 36
     assert said.strip() == "the database has 36 pictures; all are ranked"
 
 
-def test_before_a_run_the_next_step_is_named(tmp_path, capsys):
+def test_before_a_run_the_next_step_is_named(tmp_path):
     tiny_study.write_study(tmp_path)
     done = command(tmp_path, "search", "x.jpg", "--study", "tiny")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip() == "imgsearch: no run is called tiny here; begin it: imgsearch run tiny"
     for arguments in (["index"], ["serve"], ["classify", "x.jpg"]):
-        assert typed(tmp_path, capsys, *arguments, "--study", "tiny") == ("", done.stderr.strip())
+        assert typed(tmp_path, *arguments, "--study", "tiny") == ("", done.stderr)
     with living_in(tmp_path):
         run = workspace.find_run("tiny", begin=True)
         with pytest.raises(ValueError, match="run tiny has no vectors yet; make them: imgsearch embed --study tiny"):

@@ -51,9 +51,9 @@ def test_nothing_alike_is_no_row():
     assert found.empty and {"group", "image", "kind", "nearest", "cosine", "across"} <= set(found)
 
 
-def test_the_command_writes_a_table_and_a_page_that_shows_them(home, capsys):
-    typed(home, capsys, "embed", "--study", "tiny")
-    out, _ = typed(home, capsys, "duplicates", "--study", "tiny", "--cosine", "0.97")
+def test_the_command_writes_a_table_and_a_page_that_shows_them(home):
+    typed(home, "embed", "--study", "tiny")
+    out, _ = typed(home, "duplicates", "--study", "tiny", "--cosine", "0.97")
     folder = home / "active_learning_results/tiny/duplicates"
     table = pd.read_csv(folder / "duplicates.csv", keep_default_na=False)
     first = table[table.group == 1]
@@ -67,13 +67,13 @@ def test_the_command_writes_a_table_and_a_page_that_shows_them(home, capsys):
         assert not faults(page)
 
 
-def test_what_it_cannot_do_is_one_line(home, tmp_path, capsys):
+def test_what_it_cannot_do_is_one_line(home, tmp_path):
     for cosine in ("0", "1.5", "nan"):
-        _, said = typed(home, capsys, "duplicates", "--study", "tiny", "--cosine", cosine)
+        _, said = typed(home, "duplicates", "--study", "tiny", "--cosine", cosine)
         assert said == f"imgsearch: --cosine must be above 0 and at most 1, got {float(cosine)}"
-    out, _ = typed(home, capsys, "duplicates", "--study", "tiny", "--cosine", "1", "--json", "--out", tmp_path / "a")
+    out, _ = typed(home, "duplicates", "--study", "tiny", "--cosine", "1", "--json", "--out", tmp_path / "a")
     assert json.loads(out)["images"] == 38 and (tmp_path / "a" / "index.html").is_file()
     (home / "active_learning_labels/tiny/PUBLISHED").touch()
-    _, said = typed(home, capsys, "duplicates", "--study", "tiny")
+    _, said = typed(home, "duplicates", "--study", "tiny")
     (home / "active_learning_labels/tiny/PUBLISHED").unlink()
     assert said == "imgsearch: run tiny is published and not written to; name a folder: --out FOLDER"

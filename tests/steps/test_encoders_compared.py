@@ -86,16 +86,16 @@ def test_few_labels_say_the_class_better_than_chance_by_an_encoder(compared):
     assert accuracy[encoders.EMBEDDED[0], "nearest"] > 1 / 3
 
 
-def test_vectors_are_made_once_and_the_command_writes_the_tables(home, compared, capsys):
+def test_vectors_are_made_once_and_the_command_writes_the_tables(home, compared):
     folder = home / "vector_dbs" / "tiny" / "encoders"
     stamps = {file: file.stat().st_mtime_ns for file in folder.rglob("vectors.npy")}
     assert len(stamps) == 2
-    out, said = typed(home, capsys, "encoders", "--study", "tiny")
+    out, said = typed(home, "encoders", "--study", "tiny")
     assert "mAP" in out and "random ranking" in out and "efficientnet_lite2: " in said
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("vectors.npy")} == stamps
     kept = pd.read_csv(home / "active_learning_results/tiny/encoders/retrieval.csv", keep_default_na=False)
     np.testing.assert_allclose(kept["mean"].replace("", np.nan).astype(float), compared.retrieval["mean"], atol=1e-6)
-    out, _ = typed(home, capsys, "encoders", "efficientnet_lite0", "--study", "tiny", "--json")
+    out, _ = typed(home, "encoders", "efficientnet_lite0", "--study", "tiny", "--json")
     found = json.loads(out)
     assert [row["encoder"] for row in found["encoders"]] == ["efficientnet_lite0", baselines.COLOURS, baselines.RANDOM]
 
@@ -151,13 +151,13 @@ def test_a_published_run_shows_what_is_there(home, compared, monkeypatch):
     assert again.encoders.encoder.tolist() == ["efficientnet_lite0", baselines.COLOURS, baselines.RANDOM]
 
 
-def test_where_nothing_can_be_compared_it_says_why(tmp_path, capsys):
+def test_where_nothing_can_be_compared_it_says_why(tmp_path):
     tiny_study.write_study(tmp_path)
-    assert "no run is called tiny here" in typed(tmp_path, capsys, "encoders", "--study", "tiny")[1]
+    assert "no run is called tiny here" in typed(tmp_path, "encoders", "--study", "tiny")[1]
     (tmp_path / "pictures").mkdir()
     for number in range(12):
         Image.fromarray(np.full((30, 30, 3), 20 * number, np.uint8)).save(tmp_path / "pictures" / f"{number}.png")
     with living_in(tmp_path):
         find_run("tiny", begin=True)
-    said = typed(tmp_path, capsys, "encoders", "--study", "tiny")[1]
+    said = typed(tmp_path, "encoders", "--study", "tiny")[1]
     assert said.startswith("imgsearch: ") and len(said.splitlines()) == 1

@@ -25,40 +25,14 @@ from imgsearch_utils.steps.found import Found
 from imgsearch_utils.tables import read_own, write_own
 from imgsearch_utils.vectors.sides import read_sides
 from tests.pages.test_pages import faults
-from tests.tiny_study import command, fresh_command
+from tests.tiny_run import STUDY
+from tests.tiny_study import command
 
-TINY = """\
-study: tiny
-title: Tiny houses & co
-about: Two <b>are similar</b> when the nine questions say so.
-images: {source: synthetic_houses, per_class: 18}
-oracle: rubric
-rounds: 2
-asked_per_round: 20
-zeros_per_round: 20
-dev_asked: 12
-test_asked: 12
-max_per_image: 20
-head: {epochs: 3}
-sizes: [300]
-indexes: [{name: exact}, {name: faiss_lsh}, {name: annoy, build: {trees: 5}, query: {search_k: [50]}}]
-"""
 CHROMIUM = Path("/usr/bin/chromium")
 
 
 def last_line(process: subprocess.CompletedProcess) -> str:
     return process.stderr.strip().splitlines()[-1]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A workspace in which the tiny study has run to its end."""
-    home = tmp_path_factory.mktemp("workspace")
-    (home / "tiny.yaml").write_text(TINY)
-    process = fresh_command(home, "run", "tiny.yaml")
-    assert process.returncode == 0, process.stderr
-    assert len(process.stdout.strip().splitlines()) == 6  # a line a notebook, and where the report is
-    return home
 
 
 def test_every_part_of_a_run_is_in_its_folder(finished):
@@ -241,7 +215,7 @@ def test_report_without_test_grades_leaves_out_what_they_would_show(finished, tm
 
 
 def test_killed_at_random_times_it_ends_with_the_same_log(finished, tmp_path):
-    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "tiny.yaml").write_text(STUDY)
     seed = random.randrange(10**6)
     moments = random.Random(seed)
     for _ in range(4):
@@ -271,7 +245,7 @@ def test_killed_at_random_times_it_ends_with_the_same_log(finished, tmp_path):
 def test_two_at_once_are_refused(finished, tmp_path):
     from filelock import FileLock
 
-    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "tiny.yaml").write_text(STUDY)
     (tmp_path / "active_learning_labels" / "tiny").mkdir(parents=True)
     with FileLock(tmp_path / "active_learning_labels" / "tiny" / ".run.lock"):
         process = command(tmp_path, "run", "tiny.yaml")

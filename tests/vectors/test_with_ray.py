@@ -22,14 +22,14 @@ ENCODER = "efficientnet_lite0"
 NOBODY = "no Ray cluster answers at "
 
 
-def test_what_the_command_refuses(tmp_path, capsys):
+def test_what_the_command_refuses(tmp_path):
     for given, message in ((("--engine", "spark"), "--engine knows ray alone, got 'spark'"),
                            (("--address", "auto"), "give --engine ray too"),
                            (("--engine", "ray", "--address", "127.0.0.1:1"), NOBODY),
                            (("--engine", "ray", "--address", "ray://nobody.invalid:70000"), NOBODY)):
         if message is NOBODY and not importlib.util.find_spec("ray"):
             continue
-        _, said = typed(tmp_path, capsys, "embed", *given)
+        _, said = typed(tmp_path, "embed", *given)
         assert message in said and len(said.strip().splitlines()) == 1
 
 
