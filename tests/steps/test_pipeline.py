@@ -218,11 +218,11 @@ def test_killed_at_random_times_it_ends_with_the_same_log(finished, tmp_path):
     (tmp_path / "tiny.yaml").write_text(STUDY)
     seed = random.randrange(10**6)
     moments = random.Random(seed)
-    for _ in range(4):
+    for _ in range(3):
         process = subprocess.Popen([sys.executable, "-m", "imgsearch_utils.cli", "run", "tiny.yaml"], cwd=tmp_path,
                                    env=os.environ | {"IMGSEARCH_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(moments.uniform(4, 16))
+        time.sleep(moments.uniform(4, 14))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     process = command(tmp_path, "run", "tiny.yaml")
