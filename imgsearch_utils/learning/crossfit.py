@@ -1,6 +1,5 @@
 """Scores of pairs by heads that saw neither of their images: what decides between heads, and what calibrates them."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,21 +86,16 @@ class Judged:
 
 def judge(fits: Sequence[Fit], recipes: dict[str, Recipe], settings: HeadSettings, seed: int,
           votes: pd.DataFrame | None = None) -> dict[str, Judged]:
-    """Train a head of each recipe on each of the fits, in as many threads as there are cores, and let it judge.
+    """Train a head of each recipe on each of the fits, in as many threads as torch may use, and let it judge.
 
     votes : as of ``train_head``; they teach, and judge nothing
     """
-    with one_thread(), threadpool_limits(1), ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool, one_thread(), threadpool_limits(1):
         grounds = list(pool.map(lambda fit: Ground.of(fit.images.vectors, fit.images.classes.to_numpy(str), settings),
                                 fits))
         running = {name: [pool.submit(_judge_fit, fit, ground, recipe, settings, seed, votes)
                           for fit, ground in zip(fits, grounds)] for name, recipe in recipes.items()}
         return {name: _together(fits, [one.result() for one in judged]) for name, judged in running.items()}
-
-
-def _cores():
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _judge_fit(fit, ground, recipe, settings, seed, votes):

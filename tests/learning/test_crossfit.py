@@ -1,6 +1,5 @@
 """Cross-fitting: every pair is judged once, by heads that know neither of its images nor their near-duplicates."""
 
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from imgsearch_utils.learning.heads import Recipe
 from imgsearch_utils.learning.training import train_head
 from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors import Embeddings, Images
+from tests.learning.threads import on_cores
 
 SMALL = HeadSettings(hidden=8, epochs=3, learning_rate=3e-3)
 RECIPES = {"centred": Recipe(network=False), "head": Recipe(), "whitened head": Recipe(whiten=True, pull=0.3)}
@@ -159,9 +159,9 @@ def test_vectors_of_images_held_out_do_not_teach(world, judged, name):
 
 
 @pytest.mark.parametrize("cores", [1, 3, 16])
-def test_the_number_of_cores_changes_no_score(world, judged, cores, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
-    again = judge(world[2], RECIPES, SMALL, 5)
+def test_the_number_of_cores_changes_no_score(world, judged, cores):
+    with on_cores(cores):
+        again = judge(world[2], RECIPES, SMALL, 5)
     for name in RECIPES:
         pd.testing.assert_series_equal(again[name].score, judged[name].score, check_exact=True)
         pd.testing.assert_frame_equal(again[name].history, judged[name].history, check_exact=True)

@@ -1,6 +1,5 @@
 """What is learnt: no grade judges itself, the choice needs a sure gain, the same seed gives the same, reach."""
 
-import os
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
-from threadpoolctl import threadpool_limits
 
 from imgsearch_utils.asking import Pool, choose_pairs
 from imgsearch_utils.geometry import normalised
@@ -23,6 +21,7 @@ from imgsearch_utils.learning.learner import candidates_of, own_reach, train_can
 from imgsearch_utils.metrics import ap_gain, query_gain
 from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors import Embeddings, Images
+from tests.learning.threads import on_cores
 
 SMALL = HeadSettings(hidden=16, epochs=6, learning_rate=3e-3)
 
@@ -67,24 +66,22 @@ def learnt(plain):
     return learn(*plain, SMALL, 0)
 
 
-def test_the_same_seed_gives_the_same_on_any_number_of_cores(plain, learnt, monkeypatch):
+def test_the_same_seed_gives_the_same_on_any_number_of_cores(plain, learnt):
     images, pairs = plain
     before = pairs.copy()
     for cores in (1, 4):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: range(cores), raising=False)
-        with threadpool_limits(cores):
+        with on_cores(cores):
             assert everything(learn(images, pairs, SMALL, 0)) == everything(learnt)
     pd.testing.assert_frame_equal(pairs, before)
     assert everything(learn(images, pairs, SMALL, 1)) != everything(learnt)
 
 
-def test_sums_that_several_cores_share_give_the_same(monkeypatch):
+def test_sums_that_several_cores_share_give_the_same():
     """With so many images, pairs and dimensions, BLAS would add in another order on each number of cores."""
     images, pairs = world(n=600, dim=400, n_pairs=12_000, classes=3)
     found = []
     for cores in (1, 2):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: range(cores), raising=False)
-        with threadpool_limits(cores):
+        with on_cores(cores):
             found.append(everything(learn(images, pairs, SMALL.model_copy(update={"epochs": 1, "batch_size": 512}), 0)))
     assert found[0] == found[1]
 
@@ -232,7 +229,7 @@ def test_votes_judge_nothing(plain, learnt):
 
 
 def test_a_clearly_better_one_is_promoted():
-    images, pairs = world(n=120, people=3, n_pairs=3000)
+    images, pairs = world(n=120, people=3, n_pairs=2000)
     learnt = learn(images, pairs, SMALL.model_copy(update={"epochs": 16}), 0)
     is_sound(learnt, images)
     assert learnt.promoted
@@ -433,7 +430,7 @@ def test_a_ground_is_made_once_and_another_one_for_other_images_classes_or_setti
 
 def test_automatic_zeros_alone_do_not_say_how_many_are_similar():
     """People's pairs of one class were chosen somehow; only the pairs across classes were drawn: the curves stay."""
-    images, pairs = world(n=120, classes=3, n_pairs=4_000)
+    images, pairs = world(n=120, classes=3, n_pairs=2_500)
     train = pairs[pairs.side == "train"]
     chosen = train.assign(drawn=~train.same_class)
     found = [learn(images, table, SMALL, 0) for table in (chosen, train.assign(drawn=True))]

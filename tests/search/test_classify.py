@@ -168,7 +168,7 @@ def test_words_of_an_encoder_beside_the_studys_own(home, tiny_clip):  # noqa: F8
     out, said = typed(home, *arguments, name)
     assert out.splitlines()[1].split() == ["neighbours", "linear", "probe", "words", "ImageNet"], said
     _, said = typed(home, *arguments, "efficientnet_lite0")
-    assert said == "imgsearch: efficientnet_lite0 has no tower for text; take an open_clip encoder"
+    assert said.strip() == "imgsearch: efficientnet_lite0 has no tower for text; take an open_clip encoder"
 
 
 def test_words_are_softmax_of_cosines(tiny_clip):  # noqa: F811

@@ -151,7 +151,7 @@ def test_the_head_is_asked_only_where_it_was_promoted_and_words_of_it_are_honest
     out, _ = typed(copy, "search", name, "--study", "tiny")
     assert "P(similar) is not known before the first finished round" in out
     _, said = typed(copy, "search", name, "--study", "tiny", "--model", "head")
-    assert said == "imgsearch: run tiny has no finished round yet; run the study first"
+    assert said.strip() == "imgsearch: run tiny has no finished round yet; run the study first"
 
 
 def test_a_search_by_the_head_imports_nothing_that_only_learning_needs(home):
@@ -301,7 +301,7 @@ def test_a_kept_index_is_loaded_and_a_broken_one_refused(copy):
 def test_an_index_whose_package_is_missing_names_what_to_install(home, monkeypatch):
     monkeypatch.setitem(sys.modules, "hnswlib", None)
     _, said = typed(home, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--index", "hnswlib")
-    assert said == 'imgsearch: hnswlib needs hnswlib: pip install "imgsearch-utils[hnswlib]"'
+    assert said.strip() == 'imgsearch: hnswlib needs hnswlib: pip install "imgsearch-utils[hnswlib]"'
 
 
 def test_labels_of_any_name_stand_beside_the_results_own_columns(tmp_path):

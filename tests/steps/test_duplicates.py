@@ -70,10 +70,10 @@ def test_the_command_writes_a_table_and_a_page_that_shows_them(home):
 def test_what_it_cannot_do_is_one_line(home, tmp_path):
     for cosine in ("0", "1.5", "nan"):
         _, said = typed(home, "duplicates", "--study", "tiny", "--cosine", cosine)
-        assert said == f"imgsearch: --cosine must be above 0 and at most 1, got {float(cosine)}"
+        assert said.strip() == f"imgsearch: --cosine must be above 0 and at most 1, got {float(cosine)}"
     out, _ = typed(home, "duplicates", "--study", "tiny", "--cosine", "1", "--json", "--out", tmp_path / "a")
     assert json.loads(out)["images"] == 38 and (tmp_path / "a" / "index.html").is_file()
     (home / "active_learning_labels/tiny/PUBLISHED").touch()
     _, said = typed(home, "duplicates", "--study", "tiny")
     (home / "active_learning_labels/tiny/PUBLISHED").unlink()
-    assert said == "imgsearch: run tiny is published and not written to; name a folder: --out FOLDER"
+    assert said.strip() == "imgsearch: run tiny is published and not written to; name a folder: --out FOLDER"
