@@ -252,8 +252,8 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy):
         assert search_once(new, 99, "tiny").image.str.endswith(new.name).sum() == 1
 
 
-@pytest.mark.parametrize("name", ["exact", "faiss_ivf", "faiss_ivf_disk", "faiss_hnsw_sq", "usearch", "lancedb",
-                                  "annoy"])
+@pytest.mark.parametrize("name", ["exact", "faiss_ivf", "faiss_ivf_disk", "faiss_ivf_rabitq", "faiss_hnsw_sq",
+                                  "usearch", "lancedb", "scann", "annoy"])
 def test_a_kept_index_takes_what_is_new_and_is_built_anew_where_that_would_not_be_as_good(copy, name):
     rng, folder = np.random.default_rng(0), copy / "vector_dbs/tiny/encoder"
 
