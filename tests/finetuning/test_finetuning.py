@@ -310,7 +310,7 @@ def test_several_threads_give_the_same_weights_each_time(tmp_path):
     found, threads = [], torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        for number in range(6):
+        for number in range(4):
             backbone, scores = Backbone.open("efficientnet_lite0", 1, 32), iter(range(10))
             train(backbone, squares, Lessons(np.arange(48), np.zeros(48, int), pairs), given_,
                   lambda scores=scores: float(next(scores)), tmp_path / f"{number}", say=lambda _: None)
