@@ -1,5 +1,8 @@
 """indexes: what is particular to one library, and the faults that the published study had."""
 
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import faiss
@@ -8,7 +11,27 @@ import pytest
 
 from imgsearch_utils import indexes
 from imgsearch_utils.geometry import normalised
+from tests.conftest import REPOSITORY
 from tests.indexes.clusters import DIM, QUERIES, TRUTH, VECTORS, K, N, clustered, overlap, widest
+
+#: saves an index of 1,000 vectors, adds the others, and is killed when half of that is written
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from imgsearch_utils import indexes
+from tests.indexes.clusters import VECTORS
+name, path = sys.argv[1], Path(sys.argv[2])
+index = indexes.find(name)().build(VECTORS[:1000])
+index.save(path)
+index.add(VECTORS[1000:])
+write = index._write
+def half(file):
+    write(file)
+    os.truncate(file, file.stat().st_size // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+index._write = half
+index.save(path)
+"""
 
 
 @pytest.mark.parametrize(
@@ -43,6 +66,24 @@ def test_other_build_arguments_are_heeded_and_kept(name, arguments, tmp_path, re
     assert loaded.build_arguments == arguments
     assert (loaded.query(QUERIES, K, **point) == index.query(QUERIES, K, **point)).all()
     assert overlap(loaded.query(QUERIES, K, **point)) > (0.8 if arguments.get("dtype") == "i8" else 0.95)
+
+
+@pytest.mark.parametrize("name", ["lancedb", "faiss_ivf"])
+def test_killed_while_more_is_saved_it_has_lost_nothing_and_doubles_nothing(name, tmp_path):
+    try:
+        indexes.find(name).library()
+    except indexes.MissingPackage as error:
+        pytest.skip(str(error))
+    file = tmp_path / "some.index"
+    child = subprocess.run([sys.executable, "-c", KILLED, name, str(file)], cwd=REPOSITORY)
+    assert child.returncode == -signal.SIGKILL
+    index = indexes.load(file, VECTORS[:1000])
+    assert index.count == 1000 and (index.query(QUERIES, K, **widest(index)) < 1000).all()
+    index.add(VECTORS[1000:])
+    index.save(file)
+    loaded = indexes.load(file, VECTORS)
+    found = loaded.query(QUERIES, K, **widest(loaded))
+    assert loaded.count == N and overlap(found) > 0.99 and all(len(set(row)) == K for row in found)
 
 
 @pytest.mark.parametrize("name, exact", [("torch", {}), ("lancedb", {"index_type": "FLAT"}),
