@@ -16,7 +16,8 @@ again, so a run that was stopped goes on. million_slopes.csv has d log(seconds) 
 - `filtered`: one query among a half, a tenth and a hundredth of the images, by their labels; p95, and its recall
 - `duplicates`: groups; `found` is the share of the true pairs of 1,000 images
 - `choose`: 120 pairs to ask, of high cosine and uncertain ones; `measure`: retrieval of 200 queries by classes
-- `score`, `import`: the commands `imgsearch score` and `imgsearch labels import` on a CSV of two graded pairs an image
+- `score`, `import`: the commands `imgsearch score` and `imgsearch labels import` on a CSV of twenty graded pairs an
+  image, 2,000,000 at most
 """
 
 import argparse
@@ -37,6 +38,7 @@ from tqdm import tqdm
 
 INDEXES = ("exact", "faiss_ivf", "faiss_ivfpq", "faiss_ivf_rabitq", "scann", "lancedb")
 QUERIES, MORE = 300, 1000
+ROWS = 2_000_000  # of a CSV of pairs, at most
 COLUMNS = ["n", "dim", "step", "seconds", "peak_mb", "disk_mb", "p50_ms", "p95_ms", "recall", "ratio", "about"]
 
 
@@ -62,9 +64,9 @@ def lay_out(home: Path, drawn: np.ndarray) -> None:
     np.save(home / "more.npy", drawn[n + QUERIES :])
     pd.DataFrame({"file_label": [f"{row:07d}.jpg" for row in range(n)], "kind": rng.choice(list("abcdefghij"), n),
                   "year": rng.integers(1900, 2000, n)}).to_csv(data / "labels.csv", index=False)
-    one, other = rng.integers(n, size=(2, 2 * n))
+    one, other = rng.integers(n, size=(2, min(20 * n, ROWS)))
     pairs = pd.DataFrame({"image1": one, "image2": np.where(one == other, (other + 1) % n, other)})
-    (pairs.map("{:07d}.jpg".format).assign(similarity=rng.integers(4, size=2 * n))
+    (pairs.map("{:07d}.jpg".format).assign(similarity=rng.integers(4, size=len(pairs)))
      .to_csv(home / "pairs.csv", index=False))
     (home / "configs").mkdir(exist_ok=True)
     (home / "configs" / "million.yaml").write_text(

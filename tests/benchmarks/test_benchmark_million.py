@@ -20,6 +20,6 @@ def test_steps_are_measured_once_and_grow(tmp_path, capsys):
     by_step = table[table.n == 900].set_index("step")
     assert by_step.recall["from disk"] >= 0.9 and by_step.recall["duplicates"] == 1
     assert by_step.about["duplicates"].startswith("9 pairs") and by_step.disk_mb["store"] > 900 * 16 * 4 / 1e6
-    assert by_step.disk_mb[["score", "import"]].min() > 2 * 900 * 24 / 1e6
+    assert by_step.disk_mb[["score", "import"]].min() > 20 * 900 * 24 / 1e6
     assert set(pd.read_csv(tmp_path / "million_slopes.csv").step) == set(by_step.index)
     assert "from disk" in capsys.readouterr().out
