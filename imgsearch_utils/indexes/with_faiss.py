@@ -167,10 +167,10 @@ class IvfPq(Faiss):
 
 @register("faiss_ivf_rabitq")
 class IvfRabitq(Faiss):
-    """Inverted lists of codes of one bit a dimension (RaBitQ: Gao & Long, SIGMOD 2024), refined by 8 bits a dimension.
+    """Inverted lists of codes of `bits` (1 to 9) a dimension (RaBitQ: Gao & Long, SIGMOD 2024), refined by 8 bits each.
 
     The vectors are rotated at random first, as the method asks; fast scan reads the codes. The best k_factor * k by
-    code are ranked by their 8 bits, which with the codes take 9 / 32 of what the vectors take.
+    code are ranked by their 8 bits, which with codes of one bit take a third of what the vectors take.
     """
 
     default_sweep = {"nprobe": [1, 4, 16, 64], "k_factor": [4, 32]}
