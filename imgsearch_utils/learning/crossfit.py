@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -15,7 +16,6 @@ from threadpoolctl import threadpool_limits
 from imgsearch_utils.geometry import pair_cosines
 from imgsearch_utils.learning.ground import Ground
 from imgsearch_utils.learning.heads import Recipe
-from imgsearch_utils.learning.model import Model
 from imgsearch_utils.learning.training import PairRows, train_head
 from imgsearch_utils.metrics import SIMILAR
 from imgsearch_utils.study import HeadSettings
@@ -77,11 +77,33 @@ class Judged:
     """What one candidate's heads say of the held-out pairs.
 
     score : their cosines, by the pairs' index
-    history : one row an epoch: epoch, train_loss, dev_loss, means over the fits, and dev_ap, of all their pairs
+    by_fit : the fits, and of each head one row an epoch: epoch, train_loss, dev_loss and the `cosines` of graded pairs
     """
 
     score: pd.Series
-    history: pd.DataFrame
+    by_fit: list[tuple[Fit, pd.DataFrame]]
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch: epoch, train_loss, dev_loss, means over the fits, and dev_ap, of all their pairs."""
+        held = [fit.held.similarity.dropna() for fit, _ in self.by_fit]
+        taught, graded = [fit.pairs.similarity.notna().sum() for fit, _ in self.by_fit], [len(one) for one in held]
+        grades, rows = np.concatenate(held), []
+        for epoch in zip(*(history.itertuples() for _, history in self.by_fit)):
+            dev_loss = np.nan_to_num([one.dev_loss for one in epoch])  # NaN where a fit holds no graded pair
+            rows.append({"epoch": epoch[0].epoch,
+                         "train_loss": np.average([one.train_loss for one in epoch], weights=taught),
+                         "dev_loss": np.average(dev_loss, weights=graded),
+                         "dev_ap": _ap(grades == SIMILAR, np.concatenate([one.cosines for one in epoch]))})
+        return pd.DataFrame(rows)
+
+
+class _Held:
+    """What heads of all recipes need of a fit's held-out pairs, made once."""
+
+    def __init__(self, fit: Fit):
+        self.graded = PairRows(fit.images, fit.held)
+        self.vectors, self.i, self.j = fit.images.vectors_of_pairs(fit.held)
 
 
 def judge(fits: Sequence[Fit], recipes: dict[str, Recipe], settings: HeadSettings, seed: int,
@@ -90,17 +112,21 @@ def judge(fits: Sequence[Fit], recipes: dict[str, Recipe], settings: HeadSetting
 
     votes : as of ``train_head``; they teach, and judge nothing
     """
+    classes = [fit.images.classes.to_numpy(str) for fit in fits]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool, one_thread(), threadpool_limits(1):
-        grounds = list(pool.map(lambda fit: Ground.of(fit.images.vectors, fit.images.classes.to_numpy(str), settings),
-                                fits))
-        running = {name: [pool.submit(_judge_fit, fit, ground, recipe, settings, seed, votes)
-                          for fit, ground in zip(fits, grounds)] for name, recipe in recipes.items()}
-        return {name: _together(fits, [one.result() for one in judged]) for name, judged in running.items()}
+        held = list(pool.map(_Held, fits))
+        grounds = list(pool.map(lambda fit, of: Ground.of(fit.images.vectors, of, settings), fits, classes))
+        running = {name: [pool.submit(_judge_fit, fit, ground, pairs, recipe, settings, seed, votes)
+                          for fit, ground, pairs in zip(fits, grounds, held)] for name, recipe in recipes.items()}
+        index = np.concatenate([fit.held.index for fit in fits])
+        return {name: Judged(pd.Series(np.concatenate([one.result()[0] for one in judged]), index),
+                             [(fit, one.result()[1]) for fit, one in zip(fits, judged)])
+                for name, judged in running.items()}
 
 
-def _judge_fit(fit, ground, recipe, settings, seed, votes):
+def _judge_fit(fit, ground, held, recipe, settings, seed, votes):
     """The head's cosines of the held-out pairs (len(held),), and its history with, by epoch, those of graded ones."""
-    graded, x = PairRows(fit.images, fit.held), []
+    graded, x = held.graded, []
 
     def watch(head, loss):
         with torch.inference_mode():
@@ -111,22 +137,7 @@ def _judge_fit(fit, ground, recipe, settings, seed, votes):
         return {"dev_loss": held_loss, "cosines": pair_cosines(unit, graded.i.numpy(), graded.j.numpy())}
 
     head, history = train_head(fit.images, fit.pairs, settings, seed, recipe, watch, ground, votes)
-    return Model.with_head(head).cosines(fit.images, fit.held), history
-
-
-def _together(fits, judged):
-    """``Judged`` of what all fits of a candidate gave."""
-    held = pd.concat([fit.held for fit in fits])
-    taught = [fit.pairs.similarity.notna().sum() for fit in fits]
-    graded = np.array([fit.held.similarity.notna().sum() for fit in fits])
-    grades, rows = held.similarity.dropna().to_numpy(), []
-    for epoch in zip(*(history.itertuples() for _, history in judged)):
-        dev_loss = np.nan_to_num([one.dev_loss for one in epoch])  # NaN where a fit holds no graded pair
-        rows.append({"epoch": epoch[0].epoch,
-                     "train_loss": np.average([one.train_loss for one in epoch], weights=taught),
-                     "dev_loss": np.average(dev_loss, weights=graded),
-                     "dev_ap": _ap(grades == SIMILAR, np.concatenate([one.cosines for one in epoch]))})
-    return Judged(pd.Series(np.concatenate([scores for scores, _ in judged]), held.index), pd.DataFrame(rows))
+    return pair_cosines(head.embed(held.vectors), held.i, held.j), history
 
 
 def _ap(similar, score):

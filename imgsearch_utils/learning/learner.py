@@ -12,7 +12,7 @@ from imgsearch_utils.learning.crossfit import Fit, cross_fits, judge
 from imgsearch_utils.learning.heads import Head, Recipe
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.learning.training import train_head
-from imgsearch_utils.metrics import ENOUGH, ap_gain, query_gain
+from imgsearch_utils.metrics import ENOUGH, ap_gain, query_gains
 from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors.images import Images
 
@@ -171,11 +171,10 @@ def with_unlabelled(images: Images, pairs: pd.DataFrame, seed: int) -> pd.DataFr
 
 def _compare(known, scores):
     """The table of candidates; `scores` by name, the encoder's cosine being one of them."""
-    rows = []
+    rows, scores = [], {name: score[known.index].to_numpy() for name, score in scores.items()}
+    queries = query_gains(known, scores, known.cosine).set_index(["measure", "of"]).loc["nDCG@10"]
     for name, score in scores.items():
-        score = score[known.index].to_numpy()
-        pair, query = ap_gain(known, score, known.cosine), query_gain(known, score, known.cosine).set_index("measure")
-        query = query.loc["nDCG@10"]
+        pair, query = ap_gain(known, score, known.cosine), queries.loc[name]
         rows.append({"candidate": name, "ap": pair["score"], "ndcg": query.score,
                      "ap_gain": pair["difference"], "ap_gain_low": pair["low"], "ap_gain_high": pair["high"],
                      "ndcg_gain": query.difference, "ndcg_gain_low": query.low, "ndcg_gain_high": query.high})

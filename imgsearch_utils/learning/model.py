@@ -63,8 +63,8 @@ class Model:
     def cosines(self, images: Images, pairs: pd.DataFrame) -> np.ndarray:
         """The model's cosine of each pair, (n_pairs,); ValueError names images without a vector, another encoder."""
         self.head.check_fits(images.embeddings)
-        names, rows = np.unique(pd.concat([pairs.image1, pairs.image2]).to_numpy(str), return_inverse=True)
-        return pair_cosines(self.vectors(np.asarray(images.vectors_of(names), np.float32)), *rows.reshape(2, -1))
+        vectors, i, j = images.vectors_of_pairs(pairs)
+        return pair_cosines(self.vectors(vectors), i, j)
 
     def p_similar(self, cosine: np.ndarray) -> np.ndarray:
         """P(grade 3) of cosines, (n,); NaN without a calibration."""

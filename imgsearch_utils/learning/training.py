@@ -30,7 +30,7 @@ class PairRows:
 
     def __init__(self, images: Images, table: pd.DataFrame, more: list[str] = (), votes: pd.DataFrame | None = None):
         table = table[table.similarity.notna()]
-        triplets = triplets_of(images.both_of(votes) if votes is not None else table[:0])
+        triplets = np.empty((0, 3), object) if votes is None else triplets_of(images.both_of(votes))
         grades = table.similarity.to_numpy(float)
         if not np.isin(grades, (0, 1, 2, 3)).all():
             raise ValueError(f"similarity must be 0, 1, 2 or 3, got {grades[~np.isin(grades, (0, 1, 2, 3))][0]}")

@@ -6,7 +6,7 @@ Pairs are measured in ``pairs``, the order of results in ``rankings``, and the 9
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "intervals": ["ENOUGH", "ap_gain", "bootstrap", "query_gain"],
+    "intervals": ["ENOUGH", "ap_gain", "bootstrap", "query_gain", "query_gains"],
     "pairs": ["SIMILAR", "Ceiling", "decision_metrics", "expected_calibration_error", "grading_ceiling",
               "pair_metrics", "trivial_baselines"],
     "rankings": ["class_confusion", "recall_at_k", "retrieval_metrics"],

@@ -112,22 +112,31 @@ def query_gain(pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray, k: int
     measure (nDCG@k, AP), queries, score, rival (means), difference, low, high; low and high are NaN for fewer than
     ``ENOUGH`` queries
     """
+    return query_gains(pairs, {"score": score}, rival, k).drop(columns="of")
+
+
+def query_gains(pairs: pd.DataFrame, scores: dict[str, np.ndarray], rival: np.ndarray, k: int = 10) -> pd.DataFrame:
+    """``query_gain`` of each of several scores (n_pairs,) over one rival; the column `of` is the score's name."""
     both = pd.concat([pairs.rename(columns={"image1": "query", "image2": "image", "group1": "group"}),
                       pairs.rename(columns={"image2": "query", "image1": "image", "group2": "group"})])
-    both = both.assign(score=np.tile(score, 2), rival=np.tile(rival, 2), grade=both.similarity)
+    both = both.assign(grade=both.similarity, row=np.tile(np.arange(len(pairs)), 2))
     both = both[both.groupby("query").grade.transform("nunique") > 1].drop_duplicates(["query", "image"])
-    grades, group, found = both[["query", "image", "grade"]], both.groupby("query").group.first(), {}
-    for name in ("score", "rival"):
-        run = both[["query", "image"]].assign(score=both[name])
-        found[name] = retrieval_metrics(run, grades, [k]).set_index("query") if len(run) else pd.DataFrame()
-    rows = []
-    for measure in (f"nDCG@{k}", "AP"):
-        one, two = (found[name].get(measure, pd.Series(dtype=float)).dropna() for name in ("score", "rival"))
-        gain = one - two
-        error = _query_error(gain, group.reindex(gain.index), pairs)
-        rows.append((measure, len(gain), one.mean(), two.mean(), gain.mean(), gain.mean() - 1.96 * error,
-                     gain.mean() + 1.96 * error))
-    return pd.DataFrame(rows, columns=["measure", "queries", "score", "rival", "difference", "low", "high"])
+    grades, group = both[["query", "image", "grade"]], both.groupby("query").group.first()
+
+    def found(values):
+        run = both[["query", "image"]].assign(score=np.asarray(values)[both.row])
+        return retrieval_metrics(run, grades, [k]).set_index("query") if len(run) else pd.DataFrame()
+
+    rows, of_rival = [], found(rival)
+    for name, score in scores.items():
+        of_score = found(score)
+        for measure in (f"nDCG@{k}", "AP"):
+            one, two = (table.get(measure, pd.Series(dtype=float)).dropna() for table in (of_score, of_rival))
+            gain = one - two
+            error = _query_error(gain, group.reindex(gain.index), pairs)
+            rows.append((name, measure, len(gain), one.mean(), two.mean(), gain.mean(), gain.mean() - 1.96 * error,
+                         gain.mean() + 1.96 * error))
+    return pd.DataFrame(rows, columns=["of", "measure", "queries", "score", "rival", "difference", "low", "high"])
 
 
 def _query_error(gain, group, pairs):

@@ -113,3 +113,8 @@ class Images:
     def rows_of(self, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the embeddings of the first and the second image of each pair; ValueError where there is none."""
         return self.embeddings.rows(pairs.image1), self.embeddings.rows(pairs.image2)
+
+    def vectors_of_pairs(self, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The pairs' images' vectors (m, d) float32, each once, and each pair's two rows of them, (n_pairs,)."""
+        rows, places = np.unique(np.concatenate(self.rows_of(pairs)), return_inverse=True)
+        return np.asarray(self.embeddings.vectors[rows], np.float32), *places.reshape(2, -1)
