@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from imgsearch_utils.geometry import normalised, pair_cosines
 from imgsearch_utils.labels.pairs import canonical, read_pair_files
-from imgsearch_utils.learning import HEADS, LOSSES, Model, learn
+from imgsearch_utils.learning import HEADS, Model, learn
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.learner import Learnt
 from imgsearch_utils.metrics import bootstrap, pair_metrics
@@ -95,17 +95,20 @@ def published(images: Images, train: pd.DataFrame, known: Images, epochs: int = 
     The score is 1 - distance: above 0 the recipe says "similar", for its threshold is its margin. Epochs and batch
     (64) are not part of what was published.
     """
-    settings = HeadSettings(head="mlp", hidden=256, margin=1.0, weights=(1, 1, 1, 1))
+    settings = HeadSettings(head="mlp", hidden=256)
     i, j = map(torch.tensor, images.rows_of(train))
     vectors, grades = torch.tensor(images.embeddings.vectors), torch.tensor(train.similarity.to_numpy(int))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network, loss = HEADS["mlp"](vectors.shape[1], settings), LOSSES["contrastive"](settings)
+        network = HEADS["mlp"](vectors.shape[1], settings)
         optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
         for _ in range(epochs):
             for batch in torch.randperm(len(i)).split(64):
                 optimizer.zero_grad()
-                loss(network(vectors), i[batch], j[batch], grades[batch]).backward()
+                embedded = network(vectors)  # of any length: the published loss does not normalise them
+                distance = torch.sqrt(((embedded[i[batch]] - embedded[j[batch]]) ** 2).sum(1) + 1e-12)
+                wrong = torch.where(grades[batch] == 3, distance, torch.relu(1 - distance))
+                (wrong**2).mean().backward()
                 optimizer.step()
     embedded = network(vectors).detach().numpy()
     return lambda pairs: 1 - np.linalg.norm(np.subtract(*(embedded[rows] for rows in images.rows_of(pairs))), axis=1)

@@ -132,7 +132,8 @@ def _judge_fit(fit, ground, held, recipe, settings, seed, votes):
         with torch.inference_mode():
             x.extend(() if x else [head.centred(graded.vectors)])
             networks = head.networks_part(head.whitened(x[0]))
-            held_loss = loss(networks, graded.i, graded.j, graded.grades).item() if len(graded) else np.nan
+            pairs = (networks[graded.i] * networks[graded.j]).sum(1), graded.i, graded.j, graded.grades
+            held_loss = loss(*pairs).item() if len(graded) else np.nan
             unit = head.beside_classes(networks, x[0]).numpy()
         return {"dev_loss": held_loss, "cosines": pair_cosines(unit, graded.i.numpy(), graded.j.numpy())}
 

@@ -1,19 +1,14 @@
 """Losses on graded pairs, by name."""
 
 import torch
-from pytorch_metric_learning import distances
-from pytorch_metric_learning import losses as pml
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from imgsearch_utils.registry import Registry
 from imgsearch_utils.study import HeadSettings
 
-#: name -> builder(settings) of a module: (unit embeddings (m, e), rows i (n,), rows j (n,), grades (n,)) -> loss ()
+#: name -> builder(settings) of a module: (cosines (n,), rows i (n,), rows j (n,), grades (n,)) -> loss (); the rows say
+#: which pairs share an image
 LOSSES = Registry("loss")
-
-
-def _cosines(embeddings, i, j):
-    return (embeddings[i] * embeddings[j]).sum(1)
 
 
 def _weights(grades, settings):
@@ -30,10 +25,10 @@ class _Loss(torch.nn.Module):
 class GradedMSE(_Loss):
     """Squared distance of the cosine to its grade's target (``targets``), weighted by grade."""
 
-    def forward(self, embeddings, i, j, grades):
-        targets = torch.tensor(self.settings.targets, dtype=embeddings.dtype)[grades]
+    def forward(self, cosines, i, j, grades):
+        targets = torch.tensor(self.settings.targets, dtype=cosines.dtype)[grades]
         weights = _weights(grades, self.settings)
-        return (weights * (_cosines(embeddings, i, j) - targets) ** 2).sum() / weights.sum()
+        return (weights * (cosines - targets) ** 2).sum() / weights.sum()
 
 
 @LOSSES.register("ordinal")
@@ -45,8 +40,8 @@ class Ordinal(_Loss):
         self.log_slope = torch.nn.Parameter(torch.tensor(1.5))
         self.cuts = torch.nn.Parameter(torch.tensor([0.5, 1.5, 2.5]))
 
-    def forward(self, embeddings, i, j, grades):
-        logits = self.log_slope.exp() * _cosines(embeddings, i, j)[:, None] - self.cuts
+    def forward(self, cosines, i, j, grades):
+        logits = self.log_slope.exp() * cosines[:, None] - self.cuts
         reached = (grades[:, None] >= torch.arange(1, 4)).to(logits.dtype)
         weights = _weights(grades, self.settings)
         losses = binary_cross_entropy_with_logits(logits, reached, reduction="none").mean(1)
@@ -62,8 +57,7 @@ class CoSENT(_Loss):
 
     scale = 20.0
 
-    def forward(self, embeddings, i, j, grades):
-        cosines = _cosines(embeddings, i, j)
+    def forward(self, cosines, i, j, grades):
         wrong = self.scale * (cosines[None, :] - cosines[:, None])[grades[:, None] > grades[None, :]]
         return torch.logsumexp(torch.cat([wrong.new_zeros(1), wrong]), 0) / self.scale
 
@@ -72,11 +66,11 @@ class CoSENT(_Loss):
 class Contrastive(_Loss):
     """Grade 3 is drawn together, every other grade pushed ``margin`` apart (Hadsell et al. 2006); Euclidean distance.
 
-    The published study's loss: squared distances and squared hinges, on embeddings that are not normalised there.
+    Squared distances of unit vectors, and squared hinges.
     """
 
-    def forward(self, embeddings, i, j, grades):
-        distance = torch.sqrt(((embeddings[i] - embeddings[j]) ** 2).sum(1) + 1e-12)
+    def forward(self, cosines, i, j, grades):
+        distance = torch.sqrt((2 - 2 * cosines).clamp_min(0) + 1e-12)
         hinge = torch.relu(self.settings.margin - distance)
         weights = _weights(grades, self.settings)
         return (weights * torch.where(grades == 3, distance, hinge) ** 2).sum() / weights.sum()
@@ -91,19 +85,12 @@ class Triplet(_Loss):
     all that break the margin count.
     """
 
-    def __init__(self, settings):
-        super().__init__(settings)
-        self.loss = pml.TripletMarginLoss(margin=settings.margin, distance=distances.CosineSimilarity())
-
-    def forward(self, embeddings, i, j, grades):
-        anchor, other, grade = torch.cat([i, j]), torch.cat([j, i]), torch.cat([grades, grades])
-        first, second = torch.nonzero(
+    def forward(self, cosines, i, j, grades):
+        anchor, cosine, grade = torch.cat([i, j]), torch.cat([cosines, cosines]), torch.cat([grades, grades])
+        positive, negative = torch.nonzero(
             (anchor[:, None] == anchor[None, :]) & (grade[:, None] > grade[None, :]), as_tuple=True
         )
-        a, p, n = anchor[first], other[first], other[second]
-        gap = _cosines(embeddings, a, p) - _cosines(embeddings, a, n)
-        semi_hard = (gap > 0) & (gap < self.loss.margin)
-        chosen = semi_hard if semi_hard.any() else gap < self.loss.margin
-        if not chosen.any():
-            return embeddings.sum() * 0
-        return self.loss(embeddings, torch.arange(len(embeddings)), (a[chosen], p[chosen], n[chosen]))
+        gap = cosine[positive] - cosine[negative]
+        semi_hard = (gap > 0) & (gap < self.settings.margin)
+        chosen = gap[semi_hard if semi_hard.any() else gap < self.settings.margin]
+        return (self.settings.margin - chosen).mean() if len(chosen) else cosines.sum() * 0

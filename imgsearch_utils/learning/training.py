@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn.functional import normalize, softplus
+from torch.nn.functional import softplus
 
+from imgsearch_utils.geometry import PAIRS
 from imgsearch_utils.learning.ground import Ground
 from imgsearch_utils.learning.heads import PLAIN, Head, Recipe
 from imgsearch_utils.learning.losses import LOSSES
@@ -18,6 +19,7 @@ from imgsearch_utils.vectors.images import Images
 VOTE, SCALE = 0.3, 20.0  # weight of the votes' loss beside the grades', and the steepness of it
 PULLED = 64  # unlabelled images a step, whose pairs are pulled apart; and triplets of votes
 POOL = 2_048  # unlabelled images that take part in a training at most
+TINY = 1e-24  # the least squared length
 _drawing = threading.Lock()  # torch draws first weights from one generator of the process
 
 
@@ -106,8 +108,8 @@ def train_head(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed
 class _Epoch:
     """Passes over the shuffled pairs.
 
-    What the network leaves out of the vectors stays as it is, so that it is computed once: an embedding is the
-    network's output and, beside it, this rest.
+    What the network leaves out of the vectors stays as it is. It adds to the embeddings' inner products and lengths
+    what is known beforehand, so that a step computes and differentiates the network's part alone.
     """
 
     def __init__(self, head, loss, optimizer, train, batch_size, seed):
@@ -116,41 +118,62 @@ class _Epoch:
         with torch.no_grad():
             x = head.whitened(head.centred(train.vectors))
             self.inside = x @ head.basis.T
-            rest = x - self.inside @ head.basis if head.network.keeps_rest else x[:, :0]
-            if len(rest) < rest.shape[1]:  # the same inner products in fewer numbers
-                rest = torch.linalg.qr(rest.T.double())[1].T.float()
-            self.rest = rest
+            self.rest = x - self.inside @ head.basis if head.network.keeps_rest else x[:, :0]
+            self.rest_length2 = (self.rest**2).sum(1)
+            self.paired, self.liked, self.disliked = (
+                self._rest_products(one, two)
+                for one, two in ((train.i, train.j), train.triplets[:2], train.triplets[::2]))
 
-    def _embed(self, rows):
-        return normalize(torch.cat([self.head.network(self.inside[rows]), self.rest[rows]], 1))
+    def _rest_products(self, one, two):
+        """Inner products (n,) of the rests of rows `one` and `two`."""
+        parts = zip(one.split(PAIRS), two.split(PAIRS))
+        return torch.cat([(self.rest[a] * self.rest[b]).sum(1) for a, b in parts])
 
     def run(self) -> float:
         """One pass; the mean loss of a pair."""
         head, train, total = self.head.train(), self.train, 0.0
+        pulled = bool(head.recipe.pull) and len(train.others) > 1
         for batch in torch.randperm(len(train), generator=self.generator).split(self.batch_size):
             images, rows = torch.unique(torch.cat([train.i[batch], train.j[batch]]), return_inverse=True)
-            value = self.loss(self._embed(images), *rows.reshape(2, -1), train.grades[batch])
+            others = train.others[self._some(len(train.others))] if pulled else train.others[:0]
+            votes = self._some(train.triplets.shape[1])
+            every = torch.cat([images, others, train.triplets[:, votes].flatten()])  # one pass of the network for all
+            out = self.head.network(self.inside[every])
+            length = ((out**2).sum(1) + self.rest_length2[every]).clamp_min(TINY).sqrt()
+            paired, apart, voted = zip(*(part.split([len(images), len(others), 3 * len(votes)])
+                                         for part in (out / length[:, None], 1 / length)))
+            value = self.loss(_cosines(*paired, *rows.reshape(2, -1), self.paired[batch]), *rows.reshape(2, -1),
+                              train.grades[batch])
             if hasattr(head.network, "penalty"):
                 value = value + head.network.penalty()
-            if head.recipe.pull and len(train.others) > 1:
-                value = value + head.recipe.pull * self._pull()
-            if train.triplets.numel():
-                value = value + VOTE * self._votes()
+            if len(others):
+                value = value + head.recipe.pull * self._pull(*apart, self.rest[others])
+            if len(votes):
+                anchor, similar, other = torch.arange(3 * len(votes)).reshape(3, -1)
+                gain = (_cosines(*voted, anchor, similar, self.liked[votes])
+                        - _cosines(*voted, anchor, other, self.disliked[votes]))
+                value = value + VOTE * order_loss(gain)
             self.optimizer.zero_grad()
             value.backward()
             self.optimizer.step()
             total += value.item() * len(batch)
         return total / len(train)
 
-    def _votes(self):
-        """Mean loss of the order that a few votes say (RankNet: Burges et al., ICML 2005)."""
-        some = torch.randperm(self.train.triplets.shape[1], generator=self.generator)[:PULLED]
-        anchor, similar, other = (self._embed(rows) for rows in self.train.triplets[:, some])
-        return softplus(SCALE * (anchor * (other - similar)).sum(1)).mean() / SCALE
+    def _some(self, n):
+        """At most ``PULLED`` of `n` things, drawn without replacement."""
+        return torch.randperm(n, generator=self.generator)[:PULLED] if n else torch.empty(0, dtype=torch.long)
 
-    def _pull(self):
-        """Mean squared cosine of the pairs of a few random images."""
-        order = torch.randperm(len(self.train.others), generator=self.generator)[:PULLED]
-        embeddings = self._embed(self.train.others[order])
-        n = len(embeddings)
-        return ((embeddings @ embeddings.T) ** 2).triu(1).sum() * 2 / (n * (n - 1))
+    def _pull(self, unit, scale, rest):
+        """Mean squared cosine of all pairs of distinct rows."""
+        n, cosines = len(unit), unit @ unit.T + rest @ rest.T * scale[:, None] * scale
+        return (cosines**2).triu(1).sum() * 2 / (n * (n - 1))
+
+
+def _cosines(unit, scale, i, j, rest):
+    """Cosines of rows `i` and `j`, of the network's parts (m, e) and the inner products (n,) of their rests."""
+    return (unit[i] * unit[j]).sum(1) + rest * scale[i] * scale[j]
+
+
+def order_loss(gain: torch.Tensor) -> torch.Tensor:
+    """Mean loss of an order that votes say, of cosines' differences (n,) (RankNet: Burges et al., ICML 2005)."""
+    return softplus(-SCALE * gain).mean() / SCALE

@@ -133,6 +133,28 @@ def test_the_pull_makes_pairs_that_nobody_graded_more_orthogonal(seed):
     assert squared[1] < squared[0]
 
 
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10_000), whiten=st.booleans(), pull=st.sampled_from([0.0, 0.3]), voted=st.booleans(),
+       head=st.sampled_from(sorted(HEADS)))
+def test_the_loss_of_a_step_is_that_of_the_heads_own_embeddings(seed, whiten, pull, voted, head):
+    """Though a step computes no more than the network's part: the vectors are longer than what it works on."""
+    rng = np.random.default_rng(seed)
+    names = [f"{k:02d}" for k in range(40)]
+    embeddings = Embeddings(names, (rng.normal(size=(40, 600)) + 0.2).astype(np.float32), {})
+    a, b = np.triu_indices(12, 1)
+    pairs = pd.DataFrame({"image1": np.take(names, a), "image2": np.take(names, b),
+                          "similarity": rng.integers(0, 4, len(a)).astype(float)})
+    votes = pd.DataFrame({"image1": ["00", "00"], "image2": ["20", "30"], "similarity": [3.0, 0.0]}) if voted else None
+    chosen = SMALL.model_copy(update={"head": head, "epochs": 1, "batch_size": 100, "learning_rate": 1e-12})
+    made, history = train_head(embeddings, pairs, chosen, 0, train_images=names,
+                               recipe=Recipe(whiten=whiten, pull=pull), votes=votes)
+    unit = made.embed(embeddings.vectors).astype(float)
+    expected = plain_graded_mse(unit, a, b, pairs.similarity.astype(int))
+    expected += pull * np.mean((unit @ unit.T)[np.triu_indices(40, 1)] ** 2)
+    expected += 0.3 * np.log1p(np.exp(-20 * (unit[0] @ unit[20] - unit[0] @ unit[30]))) / 20 if voted else 0
+    assert history.train_loss.item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_what_is_watched_joins_the_history_and_changes_no_weight(world):
     embeddings, train, held = world
     seen = []
@@ -142,7 +164,7 @@ def test_what_is_watched_joins_the_history_and_changes_no_weight(world):
         rows = (torch.tensor(embeddings.rows(held[name])) for name in ("image1", "image2"))
         grades = torch.tensor(held.similarity.to_numpy(int))
         with torch.no_grad():
-            value = loss(torch.tensor(unit), *rows, grades).item()
+            value = loss(torch.tensor(cosines(unit, embeddings, held)), *rows, grades).item()
         seen.append(np.average((cosines(unit, embeddings, held) - np.take(TARGETS, grades)) ** 2,
                                weights=np.take(WEIGHTS, grades)))
         return {"held_loss": value}
@@ -228,7 +250,7 @@ def test_losses_equal_plain_loops(seed, name):
     i, j = np.array([pair for pair in zip(*rng.integers(0, 9, (2, 30))) if pair[0] != pair[1]]).T
     grades = rng.integers(0, 4, len(i))
     loss = LOSSES[name](SMALL)
-    got = loss(torch.tensor(e), torch.tensor(i), torch.tensor(j), torch.tensor(grades)).item()
+    got = loss(torch.tensor((e[i] * e[j]).sum(1)), *map(torch.tensor, (i, j, grades))).item()
     assert got == pytest.approx(PLAIN[name](e, i, j, grades), rel=1e-4, abs=1e-7)
 
 
