@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from imgsearch_utils import metrics
@@ -300,6 +301,28 @@ def within_by_hand(pairs, score, k):
         grades = {query: {image: int(g) for image, (g, _) in judged.items()}}
         found[query] = by_hand(run, grades, query, k)
     return found
+
+
+@settings(max_examples=20)
+@given(n=st.integers(1, 300), p=st.floats(0.01, 0.99), seed=st.integers(0, 100))
+def test_what_chance_does_to_a_perfect_model_is_the_binomial_distribution(n, p, seed):
+    found = metrics.calibration_by_chance(np.full(n, p), n=4000, seed=seed)
+    outcomes = np.arange(n + 1)
+    off, often = np.abs(outcomes / n - p), binom.pmf(outcomes, n, p)
+    spread = np.sqrt((off**2 * often).sum() - (off * often).sum() ** 2)
+    assert found.ece == pytest.approx((off * often).sum(), abs=5 * spread / 4000**0.5 + 1e-9)
+    assert often[off <= found.ece_high + 1e-9].sum() > 0.93
+    [place] = np.flatnonzero(~np.isnan(found.low))
+    assert place == int(p * 10) and np.array_equal(np.isnan(found.low), np.isnan(found.high))
+    for end, share in ((found.low, 0.025), (found.high, 0.975)):
+        near = binom.ppf([max(0, share - 0.012), min(1, share + 0.012)], n, p) / n
+        assert near[0] - 1e-9 <= end[place] <= near[1] + 1e-9
+
+
+def test_chance_of_no_pair_and_of_sure_ones_is_nothing():
+    assert metrics.calibration_by_chance(np.zeros(0)).ece == 0
+    sure = metrics.calibration_by_chance(np.array([0.0, 0.0, 1.0]))
+    assert sure.ece == sure.ece_high == 0 and sure.low[0] == 0 and sure.high[9] == 1
 
 
 @settings(max_examples=25)

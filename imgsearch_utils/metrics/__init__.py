@@ -7,7 +7,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     "intervals": ["ENOUGH", "ap_gain", "bootstrap", "query_gain", "query_gains"],
-    "pairs": ["SIMILAR", "Ceiling", "decision_metrics", "expected_calibration_error", "grading_ceiling",
-              "pair_metrics", "trivial_baselines"],
+    "pairs": ["SIMILAR", "Ceiling", "Chance", "calibration_by_chance", "decision_metrics",
+              "expected_calibration_error", "grading_ceiling", "pair_metrics", "trivial_baselines"],
     "rankings": ["class_confusion", "recall_at_k", "retrieval_metrics"],
 })

@@ -35,6 +35,38 @@ def expected_calibration_error(similar: np.ndarray, p_similar: np.ndarray, bins:
     return float(np.abs(gaps).sum() / len(place)) if len(place) else float("nan")
 
 
+class Chance(NamedTuple):
+    """What a model whose P(similar) is right shows on so few pairs, by chance.
+
+    ece : its expected calibration error in the mean
+    ece_high : as large or smaller in 95 % of cases
+    low, high : (bins,) of the observed share in each bin, 95 % interval; NaN in a bin without pairs
+    """
+
+    ece: float
+    ece_high: float
+    low: np.ndarray
+    high: np.ndarray
+
+
+def calibration_by_chance(p_similar: np.ndarray, bins: int = 10, n: int = 1000, seed: int = 0) -> Chance:
+    """Draw `n` times whether each pair is similar from its own probability, and measure each draw's calibration.
+
+    (Consistency resampling: Broecker & Smith, Weather and Forecasting 22, 2007.)
+
+    p_similar : (n_pairs,) probabilities
+    """
+    p, rng = np.asarray(p_similar, float), np.random.default_rng(seed)
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    pairs, predicted = (np.bincount(place, weights, bins) for weights in (None, p))
+    found = np.stack([np.bincount(place, rng.random(len(p)) < p, bins) for _ in range(n)])
+    errors = np.abs(found - predicted).sum(1) / max(1, len(p))
+    some = pairs > 0
+    low, high = np.full((2, bins), np.nan)
+    low[some], high[some] = np.quantile(found[:, some] / pairs[some], [0.025, 0.975], axis=0)
+    return Chance(float(errors.mean()), float(np.quantile(errors, 0.95)), low, high)
+
+
 def pair_metrics(
     grades: np.ndarray,
     score: np.ndarray,

@@ -6,6 +6,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.metrics import PrecisionRecallDisplay, confusion_matrix
 
+from imgsearch_utils.metrics import calibration_by_chance
 from imgsearch_utils.plots.canvas import GRADES, MODELS, SIDES, axes_grid, legend_below, legend_beside, literal, of_rows
 
 ENOUGH = 5  # pairs, to say how many of them are similar
@@ -56,7 +57,8 @@ def score_distributions(scored: pd.DataFrame) -> Figure:
 def confusion(scored: pd.DataFrame, threshold: float, of_encoder: float | None = None) -> Figure:
     """Confusion matrix of "similar" at the calibrated threshold, and the reliability of P(similar).
 
-    Reliability is drawn for tenths of P(similar) in which at least ``ENOUGH`` pairs lie.
+    Reliability is drawn for tenths of P(similar) in which at least ``ENOUGH`` pairs lie, with what chance alone would
+    do to a head whose P(similar) is right.
 
     threshold : of the head's P(similar)
     of_encoder : of the encoder's (column encoder_p_similar); with it, the encoder is drawn beside the head
@@ -76,6 +78,10 @@ def confusion(scored: pd.DataFrame, threshold: float, of_encoder: float | None =
         place.set(title=f"{name}, at P(similar) ≥ {least:.2f}", xlabel="predicted", ylabel="graded")
         bins = pd.DataFrame({"predicted": p, "observed": similar}).groupby((p.clip(0, 0.999) * 10).astype(int))
         told = bins.mean()[bins.size() >= ENOUGH]
+        if name == "head" and len(told):
+            chance = calibration_by_chance(p)
+            reliability.vlines(told.predicted, chance.low[told.index], chance.high[told.index], color="lightgrey", lw=6,
+                               label="where chance puts a perfect head (95 %)")
         reliability.plot(told.predicted, told.observed, marker="os"[name == "encoder"], color=MODELS[name], label=name)
     reliability.set(xlabel="predicted P(similar)", ylabel="share graded 3", title="Calibration", xlim=(-0.02, 1.02),
                     ylim=(-0.02, 1.02))

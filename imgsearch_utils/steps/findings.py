@@ -5,7 +5,7 @@ A run may lack parts: rounds, test grades, classes. What is not there is not spo
 
 import numpy as np
 
-from imgsearch_utils.metrics import Ceiling
+from imgsearch_utils.metrics import Ceiling, calibration_by_chance
 from imgsearch_utils.steps.examples import ENOUGH_JUDGED, grades_so_far
 from imgsearch_utils.steps.found import Found
 from imgsearch_utils.vectors.sides import read_sides
@@ -129,9 +129,11 @@ def findings(found: Found, ceiling: Ceiling) -> list[str]:
     side = next((side for side in ("test", "dev") if found.measures(side)), "")
     if side:
         f1, other = (found.quality_of(side, model, "f1") for model in ("head", "encoder"))
-        off = found.quality_of(side, "head", "ece")
+        off, scored = found.quality_of(side, "head", "ece"), found.scored
+        chance = calibration_by_chance(scored.p_similar[(scored.side == side) & scored.similarity.notna()]).ece
         said.append(f"On the {side} pairs, calling a pair similar or not reaches F1 {decimals(f1)} (encoder "
-                    f"{decimals(other)}), and P(similar) is off by {decimals(off)} in the mean.")
+                    f"{decimals(other)}), and P(similar) is off by {decimals(off)} in the mean, where a perfect one is "
+                    f"off by {decimals(chance)} on as many pairs, by chance.")
     if "nDCG@10" in found.retrieval.index:
         means, judged = found.retrieval.loc["nDCG@10"], found.retrieval.loc["judged@10"]
         name = "head" if "head" in means else "encoder"

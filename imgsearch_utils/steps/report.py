@@ -67,7 +67,8 @@ FIGURES = {
         "confusion": ("The decision “similar” at each model's calibrated threshold on the test pairs, and how far "
                       "P(similar) can be trusted.",
                       "Lower right: similar pairs that were found, with their share. Right panel: on the dotted line, "
-                      "P(similar) says what is observed; drawn where at least five pairs lie.")},
+                      "P(similar) says what is observed; drawn where at least five pairs lie. Within the grey bars, "
+                      "the head is off by no more than chance.")},
     "neighbours": {
         "retrieval": ("Ranking quality by the grades, all test images ranked for each query.",
                       "P@k: share of grade 3 among the first k. nDCG uses all grades, 1 is the best order there is. "
