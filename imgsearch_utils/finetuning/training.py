@@ -105,7 +105,7 @@ class Objective(torch.nn.Module):
 
     def of_pairs(self, vectors: torch.Tensor, i, j, grades) -> torch.Tensor:
         unit = torch.nn.functional.normalize(vectors).cpu()  # the losses hold their settings there
-        return self.graded(unit, i, j, grades)
+        return self.graded((unit[i] * unit[j]).sum(1), i, j, grades)
 
 
 @contextlib.contextmanager
