@@ -70,16 +70,6 @@ class Model:
         """P(grade 3) of cosines, (n,); NaN without a calibration."""
         return self.calibration.predict(cosine)[:, 3] if self.calibration else np.full(len(cosine), np.nan)
 
-    def score(self, images: Images, pairs: pd.DataFrame) -> pd.DataFrame:
-        """Score pairs of known images by a calibrated model.
-
-        Returns
-        -------
-        the pairs with score (the model's cosine), p_similar, p_grade_0 .. p_grade_3, cosine (the encoder's)
-        """
-        score = self.cosines(images, pairs)
-        return pairs.assign(score=score, **self.calibration.columns(score), cosine=Model().cosines(images, pairs))
-
 
 def models_to_dict(models: dict[str, Model]) -> dict:
     """What calibration.json holds: `reach`, and each model's curves and threshold."""

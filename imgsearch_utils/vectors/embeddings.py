@@ -44,14 +44,14 @@ class Embeddings:
     def _positions(self) -> pd.Index:
         return pd.Index(self.names)
 
-    def have(self, names: Iterable[str]) -> np.ndarray:
-        """Which of the images have a vector, (len(names),) bool."""
-        return self._positions.get_indexer(list(names)) >= 0
+    def find(self, names: Iterable[str]) -> np.ndarray:
+        """Positions of images, (len(names),); -1 where there is no vector."""
+        return self._positions.get_indexer(list(names))
 
     def rows(self, names: Iterable[str]) -> np.ndarray:
         """Positions of images; ValueError names those that have no vector."""
         names = list(names)
-        found = self._positions.get_indexer(names)
+        found = self.find(names)
         if (found < 0).any():
             unknown = list(dict.fromkeys(name for name, row in zip(names, found) if row < 0))
             raise ValueError(f"{len(unknown)} image(s) have no vector, first: {unknown[0]!r}")

@@ -1,9 +1,8 @@
-"""P(grade) from a cosine: probabilities, monotone, honest; the threshold of best F1; scored pairs."""
+"""P(grade) from a cosine: probabilities, monotone, honest; the threshold of best F1."""
 
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,6 @@ from imgsearch_utils.learning.calibration import Calibration, best_f1_threshold
 from imgsearch_utils.learning.model import NO_HEAD, models_from_dict, models_to_dict
 from imgsearch_utils.metrics import expected_calibration_error
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.vectors import Embeddings, Images
 
 
 def sample(seed, n=20_000):
@@ -154,29 +152,3 @@ def test_refuses_what_are_no_models(changes, lost):
     for nothing in ([], 7, None):
         with pytest.raises(ValueError, match="^expected reach, encoder and head"):
             models_from_dict(nothing, NO_HEAD)
-
-
-def test_scored_pairs_follow_the_format():
-    rng = np.random.default_rng(0)
-    embeddings = Embeddings(list("abcd"), rng.normal(size=(4, 6)).astype(np.float32), {})
-    head = Head(6, HeadSettings(hidden=4))
-    head.mean.fill_(0.1)
-    calibration = Calibration.fit(*sample(0, 200)[:2])
-    pairs = pd.DataFrame({"image1": list("abc"), "image2": list("bcd"), "note": list("xyz")}, index=[5, 6, 7])
-    scored = Model.with_head(head, calibration).score(Images.of(embeddings), pairs)
-    grades = [f"p_grade_{k}" for k in range(4)]
-    assert list(scored) == ["image1", "image2", "note", "score", "p_similar", *grades, "cosine"]
-    assert scored.index.tolist() == [5, 6, 7] and list(pairs) == ["image1", "image2", "note"]
-    vector = dict(zip(embeddings.names, embeddings.vectors))
-    unit = dict(zip(embeddings.names, head.embed(embeddings.vectors)))
-    for row in scored.itertuples():
-        a, b = vector[row.image1], vector[row.image2]
-        assert row.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
-        assert row.score == pytest.approx(unit[row.image1] @ unit[row.image2], abs=1e-5)
-        assert row.p_similar == row.p_grade_3
-    encoder = Model(calibration=calibration).score(Images.of(embeddings), pairs)
-    assert (encoder.score == encoder.cosine).all()
-    np.testing.assert_allclose(scored[grades].sum(axis=1), 1)
-    with pytest.raises(ValueError, match="nobody"):
-        Model.with_head(head, calibration).score(Images.of(embeddings), pairs.assign(image2="nobody"))
-    assert len(Model.with_head(head, calibration).score(Images.of(embeddings), pairs[:0])) == 0
