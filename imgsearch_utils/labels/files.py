@@ -1,6 +1,5 @@
 """Grades from and to files: importing pairs and naming what is odd about them, exporting the current grades, counts."""
 
-import io
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from imgsearch_utils.vectors.embedding import read_vectors
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.vectors.sides import group_near_duplicates
-from imgsearch_utils.workspace import Run, write_atomic
+from imgsearch_utils.workspace import Run, open_atomic
 
 IMPORTER = "import"
 
@@ -143,9 +142,8 @@ def import_labels(run: Run, pairs: pd.DataFrame) -> tuple[dict[str, int], pd.Dat
         new = [row not in held for row in zip(graded.image1, graded.image2, graded.by, graded.similarity)]
         graded = graded[np.array(new, bool)]
         counts["imported"] = sum(journal.append_many(graded[graded.by == by], by, by) for by in (AUTOMATIC, IMPORTER))
-        table = io.StringIO()
-        write_own(problems, table)
-        write_atomic(run.labels / "import_problems.csv", table.getvalue())  # a killed import's rest, the next takes
+        with open_atomic(run.labels / "import_problems.csv") as file:
+            write_own(problems, file)
     return counts, problems
 
 

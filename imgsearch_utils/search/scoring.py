@@ -17,7 +17,7 @@ from imgsearch_utils.vectors.store import let_go
 from imgsearch_utils.workspace import Run
 
 ROOM = 2**28  # bytes of a model's vectors that are kept, so that they are not computed for each pair of an image
-BLOCK = 2_048  # pairs whose images' vectors are held at once
+BLOCK = 512  # pairs whose images' vectors are held at once: they stay in a processor's cache
 
 
 def score_file(run: Run, file: Path, out: TextIO, watch: Callable[[int, int], None] = lambda *_: None
@@ -77,7 +77,8 @@ class PairScorer:
         """By the model and by the encoder, both (len(i),)."""
         rows, places = np.unique(np.concatenate([i, j]), return_inverse=True)
         vectors = np.asarray(self.vectors[rows], np.float32)
-        let_go(self.vectors)
+        if self.vectors.nbytes > ROOM:
+            let_go(self.vectors)
         return tuple(pair_cosines(unit, *places.reshape(2, -1))
                      for unit in (self._unit(rows, vectors), normalised(vectors)))
 
@@ -87,7 +88,8 @@ class PairScorer:
         new = np.flatnonzero(place < 0)
         unit = np.empty((len(rows), self.kept.shape[1]), np.float32)
         unit[place >= 0] = self.kept[place[place >= 0]]
-        unit[new] = self.model.vectors(vectors[new])
+        if len(new):
+            unit[new] = self.model.vectors(vectors[new])
         to_keep = new[: len(self.kept) - self.n_kept]
         end = self.n_kept + len(to_keep)
         self.kept[self.n_kept : end] = unit[to_keep]

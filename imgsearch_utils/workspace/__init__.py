@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     "runs": ["DRAWN", "PUBLISHED", "RUN_LOCK", "Round", "Run", "data_folder", "find_study", "notebook_path",
              "tuned_stage", "tuned_versions"],
     "stage": ["JOURNAL", "KEPT", "LEFT_OUT", "VERSIONS", "Stage"],
-    "storage": ["digest", "folder_lock", "home", "read_json", "replace_folder", "shown", "source", "stamp",
-                "write_atomic", "write_json", "written_whole"],
+    "storage": ["digest", "folder_lock", "home", "open_atomic", "read_json", "replace_folder", "shown", "source",
+                "stamp", "write_atomic", "write_json", "written_whole"],
 })

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from filelock import FileLock
 
@@ -34,10 +34,17 @@ def shown(path: Path) -> str:
 
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file so that it is either the old or the new one, whenever the power goes."""
+    with open_atomic(path) as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def open_atomic(path: Path) -> Iterator[TextIO]:
+    """As ``write_atomic``, for a file that is written in parts; what a killed writer left, the next overwrites."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

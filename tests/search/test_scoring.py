@@ -17,7 +17,7 @@ GRADES = [f"p_grade_{k}" for k in range(4)]
 
 def database(seed, n):
     vectors = np.random.default_rng(seed).normal(size=(n, 6)).astype(np.float32)
-    return Embeddings([f"{row:03d}" for row in range(n)], vectors, {})
+    return Embeddings([f"{row:03d}" for row in range(n)], vectors, {"encoder": "drawn"})
 
 
 def some_head(seed):
@@ -55,3 +55,14 @@ def test_the_encoders_score_is_its_cosine_and_a_strange_head_is_refused():
     model.head.made_of = {"encoder": {"encoder": "another"}}
     with pytest.raises(ValueError, match="another encoder"):
         scoring.PairScorer(known, model)
+
+
+def test_vectors_that_are_let_go_of_are_read_again(tmp_path, monkeypatch):
+    known, model = database(1, 50), some_head(1)
+    known.save(tmp_path / "vectors")
+    i, j = np.random.default_rng(0).integers(50, size=(2, 300))
+    expected = scoring.PairScorer(known, model)(i, j)
+    monkeypatch.setattr(scoring, "ROOM", 0)
+    monkeypatch.setattr(scoring, "BLOCK", 7)
+    found = scoring.PairScorer(Embeddings.load(tmp_path / "vectors"), model, room=0)(i, j)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
