@@ -136,8 +136,11 @@ def index(name: str, home: Path, *_) -> dict:
     from imgsearch_utils import neighbours
     from imgsearch_utils.geometry import normalised
     from imgsearch_utils.study import IndexSettings
+    from imgsearch_utils.vectors.store import let_go
 
-    vectors, asked = normalised(np.load(home / "data" / "vectors.npy", mmap_mode="r")), np.load(home / "asked.npy")
+    stored, asked = np.load(home / "data" / "vectors.npy", mmap_mode="r"), np.load(home / "asked.npy")
+    vectors = normalised(stored)
+    let_go(stored)
     began = time.perf_counter()
     table = neighbours.compare_indexes(vectors, asked, [IndexSettings(name=name)], runs=1)
     table = table.dropna(subset=["recall@10"]).sort_values("p95_ms")

@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 
+from imgsearch_utils.geometry import BLOCK
 from imgsearch_utils.indexes.base import Index
 from imgsearch_utils.indexes.registry import MissingPackage, register
 
@@ -183,8 +184,10 @@ class IvfRabitq(Faiss):
         lists.cp.seed, lists.cp.max_points_per_centroid = seed, PER_CENTRE
         codes = faiss.IndexScalarQuantizer(self.dim, faiss.ScalarQuantizer.QT_8bit, metric)
         self._index = faiss.IndexRefine(faiss.IndexPreTransform(rotation, lists), codes)
-        self._index.train(vectors)
-        self._index.add(vectors)
+        some = np.random.default_rng(seed).permutation(len(vectors))[: PER_CENTRE * nlist]
+        self._index.train(vectors[np.sort(some)])
+        for at in range(0, len(vectors), BLOCK):  # the rotation copies all that it is given
+            self._index.add(vectors[at : at + BLOCK])
 
     def _search(self, queries, k, nprobe=8, k_factor=4, allowed=None):
         faiss, lists = self.library(), self._parameters("SearchParametersIVF", allowed, nprobe=nprobe)
