@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imgsearch_utils.geometry import BLOCK
 from imgsearch_utils.indexes.base import Index
 from imgsearch_utils.indexes.registry import register
 
@@ -39,7 +40,8 @@ class LanceDB(Index):
         if index_type not in KINDS:
             raise ValueError(f"lancedb has no index_type {index_type}; choose from {', '.join(KINDS)}")
         self._connect()
-        self._table = self._database.create_table(TABLE, self._rows(vectors, 0))
+        blocks = (self._rows(vectors[at : at + BLOCK], at) for at in range(0, len(vectors), BLOCK))
+        self._table = self._database.create_table(TABLE, blocks, self._rows(vectors[:0], 0).schema)
         config = self._config(len(vectors), index_type, nlist, dims_per_code)
         if config is not None:
             self._table.create_index("vector", config=config)
