@@ -1,6 +1,6 @@
 """The report's sentences: each judgement follows from the numbers, and what is not there is not spoken of."""
 
-from dataclasses import replace
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ from imgsearch_utils.steps.found import Found
 from imgsearch_utils.study import parse_study
 from imgsearch_utils.workspace import Run, write_atomic, write_json
 
+SCORED = pd.DataFrame({"side": ["dev"] * 4 + ["test"] * 4, "similarity": [3.0, 0, 0, 1] * 2,
+                       "p_similar": [0.5] * 4 + [0.0] * 3 + [1.0]})
 SURE, OPEN, WORSE, FEW = (0.1, 0.02, 0.18), (0.1, -0.02, 0.22), (-0.1, -0.2, -0.01), (0.1, None, None)
 
 
@@ -22,13 +24,15 @@ def side(ap, order=OPEN, head=0.5):
             "ap_gain_over": {"encoder": gains[0]}, "within_queries": {"nDCG@10": gains[1]}}
 
 
-def made(home, promoted=True, log=None, oracle="hierarchy", **sides):
+def made(home, promoted=True, log=None, oracle="hierarchy", evidence="grades", **sides):
     run = Run("tiny", parse_study({"study": "tiny", "images": {"source": "trees"}, "oracle": oracle}))
     write_atomic(run.labels / "images.csv", "image,group,side\na,0,train\nb,1,test\n")
     write_json(run.results / "ann_comparison" / "index.json", {"index": "exact", "reason": "exact search: it is quick"})
-    metrics = {"promoted": promoted, "candidate": "head, pull 0.3",
+    metrics = {"promoted": promoted, "candidate": "head, pull 0.3", "evidence": evidence,
                "labels": {"labels": 1920, "asked": 480, "similar": 100}}
-    return Found(run, pd.DataFrame() if log is None else log, metrics | sides if sides else {})
+    found = Found(run, pd.DataFrame() if log is None else log, metrics | sides if sides else {})
+    vars(found)["scored"] = SCORED  # as if read from the last round's folder
+    return found
 
 
 def test_more_than_chance_on_test_and_not_promoted_are_both_explained(home):
@@ -86,9 +90,16 @@ def test_without_test_grades_dev_is_named_as_what_it_is(home):
     assert "On the dev pairs" in " ".join(findings.findings(found, Ceiling(np.nan, 0)))
 
 
+def test_how_far_a_perfect_model_is_off_by_chance_is_told_of_the_same_pairs(home):
+    numbers = {"dev": side(SURE)}, {"dev": side(SURE), "test": side(SURE)}
+    dev, test = (" ".join(findings.findings(made(home, **sides), Ceiling(np.nan, 0))) for sides in numbers)
+    told = re.compile(r"off by 0.020 in the mean, where a perfect one is off by ([\d.]+) on as many pairs")
+    assert float(told.search(dev)[1]) == pytest.approx(3 / 16, abs=0.02)  # of four fair coins
+    assert float(told.search(test)[1]) == 0  # of probabilities that are 0 or 1
+
+
 def test_what_classes_say_is_not_called_a_grade(home):
-    found = made(home, dev=side(SURE))
-    found = replace(found, metrics=found.metrics | {"evidence": "classes"})
+    found = made(home, dev=side(SURE), evidence="classes")
     said = [findings.result(found), *findings.decision(found), *findings.findings(found, Ceiling(np.nan, 0))]
     assert "pairs of the same class" in said[0] and "grade 3" not in " ".join(said)
     assert "from the classes alone" in " ".join(said)
