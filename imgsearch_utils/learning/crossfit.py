@@ -112,10 +112,10 @@ def judge(fits: Sequence[Fit], recipes: dict[str, Recipe], settings: HeadSetting
 
     votes : as of ``train_head``; they teach, and judge nothing
     """
-    classes = [fit.images.classes.to_numpy(str) for fit in fits]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool, one_thread(), threadpool_limits(1):
         held = list(pool.map(_Held, fits))
-        grounds = list(pool.map(lambda fit, of: Ground.of(fit.images.vectors, of, settings), fits, classes))
+        grounds = list(pool.map(lambda fit: Ground.of(fit.images.vectors, fit.images.classes.to_numpy(str), settings),
+                                fits))
         running = {name: [pool.submit(_judge_fit, fit, ground, pairs, recipe, settings, seed, votes)
                           for fit, ground, pairs in zip(fits, grounds, held)] for name, recipe in recipes.items()}
         index = np.concatenate([fit.held.index for fit in fits])

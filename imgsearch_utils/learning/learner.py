@@ -172,7 +172,7 @@ def with_unlabelled(images: Images, pairs: pd.DataFrame, seed: int) -> pd.DataFr
 def _compare(known, scores):
     """The table of candidates; `scores` by name, the encoder's cosine being one of them."""
     rows, scores = [], {name: score[known.index].to_numpy() for name, score in scores.items()}
-    queries = query_gains(known, scores, known.cosine).set_index(["measure", "of"]).loc["nDCG@10"]
+    queries = query_gains(known, scores, "encoder").set_index(["measure", "of"]).loc["nDCG@10"]
     for name, score in scores.items():
         pair, query = ap_gain(known, score, known.cosine), queries.loc[name]
         rows.append({"candidate": name, "ap": pair["score"], "ndcg": query.score,

@@ -112,11 +112,12 @@ def query_gain(pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray, k: int
     measure (nDCG@k, AP), queries, score, rival (means), difference, low, high; low and high are NaN for fewer than
     ``ENOUGH`` queries
     """
-    return query_gains(pairs, {"score": score}, rival, k).drop(columns="of")
+    found = query_gains(pairs, {"score": score, "rival": rival}, "rival", k)
+    return found[found.of == "score"].drop(columns="of")
 
 
-def query_gains(pairs: pd.DataFrame, scores: dict[str, np.ndarray], rival: np.ndarray, k: int = 10) -> pd.DataFrame:
-    """``query_gain`` of each of several scores (n_pairs,) over one rival; the column `of` is the score's name."""
+def query_gains(pairs: pd.DataFrame, scores: dict[str, np.ndarray], rival: str, k: int = 10) -> pd.DataFrame:
+    """``query_gain`` of each of the scores (n_pairs,) over the one named `rival`; the column `of` is a score's name."""
     both = pd.concat([pairs.rename(columns={"image1": "query", "image2": "image", "group1": "group"}),
                       pairs.rename(columns={"image2": "query", "image1": "image", "group2": "group"})])
     both = both.assign(grade=both.similarity, row=np.tile(np.arange(len(pairs)), 2))
@@ -127,11 +128,10 @@ def query_gains(pairs: pd.DataFrame, scores: dict[str, np.ndarray], rival: np.nd
         run = both[["query", "image"]].assign(score=np.asarray(values)[both.row])
         return retrieval_metrics(run, grades, [k]).set_index("query") if len(run) else pd.DataFrame()
 
-    rows, of_rival = [], found(rival)
-    for name, score in scores.items():
-        of_score = found(score)
+    measured, rows = {name: found(score) for name, score in scores.items()}, []
+    for name, of_score in measured.items():
         for measure in (f"nDCG@{k}", "AP"):
-            one, two = (table.get(measure, pd.Series(dtype=float)).dropna() for table in (of_score, of_rival))
+            one, two = (table.get(measure, pd.Series(dtype=float)).dropna() for table in (of_score, measured[rival]))
             gain = one - two
             error = _query_error(gain, group.reindex(gain.index), pairs)
             rows.append((name, measure, len(gain), one.mean(), two.mean(), gain.mean(), gain.mean() - 1.96 * error,

@@ -16,7 +16,7 @@ from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.store import let_go
 from imgsearch_utils.workspace import Run
 
-ROOM = 2**28  # bytes of a model's vectors that are kept, so that they are not computed for each pair of an image
+ROOM = 2**28  # bytes of a model's vectors that are kept, so that they are computed once; of the database's, mapped
 BLOCK = 512  # pairs whose images' vectors are held at once: they stay in a processor's cache
 
 
