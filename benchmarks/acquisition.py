@@ -1,15 +1,18 @@
-"""What to ask first, and whether what is learnt from it may be trusted: each strategy in rounds, measured on test.
+"""What to ask first, and whether what is learnt from it may be trusted: each strategy in rounds,
+measured on test.
 
-    python -m benchmarks.acquisition [--studies synthetic_houses grocery] [--full] [--jobs N] [--out FOLDER]
+    python -m benchmarks.acquisition [--studies synthetic_houses grocery] [--full] [--jobs N] [--out
+    FOLDER]
 
-Each study is measured twice: with its classes known (pairs are asked within a class, pairs across classes are
-automatic zeros), and without. A round is the study's: pairs asked by the strategy (a tenth at random), the candidates
-learnt from scratch on all grades so far, the choice between them and the promotion by cross-fitting. Where a strategy
-needs a calibrated model, its first round is chosen as a study's own first round is. A seed draws the split, the first
-round and the first weights; gains are paired by it. Appends to acquisition.csv a row for each study, strategy, seed
-and number of labels (the model that was learnt; `used_...`: what search uses after the promotion; `encoder_...`), goes
-on where it stopped, and writes acquisition_gains.csv, acquisition_labels.csv and acquisition_trust.csv from it.
-"""
+Each study is measured twice: with its classes known (pairs are asked within a class, pairs across
+classes are automatic zeros), and without. A round is the study's: pairs asked by the strategy (a
+tenth at random), the candidates learnt from scratch on all grades so far, the choice between them
+and the promotion by cross-fitting. Where a strategy needs a calibrated model, its first round is
+chosen as a study's own first round is. A seed draws the split, the first round and the first
+weights; gains are paired by it. Appends to acquisition.csv a row for each study, strategy, seed and
+number of labels (the model that was learnt; `used_...`: what search uses after the promotion;
+`encoder_...`), goes on where it stopped, and writes acquisition_gains.csv, acquisition_labels.csv
+and acquisition_trust.csv from it."""
 
 import argparse
 import os
@@ -23,8 +26,24 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.learning_curves import Log, Trial, gains, labels_to_match, one_thread, open_trials, per_seed, read_rows
-from imgsearch_utils.asking import COLD, STRATEGIES, Pool, automatic_zeros, choose_pairs, first_strategy
+from benchmarks.learning_curves import (
+    Log,
+    Trial,
+    gains,
+    labels_to_match,
+    one_thread,
+    open_trials,
+    per_seed,
+    read_rows,
+)
+from imgsearch_utils.asking import (
+    COLD,
+    STRATEGIES,
+    Pool,
+    automatic_zeros,
+    choose_pairs,
+    first_strategy,
+)
 from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.learning import Model
 
@@ -35,7 +54,15 @@ WORSE = 0.01  # AP or nDCG@10 that search may lose by what it learnt before it c
 
 def stamp(trial: Trial, budgets: list[int]) -> str:
     """What a curve depends on but its strategy and seed, as a short digest."""
-    names = {"images", "encoder", "oracle", "head", "zeros_per_round", "test_share", "max_per_image"}
+    names = {
+        "images",
+        "encoder",
+        "oracle",
+        "head",
+        "zeros_per_round",
+        "test_share",
+        "max_per_image",
+    }
     settings = f"{trial.study.model_dump_json(include=names)} {trial.name} {budgets}"
     return sha256(settings.encode()).hexdigest()[:8]
 
@@ -54,20 +81,33 @@ def curve(trial: Trial, strategy: str, budgets: list[int]) -> Iterator[dict]:
         asked["drawn"] = asked.audit | (name in ("random", "stratified"))
         parts = trial.grade(asked).assign(asked=True), zeros.assign(asked=False, drawn=True)
         new = pd.concat([part for part in parts if len(part)])
-        graded = pd.concat([graded, new], ignore_index=True) if len(graded) else new.reset_index(drop=True)
+        graded = (
+            pd.concat([graded, new], ignore_index=True)
+            if len(graded)
+            else new.reset_index(drop=True)
+        )
         learnt = trial.learn(graded)
         model = learnt.head
         found = trial.measure(model)
         used = found if learnt.promoted else encoder
-        yield {"study": trial.name, "strategy": strategy, "seed": trial.seed, "labels": labels,
-               "similar": int((graded.similarity[graded.asked.astype(bool)] == 3).sum()), **found,
-               "candidate": learnt.candidate, "promoted": learnt.promoted,
-               **{f"used_{name}": used[name] for name in ("ap", "ndcg")},
-               **{f"encoder_{name}": encoder[name] for name in ("ap", "ndcg")}}
+        yield {
+            "study": trial.name,
+            "strategy": strategy,
+            "seed": trial.seed,
+            "labels": labels,
+            "similar": int((graded.similarity[graded.asked.astype(bool)] == 3).sum()),
+            **found,
+            "candidate": learnt.candidate,
+            "promoted": learnt.promoted,
+            **{f"used_{name}": used[name] for name in ("ap", "ndcg")},
+            **{f"encoder_{name}": encoder[name] for name in ("ap", "ndcg")},
+        }
 
 
 def one_core(started) -> None:
-    """Keep a process to one processor, the next one that is free; `started` counts the processes."""
+    """Keep a process to one processor, the next one that is free; `started` counts the
+    processes.
+    """
     one_thread()
     with started.get_lock():
         number, started.value = started.value, started.value + 1
@@ -77,12 +117,18 @@ def one_core(started) -> None:
 
 
 def whole_curve(trial: Trial, strategy: str, budgets: list[int]) -> list[dict]:
-    """The rows of a curve; a function of the module, so that another process can be told to call it."""
+    """The rows of a curve; a function of the module, so that another process can be told to call
+    it.
+    """
     return list(curve(trial, strategy, budgets))
 
 
-def curves(steps: list[tuple[Trial, str]], budgets: list[int], jobs: int) -> Iterator[tuple[Trial, list[dict]]]:
-    """The curve of each trial and strategy, as it is finished; by several processes where there are several jobs."""
+def curves(
+    steps: list[tuple[Trial, str]], budgets: list[int], jobs: int
+) -> Iterator[tuple[Trial, list[dict]]]:
+    """The curve of each trial and strategy, as it is finished; by several processes where there are
+    several jobs.
+    """
     if jobs == 1:
         yield from ((trial, whole_curve(trial, name, budgets)) for trial, name in steps)
         return
@@ -93,21 +139,33 @@ def curves(steps: list[tuple[Trial, str]], budgets: list[int], jobs: int) -> Ite
 
 
 def trust(rows: pd.DataFrame) -> pd.DataFrame:
-    """Never worse? By study, strategy and labels: what search uses after the promotion, against the encoder.
+    """Never worse? By study, strategy and labels: what search uses after the promotion, against the
+    encoder.
 
-    Returns study, strategy, labels, seeds, promoted (share), used_ap, used_ndcg (mean gains), worse (seeds that lose
-    more than ``WORSE`` in either)
-    """
+    Returns study, strategy, labels, seeds, promoted (share), used_ap, used_ndcg (mean gains), worse
+    (seeds that lose more than ``WORSE`` in either)"""
     gain = {name: rows[f"used_{name}"] - rows[f"encoder_{name}"] for name in ("ap", "ndcg")}
-    table = rows.assign(**{f"used_{name}": values for name, values in gain.items()},
-                        worse=np.minimum(gain["ap"], gain["ndcg"]) < -WORSE)
-    return table.groupby(["study", "strategy", "labels"]).agg(
-        seeds=("seed", "nunique"), promoted=("promoted", "mean"), used_ap=("used_ap", "mean"),
-        used_ndcg=("used_ndcg", "mean"), worse=("worse", "sum")).reset_index()
+    table = rows.assign(
+        **{f"used_{name}": values for name, values in gain.items()},
+        worse=np.minimum(gain["ap"], gain["ndcg"]) < -WORSE,
+    )
+    return (
+        table.groupby(["study", "strategy", "labels"])
+        .agg(
+            seeds=("seed", "nunique"),
+            promoted=("promoted", "mean"),
+            used_ap=("used_ap", "mean"),
+            used_ndcg=("used_ndcg", "mean"),
+            worse=("worse", "sum"),
+        )
+        .reset_index()
+    )
 
 
 def summarise(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """Write and return the paired gains; write the labels needed to match random's end, and what may be trusted."""
+    """Write and return the paired gains; write the labels needed to match random's end, and what
+    may be trusted.
+    """
     found = gains(per_seed(rows, "strategy"), "strategy", RIVALS)
     found.to_csv(folder / "acquisition_gains.csv", index=False, float_format="%.4f")
     matched = labels_to_match(rows, "strategy")
@@ -118,23 +176,47 @@ def summarise(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run what is missing, seed by seed; summarise; print the gains in area."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--studies", nargs="+", default=["synthetic_houses", "grocery"])
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
-    parser.add_argument("--full", action="store_true", help="10 seeds and 600 labels instead of 2 and 240")
-    parser.add_argument("--seeds", type=int, nargs="+", help="which seeds, instead of 0 and 1, or 0 to 9")
+    parser.add_argument(
+        "--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES)
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="10 seeds and 600 labels instead of 2 and 240"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", help="which seeds, instead of 0 and 1, or 0 to 9"
+    )
     parser.add_argument("--labels", type=int, nargs="+", help="labels after each round")
     parser.add_argument("--jobs", type=int, default=1, help="processes; a curve each")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the CSVs")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent, help="folder of the CSVs"
+    )
     chosen = parser.parse_args(arguments)
     seeds = chosen.seeds or range(10 if chosen.full else 2)
     budgets = sorted(chosen.labels or (FULL if chosen.full else SMALL))
     log = Log(chosen.out / "acquisition.csv", "strategy")
-    studies = [open_trials(name, max(seeds) + 1, classes) for name in chosen.studies for classes in (True, False)]
-    steps = [(trials[seed], name) for seed in seeds for name in chosen.strategies for trials in studies]
-    steps = [(trial, name) for trial, name in steps
-             if any(log.lacks(stamp(trial, budgets), trial.name, name, trial.seed, labels) for labels in budgets)]
-    for trial, rows in tqdm(curves(steps, budgets, chosen.jobs), desc="curves", total=len(steps), disable=None):
+    studies = [
+        open_trials(name, max(seeds) + 1, classes)
+        for name in chosen.studies
+        for classes in (True, False)
+    ]
+    steps = [
+        (trials[seed], name) for seed in seeds for name in chosen.strategies for trials in studies
+    ]
+    steps = [
+        (trial, name)
+        for trial, name in steps
+        if any(
+            log.lacks(stamp(trial, budgets), trial.name, name, trial.seed, labels)
+            for labels in budgets
+        )
+    ]
+    for trial, rows in tqdm(
+        curves(steps, budgets, chosen.jobs), desc="curves", total=len(steps), disable=None
+    ):
         log.append_missing(rows, stamp(trial, budgets))
     found = summarise(chosen.out, read_rows(log.file))
     print(found[found.measure == "area"].round(4).to_string(index=False))

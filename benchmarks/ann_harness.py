@@ -1,11 +1,11 @@
-"""Does the harness cost speed? Each index through our timing, against a bare loop of its library on the same file.
+"""Does the harness cost speed? Each index through our timing, against a bare loop of its library on
+the same file.
 
     python -m benchmarks.ann_harness --json
 
-`ratio` is queries per second through the harness by those of the bare loop: the median of interleaved pairs, so that a
-busy machine slows both; ratio_low and ratio_high are the quartiles. It should lie between 0.9 and 1.1; `recall` and
-`bare_recall` should be equal.
-"""
+`ratio` is queries per second through the harness by those of the bare loop: the median of
+interleaved pairs, so that a busy machine slows both; ratio_low and ratio_high are the quartiles. It
+should lie between 0.9 and 1.1; `recall` and `bare_recall` should be equal."""
 
 import argparse
 import json
@@ -29,7 +29,9 @@ def clustered(n: int, dim: int, n_queries: int) -> tuple[np.ndarray, np.ndarray]
     """Unit vectors and queries in n / 100 clusters, half of each vector's length noise."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(max(1, n // 100), dim))
-    noisy = centres[rng.integers(len(centres), size=n + n_queries)] + rng.normal(size=(n + n_queries, dim))
+    noisy = centres[rng.integers(len(centres), size=n + n_queries)] + rng.normal(
+        size=(n + n_queries, dim)
+    )
     return np.split(normalised(noisy), [n])
 
 
@@ -71,11 +73,12 @@ def bare_speed(ask: Callable, queries: np.ndarray) -> float:
 
 
 def measure(name: str, vectors: np.ndarray, queries: np.ndarray, pairs: int) -> dict:
-    """One library: median and quartiles of the ratio over interleaved pairs of 50 queries, and both recalls.
+    """One library: median and quartiles of the ratio over interleaved pairs of 50 queries, and both
+    recalls.
 
-    So short a stretch is seldom interrupted, and the median passes over those that are. After every five pairs the
-    file is loaded anew on both sides, so that where a copy lies in memory does not decide.
-    """
+    So short a stretch is seldom interrupted, and the median passes over those that are. After every
+    five pairs the file is loaded anew on both sides, so that where a copy lies in memory does not
+    decide."""
     (n, dim), point, ratios = vectors.shape, POINTS[name], []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
@@ -92,17 +95,27 @@ def measure(name: str, vectors: np.ndarray, queries: np.ndarray, pairs: int) -> 
             some, speeds = queries[turn * 50 % len(queries) :][:50], {}
             for side in ("harness", "bare") if turn % 2 else ("bare", "harness"):
                 if side == "harness":
-                    speeds[side] = len(some) / neighbours.time_singles(index, some, K, point, runs=1).sum()
+                    speeds[side] = (
+                        len(some) / neighbours.time_singles(index, some, K, point, runs=1).sum()
+                    )
                 else:
                     speeds[side] = bare_speed(ask, some)
             ratios.append(speeds["harness"] / speeds["bare"])
         truth = neighbours.exact_neighbours(vectors, queries, K)[1]
         bare = np.array([ask(queries[row : row + 1]) for row in range(len(queries))], np.int64)
         found_ids = {"recall": index.query(queries, K, **point), "bare_recall": bare}
-    distances = {side: neighbours.distances_of(vectors, queries, ids) for side, ids in found_ids.items()}
+    distances = {
+        side: neighbours.distances_of(vectors, queries, ids) for side, ids in found_ids.items()
+    }
     recalls = {side: recall_at_k(distances[side], truth, K) for side in distances}
     low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
-    return {"ratio": median, "ratio_low": low, "ratio_high": high, "pairs": pairs, "qps": speeds["harness"]} | recalls
+    return {
+        "ratio": median,
+        "ratio_low": low,
+        "ratio_high": high,
+        "pairs": pairs,
+        "qps": speeds["harness"],
+    } | recalls
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
-"""A real browser on a real JupyterLab, or on a page of its own, for tests, benchmarks and screenshots.
+"""A real browser on a real JupyterLab, or on a page of its own, for tests, benchmarks and
+screenshots.
 
-Run: python -m benchmarks.browser FOLDER PORT, to serve the tagger of what `draw_study` wrote into a folder.
-"""
+Run: python -m benchmarks.browser FOLDER PORT, to serve the tagger of what `draw_study` wrote into a
+folder."""
 
 import contextlib
 import json
@@ -31,10 +32,20 @@ from imgsearch_utils.pages.tagger import Task
 from imgsearch_utils.pictures.collection import read_collection
 from imgsearch_utils.study import ImageSettings, Rubric
 
-INSTALL = "needs a Chromium: apt-get install -y --no-install-recommends chromium, or playwright install chromium"
+INSTALL = (
+    "needs a Chromium: apt-get install -y --no-install-recommends chromium, or playwright "
+    "install chromium"
+)
 REPOSITORY = Path(__file__).resolve().parents[1]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 TAGGER_CELL = """\
 from pathlib import Path
 import pandas as pd
@@ -51,17 +62,22 @@ Tagger(pd.read_csv(folder / "pairs.csv"), collection, folder / "journal.csv", ru
 
 def chromium() -> str | None:
     """The path of an installed Chromium or Chrome, or None."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
 
 
 def draw_study(folder: Path, images: int, pairs: int, seed: int = 0, **options) -> None:
     """Write small pictures and random pairs of them, and what `write_tagger` writes.
 
-    The first picture's name is HTML, with a comma and quotes, which must never be anything but a name.
-    """
+    The first picture's name is HTML, with a comma and quotes, which must never be anything but a
+    name."""
     rng = np.random.default_rng(seed)
     (folder / "pictures").mkdir(parents=True)
-    names = ['<img src=x onerror="document.title=1">, "é".png', *(f"{i:04}.png" for i in range(1, images))]
+    names = [
+        '<img src=x onerror="document.title=1">, "é".png',
+        *(f"{i:04}.png" for i in range(1, images)),
+    ]
     for name in names:
         width, height = (int(side) for side in rng.integers(160, 320, 2))
         picture = Image.new("RGB", (width, height), tuple(int(c) for c in rng.integers(90, 230, 3)))
@@ -72,17 +88,22 @@ def draw_study(folder: Path, images: int, pairs: int, seed: int = 0, **options) 
         picture.save(folder / "pictures" / name)
     one, two = np.triu_indices(images, 1)
     chosen = rng.permutation(len(one))[:pairs]
-    table = pd.DataFrame({"image1": [names[i] for i in one[chosen]], "image2": [names[i] for i in two[chosen]]})
+    table = pd.DataFrame(
+        {"image1": [names[i] for i in one[chosen]], "image2": [names[i] for i in two[chosen]]}
+    )
     write_tagger(folder, table, **options)
 
 
 def write_tagger(folder: Path, pairs: pd.DataFrame, rubric: Rubric = Rubric(), **options) -> None:  # noqa: B008
-    """Write the pairs, and how they are tagged: tag.ipynb for JupyterLab, task.json for a page of its own.
+    """Write the pairs, and how they are tagged: tag.ipynb for JupyterLab, task.json for a page of
+    its own.
 
     options : of ``Task``, and `annotator`
     """
     pairs.to_csv(folder / "pairs.csv", index=False)
-    (folder / "task.json").write_text(json.dumps({"rubric": rubric.model_dump(mode="json"), "options": options}))
+    (folder / "task.json").write_text(
+        json.dumps({"rubric": rubric.model_dump(mode="json"), "options": options})
+    )
     cell = TAGGER_CELL.format(folder=str(folder), rubric=rubric.model_dump(), options=options)
     write_notebook(folder / "tag.ipynb", cell)
 
@@ -90,7 +111,9 @@ def write_tagger(folder: Path, pairs: pd.DataFrame, rubric: Rubric = Rubric(), *
 def write_notebook(file: Path, source: str) -> None:
     """Write a notebook of one cell of code."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=kernel), file)
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=kernel), file
+    )
 
 
 def free_port() -> int:
@@ -100,13 +123,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _started(command: list[str], folder: Path, log: str, answers: str, **environment: str) -> subprocess.Popen:
+def _started(
+    command: list[str], folder: Path, log: str, answers: str, **environment: str
+) -> subprocess.Popen:
     """Start a Python module and wait until it answers at an address."""
     file = folder / f"{log}.log"
     with file.open("ab") as output:
-        server = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, stdout=output, stderr=output,
-                                  start_new_session=True, env=os.environ | {
-                                      "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **environment})
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **environment},
+        )
     until = time.monotonic() + 120
     while server.poll() is None and time.monotonic() < until:
         try:
@@ -129,12 +159,30 @@ def _stop(server: subprocess.Popen) -> None:
 
 @contextlib.contextmanager
 def lab(folder: Path) -> Iterator[str]:
-    """Run JupyterLab on a free port of this machine alone; give the address with {path} open in it."""
+    """Run JupyterLab on a free port of this machine alone; give the address with {path} open in
+    it.
+    """
     port, token = free_port(), secrets.token_hex(16)
-    own = {name: str(folder / "jupyter" / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
-           "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}  # fmt: skip
-    command = ["jupyterlab", "--no-browser", f"--port={port}", "--ip=127.0.0.1", "--allow-root",
-               f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
+    own = {
+        name: str(folder / "jupyter" / name)
+        for name in (
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTER_RUNTIME_DIR",
+            "IPYTHONDIR",
+            "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR",
+        )
+    }
+    command = [
+        "jupyterlab",
+        "--no-browser",
+        f"--port={port}",
+        "--ip=127.0.0.1",
+        "--allow-root",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={folder}",
+        "--LabApp.news_url=None",
+    ]
     server = _started(command, folder, "lab", f"http://127.0.0.1:{port}/api", **own)
     try:
         yield f"http://127.0.0.1:{port}/lab/tree/{{path}}?token={token}"
@@ -143,7 +191,8 @@ def lab(folder: Path) -> Iterator[str]:
 
 
 class ServedPage:
-    """A page's server: by a command of `imgsearch`, or, without one, the tagger of what `draw_study` wrote.
+    """A page's server: by a command of `imgsearch`, or, without one, the tagger of what
+    `draw_study` wrote.
 
     folder : where it runs, and IMGSEARCH_HOME
     module : what is run with the command
@@ -153,13 +202,23 @@ class ServedPage:
         self.folder, self.port, self.token = folder, free_port(), secrets.token_urlsafe(24)
         self.address = f"http://127.0.0.1:{self.port}/"
         self.url = f"{self.address}?token={self.token}"
-        self._command = ([module, *command, f"--port={self.port}", "--no-browser"] if command else
-                         ["benchmarks.browser", str(folder), str(self.port)])
+        self._command = (
+            [module, *command, f"--port={self.port}", "--no-browser"]
+            if command
+            else ["benchmarks.browser", str(folder), str(self.port)]
+        )
 
     def start(self) -> "ServedPage":
         """Start it, also again: it has one port and one token."""
-        self.process = _started(self._command, self.folder, "page", self.address, IMGSEARCH_TOKEN=self.token,
-                                IMGSEARCH_HOME=str(self.folder), XDG_STATE_HOME=str(self.folder / "state"))
+        self.process = _started(
+            self._command,
+            self.folder,
+            "page",
+            self.address,
+            IMGSEARCH_TOKEN=self.token,
+            IMGSEARCH_HOME=str(self.folder),
+            XDG_STATE_HOME=str(self.folder / "state"),
+        )
         return self
 
     def kill(self) -> None:
@@ -181,9 +240,20 @@ def _serve_tagger(folder: Path, port: int) -> None:
 
     def open_() -> Task:
         collection = read_collection(folder / "pictures", ImageSettings(source="pictures"))
-        return Task(pd.read_csv(folder / "pairs.csv"), collection, Journal(folder / "journal.csv"), rubric, **options)
+        return Task(
+            pd.read_csv(folder / "pairs.csv"),
+            collection,
+            Journal(folder / "journal.csv"),
+            rubric,
+            **options,
+        )
 
-    serve(task_site("Tagging", rubric, open_, "imgsearch tag", {}, annotator), port, "127.0.0.1", False)
+    serve(
+        task_site("Tagging", rubric, open_, "imgsearch tag", {}, annotator),
+        port,
+        "127.0.0.1",
+        False,
+    )
 
 
 @contextlib.contextmanager
@@ -204,7 +274,9 @@ def run_cell(page: Page) -> None:
 
 
 def start_grading(page: Page, name: str) -> None:
-    """Give the annotator's name, when asked, wait for the first pair, and send the keys to the tagger."""
+    """Give the annotator's name, when asked, wait for the first pair, and send the keys to the
+    tagger.
+    """
     page.locator(".lt-root[data-ready], .lt-root.lt-asking").wait_for()
     if page.locator(".lt-asking").count():
         page.locator(".lt-name input").fill(name)
@@ -216,7 +288,8 @@ def start_grading(page: Page, name: str) -> None:
 def ready(page: Page) -> None:
     """Wait until the pictures of the shown pair are there."""
     page.wait_for_function(
-        "() => { const d = document.querySelector('.lt-root')?.dataset; return d && d.ready && d.ready === d.place }"
+        "() => { const d = document.querySelector('.lt-root')?.dataset; return d && d.ready && "
+        "d.ready === d.place }"
     )
 
 

@@ -1,18 +1,21 @@
-"""Encode picture files: how far from the bare network, and how much faster than a plain loop in torch?
+"""Encode picture files: how far from the bare network, and how much faster than a plain loop in
+torch?
 
-    python -m benchmarks.encoding [--images 450] [--encoder efficientnet_lite0] [--backend auto] [--threads 2] [--json]
+    python -m benchmarks.encoding [--images 450] [--encoder efficientnet_lite0] [--backend auto]
+    [--threads 2] [--json]
 
-The pictures are drawn houses of 256 x 256 pixels, in files. In each of `--rounds` rounds these take turns, and the
-ratios are the medians over rounds of images per second (with quartiles):
+The pictures are drawn houses of 256 x 256 pixels, in files. In each of `--rounds` rounds these take
+turns, and the ratios are the medians over rounds of images per second (with quartiles):
 
 - encode: our whole way from files to vectors;
-- bare: the back end's forward pass alone, on random tensors. For onnxruntime the faster of two ways counts: as
-  many threads with one batch each of our size, or one session with all threads on batches of 32;
+- bare: the back end's forward pass alone, on random tensors. For onnxruntime the faster of two ways
+  counts: as many threads with one batch each of our size, or one session with all threads on
+  batches of 32;
 - torch: a plain loop in single precision over batches of 32: open, preprocess, stack, forward.
 
-Where the processor has bfloat16, retrieval with it is compared with single precision, leave one out by cosine: on the
-houses, and on the photographs of groceries where they are at hand. It agrees when no metric moves more than .01.
-"""
+Where the processor has bfloat16, retrieval with it is compared with single precision, leave one out
+by cosine: on the houses, and on the photographs of groceries where they are at hand. It agrees when
+no metric moves more than .01."""
 
 import argparse
 import itertools
@@ -45,7 +48,9 @@ def plain_torch(encoder: Encoder, paths: list[Path]) -> np.ndarray:
     """The loop that one writes first."""
     vectors = []
     for start in range(0, len(paths), PLAIN):
-        pictures = torch.stack([encoder.preprocess(open_image(path)) for path in paths[start : start + PLAIN]])
+        pictures = torch.stack(
+            [encoder.preprocess(open_image(path)) for path in paths[start : start + PLAIN]]
+        )
         with torch.inference_mode():
             vectors.append(encoder.forward(pictures).numpy())
     return np.concatenate(vectors)
@@ -57,20 +62,29 @@ def retrieval(vectors: np.ndarray, classes: pd.Series) -> dict[str, float]:
     cosine, same = unit @ unit.T, classes.to_numpy()[:, None] == classes.to_numpy()
     others = ~np.eye(len(unit), dtype=bool)
     rows = [(same[i, others[i]], cosine[i, others[i]]) for i in range(len(unit))]
-    return {"P@10": float(np.mean([y[np.argsort(-s, kind="stable")[:10]].mean() for y, s in rows])),
-            "mAP": float(np.mean([average_precision_score(y, s) for y, s in rows if y.any()]))}
+    return {
+        "P@10": float(np.mean([y[np.argsort(-s, kind="stable")[:10]].mean() for y, s in rows])),
+        "mAP": float(np.mean([average_precision_score(y, s) for y, s in rows if y.any()])),
+    }
 
 
 def bfloat16_agreement(name: str, sets: dict[str, tuple[list[Path], pd.Series]]) -> dict:
-    """Metrics in both precisions on each set, and whether they agree; or why there is no bfloat16."""
+    """Metrics in both precisions on each set, and whether they agree; or why there is no
+    bfloat16.
+    """
     try:
         half, single = get_encoder(f"{name}@bfloat16"), get_encoder(name)
     except ValueError as error:
         return {"missing": str(error)}
     found = {}
     for data, (paths, classes) in sets.items():
-        ours, reference = retrieval(half.encode(paths), classes), retrieval(single.encode(paths), classes)
-        found |= {f"{data} {key}": {"float32": reference[key], "bfloat16": ours[key]} for key in ours}
+        ours, reference = (
+            retrieval(half.encode(paths), classes),
+            retrieval(single.encode(paths), classes),
+        )
+        found |= {
+            f"{data} {key}": {"float32": reference[key], "bfloat16": ours[key]} for key in ours
+        }
     agree = all(abs(pair["float32"] - pair["bfloat16"]) <= TOLERANCE for pair in found.values())
     return {"agrees": agree, "tolerance": TOLERANCE, **found}
 
@@ -99,11 +113,17 @@ def measure(n: int, name: str, backend: str, threads: int, rounds: int, folder: 
         with ThreadPoolExecutor(threads if forward else 1) as pool:
             list(pool.map(network, itertools.repeat(noise[:BATCH], -(-n // BATCH))))
 
-    ways = {"encode": (n, lambda: encoder.encode(paths)), "bare": (n, bare),
-            "torch": (len(few), lambda: plain_torch(plain, few))}  # fmt: skip
+    ways = {
+        "encode": (n, lambda: encoder.encode(paths)),
+        "bare": (n, bare),
+        "torch": (len(few), lambda: plain_torch(plain, few)),
+    }
     if forward:
         session, pictures = onnx_session(export(plain), PLAIN, threads), noise.numpy()
-        ways["bare_one_session"] = (3 * PLAIN, lambda: [session.run(None, {"pictures": pictures}) for _ in range(3)])
+        ways["bare_one_session"] = (
+            3 * PLAIN,
+            lambda: [session.run(None, {"pictures": pictures}) for _ in range(3)],
+        )
     speed = []
     for turn in range(rounds + 1):
         row = {}
@@ -119,21 +139,41 @@ def measure(n: int, name: str, backend: str, threads: int, rounds: int, folder: 
     to_torch = (speed.encode / speed.torch).quantile([0.5, 0.25, 0.75])
 
     vectors, reference = encoder.encode(paths)[: len(few)], plain_torch(plain, few)
-    cosine = (vectors * reference).sum(1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(reference, axis=1)
+    cosine = (
+        (vectors * reference).sum(1)
+        / np.linalg.norm(vectors, axis=1)
+        / np.linalg.norm(reference, axis=1)
+    )
     sets = {"houses": (paths, houses.images.house_type[:n])}
     if (data_folder("grocery") / "labels.csv").is_file():
         grocery = read_collection(data_folder("grocery"), ImageSettings(source="grocery"))
-        sets["grocery"] = [grocery.path(image) for image in grocery.images.image], grocery.images.fine
-    return {"images": n, "encoder": name, "backend": "onnxruntime" if forward else "torch", "threads": threads,
-            "rounds": rounds, "ratio_to_bare": to_bare[0.5], "ratio_to_bare_quartiles": to_bare[1:].tolist(),
-            "ratio_to_torch": to_torch[0.5], "ratio_to_torch_quartiles": to_torch[1:].tolist(),
-            "bare": to_bare.name, "images_per_second": speed.median().to_dict(), "start_seconds": start_seconds,
-            "least_cosine_to_torch": float(cosine.min()), "bfloat16": bfloat16_agreement(name, sets)}  # fmt: skip
+        sets["grocery"] = (
+            [grocery.path(image) for image in grocery.images.image],
+            grocery.images.fine,
+        )
+    return {
+        "images": n,
+        "encoder": name,
+        "backend": "onnxruntime" if forward else "torch",
+        "threads": threads,
+        "rounds": rounds,
+        "ratio_to_bare": to_bare[0.5],
+        "ratio_to_bare_quartiles": to_bare[1:].tolist(),
+        "ratio_to_torch": to_torch[0.5],
+        "ratio_to_torch_quartiles": to_torch[1:].tolist(),
+        "bare": to_bare.name,
+        "images_per_second": speed.median().to_dict(),
+        "start_seconds": start_seconds,
+        "least_cosine_to_torch": float(cosine.min()),
+        "bfloat16": bfloat16_agreement(name, sets),
+    }
 
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, default in (("images", 450), ("threads", 2), ("rounds", 7)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--encoder", default="efficientnet_lite0")
@@ -141,8 +181,19 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(chosen.images, chosen.encoder, chosen.backend, chosen.threads, chosen.rounds, Path(folder))
-    print(json.dumps(found) if chosen.json else "\n".join(f"{name:26s} {value}" for name, value in found.items()))
+        found = measure(
+            chosen.images,
+            chosen.encoder,
+            chosen.backend,
+            chosen.threads,
+            chosen.rounds,
+            Path(folder),
+        )
+    print(
+        json.dumps(found)
+        if chosen.json
+        else "\n".join(f"{name:26s} {value}" for name, value in found.items())
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Grades of house photographs that the head never saw: 20 fixed splits by image, each model trained on its own side.
+"""Grades of house photographs that the head never saw: 20 fixed splits by image, each model trained
+on its own side.
 
-    python -m benchmarks.house_styles --predictions predictions.csv [--table table.csv] [--splits 20] [--json]
+    python -m benchmarks.house_styles --predictions predictions.csv [--table table.csv] [--splits
+    20] [--json]
 
-Reads the study `house_styles` from datasets/ or the folder named by IMGSEARCH_DATA. Only pairs wholly on a split's
-training side teach; classes are taken as known of every image that is not on the test side. Calibrations and
-thresholds come from image-disjoint resamplings of the training side. Writes split, image1, image2, score, p_similar
-of our head for every test pair, and prints each model's mean and standard deviation over the splits, with the paired
-gain over the cosine and its 95 % bootstrap interval over splits.
-"""
+Reads the study `house_styles` from datasets/ or the folder named by IMGSEARCH_DATA. Only pairs
+wholly on a split's training side teach; classes are taken as known of every image that is not on
+the test side. Calibrations and thresholds come from image-disjoint resamplings of the training
+side. Writes split, image1, image2, score, p_similar of our head for every test pair, and prints
+each model's mean and standard deviation over the splits, with the paired gain over the cosine and
+its 95 % bootstrap interval over splits."""
 
 import argparse
 import json
@@ -44,7 +46,9 @@ Scorer = Callable[[pd.DataFrame], np.ndarray]
 
 @dataclass(frozen=True)
 class Data:
-    """The study: its images with classes and near-duplicate groups, graded pairs, the sides of each split."""
+    """The study: its images with classes and near-duplicate groups, graded pairs, the sides of each
+    split.
+    """
 
     images: Images
     pairs: pd.DataFrame
@@ -55,11 +59,19 @@ def read(folder: Path) -> Data:
     """Read the study's files; of a pair that recurs the first grade counts."""
     table = read_labels(folder / "labels.csv")
     vectors = np.load(folder / "clip_vitb32_vectors.npy", allow_pickle=False)
-    images, _ = group_near_duplicates(Images(table, Embeddings(table.image.tolist(), vectors, {})), 0.98)
+    images, _ = group_near_duplicates(
+        Images(table, Embeddings(table.image.tolist(), vectors, {})), 0.98
+    )
     pairs = canonical(read_pair_files(folder / f"round_{number}.csv" for number in range(4)))
-    pairs = images.both_of(pairs.drop_duplicates(["image1", "image2"])[["image1", "image2", "similarity", "file"]])
+    pairs = images.both_of(
+        pairs.drop_duplicates(["image1", "image2"])[["image1", "image2", "similarity", "file"]]
+    )
     pairs["group1"], pairs["group2"] = images.of_pairs(pairs, "group")
-    return Data(images, pairs.reset_index(drop=True), pd.read_csv(folder / "splits.csv", dtype={"file_label": str}))
+    return Data(
+        images,
+        pairs.reset_index(drop=True),
+        pd.read_csv(folder / "splits.csv", dtype={"file_label": str}),
+    )
 
 
 def cosine(images: Images, train: pd.DataFrame, known: Images) -> Scorer:
@@ -68,14 +80,20 @@ def cosine(images: Images, train: pd.DataFrame, known: Images) -> Scorer:
 
 
 def whitening(images: Images, train: pd.DataFrame, known: Images) -> Scorer:
-    """Cosine after linear discriminant analysis: whitened by the covariance within classes (shrunk), two dimensions."""
-    model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(known.vectors, known.classes)
+    """Cosine after linear discriminant analysis: whitened by the covariance within classes
+    (shrunk), two dimensions.
+    """
+    model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(
+        known.vectors, known.classes
+    )
     unit = normalised(model.transform(images.embeddings.vectors))
     return lambda pairs: pair_cosines(unit, *images.rows_of(pairs))
 
 
 def logistic(images: Images, train: pd.DataFrame, known: Images, absolute: bool = False) -> Scorer:
-    """Logistic regression on the standardised a * b (or |a - b|) of the two centred vectors; positive is grade 3."""
+    """Logistic regression on the standardised a * b (or |a - b|) of the two centred vectors;
+    positive is grade 3.
+    """
     vectors = images.embeddings.vectors
     mean = normalised(images.vectors_of(np.unique(train[["image1", "image2"]]))).mean(0)
     unit = normalised(normalised(vectors) - mean)
@@ -90,14 +108,17 @@ def logistic(images: Images, train: pd.DataFrame, known: Images, absolute: bool 
 
 
 def published(images: Images, train: pd.DataFrame, known: Images, epochs: int = 20) -> Scorer:
-    """The published recipe: raw vectors, 512-256-128 with a ReLU, contrastive loss, margin 1, Adam 0.01.
+    """The published recipe: raw vectors, 512-256-128 with a ReLU, contrastive loss, margin 1, Adam
+    0.01.
 
-    The score is 1 - distance: above 0 the recipe says "similar", for its threshold is its margin. Epochs and batch
-    (64) are not part of what was published.
-    """
+    The score is 1 - distance: above 0 the recipe says "similar", for its threshold is its margin.
+    Epochs and batch (64) are not part of what was published."""
     settings = HeadSettings(head="mlp", hidden=256)
     i, j = map(torch.tensor, images.rows_of(train))
-    vectors, grades = torch.tensor(images.embeddings.vectors), torch.tensor(train.similarity.to_numpy(int))
+    vectors, grades = (
+        torch.tensor(images.embeddings.vectors),
+        torch.tensor(train.similarity.to_numpy(int)),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = HEADS["mlp"](vectors.shape[1], settings)
@@ -105,13 +126,19 @@ def published(images: Images, train: pd.DataFrame, known: Images, epochs: int = 
         for _ in range(epochs):
             for batch in torch.randperm(len(i)).split(64):
                 optimizer.zero_grad()
-                embedded = network(vectors)  # of any length: the published loss does not normalise them
-                distance = torch.sqrt(((embedded[i[batch]] - embedded[j[batch]]) ** 2).sum(1) + 1e-12)
+                embedded = network(
+                    vectors
+                )  # of any length: the published loss does not normalise them
+                distance = torch.sqrt(
+                    ((embedded[i[batch]] - embedded[j[batch]]) ** 2).sum(1) + 1e-12
+                )
                 wrong = torch.where(grades[batch] == 3, distance, torch.relu(1 - distance))
                 (wrong**2).mean().backward()
                 optimizer.step()
     embedded = network(vectors).detach().numpy()
-    return lambda pairs: 1 - np.linalg.norm(np.subtract(*(embedded[rows] for rows in images.rows_of(pairs))), axis=1)
+    return lambda pairs: (
+        1 - np.linalg.norm(np.subtract(*(embedded[rows] for rows in images.rows_of(pairs))), axis=1)
+    )
 
 
 def published_last_round(images: Images, train: pd.DataFrame, known: Images) -> Scorer:
@@ -120,7 +147,9 @@ def published_last_round(images: Images, train: pd.DataFrame, known: Images) -> 
 
 
 def our_learner(images: Images, train: pd.DataFrame, known: Images) -> Learnt:
-    """What the package learns with its own settings: the candidate that the training pairs choose, calibrated."""
+    """What the package learns with its own settings: the candidate that the training pairs choose,
+    calibrated.
+    """
     graded = train.assign(side="train", same_class=known.same_class(train), drawn=True)
     return learn(replace(known, table=known.table.assign(side="train")), graded, HeadSettings(), 0)
 
@@ -136,15 +165,23 @@ MODELS = {
 OURS = "our learner"
 
 
-def calibrate(model: Callable, images: Images, train: pd.DataFrame, known: Images, side: Images) -> Calibration:
-    """Fit the calibration on pairs that the model did not learn from: 4 resamplings of the training images, 75 : 25."""
+def calibrate(
+    model: Callable, images: Images, train: pd.DataFrame, known: Images, side: Images
+) -> Calibration:
+    """Fit the calibration on pairs that the model did not learn from: 4 resamplings of the training
+    images, 75 : 25.
+    """
     scores, grades = [], []
-    folds = GroupShuffleSplit(4, train_size=0.75, random_state=0).split(side.names, groups=side.table.group)
+    folds = GroupShuffleSplit(4, train_size=0.75, random_state=0).split(
+        side.names, groups=side.table.group
+    )
     for teach, hold in folds:
         teaching, held_out = (side.among(side.table.image.iloc[rows]) for rows in (teach, hold))
         held = held_out.both_of(train)
         if len(held):
-            scores.append(model(images, teaching.both_of(train), known.without(held_out.names))(held))
+            scores.append(
+                model(images, teaching.both_of(train), known.without(held_out.names))(held)
+            )
             grades.append(held.similarity)
     return Calibration.fit(np.concatenate(scores), np.concatenate(grades))
 
@@ -153,7 +190,11 @@ def run_split(data: Data, split: int) -> dict[str, pd.DataFrame]:
     """Each model's test pairs with score, p_similar and whether the model calls them similar."""
     names = data.splits[data.splits.split == split].set_index("file_label").side
     side, test_side = (data.images.among(names.index[names == name]) for name in ("train", "test"))
-    train, test, known = side.both_of(data.pairs), test_side.both_of(data.pairs), data.images.without(test_side.names)
+    train, test, known = (
+        side.both_of(data.pairs),
+        test_side.both_of(data.pairs),
+        data.images.without(test_side.names),
+    )
     scored = {}
     for name, model in MODELS.items():
         score = model(data.images, train, known)(test)
@@ -167,8 +208,14 @@ def run_split(data: Data, split: int) -> dict[str, pd.DataFrame]:
     learnt = our_learner(data.images, train, known)
     score = learnt.head.cosines(data.images, test)
     p = learnt.head.p_similar(score)
-    scored[OURS] = test.assign(split=split, score=score, p_similar=p, similar=p >= learnt.head.threshold,
-                               candidate=learnt.candidate, promoted=learnt.promoted)
+    scored[OURS] = test.assign(
+        split=split,
+        score=score,
+        p_similar=p,
+        similar=p >= learnt.head.threshold,
+        candidate=learnt.candidate,
+        promoted=learnt.promoted,
+    )
     return scored
 
 
@@ -181,18 +228,32 @@ def measure(scored: pd.DataFrame) -> list[float]:
 
 
 def table(measured: dict[str, np.ndarray], n: int = 10_000) -> pd.DataFrame:
-    """One row a model and metric: mean, sd, gain over the first model, its 95 % bootstrap interval over splits."""
+    """One row a model and metric: mean, sd, gain over the first model, its 95 % bootstrap interval
+    over splits.
+    """
     base, rows = next(iter(measured.values())), []
     for model, values in measured.items():
         for place, name in enumerate(METRICS):
             gain = values[:, place] - base[:, place]
-            rows.append([model, name, values[:, place].mean(), values[:, place].std(), *bootstrap(gain, n=n)])
-    return pd.DataFrame(rows, columns=["model", "metric", "mean", "sd", "gain", "gain_low", "gain_high"])
+            rows.append(
+                [
+                    model,
+                    name,
+                    values[:, place].mean(),
+                    values[:, place].std(),
+                    *bootstrap(gain, n=n),
+                ]
+            )
+    return pd.DataFrame(
+        rows, columns=["model", "metric", "mean", "sd", "gain", "gain_low", "gain_high"]
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the splits, write the predictions, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--predictions", type=Path, required=True, help="CSV to write")
     parser.add_argument("--table", type=Path, help="CSV of the printed table to write")
     parser.add_argument("--splits", type=int, default=20, help="only the first of the 20 splits")
@@ -200,13 +261,17 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     folder = data_folder("house_styles")
     if not (folder / "splits.csv").is_file():
-        parser.error(f"{folder} has no splits.csv; set IMGSEARCH_DATA to the folder that holds house_styles")
+        parser.error(
+            f"{folder} has no splits.csv; set IMGSEARCH_DATA to the folder that holds house_styles"
+        )
     data = read(folder)
     splits = sorted(data.splits.split.unique())[: chosen.splits]
     runs = [run_split(data, split) for split in tqdm(splits, disable=None)]
     columns = ["split", "image1", "image2", "score", "p_similar"]
     pd.concat([run[OURS] for run in runs])[columns].to_csv(chosen.predictions, index=False)
-    found = table({name: np.array([measure(run[name]) for run in runs]) for name in [*MODELS, OURS]})
+    found = table(
+        {name: np.array([measure(run[name]) for run in runs]) for name in [*MODELS, OURS]}
+    )
     if chosen.table:
         shown(found).to_csv(chosen.table, index_label="model")
     if chosen.json:
@@ -223,7 +288,10 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
     wide = wide.pivot(index="model", columns="metric", values="text")
     wide = wide.loc[[*MODELS, OURS], list(METRICS)]
     ap = found[found.metric == "ap"].set_index("model")
-    interval = [f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]" for gain, low, high in zip(ap.gain, ap.gain_low, ap.gain_high)]
+    interval = [
+        f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]"
+        for gain, low, high in zip(ap.gain, ap.gain_low, ap.gain_high)
+    ]
     return wide.assign(ap_gain=pd.Series(interval, ap.index)).rename_axis(index=None, columns=None)
 
 

@@ -1,8 +1,8 @@
-"""What a number of labels is worth: the trial that the benchmarks of acquisition and of losses share.
+"""What a number of labels is worth: the trial that the benchmarks of acquisition and of losses
+share.
 
-A trial is a study under one seed: its images split by near-duplicate group, all test pairs for the curve. Its oracle
-grades. Results are kept a row at a time, so a run that was stopped goes on.
-"""
+A trial is a study under one seed: its images split by near-duplicate group, all test pairs for the
+curve. Its oracle grades. Results are kept a row at a time, so a run that was stopped goes on."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,9 +49,13 @@ class Trial:
         return pairs.assign(similarity=oracles.answer(self.study.oracle, pairs, self.known))
 
     def learn(self, pairs: pd.DataFrame, in_search: bool = False) -> Learnt:
-        """What the package learns from graded pairs of train images; `in_search` as of ``learning.learn``."""
+        """What the package learns from graded pairs of train images; `in_search` as of
+        ``learning.learn``.
+        """
         group1, group2 = self.images.of_pairs(pairs, "group")
-        pairs = pairs.assign(side="train", same_class=self.images.same_class(pairs), group1=group1, group2=group2)
+        pairs = pairs.assign(
+            side="train", same_class=self.images.same_class(pairs), group1=group1, group2=group2
+        )
         return learn(self.images, pairs, self.study.head, self.seed, in_search=in_search)
 
     def fit(self, pairs: pd.DataFrame, settings: HeadSettings) -> Model:
@@ -59,7 +63,9 @@ class Trial:
         return Model.with_head(train_head(self.images.train, pairs, settings, self.seed)[0])
 
     def measure(self, model: Model) -> dict[str, float]:
-        """MEASURES of a model on all test pairs; nDCG@10 is the mean over test images that ask for the others."""
+        """MEASURES of a model on all test pairs; nDCG@10 is the mean over test images that ask for
+        the others.
+        """
         test, n = self.images.side("test"), len(self.images.side("test"))
         unit = model.vectors(test.vectors)
         row = {name: place for place, name in enumerate(test.names)}
@@ -70,18 +76,24 @@ class Trial:
         gains, others = 2**grades - 1, ~np.eye(n, dtype=bool)
         gains, scores = (table[others].reshape(n, n - 1) for table in (gains, cosine))
         some = gains.any(1)
-        return {name: found[name] for name in MEASURES[:-1]} | {"ndcg": ndcg_score(gains[some], scores[some], k=10)}
+        return {name: found[name] for name in MEASURES[:-1]} | {
+            "ndcg": ndcg_score(gains[some], scores[some], k=10)
+        }
 
 
 def open_trials(name: str, seeds: int, classes: bool = True) -> list[Trial]:
-    """The trials of a study, one a seed. Pictures are embedded once, into ``vector_dbs/benchmarks_<study>/encoder``."""
+    """The trials of a study, one a seed. Pictures are embedded once, into
+    ``vector_dbs/benchmarks_<study>/encoder``.
+    """
     study = read_study(find_study(name))
     run = Run(f"benchmarks_{study.study}", study)
     collection = open_collection(run)
     embeddings, _ = embed_run(run, collection, tqdm)
     known = known_to_oracle(run, collection)
-    return [_trial(study, take_part(run, collection, embeddings, seed)[0], known, seed, classes)
-            for seed in range(seeds)]
+    return [
+        _trial(study, take_part(run, collection, embeddings, seed)[0], known, seed, classes)
+        for seed in range(seeds)
+    ]
 
 
 def _trial(study, images, known, seed, classes):
@@ -105,18 +117,26 @@ def random_pairs(images: Images, n: int, seed: int) -> pd.DataFrame:
 
 
 class Log:
-    """The rows of a benchmark so far, in a CSV: one is appended as soon as it is known, none is made twice."""
+    """The rows of a benchmark so far, in a CSV: one is appended as soon as it is known, none is
+    made twice.
+    """
 
     def __init__(self, file: Path, kind: str):
         self.file, self.key = file, ["study", kind, "seed", "labels"]
-        self.rows = read_rows(file) if file.is_file() else pd.DataFrame(columns=[*self.key, "settings"])
+        self.rows = (
+            read_rows(file) if file.is_file() else pd.DataFrame(columns=[*self.key, "settings"])
+        )
 
     def lacks(self, settings: str, *key) -> bool:
-        """Whether there is no row of this key; ValueError where there is one that was made with other settings."""
+        """Whether there is no row of this key; ValueError where there is one that was made with
+        other settings.
+        """
         rows = self.rows[(self.rows[self.key] == list(key)).all(axis=1)]
         if (rows.settings != settings).any():
-            raise ValueError(f"{self.file} has rows of {key[0]} made with other settings than the study's; "
-                             "remove them, or choose another folder (--out)")
+            raise ValueError(
+                f"{self.file} has rows of {key[0]} made with other settings than the study's; "
+                "remove them, or choose another folder (--out)"
+            )
         return rows.empty
 
     def append_missing(self, rows: list[dict], settings: str) -> None:
@@ -128,8 +148,9 @@ class Log:
     def append(self, row: dict) -> None:
         """Write one row to the end of the file."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        text = pd.DataFrame([row]).to_csv(index=False, header=not self.file.is_file(), float_format="%.5f",
-                                          lineterminator="\n")
+        text = pd.DataFrame([row]).to_csv(
+            index=False, header=not self.file.is_file(), float_format="%.5f", lineterminator="\n"
+        )
         with self.file.open("a", encoding="utf-8", newline="") as file:
             file.write(text)
         self.rows = read_rows(self.file)
@@ -141,10 +162,11 @@ def read_rows(file: Path) -> pd.DataFrame:
 
 
 def per_seed(rows: pd.DataFrame, kind: str, at=(300, 600)) -> pd.DataFrame:
-    """One row a finished curve: `area` (mean AP over its labels, by trapezoids) and AP at numbers of labels.
+    """One row a finished curve: `area` (mean AP over its labels, by trapezoids) and AP at numbers
+    of labels.
 
-    Curves with fewer points than the study's longest are left out; AP outside the measured labels is NaN.
-    """
+    Curves with fewer points than the study's longest are left out; AP outside the measured labels
+    is NaN."""
     found = []
     longest = rows.groupby("study").labels.nunique()
     for (study, name, seed), curve in rows.sort_values("labels").groupby(["study", kind, "seed"]):
@@ -157,13 +179,16 @@ def per_seed(rows: pd.DataFrame, kind: str, at=(300, 600)) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def gains(curves: pd.DataFrame, kind: str, rivals: tuple[str, ...], n: int = 10_000) -> pd.DataFrame:
-    """Paired gain over each rival: mean over common seeds and its 95 % bootstrap interval over seeds.
+def gains(
+    curves: pd.DataFrame, kind: str, rivals: tuple[str, ...], n: int = 10_000
+) -> pd.DataFrame:
+    """Paired gain over each rival: mean over common seeds and its 95 % bootstrap interval over
+    seeds.
 
     curves : of ``per_seed``
 
-    Returns study, `kind`, rival, measure, seeds, won (in how many the gain is above 0), gain, low, high.
-    """
+    Returns study, `kind`, rival, measure, seeds, won (in how many the gain is above 0), gain, low,
+    high."""
     rows = []
     for study, part in curves.groupby("study"):
         for measure in [name for name in curves if name == "area" or name.startswith("ap_")]:
@@ -172,13 +197,24 @@ def gains(curves: pd.DataFrame, kind: str, rivals: tuple[str, ...], n: int = 10_
                 for name in wide.columns.drop(rival):
                     gain = (wide[name] - wide[rival]).dropna().to_numpy()
                     if len(gain):
-                        rows.append([study, name, rival, measure, len(gain), (gain > 0).sum(), *bootstrap(gain, n=n)])
+                        rows.append(
+                            [
+                                study,
+                                name,
+                                rival,
+                                measure,
+                                len(gain),
+                                (gain > 0).sum(),
+                                *bootstrap(gain, n=n),
+                            ]
+                        )
     columns = ["study", kind, "rival", "measure", "seeds", "won", "gain", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def labels_to_match(rows: pd.DataFrame, kind: str, rival: str = "random") -> pd.DataFrame:
-    """Labels at which each mean curve first reaches the rival's last mean AP (NaN: never), by straight lines between.
+    """Labels at which each mean curve first reaches the rival's last mean AP (NaN: never), by
+    straight lines between.
 
     Only seeds that both have finished count.
     """
@@ -186,10 +222,22 @@ def labels_to_match(rows: pd.DataFrame, kind: str, rival: str = "random") -> pd.
     for study, part in rows.groupby("study"):
         wide = part.pivot_table(index=["seed", "labels"], columns=kind, values="ap")
         for name in wide.columns if rival in wide else []:
-            curves = wide[[name, rival]].loc[:, ~wide[[name, rival]].columns.duplicated()].unstack("labels").dropna()
+            curves = (
+                wide[[name, rival]]
+                .loc[:, ~wide[[name, rival]].columns.duplicated()]
+                .unstack("labels")
+                .dropna()
+            )
             if len(curves):
                 mean, end = curves.mean().loc[name], curves.mean().loc[rival].iloc[-1]
-                found.append([study, name, len(curves), _first_at(mean.index.to_numpy(float), mean.to_numpy(), end)])
+                found.append(
+                    [
+                        study,
+                        name,
+                        len(curves),
+                        _first_at(mean.index.to_numpy(float), mean.to_numpy(), end),
+                    ]
+                )
     return pd.DataFrame(found, columns=["study", kind, "seeds", "labels_to_match"])
 
 
@@ -202,5 +250,7 @@ def _first_at(labels, ap, end):
 
 
 def one_thread() -> None:
-    """Let torch use one thread: small networks gain nothing from more, and two studies can run side by side."""
+    """Let torch use one thread: small networks gain nothing from more, and two studies can run side
+    by side.
+    """
     torch.set_num_threads(1)

@@ -1,14 +1,15 @@
-"""How fluent the map is: laid out, drawn, pointed at, zoomed and drawn around in a real Chromium, beside bare plotly.
+"""How fluent the map is: laid out, drawn, pointed at, zoomed and drawn around in a real Chromium,
+beside bare plotly.
 
     python -m benchmarks.map_page [--n 100000] [--dim 512] [--umap] [--json]
 
-The vectors are drawn from 300 clusters. `layout_seconds` is the principal components (with --umap, UMAP's too);
-`drawn_seconds` from the click on *Map* until the points stand there; `pointed_ms` from the pointer's arrival until the
-image's name stands there; `frame_ms` the longest frame while the wheel zooms; `selected_ms` from the end of a line
-around a part of the points until they are selected and marked. `bare_seconds` and `bare_frame_ms` are plotly's alone,
-for the same points in the same browser, and `ratio_to_bare` is of the drawing. Without a graphics card Chromium draws
-by the processor, and a frame of 100,000 points takes a second there, also plotly's own.
-"""
+The vectors are drawn from 300 clusters. `layout_seconds` is the principal components (with --umap,
+UMAP's too); `drawn_seconds` from the click on *Map* until the points stand there; `pointed_ms` from
+the pointer's arrival until the image's name stands there; `frame_ms` the longest frame while the
+wheel zooms; `selected_ms` from the end of a line around a part of the points until they are
+selected and marked. `bare_seconds` and `bare_frame_ms` are plotly's alone, for the same points in
+the same browser, and `ratio_to_bare` is of the drawing. Without a graphics card Chromium draws by
+the processor, and a frame of 100,000 points takes a second there, also plotly's own."""
 
 import argparse
 import json
@@ -50,7 +51,9 @@ LONGEST_FRAME = """() => new Promise((done) => {
 def clustered(n: int, dim: int) -> np.ndarray:
     """Vectors (n, dim) around 300 centres."""
     rng = np.random.default_rng(0)
-    return (rng.normal(size=(300, dim))[rng.integers(0, 300, n)] + 0.6 * rng.normal(size=(n, dim))).astype(np.float32)
+    return (
+        rng.normal(size=(300, dim))[rng.integers(0, 300, n)] + 0.6 * rng.normal(size=(n, dim))
+    ).astype(np.float32)
 
 
 def begin(home: Path, vectors: np.ndarray) -> None:
@@ -59,23 +62,33 @@ def begin(home: Path, vectors: np.ndarray) -> None:
     data.mkdir()
     np.save(data / "vectors.npy", vectors)
     kinds = np.arange(len(vectors)) % 8
-    pd.DataFrame({"file_label": [f"{row:07d}.jpg" for row in range(len(vectors))],
-                  "kind": [f"kind {kind}" for kind in kinds]}).to_csv(data / "labels.csv", index=False)
+    pd.DataFrame(
+        {
+            "file_label": [f"{row:07d}.jpg" for row in range(len(vectors))],
+            "kind": [f"kind {kind}" for kind in kinds],
+        }
+    ).to_csv(data / "labels.csv", index=False)
     (home / "configs").mkdir()
     (home / "configs" / "map.yaml").write_text(
-        f"study: map\nimages: {{source: {data}, vectors: vectors.npy}}\noracle: person\n")
+        f"study: map\nimages: {{source: {data}, vectors: vectors.npy}}\noracle: person\n"
+    )
     run = find_run("map", begin=True)
     embed_run(run, open_collection(run))
 
 
 def in_the_browser(home: Path, points: np.ndarray) -> dict[str, float]:
     """The seconds and milliseconds of the page; points (n, 2) for plotly alone."""
-    with browser.ServedPage(home, "serve", "--study=map") as server, browser.browser_page(1320, 900) as page:
+    with (
+        browser.ServedPage(home, "serve", "--study=map") as server,
+        browser.browser_page(1320, 900) as page,
+    ):
         page.goto(server.url)
         page.locator(".sp-root[data-open]").wait_for(timeout=300_000)
         begun = time.perf_counter()
         page.get_by_role("link", name="Map").click()
-        page.locator(".mp-root[data-coloured='kind'] .mp-legend button").first.wait_for(timeout=300_000)
+        page.locator(".mp-root[data-coloured='kind'] .mp-legend button").first.wait_for(
+            timeout=300_000
+        )
         found = {"drawn_seconds": time.perf_counter() - begun}
         box = page.locator(".mp-plot").bounding_box()
         place = lambda x, y: (box["x"] + x * box["width"], box["y"] + y * box["height"])  # noqa: E731
@@ -98,9 +111,13 @@ def in_the_browser(home: Path, points: np.ndarray) -> dict[str, float]:
         begun = time.perf_counter()
         page.mouse.up()
         page.locator(".mp-root:not([data-selected='0'])").wait_for()
-        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        found |= {"selected_ms": 1000 * (time.perf_counter() - begun),
-                  "selected": int(page.locator(".mp-root").get_attribute("data-selected"))}
+        page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+        found |= {
+            "selected_ms": 1000 * (time.perf_counter() - begun),
+            "selected": int(page.locator(".mp-root").get_attribute("data-selected")),
+        }
         page.goto("about:blank")
         page.add_script_tag(path=plotly_file())
         found["bare_seconds"] = page.evaluate(BARE, points.T.tolist())
@@ -113,10 +130,14 @@ def in_the_browser(home: Path, points: np.ndarray) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--n", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--umap", action="store_true", help="UMAP's layout too, which takes minutes")
+    parser.add_argument(
+        "--umap", action="store_true", help="UMAP's layout too, which takes minutes"
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     if browser.chromium() is None:
@@ -127,11 +148,18 @@ def main(arguments: list[str] | None = None) -> None:
         begun = time.perf_counter()
         points = lay_out(names, vectors, method)
         seconds[method] = time.perf_counter() - begun
-    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, IMGSEARCH_HOME=folder):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, IMGSEARCH_HOME=folder),
+    ):
         begin(Path(folder), vectors)
         found = in_the_browser(Path(folder), points.vectors)
     found = {"images": given.n, "dim": given.dim, "layout_seconds": seconds, **found}
-    print(json.dumps(found) if given.json else "\n".join(f"{name}: {value}" for name, value in found.items()))
+    print(
+        json.dumps(found)
+        if given.json
+        else "\n".join(f"{name}: {value}" for name, value in found.items())
+    )
 
 
 if __name__ == "__main__":

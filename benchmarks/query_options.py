@@ -1,12 +1,13 @@
-"""What crops, expansion and re-ranking are worth: nDCG@10 and AP of the test images, against the plain query.
+"""What crops, expansion and re-ranking are worth: nDCG@10 and AP of the test images, against the
+plain query.
 
     python -m benchmarks.query_options [--study synthetic_houses] [--run RUN] [--out benchmarks]
 
-Test images are queries and gallery both (a query's own picture is taken out, before expansion too), ranked exactly by
-the encoder and by the run's latest head, judged by the study's oracle. Nothing is chosen by it: all are off unless
-asked for. Writes query_options.csv: a row for each study, model and setting, with the mean, its 95 % bootstrap
-interval, and the paired gain over the plain query with its own (groups of near-duplicates are drawn together). Rows of
-other studies stay as they are.
+Test images are queries and gallery both (a query's own picture is taken out, before expansion too),
+ranked exactly by the encoder and by the run's latest head, judged by the study's oracle. Nothing is
+chosen by it: all are off unless asked for. Writes query_options.csv: a row for each study, model
+and setting, with the mean, its 95 % bootstrap interval, and the paired gain over the plain query
+with its own (groups of near-duplicates are drawn together). Rows of other studies stay as they are.
 """
 
 import argparse
@@ -32,14 +33,28 @@ MEASURES = ["nDCG@10", "AP"]
 
 
 def settings(model: str) -> list[tuple[int, int, float, str]]:
-    """(crops, expand, alpha, rerank): crops alone, expansion alone, both; re-ranking alone, and after expansion."""
-    plain = [*((crops, 0, 0.0) for crops in CROPS), *((1, m, alpha) for m, alpha in EXPANSIONS[1:]), (6, 3, 3.0)]
+    """(crops, expand, alpha, rerank): crops alone, expansion alone, both; re-ranking alone, and
+    after expansion.
+    """
+    plain = [
+        *((crops, 0, 0.0) for crops in CROPS),
+        *((1, m, alpha) for m, alpha in EXPANSIONS[1:]),
+        (6, 3, 3.0),
+    ]
     ways = [way for way in RERANK if way != "head" or model == "head"]
-    return [*((*each, "") for each in plain), *((1, 0, 0.0, way) for way in ways), (1, 3, 3.0, "reciprocal")]
+    return [
+        *((*each, "") for each in plain),
+        *((1, 0, 0.0, way) for way in ways),
+        (1, 3, 3.0, "reciprocal"),
+    ]
 
 
-def in_new_order(how: str, first: np.ndarray, unit: np.ndarray, gallery: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Scores (n, n) that put the first ``FIRST`` results of each query, by the cosines `first`, in another order."""
+def in_new_order(
+    how: str, first: np.ndarray, unit: np.ndarray, gallery: np.ndarray, names: np.ndarray
+) -> np.ndarray:
+    """Scores (n, n) that put the first ``FIRST`` results of each query, by the cosines `first`, in
+    another order.
+    """
     found = np.full_like(first, -np.inf)
     for row, cosines in enumerate(first):
         order = np.lexsort([names, -cosines.round(6)])
@@ -50,21 +65,41 @@ def in_new_order(how: str, first: np.ndarray, unit: np.ndarray, gallery: np.ndar
     return found
 
 
-def rank(searcher: Searcher, queries: np.ndarray, images: list[str], expand: int, alpha: float,
-         rerank: str) -> pd.DataFrame:
-    """Rank `images` for each of them, its encoder vector being a row of `queries`: `query`, `image`, `score`."""
-    unit, gallery = (searcher.model.vectors(vectors)
-                     for vectors in (queries, searcher.vectors_of(images)))  # fmt: skip
+def rank(
+    searcher: Searcher,
+    queries: np.ndarray,
+    images: list[str],
+    expand: int,
+    alpha: float,
+    rerank: str,
+) -> pd.DataFrame:
+    """Rank `images` for each of them, its encoder vector being a row of `queries`: `query`,
+    `image`, `score`.
+    """
+    unit, gallery = (
+        searcher.model.vectors(vectors) for vectors in (queries, searcher.vectors_of(images))
+    )
     if expand:
         cosine = unit @ gallery.T
         np.fill_diagonal(cosine, -np.inf)  # its own picture
-        unit = expanded(unit, gallery[np.argsort(-cosine, axis=1, kind="stable")[:, :expand]], alpha)
+        unit = expanded(
+            unit, gallery[np.argsort(-cosine, axis=1, kind="stable")[:, :expand]], alpha
+        )
     score = unit @ gallery.T
     if rerank:
-        first = normalised(queries) @ normalised(searcher.vectors_of(images)).T if rerank == "head" else score
+        first = (
+            normalised(queries) @ normalised(searcher.vectors_of(images)).T
+            if rerank == "head"
+            else score
+        )
         score = in_new_order(rerank, first, unit, gallery, np.array(images))
-    table = pd.DataFrame({"query": np.repeat(images, len(images)), "image": np.tile(images, len(images)),
-                          "score": score.ravel()})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "query": np.repeat(images, len(images)),
+            "image": np.tile(images, len(images)),
+            "score": score.ravel(),
+        }
+    )
     return table[table["query"] != table["image"]]
 
 
@@ -76,7 +111,10 @@ def measure(study: str, run_name: str) -> pd.DataFrame:
     groups = split.table.set_index("image").group
     encoder = Searcher.open(run, "encoder")
     pictures = [open_image(encoder.collection.path(name)) for name in test]
-    cut = [encoder.encode(crops_of(picture, max(CROPS))) for picture in tqdm(pictures, desc=f"crops of {study}")]
+    cut = [
+        encoder.encode(crops_of(picture, max(CROPS)))
+        for picture in tqdm(pictures, desc=f"crops of {study}")
+    ]
     every = normalised(np.concatenate(cut)).reshape(len(test), max(CROPS), -1)
     judge = Judge(run, open_collection(run), graded_pairs(run.last_round, split))
     rows = []
@@ -92,15 +130,46 @@ def measure(study: str, run_name: str) -> pd.DataFrame:
                 values = found[name].dropna()
                 mean, low, high = bootstrap(values, groups[values.index])
                 gain = bootstrap(values - plain[name][values.index], groups[values.index])
-                rows.append((study, model, crops, expand, alpha, rerank, name, len(values), mean, low, high, *gain))
-    columns = ["study", "model", "crops", "expand", "alpha", "rerank", "measure", "queries", "mean", "low", "high",
-               "gain", "gain_low", "gain_high"]  # fmt: skip
+                rows.append(
+                    (
+                        study,
+                        model,
+                        crops,
+                        expand,
+                        alpha,
+                        rerank,
+                        name,
+                        len(values),
+                        mean,
+                        low,
+                        high,
+                        *gain,
+                    )
+                )
+    columns = [
+        "study",
+        "model",
+        "crops",
+        "expand",
+        "alpha",
+        "rerank",
+        "measure",
+        "queries",
+        "mean",
+        "low",
+        "high",
+        "gain",
+        "gain_low",
+        "gain_high",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--study", default="synthetic_houses")
     parser.add_argument("--run", default="")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)

@@ -1,8 +1,8 @@
-"""Pictures of tagger, search page and map at work on drawn houses, in JupyterLab and as pages of their own.
+"""Pictures of tagger, search page and map at work on drawn houses, in JupyterLab and as pages of
+their own.
 
-Run: python -m benchmarks.screenshots [--out docs], after `make publish` (the search page and the map show that run, and
-nothing of it is written).
-"""
+Run: python -m benchmarks.screenshots [--out docs], after `make publish` (the search page and the
+map show that run, and nothing of it is written)."""
 
 import argparse
 import tempfile
@@ -28,13 +28,16 @@ SEARCHED = "modern_0065.jpg"  # some of the encoder's results are below its thre
 
 
 def prepare(folder: Path) -> None:
-    """Draw houses, choose pairs of one type, and write a journal in which two annotators have graded some of them."""
+    """Draw houses, choose pairs of one type, and write a journal in which two annotators have
+    graded some of them.
+    """
     write_houses(folder / "pictures", per_type=20)
     houses = pd.read_csv(folder / "pictures" / "attributes.csv")
     rng = np.random.default_rng(5)
     by_type = [group.file_label.to_numpy() for _, group in houses.groupby("house_type")]
     pairs = pd.DataFrame(
-        [sorted(rng.choice(by_type[i % 3], 2, replace=False)) for i in range(2 * ASKED)], columns=["image1", "image2"]
+        [sorted(rng.choice(by_type[i % 3], 2, replace=False)) for i in range(2 * ASKED)],
+        columns=["image1", "image2"],
     )
     pairs = pairs.drop_duplicates().head(ASKED).reset_index(drop=True)
     rubric = read_study(browser.REPOSITORY / "configs" / "synthetic_houses.yaml").rubric
@@ -45,10 +48,19 @@ def prepare(folder: Path) -> None:
     for number, item in enumerate(make_queue(pairs, 0, ANNOTATOR, 0.05)[:DONE]):
         slip = int(number % 9 == 4)
         grade = int(np.clip(grade_of[item.pair] - slip, 0, 3))
-        journal.append(ANNOTATOR, *item.pair, "grade", grade=grade, seconds=rng.uniform(3, 7), source=item.source)
+        journal.append(
+            ANNOTATOR,
+            *item.pair,
+            "grade",
+            grade=grade,
+            seconds=rng.uniform(3, 7),
+            source=item.source,
+        )
     for row in range(30):
         grade = int(np.clip(grades[row] + (row % 6 == 0), 0, 3))
-        journal.append(OTHER, *pairs.loc[row, ["image1", "image2"]], "grade", grade=grade, seconds=4)
+        journal.append(
+            OTHER, *pairs.loc[row, ["image1", "image2"]], "grade", grade=grade, seconds=4
+        )
 
 
 def pose(page) -> None:
@@ -59,7 +71,9 @@ def pose(page) -> None:
 
 
 def search_page_and_map(search_file: Path, map_file: Path) -> None:
-    """The published run: a picture that is uploaded, with votes on two results; then its map, with a part selected."""
+    """The published run: a picture that is uploaded, with votes on two results; then its map, with
+    a part selected.
+    """
     picture = find_run("synthetic_houses", PUBLISHED).data / "all_images" / SEARCHED
     served = browser.ServedPage(workspace.home(), "serve", f"--run={PUBLISHED}")
     with served as server, browser.browser_page(1320, 1300) as page:
@@ -81,14 +95,18 @@ def search_page_and_map(search_file: Path, map_file: Path) -> None:
         page.wait_for_function("() => [...document.images].every((image) => image.complete)")
         page.screenshot(path=map_file)
     for file in (search_file, map_file):
-        Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)  # photographs make a large PNG
+        Image.open(file).convert("RGB").quantize(256).save(
+            file, optimize=True
+        )  # photographs make a large PNG
 
 
 def draw_around_the_left(page) -> None:
     """Select what lies left below on the map, and point at one of the others."""
     box = page.locator(".mp-plot").bounding_box()
     page.get_by_role("button", name="Select", exact=True).click()
-    corners = np.array([(0.02, 0.55), (0.3, 0.52), (0.42, 0.75), (0.35, 0.97), (0.02, 0.97), (0.02, 0.57)])
+    corners = np.array(
+        [(0.02, 0.55), (0.3, 0.52), (0.42, 0.75), (0.35, 0.97), (0.02, 0.97), (0.02, 0.57)]
+    )
     corners = corners * (box["width"], box["height"]) + (box["x"], box["y"])
     page.mouse.move(*corners[0])
     page.mouse.down()
@@ -129,7 +147,9 @@ def main() -> None:
             pose(page)
             page.screenshot(path=out / "tagger_page.png")
     search_page_and_map(out / "search_page.png", out / "map_page.png")
-    print(f"written: tagger_notebook.png, tagger_page.png, search_page.png and map_page.png in {out}")
+    print(
+        f"written: tagger_notebook.png, tagger_page.png, search_page.png and map_page.png in {out}"
+    )
 
 
 if __name__ == "__main__":

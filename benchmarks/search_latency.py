@@ -1,13 +1,14 @@
-"""How long a search takes: from a picture file to ranked names, warm; and the search part alone among many vectors.
+"""How long a search takes: from a picture file to ranked names, warm; and the search part alone
+among many vectors.
 
     python -m benchmarks.search_latency [--vectors 100000] [--index faiss_ivf] [--run RUN] [--json]
 
-`file_to_names` is decoding, encoding by the study's encoder, searching and the table of results, on a run's pictures;
-without --run on 450 drawn houses of 256 px in a workspace of its own. `search` is asking the index, the results' exact
-scores and labels, on vectors drawn like the houses' (synthetic: a mixture of Gaussians fitted to them), with
-`recall` against exact search, which is timed beside it. Milliseconds of one query, on one thread unless --threads says
-otherwise: the median, and the 10th and 90th percentile.
-"""
+`file_to_names` is decoding, encoding by the study's encoder, searching and the table of results, on
+a run's pictures; without --run on 450 drawn houses of 256 px in a workspace of its own. `search` is
+asking the index, the results' exact scores and labels, on vectors drawn like the houses'
+(synthetic: a mixture of Gaussians fitted to them), with `recall` against exact search, which is
+timed beside it. Milliseconds of one query, on one thread unless --threads says otherwise: the
+median, and the 10th and 90th percentile."""
 
 import argparse
 import json
@@ -30,12 +31,17 @@ from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.metadata import Metadata
 from imgsearch_utils.workspace import find_run
 
-POINTS = {"faiss_ivf": ({"nlist": 512}, {"nprobe": 24}), "faiss_hnsw": ({"ef_construction": 80}, {"ef": 64})}
+POINTS = {
+    "faiss_ivf": ({"nlist": 512}, {"nprobe": 24}),
+    "faiss_hnsw": ({"ef_construction": 80}, {"ef": 64}),
+}
 CURVES = Calibration((10.0, 10.0, 10.0), (-3.0, -5.0, -7.0), 0.5)  # any will do for timing
 
 
 def milliseconds(ask, queries) -> dict[str, float]:
-    """Median, p10 and p90 of ask(query), a query at a time; the first three warm up and do not count."""
+    """Median, p10 and p90 of ask(query), a query at a time; the first three warm up and do not
+    count.
+    """
     taken = []
     for query in queries:
         start = time.perf_counter()
@@ -48,10 +54,16 @@ def milliseconds(ask, queries) -> dict[str, float]:
 def from_file(searcher: Searcher, n: int) -> dict[str, float]:
     """Picture file to ranked names, `n` times."""
     some = np.random.default_rng(0).choice(searcher.names, n + 3)
-    first = milliseconds(lambda file: searcher.search(searcher.encode([open_image(file)])),
-                         [searcher.collection.path(name) for name in some])
-    return {**first, "model": searcher.model.name, "encoder": searcher.database.config["encoder"],
-            "pictures": len(searcher.names)}  # fmt: skip
+    first = milliseconds(
+        lambda file: searcher.search(searcher.encode([open_image(file)])),
+        [searcher.collection.path(name) for name in some],
+    )
+    return {
+        **first,
+        "model": searcher.model.name,
+        "encoder": searcher.database.config["encoder"],
+        "pictures": len(searcher.names),
+    }
 
 
 def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) -> list[dict]:
@@ -66,20 +78,42 @@ def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) ->
         start = time.perf_counter()
         index = indexes.find(name)().build(vectors, **build)
         built = time.perf_counter() - start
-        large = Searcher(searcher.run, Model(calibration=CURVES), Embeddings(images, vectors, {}), vectors,
-                         labels, searcher.collection, index, point)  # fmt: skip
+        large = Searcher(
+            searcher.run,
+            Model(calibration=CURVES),
+            Embeddings(images, vectors, {}),
+            vectors,
+            labels,
+            searcher.collection,
+            index,
+            point,
+        )
         recall = neighbours.recall_of(index, vectors, asked, k, **point)
-        rows.append({"index": name, "build": build, "query": point, "vectors": n, "dim": vectors.shape[1], "k": k,
-                     **milliseconds(lambda one: large.search(one[None], k), asked), "recall": recall,  # noqa: B023
-                     "build_seconds": built})  # fmt: skip
+        rows.append(
+            {
+                "index": name,
+                "build": build,
+                "query": point,
+                "vectors": n,
+                "dim": vectors.shape[1],
+                "k": k,
+                **milliseconds(lambda one: large.search(one[None], k), asked),  # noqa: B023
+                "recall": recall,
+                "build_seconds": built,
+            }
+        )
     return rows
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--vectors", type=int, default=100_000)
-    parser.add_argument("--index", action="append", help="may be given several times; default faiss_ivf")
+    parser.add_argument(
+        "--index", action="append", help="may be given several times; default faiss_ivf"
+    )
     parser.add_argument("--study", default="synthetic_houses")
     parser.add_argument("--run", default="", help="time file_to_names on this run of the study")
     parser.add_argument("--queries", type=int, default=100)
@@ -96,8 +130,13 @@ def main(arguments: list[str] | None = None) -> None:
             run = find_run(given.study, begin=True)
             embed_run(run, open_collection(run))
         searcher = Searcher.open(run)
-        found = {"threads": given.threads, "file_to_names": from_file(searcher, given.queries),
-                 "search": among(searcher, given.vectors, given.index or ["faiss_ivf"], 10, given.queries)}
+        found = {
+            "threads": given.threads,
+            "file_to_names": from_file(searcher, given.queries),
+            "search": among(
+                searcher, given.vectors, given.index or ["faiss_ivf"], 10, given.queries
+            ),
+        }
     if given.json:
         print(json.dumps(found))
         return

@@ -1,13 +1,13 @@
-"""How the server of the pages behaves: until it shows its page, after many visits, and how fast it finds pictures.
+"""How the server of the pages behaves: until it shows its page, after many visits, and how fast it
+finds pictures.
 
 Run: python -m benchmarks.serving [--clients 8] [--pictures 320] [--run RUN --study STUDY] [--json]
 
-Without --run it serves 450 drawn houses of 256 px in a workspace of its own. `page_seconds` is from the command to the
-page; `search_*` are times (ms) of POST /api/search with a picture that was not sent before, by one client and by
-several at once that each wait for an answer and ask again at once; `encoder_ms` is the bare encoder for one of these
-pictures, decoding included, on one thread. `busy` is the share of the machine's processors that other programs used
-during the measurement.
-"""
+Without --run it serves 450 drawn houses of 256 px in a workspace of its own. `page_seconds` is from
+the command to the page; `search_*` are times (ms) of POST /api/search with a picture that was not
+sent before, by one client and by several at once that each wait for an answer and ask again at
+once; `encoder_ms` is the bare encoder for one of these pictures, decoding included, on one thread.
+`busy` is the share of the machine's processors that other programs used during the measurement."""
 
 import argparse
 import http.client
@@ -57,7 +57,9 @@ class Client:
 
 
 def timed(server: browser.ServedPage, contents: list[bytes], clients: int) -> list[float]:
-    """Milliseconds of each search, by so many clients at once, each with its share of the pictures."""
+    """Milliseconds of each search, by so many clients at once, each with its share of the
+    pictures.
+    """
     taken: list[list[float]] = [[] for _ in range(clients)]
 
     def work(number: int) -> None:
@@ -76,7 +78,9 @@ def timed(server: browser.ServedPage, contents: list[bytes], clients: int) -> li
 
 
 def others_share(before, after, own: float, seconds: float) -> float:
-    """The share of the machine that programs other than ours used between two readings of `psutil.cpu_times`."""
+    """The share of the machine that programs other than ours used between two readings of
+    `psutil.cpu_times`.
+    """
     used = sum(getattr(after, name) - getattr(before, name) for name in ("user", "system", "nice"))
     return max(0.0, (used - own) / (seconds * psutil.cpu_count()))
 
@@ -120,22 +124,30 @@ def measure(home: Path, study: str, run: str, n: int, clients: int) -> dict[str,
         found["memory_after_1000_visits_mb"] = process.memory_info().rss / 1e6
         timed(server, contents[:16], 2)
         for name, many in (("1", 1), (str(clients), clients)):
-            before, cpu = psutil.cpu_times(), sum(process.cpu_times()[:2]) + sum(psutil.Process().cpu_times()[:2])
+            before, cpu = (
+                psutil.cpu_times(),
+                sum(process.cpu_times()[:2]) + sum(psutil.Process().cpu_times()[:2]),
+            )
             begun = time.perf_counter()
             taken = timed(server, contents[: n // 4] if many == 1 else contents, many)
             seconds = time.perf_counter() - begun
             own = sum(process.cpu_times()[:2]) + sum(psutil.Process().cpu_times()[:2]) - cpu
             p50, p95 = np.quantile(taken, [0.5, 0.95]).tolist()
-            found |= {f"search_{name}_p50_ms": p50, f"search_{name}_p95_ms": p95,
-                      f"search_{name}_per_second": len(taken) / seconds,
-                      f"cpu_ms_a_search_{name}": 1000 * own / len(taken),
-                      f"busy_{name}": others_share(before, psutil.cpu_times(), own, seconds)}
+            found |= {
+                f"search_{name}_p50_ms": p50,
+                f"search_{name}_p95_ms": p95,
+                f"search_{name}_per_second": len(taken) / seconds,
+                f"cpu_ms_a_search_{name}": 1000 * own / len(taken),
+                f"busy_{name}": others_share(before, psutil.cpu_times(), own, seconds),
+            }
     return found | {"encoder_ms": bare(contents), "processors": psutil.cpu_count()}
 
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--pictures", type=int, default=320)
     parser.add_argument("--study", default="synthetic_houses")

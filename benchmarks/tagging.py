@@ -1,11 +1,12 @@
-"""How fast the tagger is: 1,000 pairs in a real Chromium, from the load to the first pair and from key to next pair.
+"""How fast the tagger is: 1,000 pairs in a real Chromium, from the load to the first pair and from
+key to next pair.
 
 Run: python -m benchmarks.tagging [--pairs 1000] [--keys 100] [--json]
      python -m benchmarks.tagging --teach [--images 300] [--keys 500] [--json]
 
-With --teach it is the teaching page of that many drawn houses without classes, which learns while the keys are pressed:
-key to next result while it learns and while it does not, and how long each lesson took.
-"""
+With --teach it is the teaching page of that many drawn houses without classes, which learns while
+the keys are pressed: key to next result while it learns and while it does not, and how long each
+lesson took."""
 
 import argparse
 import json
@@ -38,7 +39,9 @@ WATCH = """() => {
 
 
 def measure(n_pairs: int, n_keys: int) -> dict[str, float]:
-    """Seconds from opening the page to the first pair (the server runs), and milliseconds from key to pair."""
+    """Seconds from opening the page to the first pair (the server runs), and milliseconds from key
+    to pair.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         browser.draw_study(folder, images=200, pairs=n_pairs, annotator="ann")
@@ -63,7 +66,9 @@ def measure(n_pairs: int, n_keys: int) -> dict[str, float]:
 
 
 def measure_teaching(images: int, n_keys: int) -> dict[str, float | list]:
-    """Milliseconds from key to the next result, apart for keys pressed while it learnt; seconds by number of grades."""
+    """Milliseconds from key to the next result, apart for keys pressed while it learnt; seconds by
+    number of grades.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder, lessons = Path(name), {}
         (folder / "pictures").mkdir()
@@ -71,11 +76,30 @@ def measure_teaching(images: int, n_keys: int) -> dict[str, float | list]:
         for house in houses.to_dict("records"):
             draw_house(house, 128).save(folder / "pictures" / house["file_label"])
         about = os.environ | {"IMGSEARCH_HOME": name, "PYTHONPATH": str(browser.REPOSITORY)}
-        for words in (["new", "mine", "pictures"], ["run", "mine", "--set", "asked_per_round=1000", "--set", "sizes=[]",
-                                                    "--set", "indexes=[{name: exact}]"]):
-            subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *words], cwd=folder, env=about, check=True,
-                           stdout=subprocess.DEVNULL)
-        with browser.ServedPage(folder, "teach", "mine") as server, browser.browser_page(1280, 800) as page:
+        for words in (
+            ["new", "mine", "pictures"],
+            [
+                "run",
+                "mine",
+                "--set",
+                "asked_per_round=1000",
+                "--set",
+                "sizes=[]",
+                "--set",
+                "indexes=[{name: exact}]",
+            ],
+        ):
+            subprocess.run(
+                [sys.executable, "-m", "imgsearch_utils.cli", *words],
+                cwd=folder,
+                env=about,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+        with (
+            browser.ServedPage(folder, "teach", "mine") as server,
+            browser.browser_page(1280, 800) as page,
+        ):
             page.goto(server.url)
             browser.start_grading(page, "ann")
             page.evaluate(WATCH)
@@ -90,12 +114,22 @@ def measure_teaching(images: int, n_keys: int) -> dict[str, float | list]:
                     lessons[int(took[1])] = int(took[2])
                 page.keyboard.press(str(i * 7 % 4))
                 page.wait_for_timeout(200)
-            waited, learning = np.array(page.evaluate("waited")), np.array(page.evaluate("learning"), bool)
+            waited, learning = (
+                np.array(page.evaluate("waited")),
+                np.array(page.evaluate("learning"), bool),
+            )
     learning = learning[: len(waited)]
-    return {"images": images, "keys": len(waited), "keys_while_learning": int(learning.sum()),
-            **{f"{name}_{what}_ms": float(np.quantile(waited[rows], share)) for name, rows in
-               (("learning", learning), ("idle", ~learning)) for what, share in (("median", 0.5), ("p95", 0.95))},
-            "lessons": sorted(lessons.items())}
+    return {
+        "images": images,
+        "keys": len(waited),
+        "keys_while_learning": int(learning.sum()),
+        **{
+            f"{name}_{what}_ms": float(np.quantile(waited[rows], share))
+            for name, rows in (("learning", learning), ("idle", ~learning))
+            for what, share in (("median", 0.5), ("p95", 0.95))
+        },
+        "lessons": sorted(lessons.items()),
+    }
 
 
 def main() -> None:
@@ -108,20 +142,32 @@ def main() -> None:
     options = parser.parse_args()
     if browser.chromium() is None:
         raise SystemExit(f"the benchmark {browser.INSTALL}")
-    result = (measure_teaching(options.images, options.keys or 500) if options.teach else
-              measure(options.pairs, options.keys or 100))
+    result = (
+        measure_teaching(options.images, options.keys or 500)
+        if options.teach
+        else measure(options.pairs, options.keys or 100)
+    )
     if options.json:
         print(json.dumps(result))
         return
     if options.teach:
         for name in ("learning", "idle"):
-            print(f"key to next result, {name}: median {result[f'{name}_median_ms']:.0f} ms, 95 % below "
-                  f"{result[f'{name}_p95_ms']:.0f} ms")
+            print(
+                f"key to next result, {name}: median {result[f'{name}_median_ms']:.0f} ms, 95 % "
+                "below "
+                f"{result[f'{name}_p95_ms']:.0f} ms"
+            )
         print("a lesson of n grades took s:", ", ".join(f"{n}: {s}" for n, s in result["lessons"]))
         return
-    print(f"{result['pairs']:,} pairs: the first is on screen {result['first_pair_s']:.2f} s after the page is opened")
-    print(f"key to next pair, saved in between: median {result['next_pair_median_ms']:.0f} ms, 95 % below "
-          f"{result['next_pair_p95_ms']:.0f} ms ({result['keys']} keys)")  # fmt: skip
+    print(
+        f"{result['pairs']:,} pairs: the first is on screen {result['first_pair_s']:.2f} s after "
+        "the page is opened"
+    )
+    print(
+        f"key to next pair, saved in between: median {result['next_pair_median_ms']:.0f} ms, "
+        "95 % below "
+        f"{result['next_pair_p95_ms']:.0f} ms ({result['keys']} keys)"
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""What a person's minutes teach: pairs against lists, with and without classes, measured on images nobody graded.
+"""What a person's minutes teach: pairs against lists, with and without classes, measured on images
+nobody graded.
 
-    python -m benchmarks.teaching [--studies synthetic_houses grocery] [--seeds 0 1 2 3 4] [--out FOLDER]
+    python -m benchmarks.teaching [--studies synthetic_houses grocery] [--seeds 0 1 2 3 4] [--out
+    FOLDER]
 
-The study's oracle sits in the person's place: it gets the pairs or the lists in the order of the teaching page, and
-answers a list as people do there: a key for each result that is not different, one for all the rest. What was learnt
-from the first 20, 40, 60, 120, 240 and 480 grades is measured on all pairs of test images. Where classes are known, row
-0 is what these teach before anybody grades. Appends to teaching.csv and goes on where it stopped; prints the means over
-the seeds and writes them to teaching_means.csv, with the person's minutes: `PER_PAIR` seconds a pair, `PER_LIST` a list
-and `PER_KEY` a key.
-"""
+The study's oracle sits in the person's place: it gets the pairs or the lists in the order of the
+teaching page, and answers a list as people do there: a key for each result that is not different,
+one for all the rest. What was learnt from the first 20, 40, 60, 120, 240 and 480 grades is measured
+on all pairs of test images. Where classes are known, row 0 is what these teach before anybody
+grades. Appends to teaching.csv and goes on where it stopped; prints the means over the seeds and
+writes them to teaching_means.csv, with the person's minutes: `PER_PAIR` seconds a pair, `PER_LIST`
+a list and `PER_KEY` a key."""
 
 import argparse
 from collections.abc import Iterator
@@ -30,11 +32,17 @@ from imgsearch_utils.steps.learning import class_pairs
 
 GRADES = (20, 40, 60, 120, 240, 480)
 ROUND = 120
-PER_PAIR, PER_LIST, PER_KEY = 3.0, 4.0, 1.0  # seconds: a pair; a list that is looked over, and each key on it
+PER_PAIR, PER_LIST, PER_KEY = (
+    3.0,
+    4.0,
+    1.0,
+)  # seconds: a pair; a list that is looked over, and each key on it
 
 
 def person_seconds(items: list[Item], grades: dict[tuple[str, str], float]) -> float:
-    """Seconds of a person who grades these items; on a list, a key for each result that is not different and one."""
+    """Seconds of a person who grades these items; on a list, a key for each result that is not
+    different and one.
+    """
     seconds = 0.0
     for number, together in groupby(items, lambda item: item.list):
         shown = list(together)
@@ -55,15 +63,34 @@ def sitting(trial: Trial, asks: str) -> Iterator[dict]:
         in_search = bool((images.has_classes or number) and row["promoted"])  # of the round before
         seed = trial.seed * 1000 + 10 * number
         lists, first = asks == "lists", not (number or images.has_classes)
-        strategy = "lists" if lists else first_strategy(train) if first or images.has_classes else "uncertainty"
-        pairs = choose_pairs(Pool.of(train, model, asked), strategy, ROUND, seed, study.max_per_image)
+        strategy = (
+            "lists"
+            if lists
+            else first_strategy(train)
+            if first or images.has_classes
+            else "uncertainty"
+        )
+        pairs = choose_pairs(
+            Pool.of(train, model, asked), strategy, ROUND, seed, study.max_per_image
+        )
         pairs = trial.grade(pairs).assign(drawn=pairs.strategy.isin(["random", "stratified"]))
-        grades = {key(*pair): grade for *pair, grade in pairs[["image1", "image2", "similarity"]].to_numpy(object)}
+        grades = {
+            key(*pair): grade
+            for *pair, grade in pairs[["image1", "image2", "similarity"]].to_numpy(object)
+        }
         queue = make_queue(pairs, study.seed + number, "person", 0)
         order = {item.pair: place for place, item in enumerate(queue)}
-        pairs = pairs.assign(place=[order[key(*pair)] for pair in zip(pairs.image1, pairs.image2)]).sort_values("place")
-        more = automatic_zeros(train, study.zeros_per_round, seed, exclude=asked) if images.has_classes else NO_PAIRS
-        zeros = pd.concat([part for part in (zeros, more.assign(drawn=True)) if len(part)] or [NO_PAIRS])
+        pairs = pairs.assign(
+            place=[order[key(*pair)] for pair in zip(pairs.image1, pairs.image2)]
+        ).sort_values("place")
+        more = (
+            automatic_zeros(train, study.zeros_per_round, seed, exclude=asked)
+            if images.has_classes
+            else NO_PAIRS
+        )
+        zeros = pd.concat(
+            [part for part in (zeros, more.assign(drawn=True)) if len(part)] or [NO_PAIRS]
+        )
         for n in [n for n in GRADES if last - ROUND < n <= last]:
             given = n - (last - ROUND)
             graded = [part for part in (asked, pairs.head(given), zeros) if len(part)]
@@ -81,41 +108,82 @@ def _learnt(trial, graded, in_search):
     except ValueError:
         return Model(), {"promoted": False}
     found = trial.measure(learnt.head)
-    return learnt.head, {"learnt_ap": found["ap"], "learnt_ndcg": found["ndcg"], "promoted": learnt.promoted,
-                         "candidate": learnt.candidate}
+    return learnt.head, {
+        "learnt_ap": found["ap"],
+        "learnt_ndcg": found["ndcg"],
+        "promoted": learnt.promoted,
+        "candidate": learnt.candidate,
+    }
 
 
 def _row(trial, asks, grades, seconds, encoder):
-    return {"study": trial.name, "asks": asks, "seed": trial.seed, "labels": grades, "minutes": seconds / 60,
-            "encoder_ap": encoder["ap"], "encoder_ndcg": encoder["ndcg"], "learnt_ap": float("nan"),
-            "learnt_ndcg": float("nan"), "promoted": False, "candidate": ""}
+    return {
+        "study": trial.name,
+        "asks": asks,
+        "seed": trial.seed,
+        "labels": grades,
+        "minutes": seconds / 60,
+        "encoder_ap": encoder["ap"],
+        "encoder_ndcg": encoder["ndcg"],
+        "learnt_ap": float("nan"),
+        "learnt_ndcg": float("nan"),
+        "promoted": False,
+        "candidate": "",
+    }
 
 
 def whole_sitting(trial: Trial, asks: str) -> list[dict]:
-    """The rows of a sitting; a function of the module, so that another process can be told to call it."""
+    """The rows of a sitting; a function of the module, so that another process can be told to call
+    it.
+    """
     return list(sitting(trial, asks))
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over the seeds by study, asks and grades; `used_...` is what search uses after the promotion."""
+    """Means over the seeds by study, asks and grades; `used_...` is what search uses after the
+    promotion.
+    """
     for name in ("ap", "ndcg"):
-        rows = rows.assign(**{f"used_{name}": rows[f"learnt_{name}"].where(rows.promoted, rows[f"encoder_{name}"])})
-    columns = ["minutes", "encoder_ap", "learnt_ap", "used_ap", "encoder_ndcg", "learnt_ndcg", "used_ndcg", "promoted"]
-    return rows.groupby(["study", "asks", "labels"])[columns].mean().join(
-        rows.groupby(["study", "asks", "labels"]).seed.nunique().rename("seeds")).reset_index()
+        rows = rows.assign(
+            **{f"used_{name}": rows[f"learnt_{name}"].where(rows.promoted, rows[f"encoder_{name}"])}
+        )
+    columns = [
+        "minutes",
+        "encoder_ap",
+        "learnt_ap",
+        "used_ap",
+        "encoder_ndcg",
+        "learnt_ndcg",
+        "used_ndcg",
+        "promoted",
+    ]
+    return (
+        rows.groupby(["study", "asks", "labels"])[columns]
+        .mean()
+        .join(rows.groupby(["study", "asks", "labels"]).seed.nunique().rename("seeds"))
+        .reset_index()
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run what is missing, and print the means."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--studies", nargs="+", default=["synthetic_houses", "grocery"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of teaching.csv")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent, help="folder of teaching.csv"
+    )
     chosen = parser.parse_args(arguments)
     one_thread()
     log = Log(chosen.out / "teaching.csv", "asks")
     for name in chosen.studies:
-        trials = [trial for classes in (True, False) for trial in open_trials(name, max(chosen.seeds) + 1, classes)]
+        trials = [
+            trial
+            for classes in (True, False)
+            for trial in open_trials(name, max(chosen.seeds) + 1, classes)
+        ]
         trials = [replace(trial) for trial in trials if trial.seed in chosen.seeds]
         for trial in tqdm(sorted(trials, key=lambda trial: trial.seed), desc=name, disable=None):
             for asks in ("pairs", "lists"):

@@ -3,12 +3,16 @@
 import numpy as np
 
 BLOCK = 16_384  # vectors that are looked at at once
-PAIRS = 512  # pairs whose vectors are: they stay in a processor's cache, nine times as fast as by 16,384
+# pairs whose vectors are: they stay in a processor's cache, nine times as fast as by 16,384
+PAIRS = 512
 
 
 def lengths(vectors: np.ndarray) -> np.ndarray:
     """Euclidean lengths (n,) of (n, d) vectors; bounded memory for any n."""
-    found = [np.linalg.norm(vectors[at : at + BLOCK], axis=1) for at in range(0, max(1, len(vectors)), BLOCK)]
+    found = [
+        np.linalg.norm(vectors[at : at + BLOCK], axis=1)
+        for at in range(0, max(1, len(vectors)), BLOCK)
+    ]
     return np.concatenate(found)
 
 
@@ -20,8 +24,12 @@ def normalised(vectors: np.ndarray) -> np.ndarray:
 
 def pair_cosines(unit: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Cosines (n,) of unit vectors' rows `i` and `j`, both (n,); bounded memory for any n."""
-    return np.concatenate([np.einsum("nd,nd->n", unit[i[at : at + PAIRS]], unit[j[at : at + PAIRS]])
-                           for at in range(0, max(1, len(i)), PAIRS)])
+    return np.concatenate(
+        [
+            np.einsum("nd,nd->n", unit[i[at : at + PAIRS]], unit[j[at : at + PAIRS]])
+            for at in range(0, max(1, len(i)), PAIRS)
+        ]
+    )
 
 
 def mean_cosine(vectors: np.ndarray) -> float:
@@ -29,5 +37,7 @@ def mean_cosine(vectors: np.ndarray) -> float:
     n, total = len(vectors), np.zeros(vectors.shape[1])
     for at in range(0, n, BLOCK):
         part = vectors[at : at + BLOCK]
-        total += (part / np.linalg.norm(part, axis=1, keepdims=True)).sum(0, dtype=np.float64)  # in its own precision
+        total += (part / np.linalg.norm(part, axis=1, keepdims=True)).sum(
+            0, dtype=np.float64
+        )  # in its own precision
     return float((np.square(total).sum() - n) / (n * (n - 1)))

@@ -1,4 +1,6 @@
-"""A notebook's declared parameters: read from its tagged cell, and what is given checked against them."""
+"""A notebook's declared parameters: read from its tagged cell, and what is given checked against
+them.
+"""
 
 import ast
 import json
@@ -16,9 +18,16 @@ def declared(notebook: Path) -> dict[str, Any]:
     Read as plain JSON: importing nbformat takes as long as importing torch, in every notebook.
     """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    return {statement.targets[0].id: ast.literal_eval(statement.value)
-            for source in sources for statement in ast.parse(source).body}
+    sources = [
+        "".join(cell["source"])
+        for cell in cells
+        if "parameters" in cell["metadata"].get("tags", [])
+    ]
+    return {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for source in sources
+        for statement in ast.parse(source).body
+    }
 
 
 def refuse_unknown(notebook: str, given: Iterable[str], names: Iterable[str]) -> None:
@@ -31,8 +40,9 @@ def refuse_unknown(notebook: str, given: Iterable[str], names: Iterable[str]) ->
 def check(notebook: str, namespace: Mapping[str, Any]) -> None:
     """Check a notebook's parameters from inside it: the cell after the parameters calls this.
 
-    Papermill only warns of a parameter that a notebook does not declare, and hands over whatever type
-    the command line had; both end here instead. What is declared, and of which type, says the tagged cell.
+    Papermill only warns of a parameter that a notebook does not declare, and hands over whatever
+    type the command line had; both end here instead. What is declared, and of which type, says the
+    tagged cell.
 
     Parameters
     ----------
@@ -46,8 +56,14 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> None:
     """
     expected = declared(notebook_path(notebook))
     plain = str | int | float | list | dict | None
-    given = {name: value for name, value in namespace.items() if name.isupper() and not name.startswith("_")}
-    refuse_unknown(notebook, [name for name, value in given.items() if isinstance(value, plain)], expected)
+    given = {
+        name: value
+        for name, value in namespace.items()
+        if name.isupper() and not name.startswith("_")
+    }
+    refuse_unknown(
+        notebook, [name for name, value in given.items() if isinstance(value, plain)], expected
+    )
     for name, default in expected.items():
         value = given.get(name)
         if type(value) is not type(default):

@@ -7,15 +7,36 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 THOUSAND, MILLION = 1_000, 1_000_000
-WORDS = ("title", "about", "rubric", "classifier")  # settings that decide nothing of a run, so they may change
-INDEXES = ("exact", "faiss_hnsw", "faiss_ivf", "faiss_lsh", "annoy")  # compared when a study names none
+WORDS = (
+    "title",
+    "about",
+    "rubric",
+    "classifier",
+)  # settings that decide nothing of a run, so they may change
+INDEXES = (
+    "exact",
+    "faiss_hnsw",
+    "faiss_ivf",
+    "faiss_lsh",
+    "annoy",
+)  # compared when a study names none
 
 
 def _count(most: int, least: int = 1) -> Any:
-    """A whole number with a limit that no sound study reaches: more would run out of time or memory."""
+    """A whole number with a limit that no sound study reaches: more would run out of time or
+    memory.
+    """
     return Annotated[int, Field(ge=least, le=most, strict=True)]
 
 
@@ -25,7 +46,9 @@ def _bounded(value: Any) -> Any:
     return value
 
 
-Plain = Annotated[bool | int | float | str | None, AfterValidator(_bounded)]  # what an index may be told
+Plain = Annotated[
+    bool | int | float | str | None, AfterValidator(_bounded)
+]  # what an index may be told
 Share = Annotated[float, Field(gt=0, lt=1)]
 LINE = r"^[^\x00-\x1f\x7f]*$"  # plain text without line breaks
 Positive = Annotated[float, Field(gt=0, le=MILLION)]
@@ -43,9 +66,13 @@ class ImageSettings(Settings):
     source: str  # "synthetic_houses", or a folder: absolute, or below datasets/ or IMGSEARCH_DATA
     per_class: _count(MILLION) | None = None  # a balanced sample of each class; all when absent
     class_columns: tuple[str, ...] | None = None  # coarse to fine; all of labels.csv's when absent
-    vectors: str | None = None  # a .npy in the source folder instead of pictures, in labels.csv's order
+    vectors: str | None = (
+        None  # a .npy in the source folder instead of pictures, in labels.csv's order
+    )
     obtain: str = ""  # how to get the pictures, said when they are not there
-    sample: str | None = None  # a CSV in the source folder whose file_label says which images take part
+    sample: str | None = (
+        None  # a CSV in the source folder whose file_label says which images take part
+    )
 
 
 class HeadSettings(Settings):
@@ -58,11 +85,27 @@ class HeadSettings(Settings):
     batch_size: _count(MILLION) = 64
     learning_rate: Annotated[float, Field(gt=0, le=THOUSAND)] = 3e-4
     weight_decay: Annotated[float, Field(ge=0, le=THOUSAND)] = 1e-2
-    weights: tuple[Positive, Positive, Positive, Positive] = (0.25, 1.0, 1.0, 2.0)  # of a pair in the loss, by grade
-    targets: tuple[float, float, float, float] = (0.0, 0.1, 0.5, 1.0)  # graded_mse's cosine, by grade
-    class_share: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of the cosine: whether two images are of one class
-    margin: Annotated[float, Field(gt=0, le=THOUSAND)] = 0.5  # of the contrastive and triplet losses
-    drift: Annotated[float, Field(ge=0, le=MILLION)] = 1e-3  # what the linear head pays for leaving identity
+    weights: tuple[Positive, Positive, Positive, Positive] = (
+        0.25,
+        1.0,
+        1.0,
+        2.0,
+    )  # of a pair in the loss, by grade
+    targets: tuple[float, float, float, float] = (
+        0.0,
+        0.1,
+        0.5,
+        1.0,
+    )  # graded_mse's cosine, by grade
+    class_share: Annotated[float, Field(ge=0, lt=1)] = (
+        0.5  # of the cosine: whether two images are of one class
+    )
+    margin: Annotated[float, Field(gt=0, le=THOUSAND)] = (
+        0.5  # of the contrastive and triplet losses
+    )
+    drift: Annotated[float, Field(ge=0, le=MILLION)] = (
+        1e-3  # what the linear head pays for leaving identity
+    )
 
 
 class IndexSettings(Settings):
@@ -74,11 +117,12 @@ class IndexSettings(Settings):
 
 
 class Rubric(Settings):
-    """What people are asked: shown beside each pair. Count `version` up when the meaning of a grade changes.
+    """What people are asked: shown beside each pair. Count `version` up when the meaning of a grade
+    changes.
 
     questions : up to nine, answered yes, no or left open; none for a grade by eye
-    rule : "thirds" proposes a grade from the answers: of those that are relevant (yes or no), more than 2/3 yes is
-        grade 3, 1/3 to 2/3 grade 2, fewer grade 1; "none" proposes nothing
+    rule : "thirds" proposes a grade from the answers: of those that are relevant (yes or no), more
+        than 2/3 yes is grade 3, 1/3 to 2/3 grade 2, fewer grade 1; "none" proposes nothing
     grades : what 0, 1, 2 and 3 are called
     hints : what earns each grade, shown beside its key
     ignored : what should not count
@@ -87,7 +131,12 @@ class Rubric(Settings):
     title: str = "How similar are the two pictures?"
     questions: Annotated[tuple[str, ...], Field(max_length=9)] = ()
     rule: Literal["thirds", "none"] = "none"
-    grades: tuple[str, str, str, str] = ("different", "slightly alike", "fairly alike", "very similar")
+    grades: tuple[str, str, str, str] = (
+        "different",
+        "slightly alike",
+        "fairly alike",
+        "very similar",
+    )
     hints: tuple[str, str, str, str] = ("", "", "", "")
     ignored: str = ""
     version: str = "1"
@@ -96,7 +145,8 @@ class Rubric(Settings):
 class ClassifierSettings(Settings):
     """What `classify` says beside the study's own classes: a classifier that was trained elsewhere.
 
-    name : "efficientnet_lite0", which is embedded (ImageNet's classes), or "timm:<model>[/<checkpoint>]"
+    name : "efficientnet_lite0", which is embedded (ImageNet's classes), or
+        "timm:<model>[/<checkpoint>]"
     batch : pictures that it gets at once
     """
 
@@ -118,23 +168,37 @@ class Study(Settings):
 
     study: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=80)]
     images: ImageSettings
-    title: Annotated[str, Field(pattern=LINE, max_length=80)] = ""  # what readers of the report see, "Drawn houses"
-    about: Annotated[str, Field(pattern=LINE, max_length=500)] = ""  # what they show, and what similar means here
+    title: Annotated[str, Field(pattern=LINE, max_length=80)] = (
+        ""  # what readers of the report see, "Drawn houses"
+    )
+    about: Annotated[str, Field(pattern=LINE, max_length=500)] = (
+        ""  # what they show, and what similar means here
+    )
     encoder: str = "efficientnet_lite0"
     oracle: Literal["rubric", "hierarchy", "replay", "person"] = "person"
     seed: _count(2**32 - 1, 0) = 0
-    labels: tuple[str, ...] = ()  # for oracle replay: the pairs people graded, one CSV in the source folder a round
-    blind_test: str | None = None  # pairs that people graded apart, reported by the study's own measures
-    judged_results: str | None = None  # query_image, retrieved_image, similarity: retrieved results people judged
+    labels: tuple[
+        str, ...
+    ] = ()  # for oracle replay: the pairs people graded, one CSV in the source folder a round
+    blind_test: str | None = (
+        None  # pairs that people graded apart, reported by the study's own measures
+    )
+    judged_results: str | None = (
+        None  # query_image, retrieved_image, similarity: retrieved results people judged
+    )
     rounds: _count(THOUSAND) = 4
     asked_per_round: _count(MILLION) = 120
     zeros_per_round: _count(10 * MILLION, 0) = 360
-    dev_share: Annotated[float, Field(ge=0, lt=1)] = 0  # of the images, to decide on; without, cross-fitting decides
+    dev_share: Annotated[float, Field(ge=0, lt=1)] = (
+        0  # of the images, to decide on; without, cross-fitting decides
+    )
     test_share: Share = 0.2
     dev_asked: _count(MILLION) = 200
     test_asked: _count(MILLION) = 300
     duplicate_cosine: Annotated[float, Field(gt=0, le=1)] = 0.98
-    strategy: str = ""  # what chooses the next pairs; "": what won for studies with, or without, classes
+    strategy: str = (
+        ""  # what chooses the next pairs; "": what won for studies with, or without, classes
+    )
     max_per_image: _count(MILLION) = 4  # pairs of one round that one image may be part of
     head: HeadSettings = HeadSettings()
     indexes: tuple[IndexSettings, ...] = tuple(IndexSettings(name=name) for name in INDEXES)
@@ -147,8 +211,10 @@ class Study(Settings):
     @model_validator(mode="after")
     def _replay_has_labels(self):
         if self.oracle == "replay" and len(self.labels) < self.rounds:
-            raise ValueError(f"oracle replay needs a file in labels for each of {self.rounds} rounds, "
-                             f"got {len(self.labels)}")
+            raise ValueError(
+                f"oracle replay needs a file in labels for each of {self.rounds} rounds, "
+                f"got {len(self.labels)}"
+            )
         return self
 
     @field_validator("test_share")
@@ -160,7 +226,9 @@ class Study(Settings):
 
 
 def listed(names: Iterable[str], most: int = 30) -> str:
-    """Names for a message, in one line and not without end: the first of them, cut to 60 characters each."""
+    """Names for a message, in one line and not without end: the first of them, cut to 60 characters
+    each.
+    """
     names = [" ".join(str(name).split()) for name in names]
     short = [name if len(name) <= 60 else f"{name[:57]}..." for name in names[:most]]
     return ", ".join(short + [f"and {len(names) - most:,} more"] * (len(names) > most))
@@ -186,11 +254,19 @@ def explain_settings(error: ValidationError, path: str, model: type[Settings]) -
     problem = error.errors()[0]
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        parts = {"images": ImageSettings, "head": HeadSettings, "indexes": IndexSettings, "rubric": Rubric,
-                 "classifier": ClassifierSettings}
+        parts = {
+            "images": ImageSettings,
+            "head": HeadSettings,
+            "indexes": IndexSettings,
+            "rubric": Rubric,
+            "classifier": ClassifierSettings,
+        }
         for part in problem["loc"][:-1]:
             model = parts.get(part, model)
-        return f"{path}: no setting is called {where}. {nearest(problem['loc'][-1], model.model_fields)}"
+        return (
+            f"{path}: no setting is called {where}. "
+            f"{nearest(problem['loc'][-1], model.model_fields)}"
+        )
     got = f", got {_short(problem['input'])}" if where and problem["type"] != "missing" else ""
     return ": ".join(filter(None, [path, where, problem["msg"]])) + got
 
@@ -229,17 +305,24 @@ def read_study(path: Path, overrides: dict[str, Any] | None = None) -> Study:
     return parse_study(values, str(path))
 
 
-MOST_YAML, DEEPEST = 100_000, 20  # characters, and mappings in mappings: settings are short and flat
+MOST_YAML, DEEPEST = (
+    100_000,
+    20,
+)  # characters, and mappings in mappings: settings are short and flat
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only: no aliases (a few lines of them unfold to gigabytes), no name twice, a bounded depth."""
+    """Plain values only: no aliases (a few lines of them unfold to gigabytes), no name twice, a
+    bounded depth.
+    """
 
     depth = 0
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"*{self.peek_event().anchor}: aliases are not read; write the value out")
+            raise yaml.YAMLError(
+                f"*{self.peek_event().anchor}: aliases are not read; write the value out"
+            )
         if self.depth >= DEEPEST:
             raise yaml.YAMLError(f"values are nested more than {DEEPEST} deep")
         self.depth += 1
@@ -259,20 +342,25 @@ def plain_values(text: str, path: str) -> Any:
 
     Raises
     ------
-    ValueError
-        one line: no YAML, longer than 100,000 characters, nested more than 20 deep, an alias, a name that stands
-        twice, a tag of a programming language.
+    ValueError one line: no YAML, longer than 100,000 characters, nested more than 20 deep, an
+        alias, a name that stands twice, a tag of a programming language.
     """
     if len(text) > MOST_YAML:
-        raise ValueError(f"{path}: expected at most {MOST_YAML:,} characters of settings; is it another file?")
+        raise ValueError(
+            f"{path}: expected at most {MOST_YAML:,} characters of settings; is it another file?"
+        )
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())[:500]}") from None
+        raise ValueError(
+            f"{path}: not readable as YAML: {' '.join(str(error).split())[:500]}"
+        ) from None
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain values of a YAML file; ValueError where it is none, holds aliases, or a name twice."""
+    """The plain values of a YAML file; ValueError where it is none, holds aliases, or a name
+    twice.
+    """
     try:
         with path.open(encoding="utf-8-sig") as file:
             return plain_values(file.read(MOST_YAML + 1), str(path))
@@ -281,11 +369,15 @@ def read_yaml(path: Path) -> Any:
 
 
 def _named_rubric(study: Path, name: str) -> Any:
-    """The content of ``rubrics/<name>.yaml`` beside the study's file; several studies may share one."""
+    """The content of ``rubrics/<name>.yaml`` beside the study's file; several studies may share
+    one.
+    """
     file = study.parent / "rubrics" / f"{name}.yaml"
     names = [path.stem for path in file.parent.glob("*.yaml") if path.is_file()]
     if name not in names:
-        raise ValueError(f"{study}: no rubric is called {name!r} in {file.parent.name}/. {nearest(name, names)}")
+        raise ValueError(
+            f"{study}: no rubric is called {name!r} in {file.parent.name}/. {nearest(name, names)}"
+        )
     return read_yaml(file)
 
 
@@ -293,5 +385,9 @@ def difference(old: Any, new: Any, at: str = "") -> list[str]:
     """Lines ``name: old -> new`` for every setting that differs between two plain mappings."""
     if isinstance(old, dict) and isinstance(new, dict):
         names = sorted(old.keys() | new.keys())
-        return [line for n in names for line in difference(old.get(n), new.get(n), f"{at}.{n}" if at else n)]
+        return [
+            line
+            for n in names
+            for line in difference(old.get(n), new.get(n), f"{at}.{n}" if at else n)
+        ]
     return [] if old == new else [f"{at}: {old} -> {new}"]

@@ -11,8 +11,9 @@ from filelock import FileLock
 from jupyter_client.provisioning import KernelProvisionerFactory
 
 # how long an example takes says how busy a machine is
-hypothesis.settings.register_profile("untimed", deadline=None,
-                                     suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("untimed")
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
@@ -21,7 +22,9 @@ if SHARED.is_dir():
     os.environ.setdefault("IMGSEARCH_DATA", str(SHARED))
 
 # the kernels that nbval starts are forked too, as those of a run
-FORKED = EntryPoint("forked", "imgsearch_utils.steps.kernel:Forked", KernelProvisionerFactory.GROUP_NAME)
+FORKED = EntryPoint(
+    "forked", "imgsearch_utils.steps.kernel:Forked", KernelProvisionerFactory.GROUP_NAME
+)
 KernelProvisionerFactory.instance().provisioners[FORKED.name] = FORKED
 KernelProvisionerFactory.instance().default_provisioner_name = FORKED.name
 
@@ -31,7 +34,10 @@ def shared_data() -> Path:
     """The folder that holds house_styles/ and grocery/."""
     folder = Path(os.environ.get("IMGSEARCH_DATA", SHARED))
     if not (folder / "house_styles").is_dir():
-        pytest.skip("needs the real data sets: set IMGSEARCH_DATA to the folder that holds house_styles and grocery")
+        pytest.skip(
+            "needs the real data sets: set IMGSEARCH_DATA to the folder that holds house_styles "
+            "and grocery"
+        )
     return folder
 
 
@@ -44,7 +50,9 @@ def home(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def run_of_all(tmp_path_factory, worker_id) -> Path:
-    """A workspace with the finished run of ``tiny_run.STUDY``, made once for all workers: nobody writes there."""
+    """A workspace with the finished run of ``tiny_run.STUDY``, made once for all workers: nobody
+    writes there.
+    """
     from tests.tiny_run import make_run
 
     base = tmp_path_factory.getbasetemp()
@@ -64,8 +72,19 @@ def finished(run_of_all, tmp_path_factory) -> Path:
 
 def pytest_collection_modifyitems(items):
     """Start the longest files first, so that the workers end together."""
-    longest = ("test_pipeline", "test_teaching", "test_integrity", "test_own_pictures", "test_benchmark_hostile",
-               "test_finetuning", "test_tagger", "test_search_page", "test_server", "test_inputs", "test_learning",
-               "test_encoders")
+    longest = (
+        "test_pipeline",
+        "test_teaching",
+        "test_integrity",
+        "test_own_pictures",
+        "test_benchmark_hostile",
+        "test_finetuning",
+        "test_tagger",
+        "test_search_page",
+        "test_server",
+        "test_inputs",
+        "test_learning",
+        "test_encoders",
+    )
     place = {f"{name}.py": number for number, name in enumerate(longest)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))

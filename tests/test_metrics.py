@@ -18,13 +18,18 @@ IMAGES = [f"i{n}" for n in range(8)]
 
 
 def by_hand(run, grades, query, cut):
-    """One query's measures by loops over the definition: `run` and `grades` map image -> score, grade."""
+    """One query's measures by loops over the definition: `run` and `grades` map image -> score,
+    grade.
+    """
     listed = sorted(run[query], key=lambda image: (-run[query][image], image))
     known = grades[query]
     judged = [known[image] for image in listed if image in known]
     first = judged[:cut]
     dcg = sum((2**g - 1) / math.log2(place + 2) for place, g in enumerate(first))
-    ideal = sum((2**g - 1) / math.log2(place + 2) for place, g in enumerate(sorted(known.values(), reverse=True)[:cut]))
+    ideal = sum(
+        (2**g - 1) / math.log2(place + 2)
+        for place, g in enumerate(sorted(known.values(), reverse=True)[:cut])
+    )
     hits, precisions = 0, []
     for place, g in enumerate(judged):
         if g == 3:
@@ -40,19 +45,28 @@ def by_hand(run, grades, query, cut):
 
 
 one_query = st.tuples(
-    st.dictionaries(st.sampled_from(IMAGES), st.sampled_from([0.0, 0.25, 0.5]), min_size=1),  # few scores: many ties
+    st.dictionaries(
+        st.sampled_from(IMAGES), st.sampled_from([0.0, 0.25, 0.5]), min_size=1
+    ),  # few scores: many ties
     st.dictionaries(st.sampled_from(IMAGES), st.integers(0, 3), min_size=1),
 )
 
 
 @settings(max_examples=150)
-@given(st.dictionaries(st.sampled_from(["q1", "q2", "q3"]), one_query, min_size=1), st.integers(1, 6))
+@given(
+    st.dictionaries(st.sampled_from(["q1", "q2", "q3"]), one_query, min_size=1), st.integers(1, 6)
+)
 def test_retrieval_metrics_are_their_definitions_ties_and_unjudged_included(queries, cut):
     run = {query: scores for query, (scores, _) in queries.items()}
     grades = {query: known for query, (_, known) in queries.items()}
     table = metrics.retrieval_metrics(
-        pd.DataFrame([(q, i, s) for q in run for i, s in run[q].items()], columns=["query", "image", "score"]),
-        pd.DataFrame([(q, i, g) for q in grades for i, g in grades[q].items()], columns=["query", "image", "grade"]),
+        pd.DataFrame(
+            [(q, i, s) for q in run for i, s in run[q].items()], columns=["query", "image", "score"]
+        ),
+        pd.DataFrame(
+            [(q, i, g) for q in grades for i, g in grades[q].items()],
+            columns=["query", "image", "grade"],
+        ),
         k=[cut],
     ).set_index("query")
     assert set(table.index) == set(grades)
@@ -61,10 +75,14 @@ def test_retrieval_metrics_are_their_definitions_ties_and_unjudged_included(quer
             assert table.loc[query, name] == pytest.approx(value, nan_ok=True), (query, name)
 
 
-@pytest.mark.skipif(not shutil.which("perl"), reason="ir-measures computes its own exp-log2 by a Perl script")
+@pytest.mark.skipif(
+    not shutil.which("perl"), reason="ir-measures computes its own exp-log2 by a Perl script"
+)
 def test_ndcg_is_what_ir_measures_calls_exp_log2():
     rng = np.random.default_rng(0)
-    pairs = pd.DataFrame([(str(q), f"d{i}") for q in range(1, 30) for i in range(12)], columns=["query", "image"])
+    pairs = pd.DataFrame(
+        [(str(q), f"d{i}") for q in range(1, 30) for i in range(12)], columns=["query", "image"]
+    )
     grades = pairs.assign(grade=rng.integers(0, 4, len(pairs)))
     run = pairs.assign(score=rng.integers(0, 5, len(pairs)) / 4)  # few scores: many ties
     found = metrics.retrieval_metrics(run, grades, [5]).set_index("query")["nDCG@5"]
@@ -72,8 +90,12 @@ def test_ndcg_is_what_ir_measures_calls_exp_log2():
     ordered["score"] = -ordered.groupby("query").cumcount().astype(float)  # ties by name, as ours
     names = {"query": "query_id", "image": "doc_id", "grade": "relevance"}
     measure = ir_measures.parse_measure("nDCG(dcg='exp-log2')@5")
-    theirs = ir_measures.iter_calc([measure], grades.rename(columns=names), ordered.rename(columns=names))
-    assert {value.query_id: value.value for value in theirs} == pytest.approx(found.to_dict(), abs=1e-5)
+    theirs = ir_measures.iter_calc(
+        [measure], grades.rename(columns=names), ordered.rename(columns=names)
+    )
+    assert {value.query_id: value.value for value in theirs} == pytest.approx(
+        found.to_dict(), abs=1e-5
+    )
 
 
 def test_the_ideal_is_over_all_judged_and_not_over_the_retrieved():
@@ -120,7 +142,9 @@ def test_pair_metrics_agree_with_sklearn_and_with_counting():
     similar, said = grades == 3, p >= 0.5
     assert found["n"] == 400 and found["n_similar"] == similar.sum()
     assert found["roc_auc"] == pytest.approx(roc_auc_score(similar, score))
-    assert found["same_class_ap"] == pytest.approx(average_precision_score(similar[same], score[same]))
+    assert found["same_class_ap"] == pytest.approx(
+        average_precision_score(similar[same], score[same])
+    )
     hits = (similar & said).sum()
     assert found["precision"] == pytest.approx(hits / said.sum())
     assert found["recall"] == pytest.approx(hits / similar.sum())
@@ -157,19 +181,30 @@ def graph(seed, n=120, n_images=40, n_groups=30, ties=True):
     group = rng.integers(0, n_groups, n_images)
     a, b = rng.integers(0, n_images, (2, 3 * n))
     different = a != b
-    pairs = pd.DataFrame({"image1": [f"i{k:02d}" for k in np.minimum(a, b)[different]],
-                          "image2": [f"i{k:02d}" for k in np.maximum(a, b)[different]]})
+    pairs = pd.DataFrame(
+        {
+            "image1": [f"i{k:02d}" for k in np.minimum(a, b)[different]],
+            "image2": [f"i{k:02d}" for k in np.maximum(a, b)[different]],
+        }
+    )
     pairs = pairs.drop_duplicates(ignore_index=True).head(n)
     rows = pairs.apply(lambda column: column.str[1:].astype(int))
-    pairs = pairs.assign(similarity=rng.choice(4, len(pairs), p=[0.4, 0.2, 0.1, 0.3]).astype(float),
-                         group1=group[rows.image1], group2=group[rows.image2])
-    score, rival = (pairs.similarity.to_numpy() + rng.normal(0, spread, len(pairs)) for spread in (1.0, 3.0))
+    pairs = pairs.assign(
+        similarity=rng.choice(4, len(pairs), p=[0.4, 0.2, 0.1, 0.3]).astype(float),
+        group1=group[rows.image1],
+        group2=group[rows.image2],
+    )
+    score, rival = (
+        pairs.similarity.to_numpy() + rng.normal(0, spread, len(pairs)) for spread in (1.0, 3.0)
+    )
     return (pairs, *((score.round(), rival.round()) if ties else (score, rival)))
 
 
 def weighted_difference(pairs, score, rival, weight):
     similar = pairs.similarity == 3
-    return np.subtract(*(average_precision_score(similar, s, sample_weight=weight) for s in (score, rival)))
+    return np.subtract(
+        *(average_precision_score(similar, s, sample_weight=weight) for s in (score, rival))
+    )
 
 
 @settings(max_examples=50)
@@ -185,30 +220,44 @@ def test_ap_gain_is_the_difference_of_two_average_precisions(seed, ties):
     other = metrics.ap_gain(pairs, rival, score)
     assert [other["low"], other["high"]] == pytest.approx([-found["high"], -found["low"]])
     shuffled = np.random.default_rng(seed).permutation(len(pairs))
-    assert metrics.ap_gain(pairs.iloc[shuffled], score[shuffled], rival[shuffled]) == pytest.approx(found)
+    assert metrics.ap_gain(pairs.iloc[shuffled], score[shuffled], rival[shuffled]) == pytest.approx(
+        found
+    )
 
 
 @settings(max_examples=10)
 @given(st.integers(0, 10_000), st.booleans())
 def test_the_interval_is_made_of_the_derivatives_by_the_pairs_weights(seed, ties):
-    """The plain formula: products of the influences of every two pairs that share a group, the derivatives taken by
-    nudging one pair's weight."""
+    """The plain formula: products of the influences of every two pairs that share a group, the
+    derivatives taken by nudging one pair's weight."""
     pairs, score, rival = graph(seed, n=50, ties=ties)
     step, influence = 1e-5, []
     for k in range(len(pairs)):
         up, down = (1 + step * sign * (np.arange(len(pairs)) == k) for sign in (1, -1))
-        influence.append((weighted_difference(pairs, score, rival, up) - weighted_difference(pairs, score, rival, down))
-                         / (2 * step))
+        influence.append(
+            (
+                weighted_difference(pairs, score, rival, up)
+                - weighted_difference(pairs, score, rival, down)
+            )
+            / (2 * step)
+        )
     of = [{a, b} for a, b in zip(pairs.group1, pairs.group2)]
-    variance = sum(x * y for x, one in zip(influence, of) for y, two in zip(influence, of) if one & two)
+    variance = sum(
+        x * y for x, one in zip(influence, of) for y, two in zip(influence, of) if one & two
+    )
     found = metrics.ap_gain(pairs, score, rival)
-    if variance > 1e-6 and min((pairs.similarity == 3).sum(), (pairs.similarity < 3).sum()) >= metrics.ENOUGH:
+    if (
+        variance > 1e-6
+        and min((pairs.similarity == 3).sum(), (pairs.similarity < 3).sum()) >= metrics.ENOUGH
+    ):
         assert (found["high"] - found["low"]) / 2 == pytest.approx(1.96 * variance**0.5, rel=1e-3)
 
 
 @settings(max_examples=10)
 @given(st.integers(0, 10_000))
-def test_pairs_that_share_no_group_have_the_plain_variance_and_repeated_ones_are_no_more_evidence(seed):
+def test_pairs_that_share_no_group_have_the_plain_variance_and_repeated_ones_are_no_more_evidence(
+    seed,
+):
     pairs, score, rival = graph(seed)
     n = len(pairs)
     alone = pairs.assign(group1=np.arange(n), group2=np.arange(n) + n)
@@ -219,10 +268,16 @@ def test_pairs_that_share_no_group_have_the_plain_variance_and_repeated_ones_are
             own = np.mean(similar[s >= s[k]]) - ap if similar[k] else 0
             lower = [m for m in range(n) if similar[m] and s[m] <= s[k]]
             above = [(similar[s >= s[m]].sum(), (s >= s[m]).sum()) for m in lower]
-            half[k] += sign * (own + sum((similar[k] * all_ - found) / all_**2 for found, all_ in above)) / hits
+            half[k] += (
+                sign
+                * (own + sum((similar[k] * all_ - found) / all_**2 for found, all_ in above))
+                / hits
+            )
     found = metrics.ap_gain(alone, score, rival)
     assert (found["high"] - found["low"]) / 2 == pytest.approx(1.96 * (half**2).sum() ** 0.5)
-    assert half.sum() == pytest.approx(0, abs=1e-9)  # twice the weight of every pair changes nothing
+    assert half.sum() == pytest.approx(
+        0, abs=1e-9
+    )  # twice the weight of every pair changes nothing
     five = metrics.ap_gain(pd.concat([alone] * 5), np.tile(score, 5), np.tile(rival, 5))
     assert five == pytest.approx(found)
 
@@ -237,30 +292,40 @@ def test_of_few_pairs_there_is_no_interval_and_of_one_kind_nothing():
         assert math.isfinite(found["low"]) == math.isfinite(found["high"]) == known
     for grade in (0.0, 3.0):
         found = metrics.ap_gain(pairs.assign(similarity=grade), score, rival)
-        assert set(found) == {"score", "difference", "low", "high"} and all(map(math.isnan, found.values()))
+        assert set(found) == {"score", "difference", "low", "high"} and all(
+            map(math.isnan, found.values())
+        )
     with pytest.raises(ValueError, match="got nan; drop pairs that were not asked yet"):
         metrics.ap_gain(pairs.assign(similarity=np.nan), score, rival)
 
 
 def test_a_score_gains_nothing_over_itself():
     pairs, score, _ = graph(0)
-    assert metrics.ap_gain(pairs, score, score) == {"score": pytest.approx(average_precision_score(
-        pairs.similarity == 3, score)), "difference": 0, "low": 0, "high": 0}
+    assert metrics.ap_gain(pairs, score, score) == {
+        "score": pytest.approx(average_precision_score(pairs.similarity == 3, score)),
+        "difference": 0,
+        "low": 0,
+        "high": 0,
+    }
 
 
 @pytest.fixture(scope="module")
 def population():
-    """What studies drawn from a population say: the gain, its interval, and the gain over the whole population.
+    """What studies drawn from a population say: the gain, its interval, and the gain over the whole
+    population.
 
-    Images have a place, and a quality of their own that both scores see; a study draws images, and pairs among them.
-    """
+    Images have a place, and a quality of their own that both scores see; a study draws images, and
+    pairs among them."""
     rng = np.random.default_rng(0)
     n = 1_500
     place, own = rng.normal(size=(n, 3)), rng.normal(0, 0.7, (n, 2))
     i, j = np.triu_indices(n, 1)
     near = -np.linalg.norm(place[i] - place[j], axis=1)
     similar = near + rng.normal(0, 0.3, len(i)) > -0.9
-    scores = [near + own[i, k] * own[j, k] + rng.normal(0, spread, len(i)) for k, spread in enumerate((0.4, 0.7))]
+    scores = [
+        near + own[i, k] * own[j, k] + rng.normal(0, spread, len(i))
+        for k, spread in enumerate((0.4, 0.7))
+    ]
     truth = np.subtract(*(average_precision_score(similar, score) for score in scores))
     row = np.zeros((n, n), int)
     row[i, j] = np.arange(len(i))
@@ -271,7 +336,9 @@ def population():
         some = rng.choice(len(a), 900, replace=False)
         a, b = drawn[a[some]], drawn[b[some]]
         rows = row[a, b]
-        pairs = pd.DataFrame({"similarity": np.where(similar[rows], 3.0, 0.0), "group1": a, "group2": b})
+        pairs = pd.DataFrame(
+            {"similarity": np.where(similar[rows], 3.0, 0.0), "group1": a, "group2": b}
+        )
         studies.append(metrics.ap_gain(pairs, scores[0][rows], scores[1][rows]))
     return truth, pd.DataFrame(studies)
 
@@ -289,6 +356,7 @@ def test_the_error_is_about_the_spread_of_the_estimates(population):
 
 
 # ---- within a query ----
+
 
 def within_by_hand(pairs, score, k):
     """Each query's nDCG@k and AP by plain loops."""
@@ -337,23 +405,45 @@ def test_query_gain_is_what_plain_loops_give(seed, k):
     connected = {frozenset(edge) for edge in zip(pairs.group1, pairs.group2)}
     assert list(table.index) == [f"nDCG@{k}", "AP"]
     for measure, row in table.iterrows():
-        gains = {query: one[query][measure] - two[query][measure] for query in one
-                 if not math.isnan(one[query][measure])}
+        gains = {
+            query: one[query][measure] - two[query][measure]
+            for query in one
+            if not math.isnan(one[query][measure])
+        }
         values = np.array(list(gains.values()))
         assert row.queries == len(values)
-        assert row.difference == pytest.approx(values.mean()) == pytest.approx(row.score - row.rival)
+        assert (
+            row.difference == pytest.approx(values.mean()) == pytest.approx(row.score - row.rival)
+        )
         centred = {query: gain - values.mean() for query, gain in gains.items()}
-        own = sum(x * y for q, x in centred.items() for r, y in centred.items() if group[q] == group[r])
-        both = sum(x * y for q, x in centred.items() for r, y in centred.items()
-                   if group[q] == group[r] or frozenset((group[q], group[r])) in connected)
+        own = sum(
+            x * y for q, x in centred.items() for r, y in centred.items() if group[q] == group[r]
+        )
+        both = sum(
+            x * y
+            for q, x in centred.items()
+            for r, y in centred.items()
+            if group[q] == group[r] or frozenset((group[q], group[r])) in connected
+        )
         error = max(own, both) ** 0.5 / len(values)
-        assert [row.low, row.high] == pytest.approx([row.difference - 1.96 * error, row.difference + 1.96 * error])
+        assert [row.low, row.high] == pytest.approx(
+            [row.difference - 1.96 * error, row.difference + 1.96 * error]
+        )
 
 
 def test_a_query_of_one_grade_says_nothing_and_few_queries_have_no_interval():
-    pairs = pd.DataFrame({"image1": ["a", "a", "b"], "image2": ["b", "c", "c"], "similarity": [3.0, 0.0, 0.0],
-                          "group1": [0, 0, 1], "group2": [1, 2, 2]})
-    table = metrics.query_gain(pairs, np.array([0.9, 0.1, 0.2]), np.array([0.1, 0.9, 0.2])).set_index("measure")
+    pairs = pd.DataFrame(
+        {
+            "image1": ["a", "a", "b"],
+            "image2": ["b", "c", "c"],
+            "similarity": [3.0, 0.0, 0.0],
+            "group1": [0, 0, 1],
+            "group2": [1, 2, 2],
+        }
+    )
+    table = metrics.query_gain(
+        pairs, np.array([0.9, 0.1, 0.2]), np.array([0.1, 0.9, 0.2])
+    ).set_index("measure")
     assert table.queries.tolist() == [2, 2]  # of c all is grade 0
     assert table.score.tolist() == [1, 1] and table.rival["AP"] == pytest.approx(0.5)
     assert table[["low", "high"]].isna().all(axis=None)
@@ -365,8 +455,12 @@ def test_a_query_of_one_grade_says_nothing_and_few_queries_have_no_interval():
 def test_the_order_among_other_images_pairs_is_not_a_querys():
     """A score may be shifted for one query without any change of what its user sees."""
     pairs, score, _ = graph(3, n=60)
-    star = pairs.assign(image1="q", image2=[f"r{k}" for k in range(len(pairs))], group1=99,
-                        group2=np.arange(len(pairs)))
+    star = pairs.assign(
+        image1="q",
+        image2=[f"r{k}" for k in range(len(pairs))],
+        group1=99,
+        group2=np.arange(len(pairs)),
+    )
     table = metrics.query_gain(star, score, 5 * score - 7)
     assert table.difference.tolist() == [0, 0] and table.queries.tolist() == [1, 1]
 
@@ -381,14 +475,22 @@ def test_recall_counts_either_of_two_tied_neighbours():
 
 
 def test_class_confusion_is_the_share_of_each_class_among_the_results():
-    table = metrics.class_confusion(["farm", "modern"], [["farm", "farm", "modern"], ["modern"] * 3])
+    table = metrics.class_confusion(
+        ["farm", "modern"], [["farm", "farm", "modern"], ["modern"] * 3]
+    )
     assert table.loc["farm", "modern"] == pytest.approx(1 / 3)
     assert table.loc["modern", "modern"] == 1 and table.loc["modern", "farm"] == 0
 
 
 def test_a_bootstrap_spreads_as_its_groups_do():
     values, groups = np.repeat([0.0, 1.0], 50), np.repeat([0, 1], 50)
-    assert metrics.bootstrap(values, groups) == (0.5, 0.0, 1.0)  # two groups: either may be drawn twice
+    assert metrics.bootstrap(values, groups) == (
+        0.5,
+        0.0,
+        1.0,
+    )  # two groups: either may be drawn twice
     mean, low, high = metrics.bootstrap(values, np.arange(100))
     assert mean == 0.5 and 0.35 < low < 0.45 < 0.55 < high < 0.65
-    assert np.isnan(metrics.bootstrap(values[:50], groups[:50])[1:]).all()  # of one group nothing is known
+    assert np.isnan(
+        metrics.bootstrap(values[:50], groups[:50])[1:]
+    ).all()  # of one group nothing is known

@@ -21,7 +21,12 @@ def parameters_cell(cells):
 
 def test_those_of_the_pipeline_are_there():
     assert [path.stem for path in NOTEBOOKS if path.stem[0] == "0"] == [
-        "01_data_tagging", "02_siamese_active_learning", "03_ann_comparison", "04_report", "05_teach"]
+        "01_data_tagging",
+        "02_siamese_active_learning",
+        "03_ann_comparison",
+        "04_report",
+        "05_teach",
+    ]
 
 
 def test_opens_with_title_promise_and_what_it_reads_and_writes(notebook):
@@ -50,7 +55,9 @@ def test_code_is_short_and_defines_nothing(notebook):
         if cell.cell_type == "code":
             assert len(cell.source.splitlines()) <= 15
             kinds = (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)
-            assert not [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, kinds)]
+            assert not [
+                node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, kinds)
+            ]
 
 
 def test_prose_comes_before_code(notebook):
@@ -63,10 +70,14 @@ def test_carries_outputs_without_errors_paths_or_times(notebook):
     assert any(cell.outputs for cell in code)
     figures = [cell for cell in code if "plots." in cell.source.splitlines()[-1]]
     assert all("image/png" in output.data for cell in figures for output in cell.outputs[-1:])
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run it from top to bottom"
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), (
+        "run it from top to bottom"
+    )
     for cell in code:
         assert "execution" not in cell.metadata
         for output in cell.outputs:
             assert output.output_type != "error" and output.get("name") != "stderr"
-            text = "".join(output.get("text", "")) + "".join(output.get("data", {}).get("text/plain", ""))
+            text = "".join(output.get("text", "")) + "".join(
+                output.get("data", {}).get("text/plain", "")
+            )
             assert str(Path.home()) not in text and str(NOTEBOOKS[0].parents[1]) not in text

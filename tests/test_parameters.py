@@ -15,7 +15,9 @@ GIVEN = {"STUDY": "tiny", "ROUND": 0, "SETTINGS": {}}
 def write_notebook(path: Path, *cells: str, tag: str = "parameters") -> Path:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.cells[0].metadata["tags"] = [tag]
-    notebook.metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    notebook.metadata = {
+        "kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}
+    }
     nbformat.write(notebook, path)
     return path
 
@@ -44,8 +46,14 @@ def test_what_is_declared_passes():
     assert parameters.check("02", GIVEN) is None
 
 
-@pytest.mark.parametrize("name, expected", [("RUOND", "Did you mean ROUND?"), ("STUDY_", "Did you mean STUDY?"),
-                                            ("XQZ", "Choose from: STUDY, ROUND, SETTINGS.")])
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("RUOND", "Did you mean ROUND?"),
+        ("STUDY_", "Did you mean STUDY?"),
+        ("XQZ", "Choose from: STUDY, ROUND, SETTINGS."),
+    ],
+)
 @pytest.mark.parametrize("value", [3, "3", 3.0, [3], {"a": 3}, True, None])
 def test_an_undeclared_name_is_refused_with_the_nearest(name, expected, value):
     expected = f"02 declares no parameter {name}. {expected}"
@@ -57,11 +65,17 @@ def test_an_undeclared_name_is_refused_with_the_nearest(name, expected, value):
     assert str(caught.value) == expected
 
 
-@pytest.mark.parametrize("name, value, expected", [
-    ("ROUND", "3", "ROUND must be int, got '3' (str)"), ("ROUND", True, "ROUND must be int, got True (bool)"),
-    ("ROUND", 3.0, "ROUND must be int, got 3.0 (float)"), ("ROUND", None, "ROUND must be int, got None (NoneType)"),
-    ("STUDY", 7, "STUDY must be str, got 7 (int)"), ("SETTINGS", [], "SETTINGS must be dict, got [] (list)"),
-])
+@pytest.mark.parametrize(
+    "name, value, expected",
+    [
+        ("ROUND", "3", "ROUND must be int, got '3' (str)"),
+        ("ROUND", True, "ROUND must be int, got True (bool)"),
+        ("ROUND", 3.0, "ROUND must be int, got 3.0 (float)"),
+        ("ROUND", None, "ROUND must be int, got None (NoneType)"),
+        ("STUDY", 7, "STUDY must be str, got 7 (int)"),
+        ("SETTINGS", [], "SETTINGS must be dict, got [] (list)"),
+    ],
+)
 def test_a_value_of_another_type_is_refused(name, value, expected):
     with pytest.raises(ValueError) as caught:
         parameters.check("02", GIVEN | {name: value})
@@ -74,8 +88,17 @@ def test_a_declared_name_that_is_not_there_is_refused():
 
 
 def test_what_else_a_notebook_holds_is_no_parameter():
-    namespace = GIVEN | {"Path": Path, "CLASS": Path, "pandas": nbformat, "In": [""], "Out": {}, "_": 3, "_I1": "x",
-                         "share": 0.5, "__name__": "__main__"}
+    namespace = GIVEN | {
+        "Path": Path,
+        "CLASS": Path,
+        "pandas": nbformat,
+        "In": [""],
+        "Out": {},
+        "_": 3,
+        "_I1": "x",
+        "share": 0.5,
+        "__name__": "__main__",
+    }
     before = dict(namespace)
     parameters.check("02", namespace)
     assert namespace == before

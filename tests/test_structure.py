@@ -7,9 +7,29 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "imgsearch_utils"
 #: from the ground up; a room imports only itself and what stands before it
-FLOORS = ("study", "geometry", "metrics", "registry", "workspace", "tables", "parameters", "plots", "drawn_houses",
-          "indexes", "pictures", "vectors", "neighbours", "labels", "learning", "finetuning", "asking", "steps",
-          "search", "pages", "cli")
+FLOORS = (
+    "study",
+    "geometry",
+    "metrics",
+    "registry",
+    "workspace",
+    "tables",
+    "parameters",
+    "plots",
+    "drawn_houses",
+    "indexes",
+    "pictures",
+    "vectors",
+    "neighbours",
+    "labels",
+    "learning",
+    "finetuning",
+    "asking",
+    "steps",
+    "search",
+    "pages",
+    "cli",
+)
 
 
 def imported(file: Path) -> set[str]:
@@ -45,8 +65,11 @@ def test_a_room_imports_only_rooms_below_it(file):
     assert not above, f"{room_of(file)} imports {', '.join(sorted(above))}, which stand above it"
 
 
-@pytest.mark.parametrize("folder", [path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()],
-                         ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "folder",
+    [path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()],
+    ids=lambda path: path.name,
+)
 def test_a_folder_says_what_comes_in_and_what_goes_out(folder):
     told = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
     assert told and (folder.name == "drawn_houses" or ("In:" in told and "Out:" in told))

@@ -1,4 +1,6 @@
-"""Folders that are written once, whenever the power goes; runs that are opened again; names that are refused."""
+"""Folders that are written once, whenever the power goes; runs that are opened again; names that
+are refused.
+"""
 
 import json
 import os
@@ -40,7 +42,11 @@ def stage(tmp_path):
 
 
 def everything(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def fill(stage, text="work"):
@@ -52,7 +58,10 @@ def fill(stage, text="work"):
 def rewrite_manifest(stage, **changes):
     for folder in stage.folders.values():
         about = {**read_json(folder / "manifest.json"), **changes}
-        write_json(folder / "manifest.json", {name: value for name, value in about.items() if value is not None})
+        write_json(
+            folder / "manifest.json",
+            {name: value for name, value in about.items() if value is not None},
+        )
 
 
 def test_a_stage_is_finished_only_when_every_folder_has_its_name(stage, tmp_path):
@@ -62,14 +71,17 @@ def test_a_stage_is_finished_only_when_every_folder_has_its_name(stage, tmp_path
     stage.publish(notebook="02", round=0)
     assert stage.finished and stage["model"] == tmp_path / "model" / "round_00"
     assert set(everything(tmp_path)) == {
-        f"{tree}/round_00/{name}" for tree in TREES for name in ("file.txt", "manifest.json")}
+        f"{tree}/round_00/{name}" for tree in TREES for name in ("file.txt", "manifest.json")
+    }
     manifest = read_json(stage["results"] / "manifest.json")
     assert manifest["notebook"] == "02" and manifest["round"] == 0 and manifest["versions"]["torch"]
 
 
 @pytest.mark.parametrize("n_renamed", range(len(TREES)))
 @pytest.mark.parametrize("order", [TREES, TREES[1::-1] + TREES[2:]])
-def test_a_kill_between_two_renames_leaves_an_unfinished_stage_that_starts_anew(stage, tmp_path, n_renamed, order):
+def test_a_kill_between_two_renames_leaves_an_unfinished_stage_that_starts_anew(
+    stage, tmp_path, n_renamed, order
+):
     fill(stage, "before the kill")
     for tree in order[:n_renamed]:
         stage[tree].rename(stage.folders[tree])
@@ -79,7 +91,9 @@ def test_a_kill_between_two_renames_leaves_an_unfinished_stage_that_starts_anew(
     assert everything(tmp_path) == {} and all(again[tree].is_dir() for tree in TREES)
     fill(again, "after it")
     again.publish()
-    assert again.finished and all((again[tree] / "file.txt").read_text() == "after it" for tree in TREES)
+    assert again.finished and all(
+        (again[tree] / "file.txt").read_text() == "after it" for tree in TREES
+    )
     assert not list(tmp_path.rglob("*.partial"))
 
 
@@ -126,13 +140,17 @@ def test_what_a_stage_keeps_is_made_once_and_again_without_writing_where_it_lack
     assert [stage.keep("kept.json", make) for _ in range(2)] == [{"b": 1}] * 2 and len(made) == 1
     stage.publish()
     assert stage.keep("kept.json", make) == {"b": 1} and len(made) == 1
-    rewrite_manifest(stage, files=None)  # as a published run's of an older version, which leaves the file out
+    rewrite_manifest(
+        stage, files=None
+    )  # as a published run's of an older version, which leaves the file out
     (stage["results"] / "kept.json").unlink()
     before = everything(tmp_path)
     assert stage.keep("kept.json", make) == {"b": 2} and everything(tmp_path) == before
 
 
-@pytest.mark.parametrize("lost", [("model",), ("next_pairs",), ("results",), ("model", "results"), ("file",)])
+@pytest.mark.parametrize(
+    "lost", [("model",), ("next_pairs",), ("results",), ("model", "results"), ("file",)]
+)
 def test_a_stage_that_lost_a_part_is_made_again_and_only_as_it_was(stage, tmp_path, lost):
     def make(text):
         stage.start()
@@ -172,11 +190,15 @@ def test_a_stage_names_what_was_changed_lost_or_exchanged(stage, tmp_path):
     journal.write_text("header\nnile\nanother\n")
     images.write_text("image\na\n")
     assert [fault.what.split(" ", 1)[1] for fault in stage.faults()] == [
-        "is not the file that was written", *[f"is not what {stage['results']} was made of"] * 2]
+        "is not the file that was written",
+        *[f"is not what {stage['results']} was made of"] * 2,
+    ]
     images.unlink()
     (stage.folders["next_pairs"] / "manifest.json").unlink()
     faults = "; ".join(fault.what for fault in stage.faults())
-    assert "next_pairs/round_00 has no manifest.json" in faults and "images.csv is not there" in faults
+    assert (
+        "next_pairs/round_00 has no manifest.json" in faults and "images.csv is not there" in faults
+    )
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "null", "{"])
@@ -184,7 +206,9 @@ def test_a_manifest_that_is_none_is_one_line(stage, content):
     fill(stage)
     stage.publish()
     (stage["results"] / "manifest.json").write_text(content)
-    with pytest.raises(ValueError, match=r"results/round_00/manifest.json: .*run the study again") as caught:
+    with pytest.raises(
+        ValueError, match=r"results/round_00/manifest.json: .*run the study again"
+    ) as caught:
         assert stage.finished
     assert len(str(caught.value).splitlines()) == 1
 
@@ -251,7 +275,10 @@ def test_a_run_is_begun_once_and_opened_again(study, home):
     assert open_run(study, settings={"head.epochs": 2}) == run
     assert everything(home) == before
     assert open_run(study, "another", {"rounds": 2}).study.rounds == 2
-    assert all(tree.is_relative_to(home) for tree in (run.labels, run.models, run.results, run.vectors, run.report))
+    assert all(
+        tree.is_relative_to(home)
+        for tree in (run.labels, run.models, run.results, run.vectors, run.report)
+    )
     assert len({run.labels, run.models, run.results, run.vectors, run.report}) == 5
 
 
@@ -260,7 +287,13 @@ def test_other_settings_under_the_same_name_are_refused_with_each_difference(stu
     before = everything(home)
     with pytest.raises(ValueError) as caught:
         open_run(study, "mine", {"rounds": 2, "head.epochs": 3, "images.per_class": 4})
-    for line in ("tagging was made", "images.per_class: 3 -> 4", "rounds: 3 -> 2", "-> 3", "run mine"):
+    for line in (
+        "tagging was made",
+        "images.per_class: 3 -> 4",
+        "rounds: 3 -> 2",
+        "-> 3",
+        "run mine",
+    ):
         assert line in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1 and "seed" not in str(caught.value)
     assert everything(home) == before
@@ -269,16 +302,29 @@ def test_other_settings_under_the_same_name_are_refused_with_each_difference(stu
 def act(run, annotator, source, kind="grade"):
     new = not run.journal.is_file()
     with run.journal.open("a") as file:
-        file.write("time,annotator,image1,image2,act,grade,seconds,round,rubric,source,answers\n" * new)
+        file.write(
+            "time,annotator,image1,image2,act,grade,seconds,round,rubric,source,answers\n" * new
+        )
         file.write(f"t,{annotator},a,b,{kind},3,,0,1,{source},\n")
 
 
-@pytest.mark.parametrize(("acts", "said"), [
-    ([], None), ([("automatic", "automatic")], None), ([("oracle:rubric", "rubric")], None), ([("import", "import")],
-    None), ([("ann", "person", "vote_up")], None), ([("ann", "person")], "people graded pairs"),
-    ([("ann", "person", "skip")], "people graded pairs"), ([("import", "import"), ("ann", "adjudication")], "people"),
-    ([("oracle:rubric", "rubric"), ("import", "import")], "an oracle's grades stand among others"),
-])
+@pytest.mark.parametrize(
+    ("acts", "said"),
+    [
+        ([], None),
+        ([("automatic", "automatic")], None),
+        ([("oracle:rubric", "rubric")], None),
+        ([("import", "import")], None),
+        ([("ann", "person", "vote_up")], None),
+        ([("ann", "person")], "people graded pairs"),
+        ([("ann", "person", "skip")], "people graded pairs"),
+        ([("import", "import"), ("ann", "adjudication")], "people"),
+        (
+            [("oracle:rubric", "rubric"), ("import", "import")],
+            "an oracle's grades stand among others",
+        ),
+    ],
+)
 def test_settings_bind_once_something_was_made_with_them(study, home, capsys, acts, said):
     run = open_run(study)
     run.tagging_stage().start()  # a first try that did not end
@@ -303,7 +349,9 @@ def test_words_may_change_whatever_was_made(study, home):
     open_run(study).tagging_stage().start().publish()
     before = everything(home)
     words = {"title": "Trees & <b>shrubs</b>", "about": "Two are similar when their leaves are."}
-    assert open_run(study, settings=words).study.title == words["title"] and everything(home) == before
+    assert (
+        open_run(study, settings=words).study.title == words["title"] and everything(home) == before
+    )
     (home / "configs" / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"title": "Trees"}))
     assert find_run(study).study.title == open_run(study).study.title == "Trees"
 
@@ -311,16 +359,24 @@ def test_words_may_change_whatever_was_made(study, home):
 def test_settings_are_not_replaced_under_a_process_that_works_with_them(study, home):
     run = open_run(study)
     before = everything(home)
-    with FileLock(run.labels / ".run.lock"), pytest.raises(ValueError, match="rounds: 3 -> 2.*another process"):
+    with (
+        FileLock(run.labels / ".run.lock"),
+        pytest.raises(ValueError, match="rounds: 3 -> 2.*another process"),
+    ):
         open_run(study, settings={"rounds": 2})
     assert {**everything(home), "active_learning_labels/tiny/.run.lock": b""} == {
-        **before, "active_learning_labels/tiny/.run.lock": b""}
+        **before,
+        "active_learning_labels/tiny/.run.lock": b"",
+    }
 
 
 def test_a_run_of_older_settings_file_with_fewer_names_opens(study):
     run = open_run(study)
     saved = read_json(run.labels / "settings.json")
-    del saved["max_per_image"], saved["head"]["drift"]  # settings that an older version did not have
+    del (
+        saved["max_per_image"],
+        saved["head"]["drift"],
+    )  # settings that an older version did not have
     write_json(run.labels / "settings.json", saved)
     assert open_run(study) == run
     (run.labels / "settings.json").write_text("{")
@@ -328,7 +384,9 @@ def test_a_run_of_older_settings_file_with_fewer_names_opens(study):
         open_run(study)
 
 
-@pytest.mark.parametrize("name", ["a/b", "../up", "..", ".", "/abs", "a b", "a\nb", "a.b", "-", "a\\b", "~"])
+@pytest.mark.parametrize(
+    "name", ["a/b", "../up", "..", ".", "/abs", "a b", "a\nb", "a.b", "-", "a\\b", "~"]
+)
 def test_run_names_that_are_no_folder_names_are_refused(study, home, name):
     before = everything(home)
     with pytest.raises(ValueError, match="RUN must be letters, digits, - and _"):
@@ -347,25 +405,37 @@ def test_rounds_come_in_order_and_in_range(study):
         run.round(number).stage().start().publish()
         assert run.round(number).stage().finished
     assert run.round(0).stage()["next_pairs"] == run.round(1).labels
-    stages = [run.tagging_stage(), run.comparison_stage(), run.report_stage(),
-              *(run.round(number).stage() for number in range(3))]
+    stages = [
+        run.tagging_stage(),
+        run.comparison_stage(),
+        run.report_stage(),
+        *(run.round(number).stage() for number in range(3)),
+    ]
     folders = [folder for stage in stages for folder in stage.folders.values()]
     assert len(folders) == len(set(folders))
 
 
 def test_studies_are_found_by_name_and_by_path(study, home, monkeypatch):
     assert workspace.find_study("tiny") == home / "configs" / "tiny.yaml"
-    assert workspace.find_study(str(home / "configs" / "tiny.yaml")) == home / "configs" / "tiny.yaml"
+    assert (
+        workspace.find_study(str(home / "configs" / "tiny.yaml")) == home / "configs" / "tiny.yaml"
+    )
     monkeypatch.chdir(home)
     assert workspace.find_study("configs/tiny.yaml") == home / "configs" / "tiny.yaml"
     assert workspace.find_study("synthetic_houses").is_file()
-    for name, nearest in (("synthetic_house", "Did you mean synthetic_houses"), ("tinny", "Did you mean tiny"),
-                          ("", "Choose from"), ("configs", "no file")):
+    for name, nearest in (
+        ("synthetic_house", "Did you mean synthetic_houses"),
+        ("tinny", "Did you mean tiny"),
+        ("", "Choose from"),
+        ("configs", "no file"),
+    ):
         with pytest.raises(ValueError, match=nearest):
             workspace.find_study(name)
 
 
-def test_data_are_found_in_datasets_first_then_where_the_environment_says(home, monkeypatch, tmp_path_factory):
+def test_data_are_found_in_datasets_first_then_where_the_environment_says(
+    home, monkeypatch, tmp_path_factory
+):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.setenv("IMGSEARCH_DATA", str(elsewhere))
     assert workspace.data_folder("trees") == home / "datasets" / "trees"
@@ -381,7 +451,9 @@ def test_data_are_found_in_datasets_first_then_where_the_environment_says(home, 
 
 def test_the_home_is_the_checkout_unless_the_environment_names_another(home, monkeypatch):
     assert workspace.home() == home
-    assert workspace.shown(home / "a" / "b") == "a/b" and workspace.shown(home.parent) == str(home.parent)
+    assert workspace.shown(home / "a" / "b") == "a/b" and workspace.shown(home.parent) == str(
+        home.parent
+    )
     monkeypatch.delenv("IMGSEARCH_HOME")
     assert workspace.home() == workspace.source() and (workspace.source() / "configs").is_dir()
 
@@ -398,4 +470,6 @@ def test_a_manifest_that_was_changed_is_a_fault(study, home):
     assert not stage.faults()
     file = stage.folders["pairs"] / "manifest.json"
     file.write_text(file.read_text().replace("made by this", "made by thas"))
-    assert [fault for fault in stage.faults() if "manifest.json is not what was written" in fault.what]
+    assert [
+        fault for fault in stage.faults() if "manifest.json is not what was written" in fault.what
+    ]

@@ -1,4 +1,6 @@
-"""A study of 36 small drawn houses in class folders, with one round: what the tests of search ask."""
+"""A study of 36 small drawn houses in class folders, with one round: what the tests of search
+ask.
+"""
 
 import io
 import os
@@ -27,7 +29,9 @@ from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embedding import embed_run
 from imgsearch_utils.vectors.sides import split_by_group
 
-HOUSES = sample_houses(13, seed=5).to_dict("records")  # of each type; the last one is kept for later
+HOUSES = sample_houses(13, seed=5).to_dict(
+    "records"
+)  # of each type; the last one is kept for later
 
 
 def picture_of(home: Path, house: dict) -> Path:
@@ -51,14 +55,21 @@ def living_in(home: Path):
 
 
 def write_study(home: Path, **settings) -> None:
-    lines = ["study: tiny", f"images: {{source: {home / 'pictures'}}}", "oracle: person", "rounds: 1",
-             *(f"{name}: {value}" for name, value in settings.items())]
+    lines = [
+        "study: tiny",
+        f"images: {{source: {home / 'pictures'}}}",
+        "oracle: person",
+        "rounds: 1",
+        *(f"{name}: {value}" for name, value in settings.items()),
+    ]
     (home / "configs").mkdir(exist_ok=True)
     (home / "configs" / "tiny.yaml").write_text("\n".join(lines) + "\n")
 
 
 def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
-    """Draw, embed, split, and finish a round: its head is a random one, the calibrations are fitted on dev pairs."""
+    """Draw, embed, split, and finish a round: its head is a random one, the calibrations are fitted
+    on dev pairs.
+    """
     for number in range(len(HOUSES)):
         if number % 13 < 12:
             draw(home, number)
@@ -70,15 +81,25 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
         table = collection.images.assign(group=np.arange(len(collection.images)))
         images = split_by_group(Images(table, embeddings), 0.25, 0.25, 0)
         workspace.write_atomic(run.labels / "images.csv", images.table.to_csv(index=False))
-        chosen, train, dev = HeadSettings(head="mlp", hidden=64, class_share=0), images.train, images.side("dev")
+        chosen, train, dev = (
+            HeadSettings(head="mlp", hidden=64, class_share=0),
+            images.train,
+            images.side("dev"),
+        )
         ground = Ground.of(train.vectors, train.classes.to_numpy(str), chosen)
         torch.manual_seed(0)
         head = Head.untrained(ground, chosen, PLAIN, (torch.zeros(0, len(ground.mean)),) * 2)
         one, two = np.triu_indices(len(dev), 1)
         pairs = pd.DataFrame({"image1": np.take(dev.names, one), "image2": np.take(dev.names, two)})
         grades, reach = np.where(images.same_class(pairs), 3, 0), own_reach(train)
-        models = {model.name: replace(model, reach=reach, calibration=Calibration.fit(
-            model.cosines(images, pairs), grades)) for model in (Model(), Model.with_head(head))}
+        models = {
+            model.name: replace(
+                model,
+                reach=reach,
+                calibration=Calibration.fit(model.cosines(images, pairs), grades),
+            )
+            for model in (Model(), Model.with_head(head))
+        }
         this = run.round(0)
         for folder in (this.model, run.round(1).labels):
             folder.mkdir(parents=True)
@@ -89,22 +110,39 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
 
 
 def command(home: Path, *arguments) -> subprocess.CompletedProcess:
-    """What a user types, in this process, where the libraries are loaded already; ``python -m`` takes seconds more."""
+    """What a user types, in this process, where the libraries are loaded already; ``python -m``
+    takes seconds more.
+    """
     out, err, code = io.StringIO(), io.StringIO(), 0
-    with living_in(home), pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+    with (
+        living_in(home),
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
         patch.setattr(sys, "argv", ["imgsearch", *map(str, arguments)])
         try:
             cli.entry()
         except SystemExit as stop:  # with its last words, or a number
             code = 1 if isinstance(stop.code, str) else stop.code or 0
-            print(stop.code if isinstance(stop.code, str) else "", end="\n" * isinstance(stop.code, str), file=err)
+            print(
+                stop.code if isinstance(stop.code, str) else "",
+                end="\n" * isinstance(stop.code, str),
+                file=err,
+            )
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def fresh_command(home: Path, *arguments) -> subprocess.CompletedProcess:
     """The same in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)], capture_output=True,
-                          text=True, env=os.environ | {"IMGSEARCH_HOME": str(home)}, cwd=home, timeout=800)
+    return subprocess.run(
+        [sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"IMGSEARCH_HOME": str(home)},
+        cwd=home,
+        timeout=800,
+    )
 
 
 def typed(home: Path, *arguments) -> tuple[str, str]:

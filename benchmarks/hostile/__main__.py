@@ -54,7 +54,9 @@ def begin(base: study.Base, seed: int, name: str, number: int, scratch: Path) ->
             verdict["skipped"] = str(reason)
         except Exception:
             case.fall(f"the case itself broke: {traceback.format_exc()[-600:]}")
-        (folder / "verdict.json").write_text(json.dumps(verdict | {"falls": case.falls, "did": case.did}))
+        (folder / "verdict.json").write_text(
+            json.dumps(verdict | {"falls": case.falls, "did": case.did})
+        )
     finally:
         os._exit(0)
 
@@ -65,8 +67,15 @@ def finish(running: Running) -> dict:
     try:
         verdict = json.loads(file.read_text())
     except (OSError, ValueError):
-        verdict = {"falls": [f"the case did not end in {ATTACKS[running.attack].limit:.0f} s, or died"], "did": []}
-    verdict |= {"attack": running.attack, "case": running.number, "seconds": time.monotonic() - running.began}
+        verdict = {
+            "falls": [f"the case did not end in {ATTACKS[running.attack].limit:.0f} s, or died"],
+            "did": [],
+        }
+    verdict |= {
+        "attack": running.attack,
+        "case": running.number,
+        "seconds": time.monotonic() - running.began,
+    }
     shutil.rmtree(running.folder, ignore_errors=True)
     return verdict
 
@@ -88,7 +97,9 @@ class Schedule:
         now, at_work = time.monotonic(), defaultdict(float)
         for each in self.running:
             at_work[each.attack] += now - each.began + 1.0
-        left = [name for name, begun in self.begun.items() if not self.at_most or begun < self.at_most]
+        left = [
+            name for name, begun in self.begun.items() if not self.at_most or begun < self.at_most
+        ]
         if not left:
             return None
         name = min(left, key=lambda name: (self.spent[name] + at_work[name]) / ATTACKS[name].share)
@@ -99,7 +110,9 @@ class Schedule:
 def attacked(base: study.Base, options, scratch: Path, say) -> list[dict]:
     """Run cases until the time is up: their verdicts."""
     replayed = options.case is not None
-    schedule = Schedule(options.only or list(ATTACKS), 1 if replayed else options.cases, options.case or 0)
+    schedule = Schedule(
+        options.only or list(ATTACKS), 1 if replayed else options.cases, options.case or 0
+    )
     began = said = time.monotonic()
     verdicts = []
     while True:
@@ -133,35 +146,65 @@ def table_of(verdicts: list[dict]) -> pd.DataFrame:
     for name in dict.fromkeys(v["attack"] for v in verdicts):
         own = [v for v in verdicts if v["attack"] == name]
         tried = [v for v in own if "skipped" not in v]
-        rows.append({"attack": name, "what": ATTACKS[name].what, "cases": len(tried), "skipped": len(own) - len(tried),
-                     "fell": sum(bool(v["falls"]) for v in tried),
-                     "seconds a case": round(sum(v["seconds"] for v in own) / len(own), 1)})
+        rows.append(
+            {
+                "attack": name,
+                "what": ATTACKS[name].what,
+                "cases": len(tried),
+                "skipped": len(own) - len(tried),
+                "fell": sum(bool(v["falls"]) for v in tried),
+                "seconds a case": round(sum(v["seconds"] for v in own) / len(own), 1),
+            }
+        )
     return pd.DataFrame(rows).sort_values("attack", ignore_index=True)
 
 
 def kinds_of_falls(verdicts: list[dict], seed: int) -> list[dict]:
-    """The falls without their numbers, the most frequent first: what, how often, and how to replay the first one."""
+    """The falls without their numbers, the most frequent first: what, how often, and how to replay
+    the first one.
+    """
     kinds: dict[str, dict] = {}
     for verdict in verdicts:
         for what in dict.fromkeys(verdict["falls"]):
             kind = f"{verdict['attack']}: {re.sub(r'[0-9]+|0x[0-9a-f]+', 'N', what)[:70]}"
-            replay = f"python -m benchmarks.hostile --seed {seed} --only {verdict['attack']} --case {verdict['case']}"
-            first = kinds.setdefault(kind, {"attack": verdict["attack"], "what": what, "times": 0, "replay": replay,
-                                            "did": verdict["did"]})
+            replay = (
+                f"python -m benchmarks.hostile --seed {seed} --only {verdict['attack']} "
+                f"--case {verdict['case']}"
+            )
+            first = kinds.setdefault(
+                kind,
+                {
+                    "attack": verdict["attack"],
+                    "what": what,
+                    "times": 0,
+                    "replay": replay,
+                    "did": verdict["did"],
+                },
+            )
             first["times"] += 1
     return sorted(kinds.values(), key=lambda kind: -kind["times"])
 
 
 def report_of(table: pd.DataFrame, falls: list[dict], seed: int, minutes: float) -> str:
     """The table and the falls as Markdown."""
-    lines = [f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, seed {seed}, {minutes:.0f} minutes, "
-             f"{table.cases.sum():,} cases.", "",
-             "| attack | what it does | cases | skipped | fell | seconds a case |", "|---|---|---|---|---|---|"]
-    lines += [f"| {row.attack} | {row.what} | {row.cases:,} | {row.skipped} | {row.fell} | {row[6]} |"
-              for row in table.itertuples()]
+    lines = [
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, seed {seed}, {minutes:.0f} "
+        "minutes, "
+        f"{table.cases.sum():,} cases.",
+        "",
+        "| attack | what it does | cases | skipped | fell | seconds a case |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.attack} | {row.what} | {row.cases:,} | {row.skipped} | {row.fell} | {row[6]} |"
+        for row in table.itertuples()
+    ]
     lines += ["", "Nothing fell." if not falls else "| fell | times | replay |\n|---|---|---|"]
-    lines += [f"| {' '.join(fall['what'].replace('|', '/').split())[:160]} | {fall['times']} | `{fall['replay']}` |"
-              for fall in falls]
+    lines += [
+        f"| {' '.join(fall['what'].replace('|', '/').split())[:160]} | {fall['times']} | "
+        f"`{fall['replay']}` |"
+        for fall in falls
+    ]
     return "\n".join(lines)
 
 
@@ -178,14 +221,26 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help=f"of {', '.join(ATTACKS)}")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", default=[], help=f"of {', '.join(ATTACKS)}"
+    )
     parser.add_argument("--case", type=int, help="replay this case alone; with one --only")
-    parser.add_argument("--cases", type=int, default=0, help="at most so many of each attack; 0 for as many as fit")
+    parser.add_argument(
+        "--cases", type=int, default=0, help="at most so many of each attack; 0 for as many as fit"
+    )
     parser.add_argument("--workers", type=int, default=2, help="cases side by side")
-    parser.add_argument("--base", type=Path, help="keep the finished tiny study here, or take the one that is here")
-    parser.add_argument("--out", type=Path, help="a folder for cases.csv, falls.json and verdicts.json")
-    parser.add_argument("--report", type=Path, help="a Markdown file to write the table into, between its two marks")
-    parser.add_argument("--every", type=float, default=15.0, help="seconds between two lines of progress")
+    parser.add_argument(
+        "--base", type=Path, help="keep the finished tiny study here, or take the one that is here"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="a folder for cases.csv, falls.json and verdicts.json"
+    )
+    parser.add_argument(
+        "--report", type=Path, help="a Markdown file to write the table into, between its two marks"
+    )
+    parser.add_argument(
+        "--every", type=float, default=15.0, help="seconds between two lines of progress"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     options.only = [ATTACKS.find(name) and name for name in options.only]
@@ -202,6 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="hostile_") as folder:
+
         def say(line):
             print(line, file=sys.stderr, flush=True)
 
@@ -216,7 +272,10 @@ def main(arguments: list[str] | None = None) -> int:
             (place / "made.json").write_text(json.dumps({"run": time.monotonic() - began}))
         base = study.prepare(home)
         base.seconds |= json.loads((place / "made.json").read_text())
-        say(f"the study is there; {len(options.only or ATTACKS)} kinds of attack, {options.workers} cases side by side")
+        say(
+            f"the study is there; {len(options.only or ATTACKS)} kinds of attack, "
+            f"{options.workers} cases side by side"
+        )
         began = time.monotonic()
         verdicts = attacked(base, options, Path(folder) / "cases", say)
     table, falls = table_of(verdicts), kinds_of_falls(verdicts, options.seed)
@@ -229,10 +288,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.report:
         write_report(options.report, report_of(table, falls, options.seed, minutes))
     if options.json:
-        print(json.dumps({"seed": options.seed, "attacks": table.to_dict("records"), "falls": falls}))
+        print(
+            json.dumps({"seed": options.seed, "attacks": table.to_dict("records"), "falls": falls})
+        )
     else:
         print(table.to_string(index=False))
-        for reason in sorted({f"{v['attack']} skipped: {v['skipped']}" for v in verdicts if "skipped" in v}):
+        for reason in sorted(
+            {f"{v['attack']} skipped: {v['skipped']}" for v in verdicts if "skipped" in v}
+        ):
             print(reason)
         for fall in falls:
             print(f"\nFELL {fall['times']} x {fall['attack']}: {fall['what']}\n  {fall['replay']}")
@@ -263,5 +326,3 @@ def warm_up() -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-

@@ -78,29 +78,45 @@ class Case:
         things = list(things)
         return things[self.rng.integers(len(things))]
 
-    def start(self, *arguments, disturbed: Disturbance | None = None, fresh: bool = False) -> Command:
+    def start(
+        self, *arguments, disturbed: Disturbance | None = None, fresh: bool = False
+    ) -> Command:
         """Start a command in the workspace."""
-        arguments = [str(argument).replace("\0", "") for argument in arguments]  # no shell can hand on a NUL
+        arguments = [
+            str(argument).replace("\0", "") for argument in arguments
+        ]  # no shell can hand on a NUL
         self.did.append(f"imgsearch {' '.join(map(repr, arguments))} {disturbed or ''}")
         return Command(self.home, arguments, fresh, disturbed)
 
-    def run(self, *arguments, disturbed: Disturbance | None = None, fresh: bool = False,
-            limit: float = SECONDS) -> Done:
+    def run(
+        self,
+        *arguments,
+        disturbed: Disturbance | None = None,
+        fresh: bool = False,
+        limit: float = SECONDS,
+    ) -> Done:
         """Run a command to its end and judge how it ended."""
         done = self.start(*arguments, disturbed=disturbed, fresh=fresh).wait(limit)
         self.judge(done, disturbed)
         return done
 
     def judge(self, done: Done, disturbed: Disturbance | None = None) -> None:
-        """What no command may ever do: a traceback, another exit status, an unclear refusal, slowness, greed."""
+        """What no command may ever do: a traceback, another exit status, an unclear refusal,
+        slowness, greed.
+        """
         own = -disturbed.signal if disturbed and disturbed.signal else 0
         interrupted = own and done.status in (own, 130, 1, 128 - own)
-        too_early = interrupted and "imgsearch_utils" not in done.err.replace(done.line, "")  # Python itself starts
+        too_early = interrupted and "imgsearch_utils" not in done.err.replace(
+            done.line, ""
+        )  # Python itself starts
         if "Traceback (most recent call last)" in done.err + done.out and not too_early:
             self.fall(f"traceback of {_shape(done.line)}: {done.last[:200]}")
             self.did.append(done.err[-3000:])
         elif done.late:
-            self.fall(f"{_shape(done.line)} took longer than its limit and was ended after {done.seconds:.0f} s")
+            self.fall(
+                f"{_shape(done.line)} took longer than its limit and was ended after "
+                f"{done.seconds:.0f} s"
+            )
         elif done.status in (0, 2, 77) or interrupted:
             pass
         elif done.status != 1:
@@ -121,7 +137,9 @@ class Case:
         """Nothing may lie in the folder of temporary files."""
         own = self.folder / "own"
         left = sorted(path.relative_to(own).as_posix() for path in own.rglob("*") if path.is_file())
-        if left := [path for path in left if path not in LIBRARIES and not path.startswith("ipython/")]:
+        if left := [
+            path for path in left if path not in LIBRARIES and not path.startswith("ipython/")
+        ]:
             self.fall(f"temporary files left behind by {after}: {', '.join(left)[:200]}")
 
     def answer_of(self, name: str, done: Done) -> str:
@@ -132,7 +150,9 @@ class Case:
         return done.out
 
     def ask(self, name: str, must: bool = False) -> Done:
-        """Ask one of the commands; an answer must be the undisturbed one, and with `must` there must be one."""
+        """Ask one of the commands; an answer must be the undisturbed one, and with `must` there
+        must be one.
+        """
         if name in WRITTEN:
             (self.home / WRITTEN[name]).unlink(missing_ok=True)
         done = self.run(*ASKED[name])
@@ -144,8 +164,13 @@ class Case:
         return done
 
     def all_is_well(self, imported: bool = False) -> None:
-        """The workspace answers as if nothing had happened, its journal is exact, and nothing unfinished lies about."""
-        for name in (self.one_of(["search", "search_head"]), self.one_of(["score", "score", "score", "classify"])):
+        """The workspace answers as if nothing had happened, its journal is exact, and nothing
+        unfinished lies about.
+        """
+        for name in (
+            self.one_of(["search", "search_head"]),
+            self.one_of(["score", "score", "score", "classify"]),
+        ):
             self.ask(name, must=True)
         self.journal_is_exact(imported)
         if left := study.unfinished(self.home):
@@ -153,16 +178,30 @@ class Case:
         self.orphans("these commands")
 
     def journal_is_exact(self, imported: bool = False) -> None:
-        """Every act of the undisturbed journal, each once, unchanged; of imported ones the time may differ."""
+        """Every act of the undisturbed journal, each once, unchanged; of imported ones the time may
+        differ.
+        """
         found = (self.home / JOURNAL).read_bytes()
         if not found.startswith(self.base.journal):
             self.fall("the journal's acts were changed or lost")
             return
-        right = self.base.answers["import"].encode("utf-8", "surrogateescape") if imported else self.base.journal
-        own, expected = (sorted(re.sub(rb"^[^,]*,", b"", line) for line in text[len(self.base.journal):].splitlines())
-                         for text in (found, right))
+        right = (
+            self.base.answers["import"].encode("utf-8", "surrogateescape")
+            if imported
+            else self.base.journal
+        )
+        own, expected = (
+            sorted(
+                re.sub(rb"^[^,]*,", b"", line)
+                for line in text[len(self.base.journal) :].splitlines()
+            )
+            for text in (found, right)
+        )
         if own != expected:
-            self.fall(f"the journal has {len(own)} new acts ({len(set(own))} different), expected {len(expected)}")
+            self.fall(
+                f"the journal has {len(own)} new acts ({len(set(own))} different), expected "
+                f"{len(expected)}"
+            )
 
 
 def _shape(line: str) -> str:

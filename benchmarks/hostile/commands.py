@@ -1,9 +1,8 @@
 """Commands of the product in processes of their own: started, disturbed, waited for and measured.
 
-A command runs in a fork of this process, which has imported all libraries already: tens of cases a second instead of
-one in five seconds. Its file descriptors, signals, limits and exit status are its own, as for a user. `fresh` starts a
-new Python instead, as the shell would.
-"""
+A command runs in a fork of this process, which has imported all libraries already: tens of cases a
+second instead of one in five seconds. Its file descriptors, signals, limits and exit status are its
+own, as for a user. `fresh` starts a new Python instead, as the shell would."""
 
 import atexit
 import contextlib
@@ -25,8 +24,12 @@ import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECONDS = 120.0  # that a command may take; `run` gets more
-MEMORY_MB = 2500  # resident, that a command may use; importing torch and loading a network takes 700
-ADDRESSES = 12 << 30  # bytes of addresses: what wants more gets a MemoryError before the machine suffers
+MEMORY_MB = (
+    2500  # resident, that a command may use; importing torch and loading a network takes 700
+)
+ADDRESSES = (
+    12 << 30
+)  # bytes of addresses: what wants more gets a MemoryError before the machine suffers
 PIPE = 1 << 20  # bytes of output that are kept
 ACCEPTED = 77  # exit status of a command that `stop_at` ended
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -37,9 +40,12 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 class Disturbance:
     """What happens to a command on its way.
 
-    signal : sent at `seconds` after its start, or just before its `event`-th change of a file (1 is the first)
-    file_bytes : no file may grow beyond this (RLIMIT_FSIZE, as a quota or a full disk would have it)
-    stop_at : an audit event, as ``subprocess.Popen``, at which the command ends with the status `ACCEPTED`
+    signal : sent at `seconds` after its start, or just before its `event`-th change of a file (1 is
+        the first)
+    file_bytes : no file may grow beyond this (RLIMIT_FSIZE, as a quota or a full disk would have
+        it)
+    stop_at : an audit event, as ``subprocess.Popen``, at which the command ends with the status
+        `ACCEPTED`
     count : nothing happens; the last line on stderr says how many changes of files there were
     """
 
@@ -73,7 +79,9 @@ class Done:
 class Command:
     """A running command of the product."""
 
-    def __init__(self, home: Path, arguments, fresh: bool = False, disturbed: Disturbance | None = None):
+    def __init__(
+        self, home: Path, arguments, fresh: bool = False, disturbed: Disturbance | None = None
+    ):
         self.home, self.disturbed = Path(home), disturbed or Disturbance()
         self.line = " ".join(["imgsearch", *map(str, arguments)])
         self._pipes = [os.pipe(), os.pipe()]
@@ -84,7 +92,13 @@ class Command:
         self._began = time.monotonic()
         self.pid = os.fork()
         if not self.pid:
-            _become(self.home, list(map(str, arguments)), fresh, self.disturbed, [end for _, end in self._pipes])
+            _become(
+                self.home,
+                list(map(str, arguments)),
+                fresh,
+                self.disturbed,
+                [end for _, end in self._pipes],
+            )
         for _, end in self._pipes:
             os.close(end)
         self._descriptor = os.pidfd_open(self.pid)
@@ -111,7 +125,9 @@ class Command:
         return tuple(texts)
 
     def wait(self, limit: float = SECONDS) -> Done:
-        """Wait for its end, disturbed as was asked; one that takes longer than `limit` seconds is killed."""
+        """Wait for its end, disturbed as was asked; one that takes longer than `limit` seconds is
+        killed.
+        """
         if self.disturbed.seconds is not None and not self.ended(self.disturbed.seconds):
             self.send(self.disturbed.signal)
         late = not self.ended(limit)
@@ -122,11 +138,20 @@ class Command:
         out, err = self.read()
         for end, _ in self._pipes:
             os.close(end)
-        return Done(self.line, os.waitstatus_to_exitcode(status), out, err, time.monotonic() - self._began,
-                    usage.ru_maxrss / 1024, late)
+        return Done(
+            self.line,
+            os.waitstatus_to_exitcode(status),
+            out,
+            err,
+            time.monotonic() - self._began,
+            usage.ru_maxrss / 1024,
+            late,
+        )
 
 
-def _become(home: Path, arguments: list[str], fresh: bool, disturbed: Disturbance, ends: list[int]) -> None:
+def _become(
+    home: Path, arguments: list[str], fresh: bool, disturbed: Disturbance, ends: list[int]
+) -> None:
     """In the forked process: be the command, and end."""
     status = 1
     try:
@@ -157,20 +182,31 @@ def _become(home: Path, arguments: list[str], fresh: bool, disturbed: Disturbanc
 
 
 def surroundings(home: Path) -> dict[str, str]:
-    """The environment of a command: a workspace, a folder of temporary files and a Jupyter of its own."""
+    """The environment of a command: a workspace, a folder of temporary files and a Jupyter of its
+    own.
+    """
     own = home.parent / "own"
     for name in ("tmp", "jupyter", "ipython", "state"):
         (own / name).mkdir(parents=True, exist_ok=True)
-    return {"IMGSEARCH_HOME": str(home), "TMPDIR": str(own / "tmp"), "JUPYTER_RUNTIME_DIR": str(own / "jupyter"),
-            "IPYTHONDIR": str(own / "ipython"), "XDG_STATE_HOME": str(own / "state"),
-            "PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "Agg"}
+    return {
+        "IMGSEARCH_HOME": str(home),
+        "TMPDIR": str(own / "tmp"),
+        "JUPYTER_RUNTIME_DIR": str(own / "jupyter"),
+        "IPYTHONDIR": str(own / "ipython"),
+        "XDG_STATE_HOME": str(own / "state"),
+        "PYTHONPATH": str(REPOSITORY),
+        "MPLBACKEND": "Agg",
+    }
 
 
 def _in_this_process(arguments: list[str], disturbed: Disturbance) -> int:
     import tempfile
 
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
-    sys.stdout, sys.stderr = (open(n, "w", buffering=1, encoding="utf-8", closefd=False) for n in (1, 2))  # noqa: SIM115
+    sys.stdout, sys.stderr = (
+        open(n, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+        for n in (1, 2)
+    )
     sys.argv, tempfile.tempdir = ["imgsearch", *arguments], None
     atexit._clear()  # what the parent would tidy is the parent's
     changes = []
@@ -181,11 +217,18 @@ def _in_this_process(arguments: list[str], disturbed: Disturbance) -> int:
             runpy.run_module("imgsearch_utils.cli", run_name="__main__")  # as ``python -m`` does
             status = 0
         except SystemExit as stopped:
-            status = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
+            status = (
+                stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
+            )
             if isinstance(stopped.code, str):
                 print(stopped.code, file=sys.stderr)
-    except KeyboardInterrupt as stopped:  # before or after the command's own code: Python's, as in its start
-        if any("imgsearch_utils" in frame.filename for frame in traceback.extract_tb(stopped.__traceback__)):
+    except (
+        KeyboardInterrupt
+    ) as stopped:  # before or after the command's own code: Python's, as in its start
+        if any(
+            "imgsearch_utils" in frame.filename
+            for frame in traceback.extract_tb(stopped.__traceback__)
+        ):
             traceback.print_exc()
         status = 130
     except BaseException:
@@ -199,14 +242,20 @@ def _in_this_process(arguments: list[str], disturbed: Disturbance) -> int:
 
 
 def _watch(disturbed: Disturbance, changes: list):
-    """An audit hook that ends this process at an event, or sends it a signal just before its n-th change of a file."""
+    """An audit hook that ends this process at an event, or sends it a signal just before its n-th
+    change of a file.
+    """
 
     def hook(event: str, arguments: tuple) -> None:
         if disturbed.stop_at and event == disturbed.stop_at:
             os._exit(ACCEPTED)
         if event == "open":
             path, _, flags = arguments
-            if not isinstance(flags, int) or not flags & WRITES or str(path).startswith(("/dev/", "/proc/")):
+            if (
+                not isinstance(flags, int)
+                or not flags & WRITES
+                or str(path).startswith(("/dev/", "/proc/"))
+            ):
                 return
         elif event not in CHANGES:
             return
@@ -231,7 +280,9 @@ def kill_tree(pid: int) -> None:
 
 
 def left_behind(patience: float = 15.0) -> list[str]:
-    """Processes below this one that do not end by themselves in so many seconds, killed now: their commands."""
+    """Processes below this one that do not end by themselves in so many seconds, killed now: their
+    commands.
+    """
     deadline, pause = time.monotonic() + patience, 0.01
     while True:
         with contextlib.suppress(ChildProcessError):

@@ -1,4 +1,6 @@
-"""Random damage to the files of a finished run: refused in one line, or the answer is right all the same."""
+"""Random damage to the files of a finished run: refused in one line, or the answer is right all the
+same.
+"""
 
 import contextlib
 import json
@@ -87,16 +89,25 @@ def reverse(path: Path, rng) -> None:
 @DAMAGES.register("other_file")
 def other_file(path: Path, rng) -> None:
     """The content of a neighbour in the same folder."""
-    others = sorted(p for p in path.parent.iterdir() if p.is_file() and p != path and p.stat().st_size)
+    others = sorted(
+        p for p in path.parent.iterdir() if p.is_file() and p != path and p.stat().st_size
+    )
     if others:
         shutil.copyfile(others[rng.integers(len(others))], path)
 
 
 def targets(home: Path) -> list[Path]:
-    """The files of the run that something reads, in a fixed order; a name with a dot first is a note that may go."""
-    return sorted(p for tree in TREES for p in (home / tree / STUDY).rglob("*")
-                  if p.is_file() and not p.name.startswith(".") and p.suffix in (".csv", ".json", ".npy", ".index",
-                                                                                  ".safetensors", ".html"))
+    """The files of the run that something reads, in a fixed order; a name with a dot first is a
+    note that may go.
+    """
+    return sorted(
+        p
+        for tree in TREES
+        for p in (home / tree / STUDY).rglob("*")
+        if p.is_file()
+        and not p.name.startswith(".")
+        and p.suffix in (".csv", ".json", ".npy", ".index", ".safetensors", ".html")
+    )
 
 
 def damage_some(case: Case) -> list[Path]:
@@ -104,8 +115,13 @@ def damage_some(case: Case) -> list[Path]:
     damaged = []
     for _ in range(1 + (case.rng.random() < 0.2)):
         there = targets(case.home)
-        folder_ = case.one_of(sorted({path.parent for path in there}))  # a folder of few files is met as often
-        path, kind = case.one_of([path for path in there if path.parent == folder_]), case.one_of(DAMAGES)
+        folder_ = case.one_of(
+            sorted({path.parent for path in there})
+        )  # a folder of few files is met as often
+        path, kind = (
+            case.one_of([path for path in there if path.parent == folder_]),
+            case.one_of(DAMAGES),
+        )
         before = content_of(path)
         DAMAGES[kind](path, case.rng)
         case.did.append(f"{kind} {path.relative_to(case.home)}")
@@ -115,7 +131,9 @@ def damage_some(case: Case) -> list[Path]:
 
 
 def content_of(path: Path) -> tuple:
-    """What a file says: its bytes, or the values of JSON, where the order of the lines says nothing."""
+    """What a file says: its bytes, or the values of JSON, where the order of the lines says
+    nothing.
+    """
     if not path.is_file():
         return ()
     content = path.read_bytes()
@@ -127,7 +145,9 @@ def content_of(path: Path) -> tuple:
 
 @attack("damage", share=0.16)
 def damage(case: Case) -> None:
-    """Files of a run truncated, flipped, deleted, swapped, emptied: refused in a line, or answered right."""
+    """Files of a run truncated, flipped, deleted, swapped, emptied: refused in a line, or answered
+    right.
+    """
     case.copy()
     damaged = damage_some(case)
     hurt = {path.relative_to(case.home).as_posix() for path in damaged}
@@ -151,7 +171,9 @@ def damage(case: Case) -> None:
 
 @attack("damage_run", share=0.08, limit=1800)
 def damage_run(case: Case) -> None:
-    """The same, then `run`: it refuses in a line, leaves a sound run alone, or makes again what equals the first."""
+    """The same, then `run`: it refuses in a line, leaves a sound run alone, or makes again what
+    equals the first.
+    """
     if not case.base.finished:
         raise Skipped("this study's run was not made by `imgsearch run`")
     case.copy()
@@ -162,9 +184,14 @@ def damage_run(case: Case) -> None:
         return
     for path in damaged:
         if not path.is_file() and path.suffix != ".json":
-            case.fall(f"run ends with exit 0 and {path.relative_to(case.home)} is still gone ({case.did[0]})")
+            case.fall(
+                f"run ends with exit 0 and {path.relative_to(case.home)} is still gone "
+                f"({case.did[0]})"
+            )
     for path, right in case.base.evidence.items():
         if (case.home / path).is_file() and (case.home / path).read_bytes() != right:
             case.fall(f"run ends with exit 0 and {path} is not the undisturbed one ({case.did[0]})")
     if study.acts_of(case.home) != study.acts_of(case.base.home):
-        case.fall(f"run ends with exit 0 and the journal is not the undisturbed one ({case.did[0]})")
+        case.fall(
+            f"run ends with exit 0 and the journal is not the undisturbed one ({case.did[0]})"
+        )

@@ -13,38 +13,140 @@ from benchmarks.hostile.case import STUDY, Case, attack
 from benchmarks.hostile.commands import ACCEPTED, Disturbance
 from imgsearch_utils.labels.journal import Journal
 
-ODD = ["", "0", "-1", "7", "nan", "inf", "NA", "1e999", "１", "٣", "null", "true", "=1+1", "a" * 5000, "\x00", "\ufeff",
-       "\u202e", "é", "e\u0301", "💥", "\r", "\n", '"', "'", ";", "\t", "../../etc/passwd", "$HOME", "{}", "[]", "<b>",
-       "ran$ch_{$", "%s%n", "-", "--help", "'; DROP", "\ufffd"]
+ODD = [
+    "",
+    "0",
+    "-1",
+    "7",
+    "nan",
+    "inf",
+    "NA",
+    "1e999",
+    "１",
+    "٣",
+    "null",
+    "true",
+    "=1+1",
+    "a" * 5000,
+    "\x00",
+    "\ufeff",
+    "\u202e",
+    "é",
+    "e\u0301",
+    "💥",
+    "\r",
+    "\n",
+    '"',
+    "'",
+    ";",
+    "\t",
+    "../../etc/passwd",
+    "$HOME",
+    "{}",
+    "[]",
+    "<b>",
+    "ran$ch_{$",
+    "%s%n",
+    "-",
+    "--help",
+    "'; DROP",
+    "\ufffd",
+]
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1", "cp1252", "shift_jis", "utf-7")
-KEYS = ("study", "images", "images.source", "images.per_class", "images.vectors", "encoder", "oracle", "seed", "labels",
-        "rounds", "asked_per_round", "zeros_per_round", "dev_share", "test_share", "dev_asked", "duplicate_cosine",
-        "strategy", "max_per_image", "head", "head.epochs", "head.weights", "head.hidden", "head.loss", "indexes",
-        "indexes.0.name", "sizes", "tables", "rubric", "rubric.version", "rubric.questions", "blind_test", "nonsense")
-VALUES = (*ODD, 0, -1, 1, 2, 10**9, 10**20, -(10**20), 1.5, 1e308, float("nan"), float("inf"), None, True, [], {},
-          [1, [2]], {"a": {"b": 1}}, ["x"] * 1000, "[", "{a: 1", "&a [*a]", "!!python/object:os.system x", "2001-01-01",
-          "0x1F", "1_000")
+KEYS = (
+    "study",
+    "images",
+    "images.source",
+    "images.per_class",
+    "images.vectors",
+    "encoder",
+    "oracle",
+    "seed",
+    "labels",
+    "rounds",
+    "asked_per_round",
+    "zeros_per_round",
+    "dev_share",
+    "test_share",
+    "dev_asked",
+    "duplicate_cosine",
+    "strategy",
+    "max_per_image",
+    "head",
+    "head.epochs",
+    "head.weights",
+    "head.hidden",
+    "head.loss",
+    "indexes",
+    "indexes.0.name",
+    "sizes",
+    "tables",
+    "rubric",
+    "rubric.version",
+    "rubric.questions",
+    "blind_test",
+    "nonsense",
+)
+VALUES = (
+    *ODD,
+    0,
+    -1,
+    1,
+    2,
+    10**9,
+    10**20,
+    -(10**20),
+    1.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+    None,
+    True,
+    [],
+    {},
+    [1, [2]],
+    {"a": {"b": 1}},
+    ["x"] * 1000,
+    "[",
+    "{a: 1",
+    "&a [*a]",
+    "!!python/object:os.system x",
+    "2001-01-01",
+    "0x1F",
+    "1_000",
+)
 COLUMNS = ("score", "image1_path", "p_similar", "cosine", "round", "file", "row", "group1", *ODD)
 
 
 def mutated(rng, content: bytes) -> bytes:
-    """Bytes with a few random edits: a flip, a cut, a doubled piece, odd text, or another encoding."""
+    """Bytes with a few random edits: a flip, a cut, a doubled piece, odd text, or another
+    encoding.
+    """
     for _ in range(rng.integers(1, 4)):
         at, to = sorted(rng.integers(0, len(content) + 1, 2))
         kind = rng.integers(6)
         if kind == 0 and content:
             place = rng.integers(len(content))
-            content = content[:place] + bytes([content[place] ^ (1 << rng.integers(8))]) + content[place + 1 :]
+            content = (
+                content[:place]
+                + bytes([content[place] ^ (1 << rng.integers(8))])
+                + content[place + 1 :]
+            )
         elif kind == 1:
             content = content[:at]
         elif kind == 2:
             content = content[:to] + content[at:to] * int(rng.integers(1, 4)) + content[to:]
         elif kind == 3:
-            content = content[:at] + ODD[rng.integers(len(ODD))].encode("utf-8", "replace") + content[at:]
+            content = (
+                content[:at] + ODD[rng.integers(len(ODD))].encode("utf-8", "replace") + content[at:]
+            )
         elif kind == 4:
             content = content[:at] + rng.bytes(rng.integers(1, 200)) + content[to:]
         else:
-            text, encoding = content.decode("utf-8", "replace"), ENCODINGS[rng.integers(len(ENCODINGS))]
+            text, encoding = (
+                content.decode("utf-8", "replace"),
+                ENCODINGS[rng.integers(len(ENCODINGS))],
+            )
             content = text.encode(encoding, "replace")
     return content
 
@@ -54,8 +156,17 @@ def odd_table(case: Case) -> bytes:
     rng, names = case.rng, [*case.base.names, *ODD]
     rows = []
     for _ in range(rng.integers(0, 30)):
-        grade = case.one_of(["0", "1", "2", "3", "", *ODD]) if rng.random() < 0.1 else str(rng.integers(4))
-        rows.append([*(case.one_of(names if rng.random() < 0.1 else case.base.names) for _ in range(2)), grade])
+        grade = (
+            case.one_of(["0", "1", "2", "3", "", *ODD])
+            if rng.random() < 0.1
+            else str(rng.integers(4))
+        )
+        rows.append(
+            [
+                *(case.one_of(names if rng.random() < 0.1 else case.base.names) for _ in range(2)),
+                grade,
+            ]
+        )
     columns = ["image1", "image2", "similarity"]
     table = pd.DataFrame(rows, columns=columns)
     if rng.random() < 0.3:
@@ -63,17 +174,30 @@ def odd_table(case: Case) -> bytes:
     if rng.random() < 0.2:
         table = table.drop(columns=case.one_of(columns))
     buffer = io.StringIO()
-    table.to_csv(buffer, index=False, sep=case.one_of(",,,;\t"), lineterminator=case.one_of(["\n", "\r\n", "\r"]))
+    table.to_csv(
+        buffer,
+        index=False,
+        sep=case.one_of(",,,;\t"),
+        lineterminator=case.one_of(["\n", "\r\n", "\r"]),
+    )
     return buffer.getvalue().encode(case.one_of(["utf-8", "utf-8-sig"]), "replace")
 
 
 @attack("csv", share=0.08)
 def csv(case: Case) -> None:
-    """Mutated and odd CSVs to `labels import` and `score`: right, or one line; the journal is exact."""
+    """Mutated and odd CSVs to `labels import` and `score`: right, or one line; the journal is
+    exact.
+    """
     case.copy()
     sound = (case.home / "grades.csv").read_bytes()
     kind = case.rng.random()
-    content = odd_table(case) if kind < 0.5 else mutated(case.rng, sound) if kind < 0.9 else case.rng.bytes(300)
+    content = (
+        odd_table(case)
+        if kind < 0.5
+        else mutated(case.rng, sound)
+        if kind < 0.9
+        else case.rng.bytes(300)
+    )
     file = case.home / "odd.csv"
     file.write_bytes(content)
     done = case.run("labels", "import", "odd.csv", "--study", STUDY)
@@ -91,49 +215,82 @@ def csv(case: Case) -> None:
 
 
 def exact_import(case: Case, out: str) -> None:
-    """What was said to be imported is in the journal, once a pair, and a second import adds nothing."""
+    """What was said to be imported is in the journal, once a pair, and a second import adds
+    nothing.
+    """
     file = case.home / f"active_learning_labels/{STUDY}/journal.csv"
     acts = Journal(file).acts()[len(case.base.journal.splitlines()) - 1 :]
     said = int(out.split(" imported")[0].split()[-1].replace(",", ""))
     pairs = {(act.image1, act.image2) for act in acts}
     if said != len(acts) or len(pairs) != len(acts):
-        case.fall(f"import says {said} grades, the journal has {len(acts)} new acts of {len(pairs)} pairs")
+        case.fall(
+            f"import says {said} grades, the journal has {len(acts)} new acts of {len(pairs)} pairs"
+        )
     if strangers := {name for pair in pairs for name in pair} - set(case.base.names):
-        case.fall(f"import wrote a grade of an image that the study does not have: {sorted(strangers)[0]!r}")
+        case.fall(
+            "import wrote a grade of an image that the study does not have: "
+            f"{sorted(strangers)[0]!r}"
+        )
     before = file.read_bytes()
-    if not case.run("labels", "import", "odd.csv", "--study", STUDY).status and file.read_bytes() != before:
+    if (
+        not case.run("labels", "import", "odd.csv", "--study", STUDY).status
+        and file.read_bytes() != before
+    ):
         case.fall("the same file imported twice is written twice")
 
 
 def right_scores(case: Case) -> None:
     """The cosines of a scored file are those of the study's vectors."""
     try:
-        table = pd.read_csv(case.home / "odd_scored.csv", dtype={"image1": str, "image2": str}, keep_default_na=False,
-                            na_values={"cosine": [""]})
+        table = pd.read_csv(
+            case.home / "odd_scored.csv",
+            dtype={"image1": str, "image2": str},
+            keep_default_na=False,
+            na_values={"cosine": [""]},
+        )
         cosine = table.cosine.astype(float)
     except (ValueError, AttributeError, pd.errors.ParserError) as error:
-        case.fall(f"score wrote a file with exit 0 that has no cosines: {type(error).__name__} {error}"[:200])
+        case.fall(
+            f"score wrote a file with exit 0 that has no cosines: {type(error).__name__} {error}"[
+                :200
+            ]
+        )
         return
-    vectors = dict(zip(case.base.names, np.load(case.base.home / f"vector_dbs/{STUDY}/encoder/vectors.npy")))
+    vectors = dict(
+        zip(case.base.names, np.load(case.base.home / f"vector_dbs/{STUDY}/encoder/vectors.npy"))
+    )
     for one, two, found in zip(table.image1, table.image2, cosine):
         if (one in vectors and two in vectors) != bool(np.isfinite(found)):
             case.fall(f"wrong result with exit 0: the score of {one!r}, {two!r} is {found}")
         elif np.isfinite(found):
             a, b = vectors[one], vectors[two]
             if abs(a @ b / np.linalg.norm(a) / np.linalg.norm(b) - found) > 1e-4:
-                case.fall(f"wrong result with exit 0: the cosine of {one!r} and {two!r} is not {found}")
+                case.fall(
+                    f"wrong result with exit 0: the cosine of {one!r} and {two!r} is not {found}"
+                )
 
 
 @attack("settings", share=0.06)
 def settings(case: Case) -> None:
-    """Mutated and odd YAML files and `--set` values to `run`: begun or refused in a line, at once."""
+    """Mutated and odd YAML files and `--set` values to `run`: begun or refused in a line, at
+    once.
+    """
     case.copy()
-    file, sound = case.home / "configs" / f"{STUDY}.yaml", (case.home / "configs" / f"{STUDY}.yaml").read_bytes()
+    file, sound = (
+        case.home / "configs" / f"{STUDY}.yaml",
+        (case.home / "configs" / f"{STUDY}.yaml").read_bytes(),
+    )
     begins = Disturbance(stop_at="subprocess.Popen")  # it was accepted where a notebook is started
     if case.rng.random() < 0.5:
         value = case.one_of(VALUES)
-        text = value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).split("\n...")[0]
-        done = case.run("run", STUDY, "--set", f"{case.one_of(KEYS)}={text}", disturbed=begins, limit=30)
+        text = (
+            value
+            if isinstance(value, str)
+            else yaml.safe_dump(value, default_flow_style=True).split("\n...")[0]
+        )
+        done = case.run(
+            "run", STUDY, "--set", f"{case.one_of(KEYS)}={text}", disturbed=begins, limit=30
+        )
     else:
         values = yaml.safe_load(sound)
         if case.rng.random() < 0.5:
@@ -147,8 +304,13 @@ def settings(case: Case) -> None:
             content = mutated(case.rng, sound)
         file.write_bytes(content)
         where = case.one_of([STUDY, str(file), "configs/tiny.yaml"])
-        done = case.run("run", where, *case.one_of([(), ("--run", "other"), ("--run", case.one_of(ODD) or "x")]),
-                        disturbed=begins, limit=30)
+        done = case.run(
+            "run",
+            where,
+            *case.one_of([(), ("--run", "other"), ("--run", case.one_of(ODD) or "x")]),
+            disturbed=begins,
+            limit=30,
+        )
         file.write_bytes(sound)
     if done.status == ACCEPTED:
         case.did.append("accepted")
@@ -163,10 +325,15 @@ def odd_picture(case: Case) -> tuple[str, bytes]:
     width, height = (int(n) for n in rng.integers(1, 70, 2))
     if rng.random() < 0.1:
         width, height = (1, int(rng.integers(1, 20_000)))[:: rng.choice([1, -1])]
-    mode = case.one_of(["RGB", "RGBA", "L", "P", "1", "CMYK", "LA", "I;16", "F", "YCbCr", "HSV", "I"])
+    mode = case.one_of(
+        ["RGB", "RGBA", "L", "P", "1", "CMYK", "LA", "I;16", "F", "YCbCr", "HSV", "I"]
+    )
     kind = case.one_of(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO", "TGA", "PDF"])
-    picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).convert(
-        mode if mode not in ("I;16",) else "I").convert(mode)
+    picture = (
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+        .convert(mode if mode not in ("I;16",) else "I")
+        .convert(mode)
+    )
     buffer = io.BytesIO()
     try:
         picture.save(buffer, kind)
@@ -177,14 +344,21 @@ def odd_picture(case: Case) -> tuple[str, bytes]:
         content = mutated(rng, content)
     if rng.random() < 0.05:
         content = rng.bytes(500)
-    suffix = case.one_of([".png", ".jpg", ".gif", ".bmp", ".tif", ".webp", ".PNG", ".jpeg", ".txt", ""])
+    suffix = case.one_of(
+        [".png", ".jpg", ".gif", ".bmp", ".tif", ".webp", ".PNG", ".jpeg", ".txt", ""]
+    )
     return suffix, content
 
 
 def odd_name(case: Case) -> str:
     """A file name that a file system takes."""
-    text = case.one_of(ODD) + "".join(case.one_of(string.printable) for _ in range(case.rng.integers(0, 8)))
-    return text.replace("/", "_").replace("\x00", "")[:120].encode("utf-8", "replace").decode()[:60] or "x"
+    text = case.one_of(ODD) + "".join(
+        case.one_of(string.printable) for _ in range(case.rng.integers(0, 8))
+    )
+    return (
+        text.replace("/", "_").replace("\x00", "")[:120].encode("utf-8", "replace").decode()[:60]
+        or "x"
+    )
 
 
 @attack("pictures", share=0.08)
@@ -208,10 +382,21 @@ def pictures(case: Case) -> None:
     one = case.one_of(sorted(p for p in folder.rglob("*") if p.is_file()) or [folder])
     model, sheet = case.one_of(["encoder", "head"]), case.one_of([(), ("--show", "sheet.png")])
     for what in (folder, one):
-        case.run("search", str(what.relative_to(case.home)) if what.name[:1] != "-" else str(what), "--study", STUDY,
-                 "--model", model, "--json", *sheet, limit=40)
+        case.run(
+            "search",
+            str(what.relative_to(case.home)) if what.name[:1] != "-" else str(what),
+            "--study",
+            STUDY,
+            "--model",
+            model,
+            "--json",
+            *sheet,
+            limit=40,
+        )
     case.run("classify", str(one), "--study", STUDY, limit=40)
-    done = case.run("new", case.one_of(["own", "a-b", "UPPER", *ODD]) or "own", str(folder), limit=40)
+    done = case.run(
+        "new", case.one_of(["own", "a-b", "UPPER", *ODD]) or "own", str(folder), limit=40
+    )
     if done.status == 0 and (case.home / "configs" / "own.yaml").is_file():
         case.run("embed", "--study", "own", limit=60)
         case.run("run", "own", disturbed=Disturbance(stop_at="subprocess.Popen"), limit=30)

@@ -10,12 +10,18 @@ from benchmarks.hostile.commands import Disturbance
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 RUN_SECONDS = 900.0
 #: what is taken away of a finished run so that `run` has work: the last stages, from the back
-STAGES = ((f"report_results/{STUDY}",),
-          (f"vector_dbs/{STUDY}/indexes", f"active_learning_results/{STUDY}/ann_comparison"),
-          (f"active_learning_models/{STUDY}/round_00", f"active_learning_labels/{STUDY}/round_01",
-           f"active_learning_results/{STUDY}/round_00", f"active_learning_results/{STUDY}/results_log.csv",
-           f"vector_dbs/{STUDY}/head"),
-          (f"active_learning_labels/{STUDY}", f"active_learning_results/{STUDY}", f"vector_dbs/{STUDY}"))
+STAGES = (
+    (f"report_results/{STUDY}",),
+    (f"vector_dbs/{STUDY}/indexes", f"active_learning_results/{STUDY}/ann_comparison"),
+    (
+        f"active_learning_models/{STUDY}/round_00",
+        f"active_learning_labels/{STUDY}/round_01",
+        f"active_learning_results/{STUDY}/round_00",
+        f"active_learning_results/{STUDY}/results_log.csv",
+        f"vector_dbs/{STUDY}/head",
+    ),
+    (f"active_learning_labels/{STUDY}", f"active_learning_results/{STUDY}", f"vector_dbs/{STUDY}"),
+)
 
 
 def give_work(case: Case, name: str) -> None:
@@ -31,7 +37,9 @@ def random_end(case: Case, name: str, seconds: float | None = None) -> Disturban
     number = case.one_of(SIGNALS)
     if seconds is None and case.base.changes[name] and case.rng.random() < 0.6:
         return Disturbance(number, event=int(case.rng.integers(1, case.base.changes[name] + 1)))
-    return Disturbance(number, seconds=float(case.rng.random() * 1.05 * (seconds or case.base.seconds[name])))
+    return Disturbance(
+        number, seconds=float(case.rng.random() * 1.05 * (seconds or case.base.seconds[name]))
+    )
 
 
 def took_place(case: Case, name: str, fresh: bool, disturbed: Disturbance) -> None:
@@ -68,13 +76,17 @@ def kill_fresh(case: Case) -> None:
 
 @attack("kill_run", share=0.12, limit=1800)
 def kill_run(case: Case) -> None:
-    """kill -9, SIGTERM, SIGINT or a full disk at a random moment of a run with one to four stages to make."""
+    """kill -9, SIGTERM, SIGINT or a full disk at a random moment of a run with one to four stages
+    to make.
+    """
     if not case.base.finished:
         raise Skipped("this study's run was not made by `imgsearch run`")
     case.copy()
     depth = int(case.rng.choice(4, p=[0.4, 0.3, 0.2, 0.1]))
     for place in (place for stage in STAGES[: depth + 1] for place in stage):
-        shutil.rmtree(case.home / place) if (case.home / place).is_dir() else (case.home / place).unlink()
+        shutil.rmtree(case.home / place) if (case.home / place).is_dir() else (
+            case.home / place
+        ).unlink()
     seconds = float(case.rng.random() * case.base.seconds["run"] * (depth + 1) / 4)
     disturbed = Disturbance(case.one_of(SIGNALS), seconds=seconds)
     if case.rng.random() < 0.25:

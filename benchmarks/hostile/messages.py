@@ -11,11 +11,20 @@ def grading(rng, queue: list) -> dict:
     kind, total = GRADING[rng.integers(len(GRADING))], len(queue)
     act = ("grade", "grade", "grade", "skip", "unsure")[rng.integers(5)]
     place = int(rng.integers(total))
-    fields = {"hello": {"name": "ann"}, "name": {"name": ("ann", "bob", " eve ")[rng.integers(3)]},
-              "act": {"place": place, "act": act, "seconds": float(rng.random()), "answers": "yn-",
-                      "pair": list(queue[place][:2])},
-              "undo": {}, "go": {"place": int(rng.integers(-2, total + 2))},
-              "want": {"pictures": rng.integers(0, 8, 2).tolist()}}[kind]
+    fields = {
+        "hello": {"name": "ann"},
+        "name": {"name": ("ann", "bob", " eve ")[rng.integers(3)]},
+        "act": {
+            "place": place,
+            "act": act,
+            "seconds": float(rng.random()),
+            "answers": "yn-",
+            "pair": list(queue[place][:2]),
+        },
+        "undo": {},
+        "go": {"place": int(rng.integers(-2, total + 2))},
+        "want": {"pictures": rng.integers(0, 8, 2).tolist()},
+    }[kind]
     if act == "grade" and kind == "act":
         fields["grade"] = int(rng.integers(4))
     return {"kind": kind, "serial": f"s{rng.integers(10**9)}", **fields}
@@ -25,11 +34,25 @@ def searching(rng, names: list[str]) -> dict:
     """A message as the search page sends it."""
     kind = SEARCHING[rng.integers(len(SEARCHING))]
     query, row = (int(each) for each in rng.integers(len(names), size=2))
-    fields = {"upload": {"file": "x.png", "part": 0, "last": True}, "words": {"text": "a house"}, "like": {"row": row},
-              "vote": {"query": query, "row": row, "names": [names[query], names[row]],
-                       "vote": ("up", "down", "")[rng.integers(3)]},
-              "want": {"rows": [row], "large": bool(rng.random() < 0.3)}}.get(kind, {})
-    return {"kind": kind, "serial": f"s{rng.integers(10**9)}", "name": "ann", "k": int(rng.integers(1, 70)), **fields}
+    fields = {
+        "upload": {"file": "x.png", "part": 0, "last": True},
+        "words": {"text": "a house"},
+        "like": {"row": row},
+        "vote": {
+            "query": query,
+            "row": row,
+            "names": [names[query], names[row]],
+            "vote": ("up", "down", "")[rng.integers(3)],
+        },
+        "want": {"rows": [row], "large": bool(rng.random() < 0.3)},
+    }.get(kind, {})
+    return {
+        "kind": kind,
+        "serial": f"s{rng.integers(10**9)}",
+        "name": "ann",
+        "k": int(rng.integers(1, 70)),
+        **fields,
+    }
 
 
 def malformed(rng, message: dict):
@@ -53,7 +76,9 @@ def kind_of(message) -> str:
 
 def acknowledges(answer, message) -> bool:
     """Whether an answer tells the page that this act is on disk."""
-    return answer.get("kind") in ("state", "voted") and answer.get("serial") == message.get("serial")
+    return answer.get("kind") in ("state", "voted") and answer.get("serial") == message.get(
+        "serial"
+    )
 
 
 def told(message: dict, annotator: str, pair: tuple[str, str]) -> tuple:
@@ -61,5 +86,17 @@ def told(message: dict, annotator: str, pair: tuple[str, str]) -> tuple:
     one, two = sorted(pair)
     if message["kind"] == "vote":
         who = str(message["name"]).strip()[:60] or "visitor"
-        return who, one, two, {"up": "vote_up", "down": "vote_down", "": "unvote"}[message["vote"]], None
-    return annotator, one, two, message["act"], message.get("grade") if message["act"] == "grade" else None
+        return (
+            who,
+            one,
+            two,
+            {"up": "vote_up", "down": "vote_down", "": "unvote"}[message["vote"]],
+            None,
+        )
+    return (
+        annotator,
+        one,
+        two,
+        message["act"],
+        message.get("grade") if message["act"] == "grade" else None,
+    )

@@ -17,8 +17,15 @@ def filled(case: Case, name: str) -> None:
     before = (case.home / WRITTEN[name]).read_bytes() if name in WRITTEN else b""
     limit = int(10 ** case.rng.uniform(0, 5.3))
     with contextlib.nullcontext() if case.attack == "file_limit" else no_room(case, limit):
-        done = case.run(*ASKED[name], disturbed=Disturbance(file_bytes=limit) if case.attack == "file_limit" else None)
-        if done.status == 0 and name in WRITTEN and case.answer_of(name, done) != case.base.answers[name]:
+        done = case.run(
+            *ASKED[name],
+            disturbed=Disturbance(file_bytes=limit) if case.attack == "file_limit" else None,
+        )
+        if (
+            done.status == 0
+            and name in WRITTEN
+            and case.answer_of(name, done) != case.base.answers[name]
+        ):
             case.fall(f"exit 0 on a full disk, and {WRITTEN[name]} is not whole")
     if done.status and name in WRITTEN and (case.home / WRITTEN[name]).read_bytes() != before:
         case.fall(f"a failed {name} on a full disk changed the file that stood there")
@@ -52,7 +59,9 @@ def no_room(case: Case, left: int):
 
 @attack("disk_full", share=0.08)
 def disk_full(case: Case) -> None:
-    """A small disk of its own (tmpfs) is full but for a random rest during a command, then it has room."""
+    """A small disk of its own (tmpfs) is full but for a random rest during a command, then it has
+    room.
+    """
     mount = case.folder / "disk"
     mount.mkdir()
     if os.geteuid() or not shutil.which("mount"):

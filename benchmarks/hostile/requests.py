@@ -1,4 +1,6 @@
-"""Strange requests to a pages' server: forged, broken, huge and slow ones, random messages, clients that vanish."""
+"""Strange requests to a pages' server: forged, broken, huge and slow ones, random messages, clients
+that vanish.
+"""
 
 import contextlib
 import http.client
@@ -14,10 +16,23 @@ from benchmarks.hostile.case import STUDY, Case
 from benchmarks.hostile.inputs import ODD, VALUES, mutated, odd_picture
 from imgsearch_utils.registry import Registry
 
-SAID = ("{}", "[]", "null", '{"ping":1}', '{"content":null,"buffers":0}', '{"content":{},"buffers":-1}',
-        '{"content":{"kind":"hello"},"buffers":1e9}', '{"content":{"kind":"hello"}}')
+SAID = (
+    "{}",
+    "[]",
+    "null",
+    '{"ping":1}',
+    '{"content":null,"buffers":0}',
+    '{"content":{},"buffers":-1}',
+    '{"content":{"kind":"hello"},"buffers":1e9}',
+    '{"content":{"kind":"hello"}}',
+)
 STRANGE = Registry("strange request")  # each (site): does something to a server
-BROKEN = (OSError, http.client.HTTPException, WebSocketException, EOFError)  # how a server may end a talk
+BROKEN = (
+    OSError,
+    http.client.HTTPException,
+    WebSocketException,
+    EOFError,
+)  # how a server may end a talk
 
 
 class Client:
@@ -58,13 +73,20 @@ class Client:
             if stay:
                 self.open.append(connection)
             else:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, no goodbye
+                connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+                )  # a reset, no goodbye
                 connection.close()
 
     def talk(self):
         """A WebSocket of the page."""
-        return connect(f"ws://127.0.0.1:{self.port}/talk", proxy=None, open_timeout=30, close_timeout=2,
-                       additional_headers={"Authorization": f"Bearer {self.token}"})
+        return connect(
+            f"ws://127.0.0.1:{self.port}/talk",
+            proxy=None,
+            open_timeout=30,
+            close_timeout=2,
+            additional_headers={"Authorization": f"Bearer {self.token}"},
+        )
 
 
 def one_line(site: Client, status: int, content: bytes, what: str) -> None:
@@ -93,29 +115,74 @@ def right(site: Client) -> None:
 @STRANGE.register("forged")
 def forged(site: Client) -> None:
     """Another Host or Origin, no token or a wrong one."""
-    host = site.case.one_of(["evil.example", f"evil.example:{site.port}", "", "127.0.0.1.evil.example", "0x7f.1"])
-    headers = site.case.one_of([{"Host": host}, {"Origin": "http://evil.example"}, {"Origin": "null"}, {}])
+    host = site.case.one_of(
+        ["evil.example", f"evil.example:{site.port}", "", "127.0.0.1.evil.example", "0x7f.1"]
+    )
+    headers = site.case.one_of(
+        [{"Host": host}, {"Origin": "http://evil.example"}, {"Origin": "null"}, {}]
+    )
     token = bool(headers)
     path = site.case.one_of(["/", "/api/search", "/api/health"])
     method = "POST" if "Origin" in headers else site.case.one_of(["GET", "POST"])
     status, _ = site.ask(method, path, b"{}" if method == "POST" else None, token, **headers)
     if status == 200:
-        site.case.fall(f"a forged request was answered: {method} {path} {headers} {'' if token else 'without token'}")
+        site.case.fall(
+            f"a forged request was answered: {method} {path} {headers} "
+            f"{'' if token else 'without token'}"
+        )
 
 
 @STRANGE.register("odd_request")
 def odd_request(site: Client) -> None:
     """Random method, path, headers and body."""
     one_of = site.case.one_of
-    path = one_of(["/", "/api/search", "/api/classify", "/api/health", "/talk", "/api/openapi.json", "/%00", "/..%2f..",
-                   "//evil", "/api/" + "x" * 9000, "/api/search?k=%ff&k=1&model=" + "y" * 500, "/page.js/../../x"])
-    kind = one_of(["application/json", "multipart/form-data; boundary=x", "multipart/form-data", "image/png", "text/x",
-                   "application/octet-stream", "application/json; charset=utf-7", ""])
-    body = one_of([b"", b"{}", b"[" * 5000, site.rng.bytes(300), b'{"image":' + b"9" * 5000 + b"}", b"--x\r\n\r\n"])
+    path = one_of(
+        [
+            "/",
+            "/api/search",
+            "/api/classify",
+            "/api/health",
+            "/talk",
+            "/api/openapi.json",
+            "/%00",
+            "/..%2f..",
+            "//evil",
+            "/api/" + "x" * 9000,
+            "/api/search?k=%ff&k=1&model=" + "y" * 500,
+            "/page.js/../../x",
+        ]
+    )
+    kind = one_of(
+        [
+            "application/json",
+            "multipart/form-data; boundary=x",
+            "multipart/form-data",
+            "image/png",
+            "text/x",
+            "application/octet-stream",
+            "application/json; charset=utf-7",
+            "",
+        ]
+    )
+    body = one_of(
+        [
+            b"",
+            b"{}",
+            b"[" * 5000,
+            site.rng.bytes(300),
+            b'{"image":' + b"9" * 5000 + b"}",
+            b"--x\r\n\r\n",
+        ]
+    )
     method = one_of(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "FOO"])
-    headers = {one_of(["X-A", "Cookie", "Range", "Expect", "Accept-Encoding", "Upgrade"]): one_of(
-        ["a" * 9000, "100-continue", "bytes=9-1", "\xff", "websocket", "="])}
-    one_line(site, *site.ask(method, path, body, Content_Type=kind, **headers), f"{method} {path[:40]}")
+    headers = {
+        one_of(["X-A", "Cookie", "Range", "Expect", "Accept-Encoding", "Upgrade"]): one_of(
+            ["a" * 9000, "100-continue", "bytes=9-1", "\xff", "websocket", "="]
+        )
+    }
+    one_line(
+        site, *site.ask(method, path, body, Content_Type=kind, **headers), f"{method} {path[:40]}"
+    )
 
 
 @STRANGE.register("odd_question")
@@ -123,7 +190,9 @@ def odd_question(site: Client) -> None:
     """JSON whose fields have odd values."""
     question = {"image": site.case.one_of(site.case.base.names), "k": 3}
     for _ in range(site.rng.integers(1, 3)):
-        question[site.case.one_of(["image", "words", "k", "model", "expand", "level", "x"])] = site.case.one_of(VALUES)
+        question[site.case.one_of(["image", "words", "k", "model", "expand", "level", "x"])] = (
+            site.case.one_of(VALUES)
+        )
     path = site.case.one_of(["/api/search", "/api/classify"])
     answer = site.ask("POST", path, json.dumps(question), Content_Type="application/json")
     one_line(site, *answer, str(question)[:90])
@@ -137,10 +206,17 @@ def odd_upload(site: Client) -> None:
     if site.rng.random() < 0.5:
         answer = site.ask("POST", path, content, Content_Type="application/octet-stream")
         return one_line(site, *answer, f"a picture to {path}")
-    form = (b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a.png"\r\n\r\n' + content +
-            b'\r\n--x\r\nContent-Disposition: form-data; name="k"\r\n\r\n3\r\n--x--\r\n')
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a.png"\r\n\r\n'
+        + content
+        + b'\r\n--x\r\nContent-Disposition: form-data; name="k"\r\n\r\n3\r\n--x--\r\n'
+    )
     form = mutated(site.rng, form) if site.rng.random() < 0.6 else form
-    one_line(site, *site.ask("POST", path, form, Content_Type="multipart/form-data; boundary=x"), f"a form to {path}")
+    one_line(
+        site,
+        *site.ask("POST", path, form, Content_Type="multipart/form-data; boundary=x"),
+        f"a form to {path}",
+    )
 
 
 @STRANGE.register("huge")
@@ -148,20 +224,34 @@ def huge(site: Client) -> None:
     """Bodies that are too long, or say that they are."""
     if site.rng.random() < 0.7:
         length = site.case.one_of(["999999999999", "-1", "1e9", "30000000", "²"])
-        site.raw(f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\nAuthorization: Bearer {site.token}\r\n"
-                 f"Content-Length: {length}\r\n\r\n".encode() + b"x" * 100_000)
+        site.raw(
+            f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\nAuthorization: Bearer "
+            f"{site.token}\r\n"
+            f"Content-Length: {length}\r\n\r\n".encode()
+            + b"x" * 100_000
+        )
         return
-    status, content = site.ask("POST", "/api/search", (b"x" * 1_000_000 for _ in range(24)),
-                               Content_Type="application/octet-stream", Transfer_Encoding="chunked")
+    status, content = site.ask(
+        "POST",
+        "/api/search",
+        (b"x" * 1_000_000 for _ in range(24)),
+        Content_Type="application/octet-stream",
+        Transfer_Encoding="chunked",
+    )
     one_line(site, status, content, "a body of 24 MB in chunks")
 
 
 @STRANGE.register("slow")
 def slow(site: Client) -> None:
     """Requests that are never finished, and stay."""
-    head = f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\nAuthorization: Bearer {site.token}\r\n"
+    head = (
+        f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\nAuthorization: Bearer "
+        f"{site.token}\r\n"
+    )
     for _ in range(site.rng.integers(1, 12)):
-        site.raw((head + "Content-Length: 5000\r\n\r\nx" * int(site.rng.integers(2))).encode(), stay=True)
+        site.raw(
+            (head + "Content-Length: 5000\r\n\r\nx" * int(site.rng.integers(2))).encode(), stay=True
+        )
 
 
 @STRANGE.register("vanish")
@@ -169,14 +259,21 @@ def vanish(site: Client) -> None:
     """Clients that go while they are answered."""
     body = json.dumps({"image": site.case.base.names[0]})
     for _ in range(site.rng.integers(1, 6)):
-        site.raw(f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\nAuthorization: Bearer {site.token}\r\n"
-                 f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        site.raw(
+            f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\nAuthorization: Bearer "
+            f"{site.token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
 
 
 @STRANGE.register("noise")
 def noise(site: Client) -> None:
     """No HTTP at all."""
-    site.raw(site.case.one_of([site.rng.bytes(500), b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\r\n" * 1000]))
+    site.raw(
+        site.case.one_of(
+            [site.rng.bytes(500), b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\r\n" * 1000]
+        )
+    )
 
 
 @STRANGE.register("odd_talk")
@@ -190,14 +287,20 @@ def odd_talk(site: Client) -> None:
 
 
 def page_talks(site: Client, name: str) -> None:
-    """The page's own messages: of "ann" as they should be, and what is acknowledged is remembered; of "mal" not so."""
+    """The page's own messages: of "ann" as they should be, and what is acknowledged is remembered;
+    of "mal" not so.
+    """
     pairs, said = None, {"kind": "hello", "name": name, "serial": "h", "k": 5}
     with contextlib.suppress(*BROKEN, TimeoutError), site.talk() as talk:
         widget = json.loads(talk.recv(60))["start"]["widget"]
         for _ in range(20):
             talk.send(json.dumps({"content": said, "buffers": 0}))
             labels = name == "ann" and messages.kind_of(said) in ("act", "vote")
-            act = messages.told(said, name, said["pair"] if said["kind"] == "act" else said["names"]) if labels else ()
+            act = (
+                messages.told(said, name, said["pair"] if said["kind"] == "act" else said["names"])
+                if labels
+                else ()
+            )
             site.unsure += [act] if labels else []
             waits = name == "ann" or messages.kind_of(said) == "hello"
             for answer in until_answered(site, talk, said) if waits else ():
@@ -214,7 +317,9 @@ def page_talks(site: Client, name: str) -> None:
 
 
 def next_message(site: Client, widget: str, name: str, pairs: tuple | None) -> dict:
-    """What a person does next on this page: a grade of the pair that is shown, or a search, or a vote."""
+    """What a person does next on this page: a grade of the pair that is shown, or a search, or a
+    vote.
+    """
     rng = site.rng
     if widget == "search_page":
         said = {"kind": "upload"}
@@ -222,8 +327,16 @@ def next_message(site: Client, widget: str, name: str, pairs: tuple | None) -> d
             said = messages.searching(rng, site.case.base.names) | {"name": name}
         return said
     act = site.case.one_of(["grade", "grade", "skip", "unsure"])
-    return {"kind": "act", "place": pairs[0], "pair": pairs[1], "act": act, "seconds": 1.0, "answers": "",
-            "serial": f"s{rng.integers(10**9)}", **({"grade": int(rng.integers(4))} if act == "grade" else {})}
+    return {
+        "kind": "act",
+        "place": pairs[0],
+        "pair": pairs[1],
+        "act": act,
+        "seconds": 1.0,
+        "answers": "",
+        "serial": f"s{rng.integers(10**9)}",
+        **({"grade": int(rng.integers(4))} if act == "grade" else {}),
+    }
 
 
 def until_answered(site: Client, talk, said: dict) -> list[dict]:
@@ -235,8 +348,14 @@ def until_answered(site: Client, talk, said: dict) -> list[dict]:
         if isinstance(received, bytes) or "content" not in (told := json.loads(received)):
             continue
         answers.append(told["content"])
-        own = told["content"].get("serial") in (said.get("serial"), None)  # not the end of an answer to another message
-        if own and told["content"].get("kind") in (*ends.get(said["kind"], ("results", "state")), "error"):
+        own = told["content"].get("serial") in (
+            said.get("serial"),
+            None,
+        )  # not the end of an answer to another message
+        if own and told["content"].get("kind") in (
+            *ends.get(said["kind"], ("results", "state")),
+            "error",
+        ):
             return answers
 
 

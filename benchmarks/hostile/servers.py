@@ -12,7 +12,9 @@ from benchmarks.hostile.commands import Command
 from benchmarks.hostile.requests import STRANGE, Client
 from imgsearch_utils.labels.journal import Journal
 
-GROWTH_MB = 500  # that a server may grow by in one case; its networks are loaded after it has started
+GROWTH_MB = (
+    500  # that a server may grow by in one case; its networks are loaded after it has started
+)
 
 
 class Site(Client):
@@ -45,15 +47,23 @@ def refused(case: Case, command: Command) -> None:
 
 @attack("server", share=0.14)
 def server(case: Case) -> None:
-    """`serve` or `tag` under strange requests, then ended: answers to the last, an exact journal, nothing left."""
+    """`serve` or `tag` under strange requests, then ended: answers to the last, an exact journal,
+    nothing left.
+    """
     case.copy()
     before = Journal(case.home / JOURNAL).acts()
     pages = [("serve", "--study", STUDY)]
-    pages += [("tag", STUDY)] if (case.home / f"active_learning_labels/{STUDY}/round_00/pairs.csv").is_file() else []
+    pages += (
+        [("tag", STUDY)]
+        if (case.home / f"active_learning_labels/{STUDY}/round_00/pairs.csv").is_file()
+        else []
+    )
     site = Site(case, case.one_of(pages))
     process = psutil.Process(site.command.pid)
     until = time.monotonic() + 60
-    while b'"ready"' not in (health := site.ask("GET", "/api/health"))[1] and time.monotonic() < until:
+    while (
+        b'"ready"' not in (health := site.ask("GET", "/api/health"))[1] and time.monotonic() < until
+    ):
         time.sleep(0.1)
     began = process.memory_info().rss / 1e6
     for _ in range(25):
@@ -73,15 +83,22 @@ def server(case: Case) -> None:
 
 
 def exact_journal(site: Site, before: list) -> None:
-    """Each acknowledged act stands in the journal as often as it was acknowledged, and what stood there stands."""
+    """Each acknowledged act stands in the journal as often as it was acknowledged, and what stood
+    there stands.
+    """
     acts = Journal(site.case.home / JOURNAL).acts()
     if acts[: len(before)] != before:
         site.case.fall("the server changed acts that stood in the journal")
-    found = [(act.annotator, act.image1, act.image2, act.act, act.grade) for act in acts[len(before) :]
-             if act.annotator == "ann"]
+    found = [
+        (act.annotator, act.image1, act.image2, act.act, act.grade)
+        for act in acts[len(before) :]
+        if act.annotator == "ann"
+    ]
     standing, expected = {}, []
     for act in site.acknowledged:
-        if act[3] in ("grade", "skip", "unsure") or standing.get(act[1:3], "unvote") != act[3]:  # else it stands so
+        if (
+            act[3] in ("grade", "skip", "unsure") or standing.get(act[1:3], "unvote") != act[3]
+        ):  # else it stands so
             expected.append(act)
         standing[act[1:3]] = act[3]
     rest, unsure = list(expected), list(site.unsure)
@@ -91,7 +108,9 @@ def exact_journal(site: Site, before: list) -> None:
         elif act in unsure:  # written, and the answer was lost
             unsure.remove(act)
         else:
-            site.case.fall(f"the journal has an act that was not told, or twice, or at another place: {act}")
+            site.case.fall(
+                f"the journal has an act that was not told, or twice, or at another place: {act}"
+            )
             return
     if rest and not site.unsure:
         site.case.fall(f"{len(rest)} acknowledged acts are not in the journal, first {rest[0]}")
@@ -104,7 +123,11 @@ def end(site: Site) -> None:
     done = site.command.wait(20)
     log = site.log + done.out + done.err
     if "Traceback (most recent call last)" in log or "Exception in" in log:
-        lines = [line for line in log.splitlines() if re.match(r"[\w.]+(Error|Exception|Disconnect|Interrupt)", line)]
+        lines = [
+            line
+            for line in log.splitlines()
+            if re.match(r"[\w.]+(Error|Exception|Disconnect|Interrupt)", line)
+        ]
         case.fall(f"a traceback in the log of {done.line.split()[1]}: {(lines or ['?'])[-1][:150]}")
         case.did.append(log[-3000:])
     if done.late:

@@ -1,4 +1,6 @@
-"""The one tiny finished study that every case gets a copy of, and what the undisturbed commands say of it."""
+"""The one tiny finished study that every case gets a copy of, and what the undisturbed commands say
+of it.
+"""
 
 import contextlib
 import json
@@ -29,11 +31,27 @@ head: {epochs: 2}
 sizes: [300]
 indexes: [{name: exact}]
 """
-TREES = ("active_learning_labels", "active_learning_models", "active_learning_results", "vector_dbs", "report_results")
+TREES = (
+    "active_learning_labels",
+    "active_learning_models",
+    "active_learning_results",
+    "vector_dbs",
+    "report_results",
+)
 #: what a user asks: name -> what is typed. SCORED and EXPORTED are written, the others print
 ASKED = {
     "search": ("search", "query_0.png", "-k", 10, "--study", STUDY, "--model", "encoder", "--json"),
-    "search_head": ("search", "query_1.png", "-k", 10, "--study", STUDY, "--model", "head", "--json"),
+    "search_head": (
+        "search",
+        "query_1.png",
+        "-k",
+        10,
+        "--study",
+        STUDY,
+        "--model",
+        "head",
+        "--json",
+    ),
     "classify": ("classify", "query_2.png", "--study", STUDY, "--json"),
     "score": ("score", "pairs.csv", "--study", STUDY, "--out", "scored.csv"),
     "export": ("labels", "export", "exported.csv", "--study", STUDY),
@@ -74,7 +92,9 @@ class Base:
 
     @property
     def names(self) -> list[str]:
-        return pd.read_csv(self.home / f"vector_dbs/{STUDY}/encoder/names.csv", dtype=str).image.tolist()
+        return pd.read_csv(
+            self.home / f"vector_dbs/{STUDY}/encoder/names.csv", dtype=str
+        ).image.tolist()
 
 
 def make(home: Path) -> None:
@@ -87,7 +107,9 @@ def make(home: Path) -> None:
 
 
 def prepare(home: Path) -> Base:
-    """Add what the cases ask about to a finished study's workspace, and ask everything undisturbed."""
+    """Add what the cases ask about to a finished study's workspace, and ask everything
+    undisturbed.
+    """
     for number, house in enumerate(sample_houses(1, seed=77).to_dict("records")[:3]):
         if not (home / f"query_{number}.png").is_file():
             draw_house(house, 120).save(home / f"query_{number}.png")
@@ -113,7 +135,9 @@ def prepare(home: Path) -> Base:
         if name == "import":
             base.answers[name] = (probe / JOURNAL).read_bytes().decode("utf-8", "surrogateescape")
     shutil.rmtree(probe.parent)
-    base.commands = tuple(ASKED) + (("check",) if not Command(home, ("check", "--help")).wait().status else ())
+    base.commands = tuple(ASKED) + (
+        ("check",) if not Command(home, ("check", "--help")).wait().status else ()
+    )
     for name in ("search", "search_head"):
         if wrong := search_is_wrong(base, name, base.answers[name], ASKED[name][1]):
             raise SystemExit(f"the undisturbed {name} is wrong: {wrong}")
@@ -122,7 +146,9 @@ def prepare(home: Path) -> Base:
 
 def _table(pairs: np.ndarray, rng) -> pd.DataFrame:
     """Grades of pairs, each pair once."""
-    table = pd.DataFrame(np.sort(pairs.astype(str), axis=1), columns=["image1", "image2"]).drop_duplicates()
+    table = pd.DataFrame(
+        np.sort(pairs.astype(str), axis=1), columns=["image1", "image2"]
+    ).drop_duplicates()
     return table.assign(similarity=rng.integers(0, 4, len(table)))
 
 
@@ -144,7 +170,9 @@ def evidence(home: Path) -> dict[str, bytes]:
 
 
 def copy(base: Base, home: Path) -> Path:
-    """A copy of the workspace to attack; the study's own pictures, which no command writes, are linked."""
+    """A copy of the workspace to attack; the study's own pictures, which no command writes, are
+    linked.
+    """
     shutil.copytree(base.home, home, copy_function=_copy_or_link)
     return home
 
@@ -157,7 +185,9 @@ def _copy_or_link(one: str, other: str) -> None:
 
 
 def search_is_wrong(base: Base, name: str, out: str, query: str) -> str:
-    """What is wrong with a search's JSON, against a plain numpy computation on the finished study's vectors."""
+    """What is wrong with a search's JSON, against a plain numpy computation on the finished study's
+    vectors.
+    """
     from imgsearch_utils.learning.heads import load_head
     from imgsearch_utils.pictures.decoding import open_image
     from imgsearch_utils.vectors.encoder import one_thread
@@ -176,7 +206,11 @@ def search_is_wrong(base: Base, name: str, out: str, query: str) -> str:
     own = dict(zip(base.names, cosine))
     if scores.shape != best.shape or np.abs(scores - best).max() > 2e-5:
         return f"scores {scores.round(5).tolist()}, expected {best.round(5).tolist()}"
-    if odd := [row["image"] for row in answer["results"] if abs(own.get(row["image"], 9) - row["score"]) > 2e-5]:
+    if odd := [
+        row["image"]
+        for row in answer["results"]
+        if abs(own.get(row["image"], 9) - row["score"]) > 2e-5
+    ]:
         return f"{odd[0]} has another score than its vector"
     return "" if len({row["image"] for row in answer["results"]}) == 10 else "an image stands twice"
 
@@ -203,9 +237,19 @@ def _parsed(out: str):
 def _differs(right, found, at: str = "") -> str:
     if isinstance(right, dict) and isinstance(found, dict):
         names = [n for n in right.keys() | found.keys() if n != "index"]
-        return next(filter(None, (_differs(right.get(n), found.get(n), f"{at}.{n}") for n in sorted(names))), "")
+        return next(
+            filter(
+                None, (_differs(right.get(n), found.get(n), f"{at}.{n}") for n in sorted(names))
+            ),
+            "",
+        )
     if isinstance(right, list) and isinstance(found, list) and len(right) == len(found):
-        return next(filter(None, (_differs(a, b, f"{at}[{i}]") for i, (a, b) in enumerate(zip(right, found)))), "")
+        return next(
+            filter(
+                None, (_differs(a, b, f"{at}[{i}]") for i, (a, b) in enumerate(zip(right, found)))
+            ),
+            "",
+        )
     if isinstance(right, float) and isinstance(found, (int, float)):
         return "" if abs(right - found) < 1e-4 else f"{at}: {found}, undisturbed {right}"
     return "" if right == found else f"{at}: {str(found)[:80]!r}, undisturbed {str(right)[:80]!r}"
@@ -214,9 +258,17 @@ def _differs(right, found, at: str = "") -> str:
 def acts_of(home: Path) -> list[bytes]:
     """The lines of a workspace's journal without the time of each; none where it is gone."""
     file = home / JOURNAL
-    return [line.partition(b",")[2] for line in file.read_bytes().splitlines()] if file.is_file() else []
+    return (
+        [line.partition(b",")[2] for line in file.read_bytes().splitlines()]
+        if file.is_file()
+        else []
+    )
 
 
 def unfinished(home: Path) -> list[str]:
     """Files and folders of a workspace that something left half made."""
-    return [path.relative_to(home).as_posix() for tree in TREES for path in (home / tree).rglob("*.partial*")]
+    return [
+        path.relative_to(home).as_posix()
+        for tree in TREES
+        for path in (home / tree).rglob("*.partial*")
+    ]

@@ -5,8 +5,11 @@ Also grades worth a second look, and whether more grades are worth while.
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "choice": ["automatic_zeros", "choose_pairs"],
-    "pool": ["Pool"],
-    "strategies": ["COLD", "STRATEGIES", "first_strategy", "usual_strategy"],
-})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "choice": ["automatic_zeros", "choose_pairs"],
+        "pool": ["Pool"],
+        "strategies": ["COLD", "STRATEGIES", "first_strategy", "usual_strategy"],
+    },
+)

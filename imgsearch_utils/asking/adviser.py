@@ -10,14 +10,18 @@ from sklearn.metrics import cohen_kappa_score
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.workspace import Round, read_json
 
-KAPPA = 0.99  # agreement of successive rounds at which Bloodgood and Vijay-Shanker (CoNLL 2009) stop
+KAPPA = (
+    0.99  # agreement of successive rounds at which Bloodgood and Vijay-Shanker (CoNLL 2009) stop
+)
 WINDOW = 3  # agreements that are averaged
 PATIENCE = 2  # rounds without a new best on dev
 WORTH = 0.005  # of dev AP: what 100 labels, or a round, should bring
 
 
 def decisions(of: Round) -> pd.Series:
-    """What a finished round's head decides on the pairs that decide: (image1, image2) -> similar?"""
+    """What a finished round's head decides on the pairs that decide: (image1, image2) ->
+    similar?
+    """
     scored = read_own(of.results / "scored_pairs.csv")
     threshold = read_json(of.model / "calibration.json", "head")["head"]["threshold"]
     dev = scored[scored.side == "dev"].set_index(["image1", "image2"])
@@ -25,7 +29,9 @@ def decisions(of: Round) -> pd.Series:
 
 
 def agreements(decided: Sequence[pd.Series]) -> list[float]:
-    """Cohen's kappa of each two successive rounds' decisions on the pairs that both know; 1 where all are alike."""
+    """Cohen's kappa of each two successive rounds' decisions on the pairs that both know; 1 where
+    all are alike.
+    """
     kappas = []
     for before, after in zip(decided, decided[1:]):
         both = before.index.intersection(after.index)
@@ -35,10 +41,12 @@ def agreements(decided: Sequence[pd.Series]) -> list[float]:
 
 
 def expected_gain(log: pd.DataFrame, more: int = 100, last: int = 5) -> tuple[float, float, float]:
-    """Dev AP that `more` asked pairs should add, with a 95 % interval: a line in log(asked) through the last rounds.
+    """Dev AP that `more` asked pairs should add, with a 95 % interval: a line in log(asked) through
+    the last rounds.
 
-    log : `asked` and `dev_head_ap`, one row a round; NaN for fewer than two rounds, an open interval for two. A round
-        that asked nothing (of a run that learns its classes first) says nothing of what grades add
+    log : `asked` and `dev_head_ap`, one row a round; NaN for fewer than two rounds, an open
+        interval for two. A round that asked nothing (of a run that learns its classes first) says
+        nothing of what grades add
     """
     recent = log.loc[log.asked > 0, ["asked", "dev_head_ap"]].dropna().tail(last)
     if recent.asked.nunique() < 2:
@@ -64,8 +72,8 @@ def advise(decided: Sequence[pd.Series], log: pd.DataFrame) -> list[str]:
 
     Returns
     -------
-    a sentence each on kappa of successive predictions, the plateau on dev and the expected gain, then the advice
-    """
+    a sentence each on kappa of successive predictions, the plateau on dev and the expected gain,
+    then the advice"""
     given = (log.asked > 0).tolist()
     decided, log = [one for one, some in zip(decided, given) if some], log[given]
     if len(log) < 2:
@@ -73,20 +81,29 @@ def advise(decided: Sequence[pd.Series], log: pd.DataFrame) -> list[str]:
     kappa = agreements(decided)[-WINDOW:]
     settled = len(kappa) == WINDOW and np.mean(kappa) >= KAPPA
     ap = log.dev_head_ap.to_numpy(float)
-    earlier, recent = np.nanmax(ap[:-PATIENCE], initial=-np.inf), np.nanmax(ap[-PATIENCE:], initial=-np.inf)
+    earlier, recent = (
+        np.nanmax(ap[:-PATIENCE], initial=-np.inf),
+        np.nanmax(ap[-PATIENCE:], initial=-np.inf),
+    )
     flat = len(ap) > PATIENCE and recent < earlier + WORTH
     gain, low, high = expected_gain(log)
     little = gain < WORTH
     signs = sum(map(bool, (settled, flat, little)))
-    advice = {0: "go on", 1: "go on, and look again after the next round", 2: "consider stopping",
-              3: "stop, unless you know better"}[signs]  # fmt: skip
+    advice = {
+        0: "go on",
+        1: "go on, and look again after the next round",
+        2: "consider stopping",
+        3: "stop, unless you know better",
+    }[signs]
     return [
-        f"Predictions: kappa {np.mean(kappa):.3f} on dev pairs, mean of the last {len(kappa)} step(s); "
+        f"Predictions: kappa {np.mean(kappa):.3f} on dev pairs, mean of the last {len(kappa)} "
+        "step(s); "
         f"{'settled' if settled else 'not settled'} ({WINDOW} steps at {KAPPA} would be).",
         f"Dev AP: {ap[-1]:.3f}, best before the last {PATIENCE} rounds {earlier:.3f}; "
-        f"{'a plateau' if flat else 'no plateau'}." if len(ap) > PATIENCE else
-        f"Dev AP: {ap[-1]:.3f}; too few rounds to speak of a plateau.",
+        f"{'a plateau' if flat else 'no plateau'}."
+        if len(ap) > PATIENCE
+        else f"Dev AP: {ap[-1]:.3f}; too few rounds to speak of a plateau.",
         f"The next 100 labels should add {gain:+.3f} dev AP, 95 % [{low:+.3f}, {high:+.3f}]; "
         f"{'little' if little else 'worth asking'} ({WORTH} is the line).",
         f"Advice: {advice} ({signs} of 3 signs say that labels have stopped to help).",
-    ]  # fmt: skip
+    ]

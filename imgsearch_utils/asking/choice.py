@@ -14,18 +14,22 @@ from imgsearch_utils.vectors.images import Images
 AUDITED = 0.1  # share of the pairs that is drawn at random, to audit what the strategy does not see
 
 
-def choose_pairs(pool: Pool, strategy: str, budget: int, seed: int, max_per_image: int | None = None) -> pd.DataFrame:
+def choose_pairs(
+    pool: Pool, strategy: str, budget: int, seed: int, max_per_image: int | None = None
+) -> pd.DataFrame:
     """Choose the next pairs to ask.
 
     Parameters
     ----------
     pool : the pairs that may be asked, and the model that scores them
     strategy : a name of ``STRATEGIES``
-    budget, max_per_image : number of pairs, and of pairs that one image may be part of (any when not given)
+    budget, max_per_image : number of pairs, and of pairs that one image may be part of (any when
+        not given)
 
     Returns
     -------
-    image1 < image2, score (cosine), p_similar (NaN without a calibration), strategy, audit: at most `budget` rows
+    image1 < image2, score (cosine), p_similar (NaN without a calibration), strategy, audit: at most
+    `budget` rows
 
     Raises
     ------
@@ -34,7 +38,9 @@ def choose_pairs(pool: Pool, strategy: str, budget: int, seed: int, max_per_imag
     """
     rule = STRATEGIES.find(strategy)
     if pool.model.calibration is None and strategy not in COLD | UNCAPPED:
-        raise ValueError(f"strategy {strategy} needs a calibrated head; start with {' or '.join(sorted(COLD))}")
+        raise ValueError(
+            f"strategy {strategy} needs a calibrated head; start with {' or '.join(sorted(COLD))}"
+        )
     rng, pool, audited = np.random.default_rng(seed), replace(pool, budget=budget), 0
     taken = _Taken(len(pool.names) if strategy in UNCAPPED else max_per_image or len(pool.names))
     if pool.n_pairs():
@@ -43,14 +49,16 @@ def choose_pairs(pool: Pool, strategy: str, budget: int, seed: int, max_per_imag
         taken.add(budget - audited, pool, rule, rng)
     i, j = np.array(list(taken.pairs), dtype=np.int64).reshape(-1, 2).T
     cosine, audit = pair_cosines(pool.unit, i, j), np.arange(len(i)) < audited
-    return pd.DataFrame({
-        "image1": pool.names[i],  # i < j, and names are sorted within a class
-        "image2": pool.names[j],
-        "score": cosine,
-        "p_similar": pool.model.p_similar(cosine),
-        "strategy": np.where(audit, "random", strategy),
-        "audit": audit,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "image1": pool.names[i],  # i < j, and names are sorted within a class
+            "image2": pool.names[j],
+            "score": cosine,
+            "p_similar": pool.model.p_similar(cosine),
+            "strategy": np.where(audit, "random", strategy),
+            "audit": audit,
+        }
+    )
 
 
 class _Taken:
@@ -66,7 +74,9 @@ class _Taken:
             for i, j in zip(*map(np.ndarray.tolist, strategy(pool, size, rng))):
                 if len(self.pairs) == enough:
                     return
-                if (i, j) not in self.pairs and max(self.used[i], self.used[j]) < self.max_per_image:
+                if (i, j) not in self.pairs and max(
+                    self.used[i], self.used[j]
+                ) < self.max_per_image:
                     self.pairs[i, j] = None
                     self.used.update((i, j))
             if size >= pool.n_pairs():
@@ -74,7 +84,9 @@ class _Taken:
             size *= 4
 
 
-def automatic_zeros(images: Images, n: int, seed: int, exclude: pd.DataFrame = NO_PAIRS) -> pd.DataFrame:
+def automatic_zeros(
+    images: Images, n: int, seed: int, exclude: pd.DataFrame = NO_PAIRS
+) -> pd.DataFrame:
     """Draw `n` random pairs of two classes: grade 0 without asking anybody.
 
     images : with side and group; a pair's images stand on one side, in two groups

@@ -1,4 +1,6 @@
-"""The pool of pairs that may be asked: all unlabelled pairs, never listed, scored in blocks of bounded memory."""
+"""The pool of pairs that may be asked: all unlabelled pairs, never listed, scored in blocks of
+bounded memory.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -16,7 +18,8 @@ from imgsearch_utils.vectors.store import let_go
 
 BLOCK = 512, 1024  # a block of cosines that stays in the processor's cache
 PART = 65_536  # images whose vectors are made at once
-SAMPLE = 100_000  # random pairs that give the first bound on the utility; ten times as many of large classes
+# random pairs that give the first bound on the utility; ten times as many of large classes
+SAMPLE = 100_000
 NEIGHBOURS = 16  # of each image, whose pairs are looked at in a class too large for all its pairs
 NO_PAIRS = pd.DataFrame(columns=["image1", "image2"], dtype=str)
 ENCODER = Model()
@@ -26,7 +29,8 @@ ENCODER = Model()
 class Pool:
     """Pairs of one class and of two near-duplicate groups that are not labelled yet.
 
-    Images are sorted by class, then name; class c owns the rows starts[c] .. starts[c + 1]. Pairs are rows i < j.
+    Images are sorted by class, then name; class c owns the rows starts[c] .. starts[c + 1]. Pairs
+    are rows i < j.
 
     images : whose vectors these are
     names : n image names
@@ -49,19 +53,30 @@ class Pool:
     many: int = MANY
 
     @classmethod
-    def of(cls, images: Images, model: Model = ENCODER, labelled: pd.DataFrame = NO_PAIRS, many: int = MANY) -> "Pool":
-        """Make the pool of all pairs of these images; those of two classes are automatic zeros and not in it.
+    def of(
+        cls,
+        images: Images,
+        model: Model = ENCODER,
+        labelled: pd.DataFrame = NO_PAIRS,
+        many: int = MANY,
+    ) -> "Pool":
+        """Make the pool of all pairs of these images; those of two classes are automatic zeros and
+        not in it.
 
-        labelled : image1, image2 of the pairs labelled so far (a pair waiting for an answer may stand here too)
-        """
-        table = images.table.assign(_class=images.classes.to_numpy()).sort_values(["_class", "image"])
+        labelled : image1, image2 of the pairs labelled so far (a pair waiting for an answer may
+        stand here too)"""
+        table = images.table.assign(_class=images.classes.to_numpy()).sort_values(
+            ["_class", "image"]
+        )
         names, sizes = table.image.to_numpy(str), table.groupby("_class").size().to_numpy()
         row = pd.Series(np.arange(len(names)), index=names)
         known = images.both_of(labelled)
         a, b = row[known.image1].to_numpy(), row[known.image2].to_numpy()
         keys = np.unique(np.minimum(a, b) * len(names) + np.maximum(a, b))
-        parts = (model.vectors(np.asarray(images.vectors_of(names[at : at + PART]), np.float32))
-                 for at in range(0, max(1, len(names)), PART))
+        parts = (
+            model.vectors(np.asarray(images.vectors_of(names[at : at + PART]), np.float32))
+            for at in range(0, max(1, len(names)), PART)
+        )
         unit = next(parts)
         if len(names) > PART:  # so large that no second copy of it should be made
             every = np.empty((len(names), unit.shape[1]), np.float32)
@@ -69,7 +84,16 @@ class Pool:
                 every[at : at + PART] = part
             unit = every
             let_go(images.embeddings.vectors)
-        return cls(images, names, model, unit, np.cumsum([0, *sizes]), table.group.to_numpy(), keys, many=many)
+        return cls(
+            images,
+            names,
+            model,
+            unit,
+            np.cumsum([0, *sizes]),
+            table.group.to_numpy(),
+            keys,
+            many=many,
+        )
 
     def allowed(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Mask (n,) of the pairs i < j that are unlabelled and of two groups."""
@@ -86,22 +110,25 @@ class Pool:
         return int((sizes * (sizes - 1) // 2).sum())
 
     def random(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw `size` distinct same-class pairs (all where there are fewer), uniformly; return the allowed ones."""
+        """Draw `size` distinct same-class pairs (all where there are fewer), uniformly; return the
+        allowed ones.
+        """
         i, j = random_pairs(self.starts, size, rng)
         ok = self.allowed(i, j)
         return i[ok], j[ok]
 
-    def best(self, utility: Callable[[np.ndarray], np.ndarray], size: int,
-             rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    def best(
+        self, utility: Callable[[np.ndarray], np.ndarray], size: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the `size` allowed pairs of highest utility, best first; ties by row.
 
         utility : cosines (n,) -> utilities (n,); one peak, or smooth at the scale of 1/2000
 
-        A random sample bounds the utility of the last pair kept; the cosines above the bound form an interval, and
-        most blocks are dismissed by one look at each row's nearest distance to its middle. Memory holds one block.
-        Of a class with more than `many` images, the pairs of neighbours and a larger random sample are looked at:
-        what is most similar is among the first, and what is not is common enough to be among the second.
-        """
+        A random sample bounds the utility of the last pair kept; the cosines above the bound form
+        an interval, and most blocks are dismissed by one look at each row's nearest distance to its
+        middle. Memory holds one block. Of a class with more than `many` images, the pairs of
+        neighbours and a larger random sample are looked at: what is most similar is among the
+        first, and what is not is common enough to be among the second."""
         i, j = self.random(SAMPLE, rng)
         kept = _ranked(i, j, utility(pair_cosines(self.unit, i, j)), size)
         if self.n_pairs() <= SAMPLE:
@@ -142,22 +169,32 @@ class Pool:
         return _ranked(*map(np.concatenate, zip(*found)), size)[:2] if found else (i[:0], j[:0])
 
     def _classes(self, large: bool) -> list[tuple[int, int]]:
-        """First and last row + 1 of the classes that have more than `many` images, or of the others."""
+        """First and last row + 1 of the classes that have more than `many` images, or of the
+        others.
+        """
         ends = zip(self.starts[:-1].tolist(), self.starts[1:].tolist())
         return [(start, end) for start, end in ends if (end - start > self.many) == large]
 
     @cached_property
     def _neighbours(self) -> tuple[np.ndarray, np.ndarray]:
         """Keys (m,), sorted, and cosines (m,) of the pairs of neighbours in the large classes."""
-        pairs = np.concatenate([Lists.of(self.unit[start:end]).edges(NEIGHBOURS) + start
-                                for start, end in self._classes(large=True)]).T
+        pairs = np.concatenate(
+            [
+                Lists.of(self.unit[start:end]).edges(NEIGHBOURS) + start
+                for start, end in self._classes(large=True)
+            ]
+        ).T
         return self._keys(*pairs), pair_cosines(self.unit, *pairs)
 
     def _keys(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         return i * len(self.names) + j
 
-    def _of_large_classes(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Pairs of neighbours and random pairs in the large classes with their cosines, part by part, none twice."""
+    def _of_large_classes(
+        self, rng: np.random.Generator
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Pairs of neighbours and random pairs in the large classes with their cosines, part by
+        part, none twice.
+        """
         keys, cosines = self._neighbours
         for at in range(0, len(keys), SAMPLE):
             yield *np.divmod(keys[at : at + SAMPLE], len(self.names)), cosines[at : at + SAMPLE]
@@ -172,13 +209,19 @@ class Pool:
             yield one, two, pair_cosines(self.unit, one, two)
 
 
-def random_pairs(starts: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `size` distinct pairs i < j of one class, uniformly; class c owns the rows starts[c] .. starts[c + 1]."""
+def random_pairs(
+    starts: np.ndarray, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `size` distinct pairs i < j of one class, uniformly; class c owns the rows starts[c] ..
+    starts[c + 1].
+    """
     sizes = np.diff(starts)
     ends = np.cumsum(sizes * (sizes - 1) // 2)
     drawn = rng.choice(int(ends[-1]), min(size, int(ends[-1])), replace=False)
     of = np.searchsorted(ends, drawn, side="right")
-    code = drawn - np.concatenate([[0], ends])[of]  # within a class, pair (low < high) is high(high-1)/2 + low
+    code = (
+        drawn - np.concatenate([[0], ends])[of]
+    )  # within a class, pair (low < high) is high(high-1)/2 + low
     high = ((1 + np.sqrt(8.0 * code + 1)) / 2).astype(np.int64)
     high -= high * (high - 1) // 2 > code
     high += (high + 1) * high // 2 <= code
@@ -198,7 +241,9 @@ def _ranked(i, j, value, size):
 
 
 def _interval(utility, floor):
-    """Middle and half width of the cosines whose utility reaches `floor`, by zooming a grid; a little too wide."""
+    """Middle and half width of the cosines whose utility reaches `floor`, by zooming a grid; a
+    little too wide.
+    """
     low, high = -1.0, 1.0
     while True:
         grid = np.linspace(low, high, 4097)

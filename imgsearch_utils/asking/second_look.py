@@ -13,13 +13,18 @@ from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors.images import Images
 
 
-def suspected_errors(images: Images, pairs: pd.DataFrame, settings: HeadSettings, seeds: Iterable[int] = (0, 1, 2),
-                     folds: int = 5) -> pd.DataFrame:
+def suspected_errors(
+    images: Images,
+    pairs: pd.DataFrame,
+    settings: HeadSettings,
+    seeds: Iterable[int] = (0, 1, 2),
+    folds: int = 5,
+) -> pd.DataFrame:
     """Rank graded pairs by how unlikely their grade is to heads that did not see it.
 
-    For each seed the pairs are cut anew into `folds`; each fold is scored by a head trained on the others, and the
-    cosines of all folds are calibrated together (out-of-sample loss as in Northcutt et al. 2021, several seeds so
-    that one unlucky training does not accuse).
+    For each seed the pairs are cut anew into `folds`; each fold is scored by a head trained on the
+    others, and the cosines of all folds are calibrated together (out-of-sample loss as in Northcutt
+    et al. 2021, several seeds so that one unlucky training does not accuse).
 
     Parameters
     ----------
@@ -28,8 +33,8 @@ def suspected_errors(images: Images, pairs: pd.DataFrame, settings: HeadSettings
 
     Returns
     -------
-    the pairs with expected_grade, p_grade (probability of the given grade) and loss (mean over the seeds of
-    -log p_grade), highest loss first
+    the pairs with expected_grade, p_grade (probability of the given grade) and loss (mean over the
+    seeds of -log p_grade), highest loss first
 
     Raises
     ------
@@ -38,7 +43,9 @@ def suspected_errors(images: Images, pairs: pd.DataFrame, settings: HeadSettings
     """
     pairs = pairs[pairs.similarity.notna()].reset_index(drop=True)
     if len(pairs) < folds:
-        raise ValueError(f"expected at least {folds} graded pairs, got {len(pairs)}; grade more pairs first")
+        raise ValueError(
+            f"expected at least {folds} graded pairs, got {len(pairs)}; grade more pairs first"
+        )
     grades, predictions = pairs.similarity.to_numpy(int), []
     for seed in seeds:
         cosine = np.empty(len(pairs), np.float32)
@@ -47,6 +54,9 @@ def suspected_errors(images: Images, pairs: pd.DataFrame, settings: HeadSettings
             cosine[hold] = Model.with_head(head).cosines(images, pairs.iloc[hold])
         predictions.append(Calibration.fit(cosine, grades).predict(cosine))
     given = np.stack(predictions)[:, np.arange(len(pairs)), grades]
-    table = pairs.assign(expected_grade=np.mean(predictions, axis=0) @ np.arange(4), p_grade=given.mean(0),
-                         loss=-np.log(np.maximum(given, 1e-12)).mean(0))
+    table = pairs.assign(
+        expected_grade=np.mean(predictions, axis=0) @ np.arange(4),
+        p_grade=given.mean(0),
+        loss=-np.log(np.maximum(given, 1e-12)).mean(0),
+    )
     return table.sort_values("loss", ascending=False, kind="stable").reset_index(drop=True)

@@ -12,7 +12,9 @@ _waiting = threading.Event()  # whether there is such an interrupt
 
 
 def entry() -> None:
-    """Run the command; Ctrl-C ends it quietly at any moment, also while it is loaded (130 is its usual status)."""
+    """Run the command; Ctrl-C ends it quietly at any moment, also while it is loaded (130 is its
+    usual status).
+    """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -26,7 +28,9 @@ def entry() -> None:
 
 
 def _interrupt(number: int, frame) -> None:
-    """KeyboardInterrupt, as soon as no library is being loaded: those written in C++ would end the process by it."""
+    """KeyboardInterrupt, as soon as no library is being loaded: those written in C++ would end the
+    process by it.
+    """
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             _waiting.set()

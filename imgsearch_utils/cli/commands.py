@@ -9,8 +9,12 @@ import typer
 from imgsearch_utils.cli import encoders, labels, searching, serving, studies
 
 LONGEST = 1200  # letters of an error's line
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Teach an image search engine what you mean by similar.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Teach an image search engine what you mean by similar.",
+)
 app.add_typer(studies.app)
 app.add_typer(searching.app)
 app.add_typer(serving.app)
@@ -21,7 +25,9 @@ app.add_typer(labels.app, name="labels")
 def run() -> None:
     """Run the command that was typed."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # a file name may be no text
+        sys.stdout.reconfigure(
+            encoding="utf-8", errors="backslashreplace"
+        )  # a file name may be no text
     try:
         try:
             app()
@@ -35,19 +41,28 @@ def run() -> None:
 def _told(error: Exception) -> str:
     """An error in one line."""
     if isinstance(error, RecursionError | MemoryError):
-        return f"what was asked is too large for this machine ({type(error).__name__}: {error}); ask for less"
+        return (
+            f"what was asked is too large for this machine ({type(error).__name__}: {error}); "
+            "ask for less"
+        )
     if isinstance(error, OSError) and error.strerror:
-        return ": ".join(filter(None, [str(error.filename or ""), error.strerror])).replace("\n", "\\n")
+        return ": ".join(filter(None, [str(error.filename or ""), error.strerror])).replace(
+            "\n", "\\n"
+        )
     return " ".join(str(error).splitlines())
 
 
 def _bounded(line: str) -> str:
-    """The line, without its middle where it is too long to be read: a name that was typed may have any length."""
+    """The line, without its middle where it is too long to be read: a name that was typed may have
+    any length.
+    """
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 300]} ... {line[-300:]}"
 
 
 def _give_up_output() -> None:
-    """Where standard output cannot be written (a full disk), it cannot be flushed at the end either."""
+    """Where standard output cannot be written (a full disk), it cannot be flushed at the end
+    either.
+    """
     try:
         sys.stdout.flush()
     except OSError:

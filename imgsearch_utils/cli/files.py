@@ -13,10 +13,13 @@ from imgsearch_utils.workspace import written_whole
 
 @contextlib.contextmanager
 def bytes_read(file: Path) -> Iterator[Callable[[int, int], None]]:
-    """A bar of the bytes of a file on a terminal; gives what ``tables.foreign_parts`` calls `watch`."""
+    """A bar of the bytes of a file on a terminal; gives what ``tables.foreign_parts`` calls
+    `watch`.
+    """
     from tqdm import tqdm
 
     with tqdm(desc=file.name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+
         def watch(done: int, total: int) -> None:
             bar.total = total or None
             bar.update(done - bar.n)
@@ -26,7 +29,9 @@ def bytes_read(file: Path) -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def output(file: Path | None) -> Iterator[TextIO]:
-    """What becomes a file, or standard output when there is none: whole in the end, or not at all."""
+    """What becomes a file, or standard output when there is none: whole in the end, or not at
+    all.
+    """
     text = {"encoding": "utf-8", "newline": ""}
     if file:
         with written_whole(file) as partial, partial.open("w", **text) as opened:

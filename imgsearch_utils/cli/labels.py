@@ -15,8 +15,12 @@ app = typer.Typer(no_args_is_help=True, help="Import, export and count a study's
 
 
 @app.command("import")
-def import_(files: list[Path], study: StudyOption, run: RunOption = "", as_json: JsonOption = False) -> None:
-    """Add graded pairs from CSV files (image1,image2,similarity) to a study, naming what is odd about them."""
+def import_(
+    files: list[Path], study: StudyOption, run: RunOption = "", as_json: JsonOption = False
+) -> None:
+    """Add graded pairs from CSV files (image1,image2,similarity) to a study, naming what is odd
+    about them.
+    """
     from imgsearch_utils.labels.files import import_labels
     from imgsearch_utils.labels.pairs import read_grades
 
@@ -29,19 +33,30 @@ def import_(files: list[Path], study: StudyOption, run: RunOption = "", as_json:
         return
     print(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
     if len(problems):
-        print(f"{len(problems):,} rows to look at: {workspace.shown(opened.labels / 'import_problems.csv')}")
+        print(
+            f"{len(problems):,} rows to look at: "
+            f"{workspace.shown(opened.labels / 'import_problems.csv')}"
+        )
 
 
 @app.command()
 def export(
-    file: Path, study: StudyOption, run: RunOption = "",
-    votes: Annotated[bool, typer.Option("--votes", help="The votes of the search page instead.")] = False,
+    file: Path,
+    study: StudyOption,
+    run: RunOption = "",
+    votes: Annotated[
+        bool, typer.Option("--votes", help="The votes of the search page instead.")
+    ] = False,
 ) -> None:
-    """Write a study's current grades to a CSV that can be imported again; or its votes, which are no grades."""
+    """Write a study's current grades to a CSV that can be imported again; or its votes, which are
+    no grades.
+    """
     from imgsearch_utils.labels.files import export_labels, export_votes
 
     opened = workspace.find_run(study, run)
-    count, what = (export_votes(opened, file), "votes") if votes else (export_labels(opened, file), "pairs")
+    count, what = (
+        (export_votes(opened, file), "votes") if votes else (export_labels(opened, file), "pairs")
+    )
     print(f"{count:,} {what}: {file}")
 
 

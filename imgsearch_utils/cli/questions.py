@@ -11,15 +11,18 @@ def questions(pictures: Sequence[Path], text: str) -> list[list[Path]]:
 
     Raises
     ------
-    ValueError
-        where nothing is asked, for paths that are not there, and for a folder beside other pictures.
+    ValueError where nothing is asked, for paths that are not there, and for a folder beside other
+        pictures.
     """
     if not (pictures or text):
         raise ValueError("give a picture, a folder of pictures, or --text WORDS")
     if len(pictures) == 1:
         return [[file] for file in picture_files(pictures[0])]
     if folders := [path for path in pictures if path.is_dir()]:
-        raise ValueError(f"{folders[0]} is a folder; several pictures are one question, so give a folder by itself")
+        raise ValueError(
+            f"{folders[0]} is a folder; several pictures are one question, so give a folder by "
+            "itself"
+        )
     return [[file for path in pictures for file in picture_files(path)]]
 
 

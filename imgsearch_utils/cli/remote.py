@@ -9,7 +9,14 @@ from pathlib import Path
 from imgsearch_utils.cli.questions import named
 
 
-def search(server: str, asked: list[list[Path]], unlike: Sequence[Path], text: str, as_json: bool, **options) -> None:
+def search(
+    server: str,
+    asked: list[list[Path]],
+    unlike: Sequence[Path],
+    text: str,
+    as_json: bool,
+    **options,
+) -> None:
     """Ask a server, see ``imgsearch search --server``, and print what it answers."""
     import pandas as pd
 
@@ -25,16 +32,27 @@ def search(server: str, asked: list[list[Path]], unlike: Sequence[Path], text: s
                 raise ValueError(f"{query}: {error}") from None
             print(f"set aside: {query}: {error}", file=sys.stderr)
             continue
-        answers.append({"query": query, "close_match": about.pop("close_match"), "results": about.pop("results")})
+        answers.append(
+            {
+                "query": query,
+                "close_match": about.pop("close_match"),
+                "results": about.pop("results"),
+            }
+        )
         about.pop("query")
         if not as_json:
-            print(f"{query} - {about['model']} of run {about['run']}, {about['index']} index, "
-                  f"{about['pictures']:,} pictures")
+            print(
+                f"{query} - {about['model']} of run {about['run']}, {about['index']} index, "
+                f"{about['pictures']:,} pictures"
+            )
             found = pd.DataFrame(answers[-1]["results"]).rename(columns={"p_similar": "P(similar)"})
             print(found.dropna(axis=1, how="all").to_string(index=False, float_format="%.3f"))
             calibrated = "P(similar)" in found and found["P(similar)"].notna().any()
             if not answers[-1]["close_match"] and calibrated:
-                print(f"no close match: P(similar) is below {about['threshold']:.3f}, the threshold, everywhere")
+                print(
+                    f"no close match: P(similar) is below {about['threshold']:.3f}, the "
+                    "threshold, everywhere"
+                )
     if not answers:
         raise ValueError("none of the pictures can be read")
     if as_json:
@@ -44,8 +62,10 @@ def search(server: str, asked: list[list[Path]], unlike: Sequence[Path], text: s
 def _ask(server, files, unlike, text, options):
     if len(files) == 1 and not unlike and not text:
         return server.ask("search", _content(files[0]), **options)
-    like, against = ([{"picture": base64.b64encode(_content(file)).decode()} for file in each]
-                     for each in (files, unlike))
+    like, against = (
+        [{"picture": base64.b64encode(_content(file)).decode()} for file in each]
+        for each in (files, unlike)
+    )
     return server.ask("search", {"words": text, "like": like, "unlike": against, **options})
 
 

@@ -10,19 +10,25 @@ from imgsearch_utils.cli.options import BrowserOption, RunOption, StudyArgument,
 from imgsearch_utils.workspace import DRAWN, Run
 
 app = typer.Typer()
-IpOption = Annotated[str, typer.Option(help="The address to listen on; 127.0.0.1 is this machine alone.")]
+IpOption = Annotated[
+    str, typer.Option(help="The address to listen on; 127.0.0.1 is this machine alone.")
+]
 
 
 def _again(command: str, run: Run, **options) -> str:
     """What starts this page again."""
-    given = "".join(f" --{name} {shlex.quote(str(value))}" for name, value in options.items() if value)
+    given = "".join(
+        f" --{name} {shlex.quote(str(value))}" for name, value in options.items() if value
+    )
     return f"imgsearch {command}{run.named}{given}"
 
 
 @app.command()
 def serve(
-    study: StudyOption = DRAWN, run: RunOption = "",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8867, ip: IpOption = "127.0.0.1",
+    study: StudyOption = DRAWN,
+    run: RunOption = "",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8867,
+    ip: IpOption = "127.0.0.1",
     browser: BrowserOption = True,
 ) -> None:
     """Search on a page of its own, and answer programs (/api/docs); stop it with Ctrl-C."""
@@ -40,11 +46,15 @@ def serve(
 
 @app.command()
 def teach(
-    study: StudyArgument, name: RunOption = "",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8868, ip: IpOption = "127.0.0.1",
+    study: StudyArgument,
+    name: RunOption = "",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8868,
+    ip: IpOption = "127.0.0.1",
     browser: BrowserOption = True,
 ) -> None:
-    """Teach a run what you mean by similar, on a page that shows what it has learnt; stop it with Ctrl-C."""
+    """Teach a run what you mean by similar, on a page that shows what it has learnt; stop it with
+    Ctrl-C.
+    """
     from imgsearch_utils.steps.teaching import check_teachable
 
     run = workspace.find_run(study, name)
@@ -52,17 +62,23 @@ def teach(
     from imgsearch_utils.pages.serving import serve as serve_site
     from imgsearch_utils.pages.sites import teaching_site
 
-    again = _again(f"teach {shlex.quote(study)}", run, port=port, ip=ip if ip != "127.0.0.1" else "")
+    again = _again(
+        f"teach {shlex.quote(study)}", run, port=port, ip=ip if ip != "127.0.0.1" else ""
+    )
     serve_site(teaching_site(run, study, again), port, ip, browser)
 
 
 @app.command()
 def tag(
-    study: StudyArgument, name: RunOption = "",
-    queue: Annotated[str, typer.Option(
-        help="round, check, disagreements, suspected_errors, pooled, votes or map.")] = "round",
+    study: StudyArgument,
+    name: RunOption = "",
+    queue: Annotated[
+        str,
+        typer.Option(help="round, check, disagreements, suspected_errors, pooled, votes or map."),
+    ] = "round",
     number: Annotated[int, typer.Option("--round", help="The round whose pairs are asked.")] = 0,
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8866, ip: IpOption = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8866,
+    ip: IpOption = "127.0.0.1",
     browser: BrowserOption = True,
 ) -> None:
     """Grade pairs on a page of its own; stop it with Ctrl-C."""
@@ -70,12 +86,23 @@ def tag(
 
     run = workspace.find_run(study, name)
     if run.published:
-        raise ValueError(f"run {run.name} is published and never written again; grade a run of your own: --run NAME")
-    number = len(run.rounds_made) if queue in ("check", "map") else number  # their grades count from the next round on
+        raise ValueError(
+            f"run {run.name} is published and never written again; grade a run of your own: "
+            "--run NAME"
+        )
+    number = (
+        len(run.rounds_made) if queue in ("check", "map") else number
+    )  # their grades count from the next round on
     check_queue(run, queue, number)
     from imgsearch_utils.pages.serving import serve as serve_site
     from imgsearch_utils.pages.sites import tagging_site
 
-    again = _again(f"tag {shlex.quote(study)}", run, queue=queue if queue != "round" else "", round=number, port=port,
-                   ip=ip if ip != "127.0.0.1" else "")
+    again = _again(
+        f"tag {shlex.quote(study)}",
+        run,
+        queue=queue if queue != "round" else "",
+        round=number,
+        port=port,
+        ip=ip if ip != "127.0.0.1" else "",
+    )
     serve_site(tagging_site(run, queue, number, again), port, ip, browser)

@@ -7,8 +7,11 @@ from imgsearch_utils.drawn_houses.canvas import Canvas, Face
 from imgsearch_utils.drawn_houses.textures import TEXTURES
 
 _BARS = {"farmhouse": (2, 3), "modern": (1, 1), "rustic": (2, 2)}  # panes across and down
-_STACKS = {"farmhouse": ("brick", (158, 84, 66)), "modern": ("concrete", (150, 150, 148)),
-           "rustic": ("stone", (146, 140, 132))}  # fmt: skip
+_STACKS = {
+    "farmhouse": ("brick", (158, 84, 66)),
+    "modern": ("concrete", (150, 150, 148)),
+    "rustic": ("stone", (146, 140, 132)),
+}
 
 
 def _window(canvas: Canvas, plan: Plan, wall: Face, u, v, w, h, lit) -> None:
@@ -65,7 +68,9 @@ def _porch(canvas: Canvas, plan: Plan) -> None:
     """A deck, posts and a roof across the front."""
     x0, x1, z, h, camera = -plan.half, plan.half, -2.0, 2.55, canvas.camera
     wood = plan.wall * 0.8 if plan.kind == "rustic" else plan.frame
-    canvas.paint(Face([(x0, 0.22, z), (x1, 0.22, z), (x1, 0.22, 0), (x0, 0.22, 0)]), (176, 150, 118))
+    canvas.paint(
+        Face([(x0, 0.22, z), (x1, 0.22, z), (x1, 0.22, 0), (x0, 0.22, 0)]), (176, 150, 118)
+    )
     canvas.paint(Face([(x0, 0, z), (x1, 0, z), (x1, 0.22, z), (x0, 0.22, z)]), (128, 106, 82))
     posts = np.linspace(x0 + 0.15, x1 - 0.15, max(3, plan.house["bays"] + 1))
     for a, b in zip(posts, posts[1:]):
@@ -107,10 +112,19 @@ def _garage(canvas: Canvas, plan: Plan) -> None:
     canvas.quad(front, 0.4, 0, plan.wing - 0.4, 2.35, plan.frame)
     door = np.array((128, 132, 136) if plan.modern else (235, 233, 226))
     for i in range(4):
-        canvas.quad(front, 0.5, 0.04 + i * 0.56, plan.wing - 0.5, 0.54 + i * 0.56, door * (0.96 - 0.05 * (i % 2)))
+        canvas.quad(
+            front,
+            0.5,
+            0.04 + i * 0.56,
+            plan.wing - 0.5,
+            0.54 + i * 0.56,
+            door * (0.96 - 0.05 * (i % 2)),
+        )
 
 
-def draw_building(canvas: Canvas, plan: Plan, rng: np.random.Generator) -> tuple[float, float, float] | None:
+def draw_building(
+    canvas: Canvas, plan: Plan, rng: np.random.Generator
+) -> tuple[float, float, float] | None:
     """Draw the whole house; return the place of the chimney's smoke, if there is one."""
     house, behind = plan.house, plan.side * canvas.camera.position[0] < 0
     if house["garage"] and behind:

@@ -1,4 +1,6 @@
-"""What surrounds a house: sky, hills or skyline, grounds, plants, and the people and cars that do not count."""
+"""What surrounds a house: sky, hills or skyline, grounds, plants, and the people and cars that do
+not count.
+"""
 
 import numpy as np
 from PIL import Image
@@ -13,15 +15,32 @@ _SKIES = {  # zenith, horizon, clouds
     "sunset": ((92, 78, 138), (255, 170, 98), (255, 176, 140)),
     "night": ((12, 18, 44), (48, 58, 98), (54, 62, 92)),
 }
-_GRASS = {"spring": (124, 178, 78), "summer": (92, 146, 62), "autumn": (140, 146, 72), "winter": SNOW}
-_CROPS = {"spring": (200, 196, 92), "summer": (214, 182, 92), "autumn": (150, 112, 74), "winter": (214, 212, 210)}
+_GRASS = {
+    "spring": (124, 178, 78),
+    "summer": (92, 146, 62),
+    "autumn": (140, 146, 72),
+    "winter": SNOW,
+}
+_CROPS = {
+    "spring": (200, 196, 92),
+    "summer": (214, 182, 92),
+    "autumn": (150, 112, 74),
+    "winter": (214, 212, 210),
+}
 _LEAVES = {
     "spring": [(150, 200, 90), (246, 190, 208), (130, 186, 84)],
     "summer": [(58, 116, 52), (76, 134, 58), (50, 104, 60)],
     "autumn": [(214, 122, 38), (190, 70, 36), (226, 172, 52)],
 }
 _FLOWERS = [(230, 60, 80), (250, 200, 50), (170, 90, 200), (250, 250, 250), (250, 130, 60)]
-_CARS = [(196, 44, 40), (46, 92, 168), (236, 236, 232), (60, 62, 66), (222, 180, 60), (110, 150, 120)]
+_CARS = [
+    (196, 44, 40),
+    (46, 92, 168),
+    (236, 236, 232),
+    (60, 62, 66),
+    (222, 180, 60),
+    (110, 150, 120),
+]
 _SKINS = [(236, 196, 164), (178, 128, 92), (112, 76, 54)]
 
 
@@ -29,8 +48,13 @@ def draw_sky(canvas: Canvas, plan: Plan, rng) -> None:
     """A gradient by the hour, clouds, the sun or the moon and stars."""
     size, time = canvas.camera.size, plan.house["time_of_day"]
     top, low, cloud = (np.array(c, np.float32) for c in _SKIES[time])
-    t = np.clip(np.arange(size) / max(canvas.camera.horizon, size * 0.3), 0, 1)[:, None, None] ** 1.2
-    canvas.image.paste(Image.fromarray((top + (low - top) * t).astype(np.uint8)).resize((size, size)))
+    t = (
+        np.clip(np.arange(size) / max(canvas.camera.horizon, size * 0.3), 0, 1)[:, None, None]
+        ** 1.2
+    )
+    canvas.image.paste(
+        Image.fromarray((top + (low - top) * t).astype(np.uint8)).resize((size, size))
+    )
     x, y, r = rng.uniform(0.1, 0.9) * size, 0.12 * size, 0.04 * size
     if plan.night:
         for star in rng.uniform(0, (size, size * 0.5), (40, 2)):
@@ -43,23 +67,34 @@ def draw_sky(canvas: Canvas, plan: Plan, rng) -> None:
         x, y, w = rng.uniform(0, size), rng.uniform(0, size * 0.36), rng.uniform(0.08, 0.18) * size
         for dx in rng.uniform(-w, w, 5):
             r = rng.uniform(0.03, 0.4 * w / size) * size
-            shapes.append((puff(x + dx, y + rng.uniform(-10, 8), r, r * 0.6), rng.integers(120, 230)))
+            shapes.append(
+                (puff(x + dx, y + rng.uniform(-10, 8), r, r * 0.6), rng.integers(120, 230))
+            )
     canvas.haze(shapes, tuple(int(c) for c in cloud), 1.2)
 
 
 def draw_background(canvas: Canvas, plan: Plan, rng) -> None:
-    """Hills with woods behind a rural house, a skyline behind an urban one; far things fade into the sky."""
+    """Hills with woods behind a rural house, a skyline behind an urban one; far things fade into
+    the sky.
+    """
     size, horizon, season = canvas.camera.size, canvas.camera.horizon + 4, plan.house["season"]
 
     def far(colour, haze):
-        mixed = (1 - haze) * np.array(canvas.lit(colour)) + haze * np.array(_SKIES[plan.house["time_of_day"]][1])
+        mixed = (1 - haze) * np.array(canvas.lit(colour)) + haze * np.array(
+            _SKIES[plan.house["time_of_day"]][1]
+        )
         return tuple(int(c) for c in mixed)
 
     if not plan.urban:
         x = np.arange(0, size + 8, 8)
         for layer, haze in enumerate((0.62, 0.35, 0.12)):
-            waves = sum(np.sin(x / size * rng.uniform(2, 9) * (1 + layer) + rng.uniform(0, 6)) for _ in range(3))
-            y = horizon - size * (0.2 - 0.06 * layer) * rng.uniform(0.6, 1.1) * (0.55 + 0.2 * waves).clip(0.05)
+            waves = sum(
+                np.sin(x / size * rng.uniform(2, 9) * (1 + layer) + rng.uniform(0, 6))
+                for _ in range(3)
+            )
+            y = horizon - size * (0.2 - 0.06 * layer) * rng.uniform(0.6, 1.1) * (
+                0.55 + 0.2 * waves
+            ).clip(0.05)
             outline = [(0, size), *zip(x.tolist(), y.tolist()), (size, size)]
             canvas.draw.polygon(outline, fill=far(np.array(_GRASS[season]) * 0.88, haze))
             for i in rng.integers(0, len(x), 26 if layer == 1 else 0):
@@ -70,19 +105,28 @@ def draw_background(canvas: Canvas, plan: Plan, rng) -> None:
     for haze in (0.6, 0.3):
         left = -rng.uniform(0, 30)
         while left < size:
-            w, h = rng.uniform(0.07, 0.15) * size, rng.uniform(0.14, 0.42) * size * (0.6 + 0.6 * haze)
-            wall = rng.uniform(110, 180) * np.array((1, rng.uniform(0.92, 1), rng.uniform(0.86, 1.04)))
+            w, h = (
+                rng.uniform(0.07, 0.15) * size,
+                rng.uniform(0.14, 0.42) * size * (0.6 + 0.6 * haze),
+            )
+            wall = rng.uniform(110, 180) * np.array(
+                (1, rng.uniform(0.92, 1), rng.uniform(0.86, 1.04))
+            )
             canvas.draw.rectangle((left, horizon - h, left + w, size), fill=far(wall, haze))
             dark = far(wall * 0.72, haze)
             for x in np.arange(left + 6, left + w - 8, 14):
                 for y in np.arange(horizon - h + 8, horizon, 18):
                     lamp = plan.night and rng.random() < 0.4
-                    canvas.draw.rectangle((x, y, x + 6, y + 9), fill=(250, 208, 120) if lamp else dark)
+                    canvas.draw.rectangle(
+                        (x, y, x + 6, y + 9), fill=(250, 208, 120) if lamp else dark
+                    )
             left += w + rng.uniform(-4, 10)
 
 
 def draw_ground(canvas: Canvas, plan: Plan) -> None:
-    """Lawn, crops or paving, with the shade of the house, the path, the drive, the street and the pool."""
+    """Lawn, crops or paving, with the shade of the house, the path, the drive, the street and the
+    pool.
+    """
     size, season, grounds = canvas.camera.size, plan.house["season"], plan.house["grounds"]
     stone = (206, 206, 204) if plan.snow else (188, 182, 172)
 
@@ -101,13 +145,19 @@ def draw_ground(canvas: Canvas, plan: Plan) -> None:
         elif grounds == "field":
             shade = np.where((u / 0.9) % 1 < 0.3, np.float32(0.74), 0.86 + 0.28 * noise)
         else:
-            mown = np.where((v / 1.7) % 2 < 1, 0.94, 1.06) if grounds == "lawn" and not plan.snow else 1.0
+            mown = (
+                np.where((v / 1.7) % 2 < 1, 0.94, 1.06)
+                if grounds == "lawn" and not plan.snow
+                else 1.0
+            )
             shade = mown * (0.92 + 0.14 * noise)
         slabs = 0.88 + 0.12 * noise
         lay((np.abs(u - plan.door) < 0.65) & (v < 0), stone, slabs)
         if plan.wing:
             lay((np.abs(u - plan.drive) < 1.6) & (v < 0.7), stone, slabs)
-        shade = shade * np.where((np.abs(u - 0.9) < plan.half + 0.6) & (v > -1.1) & (v < plan.depth), 0.74, 1)
+        shade = shade * np.where(
+            (np.abs(u - 0.9) < plan.half + 0.6) & (v > -1.1) & (v < plan.depth), 0.74, 1
+        )
         if plan.urban:
             lay(v < -4, stone, 1.06)
             line = (np.abs(v + 8) < 0.1) & (u % 3 < 1.6)
@@ -115,7 +165,11 @@ def draw_ground(canvas: Canvas, plan: Plan) -> None:
         if plan.house["pool"]:
             du, dv = np.abs(u - plan.pool), np.abs(v + 3.1)
             lay((du < 3.0) & (dv < 1.6), (226, 220, 208), 1)
-            lay((du < 2.6) & (dv < 1.25), (44, 176, 204), 0.92 + 0.14 * np.sin(u * 5 + 2 * np.sin(v * 4)))
+            lay(
+                (du < 2.6) & (dv < 1.25),
+                (44, 176, 204),
+                0.92 + 0.14 * np.sin(u * 5 + 2 * np.sin(v * 4)),
+            )
         return np.array(colours, np.float32)[kind] * shade[:, :, None].astype(np.float32)
 
     start = max(0.0, canvas.camera.horizon + 3)
@@ -127,14 +181,22 @@ def _tree(canvas: Canvas, plan: Plan, x, z, height, rng) -> None:
     px, py, s = canvas.camera.spot(x, z)
     s, trunk, season = s * height, canvas.lit((96, 74, 56)), plan.house["season"]
     conifer = not plan.urban and rng.random() < 0.55
-    canvas.draw.line([(px, py), (px, py - s * (0.2 if conifer else 0.5))], fill=trunk, width=max(2, round(s * 0.05)))
+    canvas.draw.line(
+        [(px, py), (px, py - s * (0.2 if conifer else 0.5))],
+        fill=trunk,
+        width=max(2, round(s * 0.05)),
+    )
     if conifer:
         for i in range(4):
             y, r = py - s * (0.12 + 0.2 * i), s * (0.26 - 0.05 * i)
             tip, half = (px, y - s * 0.34), y - s * 0.17
-            canvas.draw.polygon([(px - r, y), tip, (px + r, y)], fill=canvas.lit((40, 84, 58), 0.9 + 0.1 * i))
+            canvas.draw.polygon(
+                [(px - r, y), tip, (px + r, y)], fill=canvas.lit((40, 84, 58), 0.9 + 0.1 * i)
+            )
             if plan.snow:
-                canvas.draw.polygon([(px - r * 0.5, half), tip, (px + r * 0.5, half)], fill=canvas.lit(SNOW))
+                canvas.draw.polygon(
+                    [(px - r * 0.5, half), tip, (px + r * 0.5, half)], fill=canvas.lit(SNOW)
+                )
     elif plan.snow:
         for angle in rng.uniform(-1.1, 1.1, 12):
             start, length = py - s * rng.uniform(0.3, 0.55), s * rng.uniform(0.25, 0.45)
@@ -158,7 +220,9 @@ def _shrubs(canvas: Canvas, plan: Plan, rng) -> None:
                 continue
             px, py, s = canvas.camera.spot(x + rng.uniform(-0.1, 0.1), z)
             r = s * rng.uniform(0.28, 0.46)
-            canvas.disc(px, py - 0.75 * r, r, 0.95 * r, canvas.lit((62, 112, 56), rng.uniform(0.8, 1.2)))
+            canvas.disc(
+                px, py - 0.75 * r, r, 0.95 * r, canvas.lit((62, 112, 56), rng.uniform(0.8, 1.2))
+            )
             if plan.snow:
                 canvas.disc(px, py - 1.1 * r, 0.8 * r, 0.6 * r, canvas.lit(SNOW))
             elif plan.house["season"] != "autumn":
@@ -168,7 +232,9 @@ def _shrubs(canvas: Canvas, plan: Plan, rng) -> None:
 
 
 def _enclosure(canvas: Canvas, plan: Plan, rng) -> None:
-    """The hedge (in town) or the fence that closes a house off, with a gap for the path and the drive."""
+    """The hedge (in town) or the fence that closes a house off, with a gap for the path and the
+    drive.
+    """
     z = -5.0 if plan.house["pool"] else -3.8
     wood = (240, 240, 236) if plan.kind == "farmhouse" else (120, 92, 64)
     for x in np.arange(-plan.half - 7, plan.half + 7, 0.4):
@@ -177,7 +243,9 @@ def _enclosure(canvas: Canvas, plan: Plan, rng) -> None:
         if plan.urban:
             hedge = Face([(x, 0, z), (x + 0.42, 0, z), (x + 0.42, 0.8, z), (x, 0.8, z)])
             canvas.paint(hedge, np.array((58, 104, 60)) * rng.uniform(0.88, 1.1))
-            canvas.beam((x, 0.85, z), (x + 0.42, 0.85, z), 0.22, SNOW if plan.snow else (78, 130, 72))
+            canvas.beam(
+                (x, 0.85, z), (x + 0.42, 0.85, z), 0.22, SNOW if plan.snow else (78, 130, 72)
+            )
         else:
             canvas.beam((x, 0, z), (x, 0.95, z), 0.2, wood)
             canvas.beam((x, 0.65, z), (x + 0.4, 0.65, z), 0.1, wood)
@@ -238,9 +306,16 @@ def draw_passers(canvas: Canvas, plan: Plan, rng) -> None:
 def draw_air(canvas: Canvas, smoke: tuple | None, rng) -> None:
     """The smoke of the chimney and the glow of lit windows."""
     if smoke is not None:
-        (x, y), s, drift = canvas.camera.project([smoke])[0], canvas.camera.scale(smoke), rng.choice((-1, 1))
+        (x, y), s, drift = (
+            canvas.camera.project([smoke])[0],
+            canvas.camera.scale(smoke),
+            rng.choice((-1, 1)),
+        )
         r = s * (0.25 + 0.12 * np.arange(7))
-        shapes = [(puff(x + drift * i * i * 0.07 * s, y - i * 0.42 * s, r[i], r[i]), 170 - 20 * i) for i in range(7)]
+        shapes = [
+            (puff(x + drift * i * i * 0.07 * s, y - i * 0.42 * s, r[i], r[i]), 170 - 20 * i)
+            for i in range(7)
+        ]
         canvas.haze(shapes, canvas.lit((236, 236, 238)), 0.9)
     if canvas.glows:
         canvas.haze([(points, 90) for points in canvas.glows], (255, 206, 120), 3)

@@ -1,4 +1,6 @@
-"""Materials: each maps own coordinates of a face, (u, v) in metres, to factors of its colour, same shape."""
+"""Materials: each maps own coordinates of a face, (u, v) in metres, to factors of its colour, same
+shape.
+"""
 
 import numpy as np
 
@@ -58,7 +60,9 @@ TEXTURES = {
     "logs": _logs,
     "stucco": lambda u, v: 0.94 + 0.1 * grid(u, v, 0.09, 0.09),
     "concrete": _concrete,
-    "glass": lambda u, v: np.where((u / 1.35) % 1 < 0.06, np.float32(0.4), 0.85 + 0.3 * (((u + 0.8 * v) / 3) % 1)),
+    "glass": lambda u, v: np.where(
+        (u / 1.35) % 1 < 0.06, np.float32(0.4), 0.85 + 0.3 * (((u + 0.8 * v) / 3) % 1)
+    ),
     "shingles": lambda u, v: _blocks(u, v, 0.5, 0.34, 0.16, 0.3, 0.68),
     "seams": lambda u, v: np.where((u / 0.6) % 1 < 0.12, np.float32(0.74), np.float32(1)),
 }

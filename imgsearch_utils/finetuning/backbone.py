@@ -1,4 +1,6 @@
-"""A backbone that can be trained further: which of its parameters are, and how pictures reach it."""
+"""A backbone that can be trained further: which of its parameters are, and how pictures reach
+it.
+"""
 
 from dataclasses import dataclass
 
@@ -12,7 +14,8 @@ from imgsearch_utils.vectors.tuned import scale_of
 
 @dataclass(frozen=True)
 class Backbone:
-    """The network of an encoder, in evaluation mode: batch statistics stay, so that a picture's vector is its own.
+    """The network of an encoder, in evaluation mode: batch statistics stay, so that a picture's
+    vector is its own.
 
     base : the encoder's config
     pixels, mean, std : of what the network sees
@@ -27,13 +30,15 @@ class Backbone:
     trained: list[str]
 
     @classmethod
-    def open(cls, encoder: str, blocks: int, pixels: int | None = None, device: str = DEVICE) -> "Backbone":
+    def open(
+        cls, encoder: str, blocks: int, pixels: int | None = None, device: str = DEVICE
+    ) -> "Backbone":
         """The backbone of an encoder by name, its last `blocks` blocks to be trained.
 
         Raises
         ------
-        ValueError
-            for an unknown encoder, weights that are not at hand, and a network that does not take so many pixels.
+        ValueError for an unknown encoder, weights that are not at hand, and a network that does not
+            take so many pixels.
         """
         network, base = network_of(encoder)
         own, mean, std = scale_of(base)
@@ -43,7 +48,9 @@ class Backbone:
                 network(torch.zeros(1, 3, pixels, pixels, device=device))
         except (AssertionError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:120]
-            raise ValueError(f"pixels: {encoder} does not take {pixels} ({reason}); its own size is {own}") from None
+            raise ValueError(
+                f"pixels: {encoder} does not take {pixels} ({reason}); its own size is {own}"
+            ) from None
         trained = _last_blocks(network, blocks)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in trained)
@@ -68,13 +75,18 @@ class Backbone:
 
 
 def _last_blocks(network: torch.nn.Module, blocks: int) -> set[str]:
-    """Names of the parameters of the last blocks, as timm or open_clip cut their networks into blocks."""
+    """Names of the parameters of the last blocks, as timm or open_clip cut their networks into
+    blocks.
+    """
     if tower := getattr(network, "model", None):  # of open_clip
         for parameter in tower.parameters():
             parameter.requires_grad_(True)
         tower.lock_image_tower(unlocked_groups=blocks, freeze_bn_stats=True)
-        return {name for name, parameter in network.named_parameters()
-                if parameter.requires_grad and name.startswith("model.visual.")}
+        return {
+            name
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad and name.startswith("model.visual.")
+        }
     groups = group_parameters(network, network.group_matcher(coarse=False))
     last = sorted(groups)[-blocks:]
     return {name for number in last for name in groups[number]}

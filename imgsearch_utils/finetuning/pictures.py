@@ -1,4 +1,6 @@
-"""Pictures on their way to a network that is trained: decoded once, then augmented anew each time."""
+"""Pictures on their way to a network that is trained: decoded once, then augmented anew each
+time.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +17,8 @@ MOST_BYTES = 8_000_000_000
 
 
 def read_squares(paths: Sequence[Path], pixels: int, progress: Callable = iter) -> np.ndarray:
-    """The middles of pictures, decoded: (n, side, side, 3) uint8, `side` a little more than `pixels`.
+    """The middles of pictures, decoded: (n, side, side, 3) uint8, `side` a little more than
+    `pixels`.
 
     Raises
     ------
@@ -23,15 +26,23 @@ def read_squares(paths: Sequence[Path], pixels: int, progress: Callable = iter) 
         for a picture that cannot be read, and for more than 8 GB of them.
     """
     if (size := len(paths) * 3 * (pixels / MARGIN) ** 2) > MOST_BYTES:
-        raise ValueError(f"{len(paths):,} pictures of {pixels} pixels take {size / 1e9:.0f} GB of memory, and at most "
-                         f"{MOST_BYTES / 1e9:.0f} are taken; set fewer pixels")
-    return np.stack([np.asarray(square(middle_of_strip(open_image(path)), pixels)) for path in progress(paths)])
+        raise ValueError(
+            f"{len(paths):,} pictures of {pixels} pixels take {size / 1e9:.0f} GB of memory, and "
+            "at most "
+            f"{MOST_BYTES / 1e9:.0f} are taken; set fewer pixels"
+        )
+    return np.stack(
+        [np.asarray(square(middle_of_strip(open_image(path)), pixels)) for path in progress(paths)]
+    )
 
 
 def augmentation(settings: Finetuning, pixels: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """What is done to a square (3, side, side) uint8 at random: (3, pixels, pixels) uint8."""
-    steps = [v2.RandomResizedCrop(pixels, scale=(0.5, 1.0), ratio=(0.8, 1.25), antialias=True)
-             if "crop" in settings.augment else v2.CenterCrop(pixels)]
+    steps = [
+        v2.RandomResizedCrop(pixels, scale=(0.5, 1.0), ratio=(0.8, 1.25), antialias=True)
+        if "crop" in settings.augment
+        else v2.CenterCrop(pixels)
+    ]
     if "flip" in settings.augment:
         steps.append(v2.RandomHorizontalFlip())
     if "trivial" in settings.augment:  # Mueller & Hutter, TrivialAugment, ICCV 2021
@@ -42,13 +53,18 @@ def augmentation(settings: Finetuning, pixels: int) -> Callable[[torch.Tensor], 
 
 
 class Pictures(torch.utils.data.Dataset):
-    """Squares by (epoch, row), augmented: the same picture at the same time is always changed alike.
+    """Squares by (epoch, row), augmented: the same picture at the same time is always changed
+    alike.
 
     So a training that goes on after it was killed sees what it would have seen.
     """
 
     def __init__(self, squares: np.ndarray, settings: Finetuning, pixels: int):
-        self.squares, self.settings, self._change = squares, settings, augmentation(settings, pixels)
+        self.squares, self.settings, self._change = (
+            squares,
+            settings,
+            augmentation(settings, pixels),
+        )
 
     def __getitem__(self, at: tuple[int, int]) -> torch.Tensor:
         epoch, row = at
@@ -61,8 +77,14 @@ class Pictures(torch.utils.data.Dataset):
             return self._change(picture)
 
 
-def encode(network: torch.nn.Module, squares: np.ndarray, pixels: int, mean: list[float], std: list[float],
-           batch: int = 64) -> np.ndarray:
+def encode(
+    network: torch.nn.Module,
+    squares: np.ndarray,
+    pixels: int,
+    mean: list[float],
+    std: list[float],
+    batch: int = 64,
+) -> np.ndarray:
     """Vectors (n, d) of squares, without augmentation."""
     device, rows = next(network.parameters()).device, []
     with torch.inference_mode():

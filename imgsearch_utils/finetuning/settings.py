@@ -19,19 +19,22 @@ class Finetuning(Settings):
     encoder : by name, as of ``vectors.encoders``
     pixels : of the side that the network sees; its own when not given
     blocks : so many of its last blocks are trained; more than there are, and all of it is
-    learn_from : "classes" (the finest), by triplets with semi-hard mining; or "grades", graded train pairs, by `loss`
+    learn_from : "classes" (the finest), by triplets with semi-hard mining; or "grades", graded
+        train pairs, by `loss`
     loss : a loss of ``learning.losses`` on graded pairs
     margin : of the triplets, in cosine
-    class_head : weight of the cross-entropy of a classifier on top, which is thrown away afterwards; 0 for none
+    class_head : weight of the cross-entropy of a classifier on top, which is thrown away
+        afterwards; 0 for none
     augment : what is done to train pictures: random crops, mirroring, TrivialAugmentWide, colours
     batch, per_class : pictures a step, and of each class among them
     accumulate : steps whose gradients are added up
     warmup : share of the steps in which the learning rate rises; then it falls to 0 by a cosine
     patience : epochs without a better mAP on the validation images, after which it ends
-    share : of the way from the frozen weights to the tuned ones, that is kept in the end; half of it finds more of
-        classes that it never saw (Wortsman et al., Robust Fine-Tuning of Zero-Shot Models, CVPR 2022; notebook 14)
-    held_out_classes : share of the classes that are held out whole, to measure on; half as many more validate
-    """
+    share : of the way from the frozen weights to the tuned ones, that is kept in the end; half of
+        it finds more of classes that it never saw (Wortsman et al., Robust Fine-Tuning of Zero-Shot
+        Models, CVPR 2022; notebook 14)
+    held_out_classes : share of the classes that are held out whole, to measure on; half as many
+    more validate"""
 
     study: str
     run: str = ""
@@ -59,14 +62,17 @@ class Finetuning(Settings):
     @model_validator(mode="after")
     def _whole_classes_in_a_batch(self):
         if self.batch < 2 * self.per_class:
-            raise ValueError(f"batch must hold two classes: at least 2 x per_class = {2 * self.per_class}")
+            raise ValueError(
+                f"batch must hold two classes: at least 2 x per_class = {2 * self.per_class}"
+            )
         if self.learn_from == "grades" and self.class_head:
             raise ValueError("class_head belongs to learn_from: classes; with grades it must be 0")
         return self
 
 
 def read_settings(path: Path) -> list[Finetuning]:
-    """The versions that a YAML describes: one, or with `grid` (setting -> values) one for each combination.
+    """The versions that a YAML describes: one, or with `grid` (setting -> values) one for each
+    combination.
 
     Raises
     ------
@@ -77,8 +83,12 @@ def read_settings(path: Path) -> list[Finetuning]:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
     grid = values.pop("grid", {})
-    if not isinstance(grid, dict) or not all(isinstance(each, list) and each for each in grid.values()):
-        raise ValueError(f"{path}: grid: expected setting: [value, value, ...], got {str(grid)[:100]}")
+    if not isinstance(grid, dict) or not all(
+        isinstance(each, list) and each for each in grid.values()
+    ):
+        raise ValueError(
+            f"{path}: grid: expected setting: [value, value, ...], got {str(grid)[:100]}"
+        )
     if odd := {"version", "study", "run"} & {*grid}:
         raise ValueError(f"{path}: grid: {sorted(odd)[0]} cannot vary")
     if (n := len(list(itertools.product(*grid.values())))) > 100:
@@ -87,7 +97,11 @@ def read_settings(path: Path) -> list[Finetuning]:
     for number, combination in enumerate(itertools.product(*grid.values()), 1):
         name = {"version": f"{values.get('version', 'tuned')}-{number}"} if grid else {}
         try:
-            found.append(Finetuning.model_validate({**values, **dict(zip(grid, combination)), **name}))
+            found.append(
+                Finetuning.model_validate({**values, **dict(zip(grid, combination)), **name})
+            )
         except ValidationError as error:
-            raise ValueError(" ".join(explain_settings(error, str(path), Finetuning).split())) from None
+            raise ValueError(
+                " ".join(explain_settings(error, str(path), Finetuning).split())
+            ) from None
     return found

@@ -1,4 +1,6 @@
-"""The training of a backbone, step by step; killed at any moment and started again, it ends with the same weights."""
+"""The training of a backbone, step by step; killed at any moment and started again, it ends with
+the same weights.
+"""
 
 import contextlib
 import itertools
@@ -25,7 +27,8 @@ from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.workspace import written_whole
 
 EVERY = 30  # seconds between two checkpoints
-WORKERS = 6  # processes that augment pictures for a GPU; on a processor the training itself needs all cores
+# processes that augment pictures for a GPU; on a processor the training itself needs all cores
+WORKERS = 6
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ class Lessons:
 
 @dataclass
 class State:
-    """Where a training stands: the next epoch and step, the loss over this epoch's images so far, the curve."""
+    """Where a training stands: the next epoch and step, the loss over this epoch's images so far,
+    the curve.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -55,7 +60,8 @@ class State:
 
 
 def batches_of(lessons: Lessons, settings: Finetuning, epoch: int) -> list[np.ndarray]:
-    """The batches of an epoch: positions of pictures, `per_class` of each of two classes or more; or rows of pairs.
+    """The batches of an epoch: positions of pictures, `per_class` of each of two classes or more;
+    or rows of pairs.
 
     They follow from the seed and the epoch alone.
     """
@@ -84,8 +90,8 @@ def batches_of(lessons: Lessons, settings: Finetuning, epoch: int) -> list[np.nd
 class Objective(torch.nn.Module):
     """The loss of a batch, and what is trained beside the network for it.
 
-    Triplets: Schroff, Kalenichenko & Philbin, FaceNet, CVPR 2015, on the cosine, semi-hard negatives.
-    """
+    Triplets: Schroff, Kalenichenko & Philbin, FaceNet, CVPR 2015, on the cosine, semi-hard
+    negatives."""
 
     def __init__(self, settings: Finetuning, dim: int, n_classes: int):
         super().__init__()
@@ -94,13 +100,17 @@ class Objective(torch.nn.Module):
         if settings.learn_from == "grades":
             self.graded = LOSSES.find(settings.loss)(HeadSettings())
         self.triplets = losses.TripletMarginLoss(margin=settings.margin, distance=cosine)
-        self.miner = miners.TripletMarginMiner(margin=settings.margin, type_of_triplets="semihard", distance=cosine)
+        self.miner = miners.TripletMarginMiner(
+            margin=settings.margin, type_of_triplets="semihard", distance=cosine
+        )
 
     def of_classes(self, vectors: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         loss = self.triplets(vectors, classes, self.miner(vectors, classes))
         if self.head is not None:
             unit = torch.nn.functional.normalize(vectors)
-            loss = loss + self.settings.class_head * torch.nn.functional.cross_entropy(16 * self.head(unit), classes)
+            loss = loss + self.settings.class_head * torch.nn.functional.cross_entropy(
+                16 * self.head(unit), classes
+            )
         return loss
 
     def of_pairs(self, vectors: torch.Tensor, i, j, grades) -> torch.Tensor:
@@ -110,7 +120,9 @@ class Objective(torch.nn.Module):
 
 @contextlib.contextmanager
 def _same_each_time(device: torch.device) -> Iterator[None]:
-    """Sums of several threads in one order, where torch has a way to; on a GPU it has not for all."""
+    """Sums of several threads in one order, where torch has a way to; on a GPU it has not for
+    all.
+    """
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     try:
@@ -119,38 +131,57 @@ def _same_each_time(device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def train(backbone: Backbone, squares: np.ndarray, lessons: Lessons, settings: Finetuning,
-          validate: Callable[[], float], checkpoint: Path, identity: str = "",
-          say: Callable[[str], None] = print) -> pd.DataFrame:
+def train(
+    backbone: Backbone,
+    squares: np.ndarray,
+    lessons: Lessons,
+    settings: Finetuning,
+    validate: Callable[[], float],
+    checkpoint: Path,
+    identity: str = "",
+    say: Callable[[str], None] = print,
+) -> pd.DataFrame:
     """Train a backbone in place; it ends with the weights of its best epoch by `validate`.
 
     Parameters
     ----------
     squares : (n, side, side, 3) uint8, as of ``pictures.read_squares``
-    validate : the mean average precision of the backbone as it is now, on images that it does not learn from
+    validate : the mean average precision of the backbone as it is now, on images that it does not
+        learn from
     checkpoint : a file; where it is there, the training goes on from it
     identity : of what is learnt; a checkpoint of another one is refused
 
     Returns
     -------
-    epoch (0: before), loss, learning_rate, validation, images (seen), best (whether its weights are kept)
+    epoch (0: before), loss, learning_rate, validation, images (seen), best (whether its weights are
+    kept)
 
     Raises
     ------
-    ValueError
-        where there are no two classes of two pictures, for a loss that is no finite number, and a foreign checkpoint.
+    ValueError where there are no two classes of two pictures, for a loss that is no finite number,
+        and a foreign checkpoint.
     """
     torch.manual_seed(settings.seed)
     device = next(backbone.network.parameters()).device
     parameters = backbone.parameters
     with torch.inference_mode():
-        dim = backbone.network(torch.zeros(1, 3, backbone.pixels, backbone.pixels, device=device)).shape[1]
+        dim = backbone.network(
+            torch.zeros(1, 3, backbone.pixels, backbone.pixels, device=device)
+        ).shape[1]
     objective = Objective(settings, dim, int(lessons.classes.max()) + 1).to(device)
-    trained = {**parameters, **{f"objective.{name}": each for name, each in objective.named_parameters()}}
-    optimizer = torch.optim.AdamW(list(trained.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    trained = {
+        **parameters,
+        **{f"objective.{name}": each for name, each in objective.named_parameters()},
+    }
+    optimizer = torch.optim.AdamW(
+        list(trained.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
     steps = [len(batches_of(lessons, settings, epoch)) for epoch in range(settings.epochs)]
     if not all(steps):
-        raise ValueError("nothing can be learnt: it takes two classes with two training pictures each, or graded pairs")
+        raise ValueError(
+            "nothing can be learnt: it takes two classes with two training pictures each, or "
+            "graded pairs"
+        )
     state, best = State(), backbone.weights()
     if checkpoint.is_file():
         state, best = _restore(checkpoint, identity, trained, optimizer, best)
@@ -166,11 +197,17 @@ def train(backbone: Backbone, squares: np.ndarray, lessons: Lessons, settings: F
                 vectors = backbone.network(pictures)
             loss = loader.loss(objective, vectors.float(), batch)
             if not torch.isfinite(loss):
-                raise ValueError(f"the loss is {loss.item()} in epoch {state.epoch + 1}; set a smaller learning_rate")
+                raise ValueError(
+                    f"the loss is {loss.item()} in epoch {state.epoch + 1}; set a smaller "
+                    "learning_rate"
+                )
             with _same_each_time(device):
                 (loss / settings.accumulate).backward()
             state.step += 1
-            state.loss, state.images = state.loss + loss.item() * len(pictures), state.images + len(pictures)
+            state.loss, state.images = (
+                state.loss + loss.item() * len(pictures),
+                state.images + len(pictures),
+            )
             if state.step % settings.accumulate and state.step < steps[state.epoch]:
                 continue
             for group in optimizer.param_groups:
@@ -180,32 +217,53 @@ def train(backbone: Backbone, squares: np.ndarray, lessons: Lessons, settings: F
             if time.monotonic() - saved > EVERY and state.step < steps[state.epoch]:
                 _save(checkpoint, identity, state, trained, optimizer, best)
                 saved = time.monotonic()
-        state.history.append({"epoch": state.epoch + 1, "loss": state.loss / state.images, "learning_rate": rate,
-                              "validation": validate(), "images": state.images})
+        state.history.append(
+            {
+                "epoch": state.epoch + 1,
+                "loss": state.loss / state.images,
+                "learning_rate": rate,
+                "validation": validate(),
+                "images": state.images,
+            }
+        )
         state.epoch, state.step, state.loss, state.images = state.epoch + 1, 0, 0.0, 0
         if state.history[-1]["validation"] > state.history[state.best_epoch]["validation"]:
             state.best_epoch, best = state.epoch, backbone.weights()
         _save(checkpoint, identity, state, trained, optimizer, best)
         saved = time.monotonic()
-        say("epoch {epoch} of {of}: loss {loss:.4f}, mAP {validation:.3f}".format(
-            of=settings.epochs, **state.history[-1]) + f" (best: epoch {state.best_epoch})")
+        say(
+            "epoch {epoch} of {of}: loss {loss:.4f}, mAP {validation:.3f}".format(
+                of=settings.epochs, **state.history[-1]
+            )
+            + f" (best: epoch {state.best_epoch})"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(best[name])
-    table = pd.DataFrame(state.history, columns=["epoch", "loss", "learning_rate", "validation", "images"])
+    table = pd.DataFrame(
+        state.history, columns=["epoch", "loss", "learning_rate", "validation", "images"]
+    )
     return table.assign(best=table.epoch == state.best_epoch)
 
 
 def _rate(step: int, total: int, settings: Finetuning) -> float:
-    """The learning rate of a step: up in a straight line, then down by a cosine (Loshchilov & Hutter, ICLR 2017)."""
+    """The learning rate of a step: up in a straight line, then down by a cosine (Loshchilov &
+    Hutter, ICLR 2017).
+    """
     warm = settings.warmup * total
     if step < warm:
         return settings.learning_rate * (step + 1) / warm if warm >= 1 else settings.learning_rate
-    return settings.learning_rate * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm))) / 2
+    return (
+        settings.learning_rate * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm))) / 2
+    )
 
 
 def _mixed(device: torch.device):
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
+    return (
+        torch.autocast("cuda", torch.bfloat16)
+        if device.type == "cuda"
+        else contextlib.nullcontext()
+    )
 
 
 class _Loader:
@@ -213,18 +271,35 @@ class _Loader:
 
     def __init__(self, squares, lessons, settings, backbone, device):
         self._pictures = Pictures(squares, settings, backbone.pixels)
-        self._lessons, self._settings, self._backbone, self._device = lessons, settings, backbone, device
+        self._lessons, self._settings, self._backbone, self._device = (
+            lessons,
+            settings,
+            backbone,
+            device,
+        )
 
     def from_here(self, state: State) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """All batches that are left, one epoch after the other."""
-        batches = [(epoch, batch) for epoch in range(state.epoch, self._settings.epochs)
-                   for batch in batches_of(self._lessons, self._settings, epoch)[state.step * (epoch == state.epoch) :]]
+        batches = [
+            (epoch, batch)
+            for epoch in range(state.epoch, self._settings.epochs)
+            for batch in batches_of(self._lessons, self._settings, epoch)[
+                state.step * (epoch == state.epoch) :
+            ]
+        ]
         asked = [[(epoch, row) for row in self._rows(batch)] for epoch, batch in batches]
         workers = WORKERS if self._device.type == "cuda" else 0
-        loader = torch.utils.data.DataLoader(self._pictures, batch_sampler=asked, num_workers=workers)
+        loader = torch.utils.data.DataLoader(
+            self._pictures, batch_sampler=asked, num_workers=workers
+        )
         for (_, batch), pictures in zip(batches, loader):
             pictures = pictures.to(self._device, memory_format=torch.channels_last)
-            yield batch, v2.functional.normalize(pictures.float() / 255, self._backbone.mean, self._backbone.std)
+            yield (
+                batch,
+                v2.functional.normalize(
+                    pictures.float() / 255, self._backbone.mean, self._backbone.std
+                ),
+            )
 
     def _rows(self, batch: np.ndarray) -> np.ndarray:
         if self._lessons.pairs is None:
@@ -233,27 +308,42 @@ class _Loader:
 
     def loss(self, objective: Objective, vectors: torch.Tensor, batch: np.ndarray) -> torch.Tensor:
         if self._lessons.pairs is None:
-            return objective.of_classes(vectors, torch.from_numpy(self._lessons.classes[batch]).to(vectors.device))
+            return objective.of_classes(
+                vectors, torch.from_numpy(self._lessons.classes[batch]).to(vectors.device)
+            )
         pairs = self._lessons.pairs[batch]
         there = np.unique(pairs[:, :2])
         i, j = (torch.from_numpy(np.searchsorted(there, pairs[:, side])) for side in (0, 1))
         return objective.of_pairs(vectors, i, j, torch.from_numpy(pairs[:, 2]))
 
 
-def _save(file: Path, identity: str, state: State, trained: dict, optimizer: torch.optim.Optimizer, best: dict) -> None:
+def _save(
+    file: Path,
+    identity: str,
+    state: State,
+    trained: dict,
+    optimizer: torch.optim.Optimizer,
+    best: dict,
+) -> None:
     """Everything in one file, which is there whole or not at all."""
     tensors = {f"now.{name}": parameter.detach().cpu() for name, parameter in trained.items()}
     tensors |= {f"best.{name}": weights.cpu() for name, weights in best.items()}
     for name, parameter in trained.items():
-        tensors |= {f"adam.{name}.{key}": value.cpu() for key, value in optimizer.state[parameter].items()}
+        tensors |= {
+            f"adam.{name}.{key}": value.cpu() for key, value in optimizer.state[parameter].items()
+        }
     file.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(file) as partial:
-        save_file({name: value.clone().contiguous() for name, value in tensors.items()}, partial,
-                  {"state": json.dumps(vars(state)), "identity": identity})
+        save_file(
+            {name: value.clone().contiguous() for name, value in tensors.items()},
+            partial,
+            {"state": json.dumps(vars(state)), "identity": identity},
+        )
 
 
-def _restore(file: Path, identity: str, trained: dict, optimizer: torch.optim.Optimizer,
-             best: dict) -> tuple[State, dict]:
+def _restore(
+    file: Path, identity: str, trained: dict, optimizer: torch.optim.Optimizer, best: dict
+) -> tuple[State, dict]:
     try:
         with safe_open(file, "pt") as stored:
             about = stored.metadata()
@@ -266,9 +356,16 @@ def _restore(file: Path, identity: str, trained: dict, optimizer: torch.optim.Op
                 parameter.copy_(tensors[f"now.{name}"])
                 start = f"adam.{name}."
                 optimizer.state[parameter] = {
-                    key.removeprefix(start): value if key.endswith(".step") else value.to(parameter.device)
-                    for key, value in tensors.items() if key.startswith(start)}
+                    key.removeprefix(start): value
+                    if key.endswith(".step")
+                    else value.to(parameter.device)
+                    for key, value in tensors.items()
+                    if key.startswith(start)
+                }
         return state, {name: tensors[f"best.{name}"].to(trained[name].device) for name in best}
     except Exception as error:  # the reader of safetensors raises its own kinds
-        raise ValueError(f"{file}: not a checkpoint of this training ({' '.join(str(error).split())[:120]}); remove it "
-                         "to begin anew") from None
+        raise ValueError(
+            f"{file}: not a checkpoint of this training ({' '.join(str(error).split())[:120]}); "
+            "remove it "
+            "to begin anew"
+        ) from None

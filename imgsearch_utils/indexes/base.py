@@ -19,26 +19,31 @@ from imgsearch_utils.indexes.registry import INDEXES, MissingPackage, check_argu
 class Index:
     """A nearest-neighbour index by cosine: subclasses give ``_build`` and ``_search``.
 
-    The caller normalises the vectors (``geometry.normalised``); ``build`` refuses others. Ids are the vectors' row
-    numbers; added vectors get the next ones. ``_build`` and ``_search`` name their arguments with defaults, which are
-    all the arguments that the index takes: anything else is refused. Cosine, inner product and Euclidean distance rank
-    unit vectors alike, so each library uses what it does best.
+    The caller normalises the vectors (``geometry.normalised``); ``build`` refuses others. Ids are
+    the vectors' row numbers; added vectors get the next ones. ``_build`` and ``_search`` name their
+    arguments with defaults, which are all the arguments that the index takes: anything else is
+    refused. Cosine, inner product and Euclidean distance rank unit vectors alike, so each library
+    uses what it does best.
 
-    A subclass with ``_add`` can add; one whose ``_search`` takes `allowed` (a mask over ids) can filter, and so
-    delete; one with ``_delete`` lets its library delete. A library's own file format is written and read by ``_write``
-    and ``_read``. A subclass without them gives ``_vectors_added``, all that was added so far: these are saved, and
-    loading builds the index of them again.
-    """
+    A subclass with ``_add`` can add; one whose ``_search`` takes `allowed` (a mask over ids) can
+    filter, and so delete; one with ``_delete`` lets its library delete. A library's own file format
+    is written and read by ``_write`` and ``_read``. A subclass without them gives
+    ``_vectors_added``, all that was added so far: these are saved, and loading builds the index of
+    them again."""
 
     name: ClassVar[str]
     module: ClassVar[str]  # the library that does the work
-    extra: ClassVar[str | None] = None  # the package's extra that installs it; None: always installed
+    extra: ClassVar[str | None] = (
+        None  # the package's extra that installs it; None: always installed
+    )
     default_sweep: ClassVar[dict[str, list]] = {}
     remote: bool = False  # on a server: its size is not measured here
 
     dim: int
     build_arguments: dict[str, Any]
-    parts: list[tuple[int, str]]  # count and fingerprint of the vectors of the build and of each addition
+    parts: list[
+        tuple[int, str]
+    ]  # count and fingerprint of the vectors of the build and of each addition
     deleted: np.ndarray  # (count,) bool
     some_deleted: bool
 
@@ -60,19 +65,25 @@ class Index:
 
         Raises
         ------
-        ValueError
-            for another shape, NaN, lengths other than 1, or an unknown argument (naming the nearest).
+        ValueError for another shape, NaN, lengths other than 1, or an unknown argument (naming the
+            nearest).
         MissingPackage
             when the library is not installed.
         """
         check_arguments(self.name, "build", arguments)
         vectors = _checked(vectors)
-        self.deleted, self.some_deleted, self.dim = np.zeros(len(vectors), bool), False, vectors.shape[1]
+        self.deleted, self.some_deleted, self.dim = (
+            np.zeros(len(vectors), bool),
+            False,
+            vectors.shape[1],
+        )
         self.build_arguments, self.parts = arguments, [(len(vectors), fingerprint(vectors))]
         self._build(vectors, **arguments)
         return self
 
-    def query(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None, **arguments) -> np.ndarray:
+    def query(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None, **arguments
+    ) -> np.ndarray:
         """The k nearest of each query, best first.
 
         queries : (n_queries, d) float32
@@ -83,7 +94,9 @@ class Index:
             check_arguments(self.name, "query", arguments)
         queries = np.ascontiguousarray(queries, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise ValueError(f"queries must be (n_queries, {self.dim}), got {queries.shape}; wrap one as x[None]")
+            raise ValueError(
+                f"queries must be (n_queries, {self.dim}), got {queries.shape}; wrap one as x[None]"
+            )
         if not math.isfinite(np.vdot(queries, queries)):
             row = int(np.argmax(~np.isfinite(queries).all(axis=1)))
             raise ValueError(f"queries must be finite numbers, row {row} has NaN or infinity")
@@ -102,7 +115,10 @@ class Index:
         vectors = _checked(vectors, self.dim)
         self._add(vectors)
         ids = np.arange(self.count, self.count + len(vectors))
-        self.deleted, self.parts = np.append(self.deleted, ids < 0), [*self.parts, (len(vectors), fingerprint(vectors))]
+        self.deleted, self.parts = (
+            np.append(self.deleted, ids < 0),
+            [*self.parts, (len(vectors), fingerprint(vectors))],
+        )
         return ids
 
     def delete(self, ids: np.ndarray) -> None:
@@ -118,7 +134,9 @@ class Index:
     def _need(self, verb: str) -> None:
         if verb not in self.can():
             able = ", ".join(name for name, kind in INDEXES.items() if verb in kind.can())
-            raise ValueError(f"{self.name} cannot {verb}; build it again, or take one that can: {able}")
+            raise ValueError(
+                f"{self.name} cannot {verb}; build it again, or take one that can: {able}"
+            )
 
     def _mask(self, ids: np.ndarray) -> np.ndarray:
         ids = np.asarray(ids, np.int64)
@@ -128,12 +146,16 @@ class Index:
         return np.bincount(ids, minlength=self.count).astype(bool)
 
     def _name_on_server(self) -> str:
-        """What a server calls the vectors that were built: another name for other vectors or arguments."""
+        """What a server calls the vectors that were built: another name for other vectors or
+        arguments.
+        """
         made_of = json.dumps([self.parts, self.build_arguments], sort_keys=True)
         return "imgsearch_" + hashlib.sha256(made_of.encode()).hexdigest()[:24]
 
     def _expect(self, held: int) -> None:
-        """ValueError where a library, or a server, holds another number of vectors than was built, added and left."""
+        """ValueError where a library, or a server, holds another number of vectors than was built,
+        added and left.
+        """
         if held != (expected := self.count - self.deleted.sum()):
             raise ValueError(f"it holds {held} vectors, expected {expected}")
 
@@ -148,18 +170,26 @@ class Index:
     def _read(self, path: Path) -> None:
         vectors = np.load(path, allow_pickle=False)
         if not made_of(self, vectors):
-            raise ValueError(f"its {vectors.shape} vectors are not those that the index was built of")
+            raise ValueError(
+                f"its {vectors.shape} vectors are not those that the index was built of"
+            )
         self._build(vectors, **self.build_arguments)
         if self.some_deleted and hasattr(self, "_delete"):
             self._delete(np.flatnonzero(self.deleted))
 
     @classmethod
     def library(cls):
-        """The library's module; MissingPackage, with the line that installs it, when it is not there."""
+        """The library's module; MissingPackage, with the line that installs it, when it is not
+        there.
+        """
         try:
             return importlib.import_module(cls.module)
         except ImportError as error:
-            line = f'pip install "imgsearch-utils[{cls.extra}]"' if cls.extra else f"pip install {cls.module}"
+            line = (
+                f'pip install "imgsearch-utils[{cls.extra}]"'
+                if cls.extra
+                else f"pip install {cls.module}"
+            )
             raise MissingPackage(f"{cls.name} needs {cls.module}: {line}") from error
 
     @classmethod
@@ -172,9 +202,14 @@ def _checked(vectors: np.ndarray, dim: int | None = None) -> np.ndarray:
     vectors = np.ascontiguousarray(vectors, np.float32)
     if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != (dim or vectors.shape[1]):
         expected = f"(n, {dim or 'd'})"
-        raise ValueError(f"vectors must be {expected} with n > 0, got {vectors.shape}; wrap one vector as x[None]")
+        raise ValueError(
+            f"vectors must be {expected} with n > 0, got {vectors.shape}; wrap one vector as "
+            "x[None]"
+        )
     long = lengths(vectors)
     if not np.abs(long - 1).max() < 1e-3:  # NaN too
         row = int(np.argmax(~(np.abs(long - 1) < 1e-3)))
-        raise ValueError(f"vectors must have length 1, row {row} has {long[row]:.4g}; use geometry.normalised")
+        raise ValueError(
+            f"vectors must have length 1, row {row} has {long[row]:.4g}; use geometry.normalised"
+        )
     return vectors

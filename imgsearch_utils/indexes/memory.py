@@ -18,12 +18,18 @@ from imgsearch_utils.indexes.registry import find
 
 
 def resident_bytes(path: Path) -> int:
-    """Bytes of memory that a saved index takes in a process that has loaded it and asked 100 queries."""
+    """Bytes of memory that a saved index takes in a process that has loaded it and asked 100
+    queries.
+    """
     command = [sys.executable, "-m", "imgsearch_utils.indexes.memory", str(Path(path).resolve())]
-    package = str(Path(__file__).resolve().parents[2])  # importable in the child wherever this process stands
+    package = str(
+        Path(__file__).resolve().parents[2]
+    )  # importable in the child wherever this process stands
     done = subprocess.run(command, capture_output=True, text=True, cwd=package)
     if done.returncode:
-        raise RuntimeError(f"measuring the memory of {path} failed: {done.stderr.strip().splitlines()[-1]}")
+        raise RuntimeError(
+            f"measuring the memory of {path} failed: {done.stderr.strip().splitlines()[-1]}"
+        )
     return int(done.stdout.split()[-1])
 
 

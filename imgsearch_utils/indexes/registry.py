@@ -39,7 +39,9 @@ def arguments_of(name: str, verb: str) -> dict[str, Any]:
 
 
 def check_arguments(name: str, verb: str, arguments) -> None:
-    """Refuse an argument that the index's build or query does not take, with the nearest that it does."""
+    """Refuse an argument that the index's build or query does not take, with the nearest that it
+    does.
+    """
     known = arguments_of(name, verb)
     for argument in arguments:
         if argument not in known:

@@ -1,4 +1,6 @@
-"""Exact search in vectors as they lie on disk: nothing is built or copied, so the first answer comes at once."""
+"""Exact search in vectors as they lie on disk: nothing is built or copied, so the first answer
+comes at once.
+"""
 
 import functools
 
@@ -11,7 +13,8 @@ BLOCK = 65_536  # vectors that are compared at once
 
 
 class Scan(Index):
-    """Every vector is compared, as by ``exact``, block by block; the vectors may have any length and be memory-mapped.
+    """Every vector is compared, as by ``exact``, block by block; the vectors may have any length
+    and be memory-mapped.
 
     vectors : (n, d) float32
     """
@@ -21,7 +24,12 @@ class Scan(Index):
 
     def __init__(self, vectors: np.ndarray):
         self._of, self.dim = vectors, vectors.shape[1]
-        self.deleted, self.some_deleted, self.parts, self.build_arguments = np.zeros(len(vectors), bool), False, [], {}
+        self.deleted, self.some_deleted, self.parts, self.build_arguments = (
+            np.zeros(len(vectors), bool),
+            False,
+            [],
+            {},
+        )
 
     def _search(self, queries, k, allowed=None):
         best = np.full((len(queries), k), -1, np.int64)
@@ -46,7 +54,9 @@ class Scan(Index):
 
 
 def among(vectors: np.ndarray, rows: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest of each query among some rows (m,): ids (n_queries, k), -1 where there are fewer."""
+    """The k nearest of each query among some rows (m,): ids (n_queries, k), -1 where there are
+    fewer.
+    """
     found = np.full((len(queries), k), -1, np.int64)
     if len(rows):
         n = min(k, len(rows))

@@ -10,7 +10,8 @@ from imgsearch_utils.indexes.registry import register
 
 @register("annoy")
 class Annoy(Index):
-    """Annoy (Bernhardsson): `trees` trees, split by angle or dot product; `search_k` nodes are looked at.
+    """Annoy (Bernhardsson): `trees` trees, split by angle or dot product; `search_k` nodes are
+    looked at.
 
     It cannot add to or delete from a built forest. Given 0, search_k is trees * k.
     """
@@ -34,12 +35,18 @@ class Annoy(Index):
 
     def _write(self, path):
         mapped = path.with_name(path.name + ".mapped")
-        self._forest.save(str(mapped))  # from now on the forest lives in this file: keep it away from the saved one
+        self._forest.save(
+            str(mapped)
+        )  # from now on the forest lives in this file: keep it away from the saved one
         shutil.copyfile(mapped, path)
         mapped.unlink()
 
     def _read(self, path):
-        self._forest = self.library().AnnoyIndex(self.dim, self.build_arguments.get("metric", "angular"))
+        self._forest = self.library().AnnoyIndex(
+            self.dim, self.build_arguments.get("metric", "angular")
+        )
         self._forest.load(str(path))
         if self._forest.get_n_items() != self.count:
-            raise ValueError(f"it holds {self._forest.get_n_items()} vectors, expected {self.count}")
+            raise ValueError(
+                f"it holds {self._forest.get_n_items()} vectors, expected {self.count}"
+            )

@@ -1,4 +1,6 @@
-"""FAISS: exact search, inverted lists, product quantisation, graphs, hashing; on the GPU where there is one."""
+"""FAISS: exact search, inverted lists, product quantisation, graphs, hashing; on the GPU where
+there is one.
+"""
 
 from functools import cache
 
@@ -8,7 +10,9 @@ from imgsearch_utils.geometry import BLOCK
 from imgsearch_utils.indexes.base import Index
 from imgsearch_utils.indexes.registry import MissingPackage, register
 
-PER_CENTRE = 64  # vectors that each centre is learnt from, at most: more take long and change little
+PER_CENTRE = (
+    64  # vectors that each centre is learnt from, at most: more take long and change little
+)
 
 
 @cache
@@ -26,7 +30,9 @@ class Faiss(Index):
         self._index.add(vectors)
 
     def _parameters(self, kind, allowed, **values):
-        """FAISS's search parameters; those without a filter are kept, for making them takes microseconds."""
+        """FAISS's search parameters; those without a filter are kept, for making them takes
+        microseconds.
+        """
         if allowed is None:
             return _made_once(getattr(self.library(), kind), **values)
         among = self.library().IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
@@ -64,7 +70,9 @@ class Exact(Faiss):
 
 @register("faiss_hnsw")
 class Hnsw(Faiss):
-    """Graph of m neighbours a node (Malkov & Yashunin, TPAMI 2020); `ef` candidates, never fewer than k."""
+    """Graph of m neighbours a node (Malkov & Yashunin, TPAMI 2020); `ef` candidates, never fewer
+    than k.
+    """
 
     default_sweep = {"ef": [16, 32, 64, 128, 256, 512]}
 
@@ -88,22 +96,25 @@ class HnswSq(Hnsw):
 
     def _build(self, vectors, m=32, ef_construction=200):
         faiss = self.library()
-        self._fill(faiss.IndexHNSWSQ(self.dim, faiss.ScalarQuantizer.QT_8bit, m), vectors, ef_construction)
+        self._fill(
+            faiss.IndexHNSWSQ(self.dim, faiss.ScalarQuantizer.QT_8bit, m), vectors, ef_construction
+        )
 
 
 @register("faiss_ivf")
 class Ivf(Faiss):
     """Inverted lists around k-means centres; `nprobe` lists are read.
 
-    nlist 0 means 4 sqrt(n), at most n / 39; nprobe 0 a thirty-second of them, at least 8: where there are more lists,
-    the nearest lie in more of them.
-    """
+    nlist 0 means 4 sqrt(n), at most n / 39; nprobe 0 a thirty-second of them, at least 8: where
+    there are more lists, the nearest lie in more of them."""
 
     default_sweep = {"nprobe": [1, 2, 4, 8, 16, 32, 64]}
 
     def _build(self, vectors, nlist=0, seed=1234):
         faiss, nlist = self.library(), nlist or self._lists()
-        self._index = faiss.IndexIVFFlat(faiss.IndexFlatIP(self.dim), self.dim, nlist, faiss.METRIC_INNER_PRODUCT)
+        self._index = faiss.IndexIVFFlat(
+            faiss.IndexFlatIP(self.dim), self.dim, nlist, faiss.METRIC_INNER_PRODUCT
+        )
         self._fill(vectors, seed)
 
     def _fill(self, vectors, seed):
@@ -119,17 +130,23 @@ class Ivf(Faiss):
 
 @register("faiss_ivf_disk")
 class IvfOnDisk(Ivf):
-    """Inverted lists of 8 bits a dimension that stay on disk: a query reads the lists that it looks into.
+    """Inverted lists of 8 bits a dimension that stay on disk: a query reads the lists that it looks
+    into.
 
-    A loaded index is memory-mapped: it opens at once, takes the memory that the system has to spare, and is read-only.
-    """
+    A loaded index is memory-mapped: it opens at once, takes the memory that the system has to
+    spare, and is read-only."""
 
     _add = None
 
     def _build(self, vectors, nlist=0, seed=1234):
         faiss, nlist = self.library(), nlist or self._lists()
-        self._index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(self.dim), self.dim, nlist,
-                                                    faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+        self._index = faiss.IndexIVFScalarQuantizer(
+            faiss.IndexFlatIP(self.dim),
+            self.dim,
+            nlist,
+            faiss.ScalarQuantizer.QT_8bit,
+            faiss.METRIC_INNER_PRODUCT,
+        )
         self._fill(vectors, seed)
 
     def _read(self, path):
@@ -139,48 +156,63 @@ class IvfOnDisk(Ivf):
 
 @register("faiss_ivfpq")
 class IvfPq(Faiss):
-    """Inverted lists of 4-bit product codes, read by fast scan (Andre et al., TPAMI 2021), then refined.
+    """Inverted lists of 4-bit product codes, read by fast scan (Andre et al., TPAMI 2021), then
+    refined.
 
-    Each code is for `dims_per_code` dimensions. The best k_factor * k by code are ranked by their vectors, which are
-    kept beside the codes: speed is gained, not memory.
-    """
+    Each code is for `dims_per_code` dimensions. The best k_factor * k by code are ranked by their
+    vectors, which are kept beside the codes: speed is gained, not memory."""
 
     default_sweep = {"nprobe": [1, 4, 16, 64], "k_factor": [4, 32]}
 
     def _build(self, vectors, nlist=0, dims_per_code=2, seed=1234):
         if self.dim % dims_per_code:
-            raise ValueError(f"dims_per_code must divide the {self.dim} dimensions, got {dims_per_code}")
+            raise ValueError(
+                f"dims_per_code must divide the {self.dim} dimensions, got {dims_per_code}"
+            )
         faiss, nlist = self.library(), nlist or self._lists()
         codes, metric = self.dim // dims_per_code, faiss.METRIC_INNER_PRODUCT
-        lists = faiss.IndexIVFPQFastScan(faiss.IndexFlatIP(self.dim), self.dim, nlist, codes, 4, metric)
+        lists = faiss.IndexIVFPQFastScan(
+            faiss.IndexFlatIP(self.dim), self.dim, nlist, codes, 4, metric
+        )
         lists.cp.seed = lists.pq.cp.seed = seed
         lists.cp.max_points_per_centroid = PER_CENTRE
         self._index = faiss.IndexRefineFlat(lists)
         enough = 16 * 39  # vectors to train 16 centres: few are repeated
-        self._index.train(vectors if self.count >= enough else np.resize(vectors, (enough, self.dim)))
+        self._index.train(
+            vectors if self.count >= enough else np.resize(vectors, (enough, self.dim))
+        )
         self._index.add(vectors)
 
     def _search(self, queries, k, nprobe=8, k_factor=4, allowed=None):
         lists = self._parameters("SearchParametersIVF", allowed, nprobe=nprobe)
-        parameters = self.library().IndexRefineSearchParameters(k_factor=k_factor, base_index_params=lists)
+        parameters = self.library().IndexRefineSearchParameters(
+            k_factor=k_factor, base_index_params=lists
+        )
         return self._index.search(queries, k, params=parameters)[1]
 
 
 @register("faiss_ivf_rabitq")
 class IvfRabitq(Faiss):
-    """Inverted lists of codes of `bits` (1 to 9) a dimension (RaBitQ: Gao & Long, SIGMOD 2024), refined by 8 bits each.
+    """Inverted lists of codes of `bits` (1 to 9) a dimension (RaBitQ: Gao & Long, SIGMOD 2024),
+    refined by 8 bits each.
 
-    The vectors are rotated at random first, as the method asks; fast scan reads the codes. The best k_factor * k by
-    code are ranked by their 8 bits, which with codes of one bit take a third of what the vectors take.
-    """
+    The vectors are rotated at random first, as the method asks; fast scan reads the codes. The best
+    k_factor * k by code are ranked by their 8 bits, which with codes of one bit take a third of
+    what the vectors take."""
 
     default_sweep = {"nprobe": [1, 4, 16, 64], "k_factor": [4, 32]}
 
     def _build(self, vectors, nlist=0, bits=1, seed=1234):
-        faiss, nlist, metric = self.library(), nlist or self._lists(), self.library().METRIC_INNER_PRODUCT
+        faiss, nlist, metric = (
+            self.library(),
+            nlist or self._lists(),
+            self.library().METRIC_INNER_PRODUCT,
+        )
         rotation = faiss.RandomRotationMatrix(self.dim, self.dim)
         rotation.init(seed)
-        lists = faiss.IndexIVFRaBitQFastScan(faiss.IndexFlatIP(self.dim), self.dim, nlist, metric, 32, True, bits)
+        lists = faiss.IndexIVFRaBitQFastScan(
+            faiss.IndexFlatIP(self.dim), self.dim, nlist, metric, 32, True, bits
+        )
         lists.cp.seed, lists.cp.max_points_per_centroid = seed, PER_CENTRE
         codes = faiss.IndexScalarQuantizer(self.dim, faiss.ScalarQuantizer.QT_8bit, metric)
         self._index = faiss.IndexRefine(faiss.IndexPreTransform(rotation, lists), codes)
@@ -190,7 +222,10 @@ class IvfRabitq(Faiss):
             self._index.add(vectors[at : at + BLOCK])
 
     def _search(self, queries, k, nprobe=8, k_factor=4, allowed=None):
-        faiss, lists = self.library(), self._parameters("SearchParametersIVF", allowed, nprobe=nprobe)
+        faiss, lists = (
+            self.library(),
+            self._parameters("SearchParametersIVF", allowed, nprobe=nprobe),
+        )
         rotated = faiss.SearchParametersPreTransform(index_params=lists)
         parameters = faiss.IndexRefineSearchParameters(k_factor=k_factor, base_index_params=rotated)
         return self._index.search(queries, k, params=parameters)[1]
@@ -200,17 +235,19 @@ class IvfRabitq(Faiss):
 class Lsh(Faiss):
     """Signs of `bits` random projections of the centred vectors (Charikar, STOC 2002).
 
-    Vectors of one encoder lie in a narrow cone: uncentred, most signs are equal and the hash says little. Queries are
-    normalised and centred as the vectors were. The best k_factor * k by Hamming distance are ranked by their vectors;
-    with 1 the hash alone chooses.
-    """
+    Vectors of one encoder lie in a narrow cone: uncentred, most signs are equal and the hash says
+    little. Queries are normalised and centred as the vectors were. The best k_factor * k by Hamming
+    distance are ranked by their vectors; with 1 the hash alone chooses."""
 
     default_sweep = {"k_factor": [1, 4, 16, 64]}
 
     def _build(self, vectors, bits=512):
         faiss = self.library()
         self._index = faiss.IndexPreTransform(faiss.IndexRefineFlat(faiss.IndexLSH(self.dim, bits)))
-        for transform in (faiss.CenteringTransform(self.dim), faiss.NormalizationTransform(self.dim, 2.0)):
+        for transform in (
+            faiss.CenteringTransform(self.dim),
+            faiss.NormalizationTransform(self.dim, 2.0),
+        ):
             self._index.prepend_transform(transform)
         self._index.train(vectors)
         self._index.add(vectors)
@@ -218,7 +255,9 @@ class Lsh(Faiss):
     def _search(self, queries, k, k_factor=1):
         faiss = self.library()
         refine = faiss.IndexRefineSearchParameters(k_factor=min(k_factor, max(1, self.count // k)))
-        return self._index.search(queries, k, params=faiss.SearchParametersPreTransform(index_params=refine))[1]
+        return self._index.search(
+            queries, k, params=faiss.SearchParametersPreTransform(index_params=refine)
+        )[1]
 
 
 class OnGpu:

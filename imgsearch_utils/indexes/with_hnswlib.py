@@ -8,7 +8,9 @@ from imgsearch_utils.indexes.registry import register
 
 @register("hnswlib")
 class Hnswlib(Index):
-    """Graph of m neighbours a node (Malkov & Yashunin, TPAMI 2020); `ef` candidates, never fewer than k."""
+    """Graph of m neighbours a node (Malkov & Yashunin, TPAMI 2020); `ef` candidates, never fewer
+    than k.
+    """
 
     module = extra = "hnswlib"
     default_sweep = {"ef": [16, 32, 64, 128, 256, 512]}
@@ -34,7 +36,9 @@ class Hnswlib(Index):
         found_ids = np.full((len(queries), k), -1, np.int64)
         k = min(k, int(kept.sum()))
         if k:
-            self._graph.set_ef(self.count if 2 * k > kept.sum() else max(ef, k))  # it raises when it finds fewer
+            self._graph.set_ef(
+                self.count if 2 * k > kept.sum() else max(ef, k)
+            )  # it raises when it finds fewer
             filtered = None if allowed is None else lambda row: bool(allowed[row])
             found_ids[:, :k] = self._graph.knn_query(queries, k, filter=filtered)[0]
         return found_ids
@@ -46,4 +50,6 @@ class Hnswlib(Index):
         self._graph = self.library().Index("ip", self.dim)
         self._graph.load_index(str(path), self.count)
         if self._graph.get_current_count() != self.count:
-            raise ValueError(f"it holds {self._graph.get_current_count()} vectors, expected {self.count}")
+            raise ValueError(
+                f"it holds {self._graph.get_current_count()} vectors, expected {self.count}"
+            )

@@ -18,27 +18,31 @@ KINDS = ("FLAT", "IVF_FLAT", "IVF_SQ", "IVF_PQ", "IVF_RQ", "IVF_HNSW_SQ")
 
 @register("lancedb")
 class LanceDB(Index):
-    """A table on disk and an index of it: `nlist` lists (0: the square root of the number of vectors), of which
-    `nprobe` are read.
+    """A table on disk and an index of it: `nlist` lists (0: the square root of the number of
+    vectors), of which `nprobe` are read.
 
-    `index_type` is one of ``KINDS``: FLAT compares all. PQ (`dims_per_code` numbers a code), RQ (one bit a number) and
-    SQ keep less of each vector; with `refine` > 0, `refine` times k are found by these and ordered by the vectors
-    themselves. The database stands in a folder of its own while the index is open; a saved one is that folder in one
-    file (tar), which loading unpacks. Added vectors are searched beside the lists until there are as many as these
-    hold on average; then they join them.
-    """
+    `index_type` is one of ``KINDS``: FLAT compares all. PQ (`dims_per_code` numbers a code), RQ
+    (one bit a number) and SQ keep less of each vector; with `refine` > 0, `refine` times k are
+    found by these and ordered by the vectors themselves. The database stands in a folder of its own
+    while the index is open; a saved one is that folder in one file (tar), which loading unpacks.
+    Added vectors are searched beside the lists until there are as many as these hold on average;
+    then they join them."""
 
     module = extra = "lancedb"
     default_sweep = {"nprobe": [1, 2, 4, 8, 16, 32, 64]}
 
     @classmethod
     def library(cls):
-        os.environ.setdefault("LANCEDB_LOG", "error")  # it warns where a small collection gets fewer lists
+        os.environ.setdefault(
+            "LANCEDB_LOG", "error"
+        )  # it warns where a small collection gets fewer lists
         return super().library()
 
     def _build(self, vectors, index_type="IVF_FLAT", nlist=0, dims_per_code=4):
         if index_type not in KINDS:
-            raise ValueError(f"lancedb has no index_type {index_type}; choose from {', '.join(KINDS)}")
+            raise ValueError(
+                f"lancedb has no index_type {index_type}; choose from {', '.join(KINDS)}"
+            )
         self._connect()
         blocks = (self._rows(vectors[at : at + BLOCK], at) for at in range(0, len(vectors), BLOCK))
         self._table = self._database.create_table(TABLE, blocks, self._rows(vectors[:0], 0).schema)
@@ -58,9 +62,17 @@ class LanceDB(Index):
             return None
         from lancedb import index
 
-        kinds = {"IVF_FLAT": index.IvfFlat, "IVF_SQ": index.IvfSq, "IVF_PQ": index.IvfPq, "IVF_RQ": index.IvfRq,
-                 "IVF_HNSW_SQ": index.IvfHnswSq}
-        lists = {"distance_type": "cosine", "num_partitions": min(n, nlist or max(1, round(n**0.5)))}
+        kinds = {
+            "IVF_FLAT": index.IvfFlat,
+            "IVF_SQ": index.IvfSq,
+            "IVF_PQ": index.IvfPq,
+            "IVF_RQ": index.IvfRq,
+            "IVF_HNSW_SQ": index.IvfHnswSq,
+        }
+        lists = {
+            "distance_type": "cosine",
+            "num_partitions": min(n, nlist or max(1, round(n**0.5))),
+        }
         if index_type == "IVF_PQ":
             lists |= {"num_sub_vectors": max(1, self.dim // dims_per_code)}
         return kinds[index_type](**lists)
@@ -73,7 +85,10 @@ class LanceDB(Index):
 
     def _add(self, vectors):
         self._table.add(self._rows(vectors, self.count))
-        outside = sum(self._table.index_stats(each.name).num_unindexed_rows for each in self._table.list_indices())
+        outside = sum(
+            self._table.index_stats(each.name).num_unindexed_rows
+            for each in self._table.list_indices()
+        )
         if outside > self.count**0.5:
             self._table.optimize()
 
@@ -84,11 +99,19 @@ class LanceDB(Index):
         found_ids = np.full((len(queries), k), -1, np.int64)
         if allowed is not None and not allowed.any():
             return found_ids
-        asked = self._table.search(queries).distance_type("cosine").limit(k).nprobes(nprobe).select(["id", "_distance"])
+        asked = (
+            self._table.search(queries)
+            .distance_type("cosine")
+            .limit(k)
+            .nprobes(nprobe)
+            .select(["id", "_distance"])
+        )
         if refine:
             asked = asked.refine_factor(refine)
         if allowed is not None:
-            asked = asked.where(f"id in ({', '.join(map(str, np.flatnonzero(allowed)))})", prefilter=True)
+            asked = asked.where(
+                f"id in ({', '.join(map(str, np.flatnonzero(allowed)))})", prefilter=True
+            )
         found = asked.to_arrow()
         ids, distances = (found[name].to_numpy() for name in ("id", "_distance"))
         query = found["query_index"].to_numpy() if len(queries) > 1 else np.zeros(len(ids), int)

@@ -1,4 +1,6 @@
-"""Milvus: a server where the environment names one (MILVUS_URI), else Milvus Lite in a folder of its own."""
+"""Milvus: a server where the environment names one (MILVUS_URI), else Milvus Lite in a folder of
+its own.
+"""
 
 import functools
 import importlib
@@ -16,9 +18,19 @@ import numpy as np
 from imgsearch_utils.indexes.base import Index
 from imgsearch_utils.indexes.registry import MissingPackage, Unreachable, register
 
-LITE = ("HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "FLAT", "AUTOINDEX")  # what Lite builds: it accepts more
+LITE = (
+    "HNSW",
+    "HNSW_SQ",
+    "IVF_FLAT",
+    "IVF_SQ8",
+    "FLAT",
+    "AUTOINDEX",
+)  # what Lite builds: it accepts more
 BATCH = 2000  # rows a message
-UNAVAILABLE, ANSWERED = 2, 10  # Milvus' code for a server that does not answer, and seconds until it is believed
+UNAVAILABLE, ANSWERED = (
+    2,
+    10,
+)  # Milvus' code for a server that does not answer, and seconds until it is believed
 PATIENCE = 600  # seconds in which a server's index does not grow, before it is given up
 DATABASE = "milvus.db"  # Lite's folder
 
@@ -27,7 +39,9 @@ class _Client:
     """A MilvusClient whose every error is one line: ``Unreachable``, or RuntimeError."""
 
     def __init__(self, library, uri, token):
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs a page for an error that it raises too
+        logging.getLogger("pymilvus").setLevel(
+            logging.CRITICAL
+        )  # it logs a page for an error that it raises too
         self._library, self._uri = library, uri
         self._client = self._told(library.MilvusClient, uri=uri, token=token, timeout=ANSWERED)
 
@@ -37,8 +51,10 @@ class _Client:
         except self._library.MilvusException as error:
             reason = " ".join(str(error.message).split())[:200]
             if error.code == UNAVAILABLE:
-                raise Unreachable(f"Milvus does not answer at {self._uri} ({reason}); start the server, or set "
-                                  "MILVUS_URI to another") from None
+                raise Unreachable(
+                    f"Milvus does not answer at {self._uri} ({reason}); start the server, or set "
+                    "MILVUS_URI to another"
+                ) from None
             raise RuntimeError(f"Milvus: {reason}") from None
 
     def __getattr__(self, name):
@@ -46,10 +62,14 @@ class _Client:
 
 
 def _stop(client, database):
-    """Close the client, and Lite's server with it: that ends only when its background work is on disk."""
+    """Close the client, and Lite's server with it: that ends only when its background work is on
+    disk.
+    """
     client.close()
     if not os.environ.get("MILVUS_URI"):
-        importlib.import_module("milvus_lite.server_manager").server_manager_instance.release_server(str(database))
+        importlib.import_module(
+            "milvus_lite.server_manager"
+        ).server_manager_instance.release_server(str(database))
 
 
 def _leave(client, folder):
@@ -61,12 +81,12 @@ def _leave(client, folder):
 class Milvus(Index):
     """A Milvus collection with one index; metric COSINE, IP or L2 rank unit vectors alike.
 
-    HNSW kinds take m, ef_construction and, in a query, ef; IVF kinds take nlist and nprobe. Lite accepts index types
-    that it then searches by brute force without a word: those are refused here. The collection's name comes from
-    its vectors and arguments, and a build drops what was there, so that building again never doubles rows. The index
-    is built in the background: it is waited for. A saved index holds the name of the server's collection; of Lite, the
-    vectors: loading builds the index again, which takes as long as building did and, in every trial, answers the same.
-    """
+    HNSW kinds take m, ef_construction and, in a query, ef; IVF kinds take nlist and nprobe. Lite
+    accepts index types that it then searches by brute force without a word: those are refused here.
+    The collection's name comes from its vectors and arguments, and a build drops what was there, so
+    that building again never doubles rows. The index is built in the background: it is waited for.
+    A saved index holds the name of the server's collection; of Lite, the vectors: loading builds
+    the index again, which takes as long as building did and, in every trial, answers the same."""
 
     module = "pymilvus"
     extra = "milvus"
@@ -96,17 +116,24 @@ class Milvus(Index):
         return Path(self._folder.name) / DATABASE
 
     def _open(self):
-        uri, token = os.environ.get("MILVUS_URI") or str(self._database), os.environ.get("MILVUS_TOKEN", "")
+        uri, token = (
+            os.environ.get("MILVUS_URI") or str(self._database),
+            os.environ.get("MILVUS_TOKEN", ""),
+        )
         self._client = _Client(self.library(), uri, token)
         self._end = weakref.finalize(self, _leave, self._client, self._folder)
 
     def _reopen(self):
-        """Lite builds indexes and compacts in the background and says "Finished" at once: closing waits for it."""
+        """Lite builds indexes and compacts in the background and says "Finished" at once: closing
+        waits for it.
+        """
         self._end.detach()
         _stop(self._client, self._database)
         self._open()
 
-    def _build(self, vectors, index_type="HNSW", metric="COSINE", m=16, ef_construction=200, nlist=128):
+    def _build(
+        self, vectors, index_type="HNSW", metric="COSINE", m=16, ef_construction=200, nlist=128
+    ):
         if not self.remote and index_type not in LITE:
             choices = f"choose from {', '.join(LITE)}, or a server"
             raise ValueError(f"Milvus Lite would search {index_type} by brute force; {choices}")
@@ -121,7 +148,9 @@ class Milvus(Index):
         schema = self._client.create_schema(auto_id=False)
         schema.add_field("id", kind.INT64, is_primary=True)
         schema.add_field("vector", kind.FLOAT_VECTOR, dim=self.dim)
-        self._client.create_collection(self._collection, schema=schema, consistency_level="Eventually")
+        self._client.create_collection(
+            self._collection, schema=schema, consistency_level="Eventually"
+        )
         self._inserted = []
         self._insert(vectors, 0)
         index = self._client.prepare_index_params()
@@ -135,7 +164,9 @@ class Milvus(Index):
             self._inserted.append(vectors)
         for start in range(0, len(vectors), BATCH):
             rows = enumerate(vectors[start : start + BATCH], first + start)
-            self._client.insert(self._collection, [{"id": row, "vector": vector} for row, vector in rows])
+            self._client.insert(
+                self._collection, [{"id": row, "vector": vector} for row, vector in rows]
+            )
 
     def _settle(self):
         """Return when every row is stored, indexed and searchable."""
@@ -158,11 +189,15 @@ class Milvus(Index):
             if state != before:
                 before, moved = state, time.monotonic()
             if state["state"] == "Failed" or time.monotonic() > moved + PATIENCE:
-                raise RuntimeError(f"Milvus did not finish its index: {state}; look at its log, or build again")
+                raise RuntimeError(
+                    f"Milvus did not finish its index: {state}; look at its log, or build again"
+                )
             time.sleep(0.05)
 
     def _count(self):
-        answer = self._client.query(self._collection, output_fields=["count(*)"], consistency_level="Strong")
+        answer = self._client.query(
+            self._collection, output_fields=["count(*)"], consistency_level="Strong"
+        )
         return answer[0]["count(*)"]
 
     def _add(self, vectors):
@@ -181,8 +216,14 @@ class Milvus(Index):
                 raise ValueError(f"{name} is for {kind} kinds, got index_type {self._index_type}")
         chosen = {"params": {name: value for name, value in parameters.items() if value}}
         among = "" if allowed is None else f"id in {np.flatnonzero(allowed).tolist()}"
-        hits = self._client.search(self._collection, queries, limit=k, filter=among, output_fields=["id"],
-                                   search_params=chosen)
+        hits = self._client.search(
+            self._collection,
+            queries,
+            limit=k,
+            filter=among,
+            output_fields=["id"],
+            search_params=chosen,
+        )
         found_ids = np.full((len(queries), k), -1, np.int64)
         for row, listed in enumerate(hits):
             found_ids[row, : len(listed)] = [hit["id"] for hit in listed]

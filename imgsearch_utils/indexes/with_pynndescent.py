@@ -11,10 +11,10 @@ from imgsearch_utils.indexes.registry import register
 class PyNNDescent(Index):
     """Graph of n_neighbors by descent (Dong, Charikar & Li, WWW 2011); `epsilon` widens the search.
 
-    The library's own 30 neighbours leave clusters unconnected; 60 connect them. Its only format is pickle, which is
-    not read here: a saved index holds the vectors, and loading builds the same graph again. The first use in a
-    process compiles for about a minute, which is not counted as building.
-    """
+    The library's own 30 neighbours leave clusters unconnected; 60 connect them. Its only format is
+    pickle, which is not read here: a saved index holds the vectors, and loading builds the same
+    graph again. The first use in a process compiles for about a minute, which is not counted as
+    building."""
 
     module = extra = "pynndescent"
     default_sweep = {"epsilon": [0.0, 0.05, 0.1, 0.2, 0.4]}
@@ -30,7 +30,9 @@ class PyNNDescent(Index):
         return library
 
     def _build(self, vectors, n_neighbors=60, seed=0):
-        self._graph = self.library().NNDescent(vectors, metric="dot", n_neighbors=n_neighbors, random_state=seed)
+        self._graph = self.library().NNDescent(
+            vectors, metric="dot", n_neighbors=n_neighbors, random_state=seed
+        )
         self._graph.prepare()
         self._vectors = vectors
 

@@ -1,4 +1,6 @@
-"""ScaNN: a tree of partitions, codes whose error matters least where the nearest are, and the vectors at the end."""
+"""ScaNN: a tree of partitions, codes whose error matters least where the nearest are, and the
+vectors at the end.
+"""
 
 import tempfile
 import zipfile
@@ -15,10 +17,11 @@ KINDS = {".npy", ".pb", ".pbtxt"}  # of files that ScaNN writes
 
 @register("scann")
 class Scann(Index):
-    """Anisotropic codes in partitions (Guo et al., ICML 2020): `leaves` are read, the best `reorder` are ranked anew.
+    """Anisotropic codes in partitions (Guo et al., ICML 2020): `leaves` are read, the best
+    `reorder` are ranked anew.
 
-    leaves 0 means a thirty-second of them, at least 8; nlist 0 sqrt(n). It neither adds nor filters here.
-    """
+    leaves 0 means a thirty-second of them, at least 8; nlist 0 sqrt(n). It neither adds nor filters
+    here."""
 
     module = extra = "scann"
     default_sweep = {"leaves": [1, 2, 4, 8, 16, 32, 64], "reorder": [30, 300]}
@@ -29,8 +32,12 @@ class Scann(Index):
         self._nlist = nlist or int(len(vectors) ** 0.5)
         builder = scann_ops_pybind.builder(vectors, 10, "dot_product").set_n_training_threads(1)
         if len(vectors) > FEW:
-            builder = builder.tree(self._nlist, self._nlist, training_sample_size=min(len(vectors), 64 * self._nlist))
-            builder = builder.score_ah(dims_per_code, anisotropic_quantization_threshold=threshold).reorder(100)
+            builder = builder.tree(
+                self._nlist, self._nlist, training_sample_size=min(len(vectors), 64 * self._nlist)
+            )
+            builder = builder.score_ah(
+                dims_per_code, anisotropic_quantization_threshold=threshold
+            ).reorder(100)
         else:
             builder = builder.score_brute_force()
         self._searcher = builder.build().searcher

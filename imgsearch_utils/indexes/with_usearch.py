@@ -8,12 +8,13 @@ from imgsearch_utils.indexes.registry import register
 
 @register("usearch")
 class Usearch(Index):
-    """Graph of m neighbours a node over vectors in `dtype` (f32, f16, bf16, i8); `ef` candidates, never below k.
+    """Graph of m neighbours a node over vectors in `dtype` (f32, f16, bf16, i8); `ef` candidates,
+    never below k.
 
-    Vectors are added on one thread, which gives the same graph each time. When several threads add, the graph does not
-    lead to every vector: with two, up to 62 of 1,500 were never found, whatever `ef`. It costs time: as many times the
-    seconds as there are cores. Deleted vectors are marked, and added ones take their places.
-    """
+    Vectors are added on one thread, which gives the same graph each time. When several threads add,
+    the graph does not lead to every vector: with two, up to 62 of 1,500 were never found, whatever
+    `ef`. It costs time: as many times the seconds as there are cores. Deleted vectors are marked,
+    and added ones take their places."""
 
     module = extra = "usearch"
     default_sweep = {"ef": [16, 32, 64, 128, 256, 512]}
@@ -21,7 +22,9 @@ class Usearch(Index):
     def _new(self, m=16, ef_construction=128, dtype="f16"):
         from usearch.index import Index as Graph
 
-        return Graph(ndim=self.dim, metric="ip", dtype=dtype, connectivity=m, expansion_add=ef_construction)
+        return Graph(
+            ndim=self.dim, metric="ip", dtype=dtype, connectivity=m, expansion_add=ef_construction
+        )
 
     def _build(self, vectors, m=16, ef_construction=128, dtype="f16"):
         self._graph = self._new(m, ef_construction, dtype)
@@ -36,7 +39,10 @@ class Usearch(Index):
     def _search(self, queries, k, ef=64):
         self._graph.expansion_search = max(ef, k)
         matches = self._graph.search(queries, k)
-        keys, counts = np.atleast_2d(matches.keys), np.atleast_1d(getattr(matches, "counts", len(matches.keys)))
+        keys, counts = (
+            np.atleast_2d(matches.keys),
+            np.atleast_1d(getattr(matches, "counts", len(matches.keys))),
+        )
         found_ids = np.full((len(queries), k), -1, np.int64)
         found_ids[:, : keys.shape[1]] = keys
         found_ids[np.arange(k) >= counts[:, None]] = -1

@@ -1,4 +1,6 @@
-"""Grades from and to files: importing pairs and naming what is odd about them, exporting the current grades, counts."""
+"""Grades from and to files: importing pairs and naming what is odd about them, exporting the
+current grades, counts.
+"""
 
 import unicodedata
 from pathlib import Path
@@ -23,8 +25,12 @@ from imgsearch_utils.workspace import Run, open_atomic
 IMPORTER = "import"
 
 
-def import_report(pairs: pd.DataFrame, images: Images, duplicates: pd.DataFrame | None = None,
-                  merged: Merged | None = None) -> tuple[dict[str, int], pd.DataFrame]:
+def import_report(
+    pairs: pd.DataFrame,
+    images: Images,
+    duplicates: pd.DataFrame | None = None,
+    merged: Merged | None = None,
+) -> tuple[dict[str, int], pd.DataFrame]:
     """What an importer must name: counts, and one row for each thing found.
 
     Parameters
@@ -36,9 +42,10 @@ def import_report(pairs: pd.DataFrame, images: Images, duplicates: pd.DataFrame 
 
     Returns
     -------
-    counts : rows, pairs, recurring, conflicts, unknown (images), self_pairs, not_asked, automatic_zeros (grade 0
-        across classes), people_zeros (grade 0 within a class, or where there are none), graded_across (grade
-        above 0 across classes), duplicates_within, duplicates_across
+    counts : rows, pairs, recurring, conflicts, unknown (images), self_pairs, not_asked,
+        automatic_zeros (grade 0 across classes), people_zeros (grade 0 within a class, or where
+        there are none), graded_across (grade above 0 across classes), duplicates_within,
+        duplicates_across
     problems : problem, image1, image2, similarity, file, row, detail
     """
     pairs, merged = canonical(pairs), merged or merge(pairs)
@@ -77,9 +84,15 @@ def import_report(pairs: pd.DataFrame, images: Images, duplicates: pd.DataFrame 
         again,
         pairs[unknown].assign(problem="unknown", detail=_unknown(pairs[unknown], images)),
         pairs[alone].assign(problem="self_pair", detail="an image beside itself"),
-        pairs[graded_across].assign(problem="graded_across", detail="a grade above 0 across classes"),
-        twins[~across(twins)].assign(problem="duplicates_within", detail="the same picture twice in one class"),
-        twins[across(twins)].assign(problem="duplicates_across", detail="the same picture in two classes"),
+        pairs[graded_across].assign(
+            problem="graded_across", detail="a grade above 0 across classes"
+        ),
+        twins[~across(twins)].assign(
+            problem="duplicates_within", detail="the same picture twice in one class"
+        ),
+        twins[across(twins)].assign(
+            problem="duplicates_across", detail="the same picture in two classes"
+        ),
     ]
     place = [name for name in ("file", "row") if name in pairs]
     problems = pd.concat(found, ignore_index=True)[["problem", *COLUMNS, *place, "detail"]]
@@ -89,20 +102,33 @@ def import_report(pairs: pd.DataFrame, images: Images, duplicates: pd.DataFrame 
 
 
 def _unknown(pairs: pd.DataFrame, images: Images) -> list[str]:
-    """What to say of pairs with an unknown image; a name that looks like a known one may be written otherwise."""
+    """What to say of pairs with an unknown image; a name that looks like a known one may be written
+    otherwise.
+    """
 
     def plain(name):
         return unicodedata.normalize("NFC", name).strip().casefold()
 
-    known, alike = set(images.names), {plain(name): name for name in images.names} if len(pairs) else {}
+    known, alike = (
+        set(images.names),
+        {plain(name): name for name in images.names} if len(pairs) else {},
+    )
     strangers = [one if one not in known else two for one, two in zip(pairs.image1, pairs.image2)]
-    return ["an image that the study does not have" + (
-        f"; it has {alike[plain(name)]!r}, which is written otherwise (case, blanks or accents)"
-        if plain(name) in alike else "") for name in strangers]
+    return [
+        "an image that the study does not have"
+        + (
+            f"; it has {alike[plain(name)]!r}, which is written otherwise (case, blanks or accents)"
+            if plain(name) in alike
+            else ""
+        )
+        for name in strangers
+    ]
 
 
 def images_of_files(run: Run, collection: Collection) -> Images:
-    """A collection's images with the vectors that are there: none of them before the pictures are encoded."""
+    """A collection's images with the vectors that are there: none of them before the pictures are
+    encoded.
+    """
     if collection.vectors:
         embeddings = read_vectors(collection)
     elif (run.vectors / "encoder" / "config.json").is_file():
@@ -113,10 +139,12 @@ def images_of_files(run: Run, collection: Collection) -> Images:
 
 
 def import_labels(run: Run, pairs: pd.DataFrame) -> tuple[dict[str, int], pd.DataFrame]:
-    """Write the pairs of CSV files (of ``read_pair_files``) to the run's journal, and name what is odd about them.
+    """Write the pairs of CSV files (of ``read_pair_files``) to the run's journal, and name what is
+    odd about them.
 
-    A pair that recurs is written once, with the lower median of its grades; grade 0 across classes is automatic.
-    Pairs of unknown images are left out. What the journal already holds of the importer is not written again.
+    A pair that recurs is written once, with the lower median of its grades; grade 0 across classes
+    is automatic. Pairs of unknown images are left out. What the journal already holds of the
+    importer is not written again.
 
     Returns
     -------
@@ -138,10 +166,19 @@ def import_labels(run: Run, pairs: pd.DataFrame) -> tuple[dict[str, int], pd.Dat
     by_class = ~images.same_class(graded) & (graded.similarity == 0)
     graded["by"] = pd.Categorical.from_codes(by_class.astype(np.int8), [IMPORTER, AUTOMATIC])
     with journal.alone():  # another import may run at once
-        held = {(*pair, by, act.grade) for pair, acts in journal.votes().items() for by, act in acts.items()}
-        new = [row not in held for row in zip(graded.image1, graded.image2, graded.by, graded.similarity)]
+        held = {
+            (*pair, by, act.grade)
+            for pair, acts in journal.votes().items()
+            for by, act in acts.items()
+        }
+        new = [
+            row not in held
+            for row in zip(graded.image1, graded.image2, graded.by, graded.similarity)
+        ]
         graded = graded[np.array(new, bool)]
-        counts["imported"] = sum(journal.append_many(graded[graded.by == by], by, by) for by in (AUTOMATIC, IMPORTER))
+        counts["imported"] = sum(
+            journal.append_many(graded[graded.by == by], by, by) for by in (AUTOMATIC, IMPORTER)
+        )
         with open_atomic(run.labels / "import_problems.csv") as file:
             write_own(problems, file)
     return counts, problems
@@ -159,19 +196,24 @@ def export_labels(run: Run, file: Path) -> int:
 def export_votes(run: Run, file: Path) -> int:
     """Write the votes of the search page, which are no grades, as a CSV; return how many.
 
-    Its columns: image1, image2, vote ("up" or "down"), annotator, time (UTC), round (the first that may learn from it)
-    """
-    rows = [(*pair, act.act.removeprefix("vote_"), annotator, act.time, act.round)
-            for pair, by_annotator in Journal(run.journal).search_votes().items()
-            for annotator, act in by_annotator.items()]
+    Its columns: image1, image2, vote ("up" or "down"), annotator, time (UTC), round (the first that
+    may learn from it)"""
+    rows = [
+        (*pair, act.act.removeprefix("vote_"), annotator, act.time, act.round)
+        for pair, by_annotator in Journal(run.journal).search_votes().items()
+        for annotator, act in by_annotator.items()
+    ]
     if not rows:
         raise ValueError(f"run {run.name} has no votes to export")
-    write_own(pd.DataFrame(rows, columns=["image1", "image2", "vote", "annotator", "time", "round"]), file)
+    write_own(
+        pd.DataFrame(rows, columns=["image1", "image2", "vote", "annotator", "time", "round"]), file
+    )
     return len(rows)
 
 
 def summarise_labels(run: Run) -> dict[str, Any]:
-    """Count the run's current grades: `pairs`, `automatic`, `grades`, `annotators`, and `alpha` where two agree or not.
+    """Count the run's current grades: `pairs`, `automatic`, `grades`, `annotators`, and `alpha`
+    where two agree or not.
 
     votes : on the search page; they are no grades, and are counted nowhere else
     alpha : Krippendorff's, ordinal; None where no pair was graded by two people
@@ -179,11 +221,16 @@ def summarise_labels(run: Run) -> dict[str, Any]:
     journal = Journal(run.journal)
     labels, found = journal.labels(), agreement(journal)
     people = labels[labels.source != AUTOMATIC]
-    annotators = pd.Series([act.annotator for act in journal.standing() if act.source != AUTOMATIC], dtype=str)
+    annotators = pd.Series(
+        [act.annotator for act in journal.standing() if act.source != AUTOMATIC], dtype=str
+    )
     return {
         "pairs": len(labels),
         "automatic": len(labels) - len(people),
-        "grades": {int(grade): int(count) for grade, count in people.similarity.value_counts().sort_index().items()},
+        "grades": {
+            int(grade): int(count)
+            for grade, count in people.similarity.value_counts().sort_index().items()
+        },
         "annotators": {name: int(count) for name, count in annotators.value_counts().items()},
         "votes": sum(map(len, journal.search_votes().values())),
         "alpha": None if pd.isna(found.alpha) else round(found.alpha, 3),

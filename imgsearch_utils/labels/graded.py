@@ -1,4 +1,6 @@
-"""The grades and votes that may be used: of pairs whose images stand on one side, with what is known of the images."""
+"""The grades and votes that may be used: of pairs whose images stand on one side, with what is
+known of the images.
+"""
 
 import pandas as pd
 
@@ -9,18 +11,31 @@ from imgsearch_utils.workspace import Round
 
 
 def graded_pairs(upto: Round, images: Images) -> pd.DataFrame:
-    """All current grades up to a round: image1, image2, similarity, round, side, automatic, same_class, group1, group2,
-    and drawn: whether the pair was asked because chance, perhaps by strata of the encoder's cosine, had drawn it.
+    """All current grades up to a round: image1, image2, similarity, round, side, automatic,
+    same_class, group1, group2, and drawn: whether the pair was asked because chance, perhaps by
+    strata of the encoder's cosine, had drawn it.
 
-    Only pairs whose images stand on one side are returned; near-duplicates on train and another side are refused by
-    name (ValueError): both would be a leak.
-    """
-    table = images.both_of(Journal(upto.run.journal).labels(up_to_round=upto.number)).reset_index(drop=True)
-    (side, other), (group1, group2) = (images.of_pairs(table, column) for column in ("side", "group"))
-    table = table.assign(side=side, automatic=table.source == AUTOMATIC, same_class=images.same_class(table),
-                         group1=group1, group2=group2)
-    drawn = {pair for this in map(upto.run.round, range(upto.number + 1)) if this.pairs.is_file()
-             for pair in _drawn_at_random(read_pairs(this.pairs))}
+    Only pairs whose images stand on one side are returned; near-duplicates on train and another
+    side are refused by name (ValueError): both would be a leak."""
+    table = images.both_of(Journal(upto.run.journal).labels(up_to_round=upto.number)).reset_index(
+        drop=True
+    )
+    (side, other), (group1, group2) = (
+        images.of_pairs(table, column) for column in ("side", "group")
+    )
+    table = table.assign(
+        side=side,
+        automatic=table.source == AUTOMATIC,
+        same_class=images.same_class(table),
+        group1=group1,
+        group2=group2,
+    )
+    drawn = {
+        pair
+        for this in map(upto.run.round, range(upto.number + 1))
+        if this.pairs.is_file()
+        for pair in _drawn_at_random(read_pairs(this.pairs))
+    }
     table["drawn"] = [key(one, two) in drawn for one, two in zip(table.image1, table.image2)]
     table = table[side == other].reset_index(drop=True)
     for name in ("dev", "test"):
@@ -33,13 +48,15 @@ def voted_pairs(upto: Round, images: Images) -> pd.DataFrame:
 
     Returns
     -------
-    image1, image2, similarity: 3 where most votes say "similar", 0 where most say "not"; left out where they tie
-    """
+    image1, image2, similarity: 3 where most votes say "similar", 0 where most say "not"; left out
+    where they tie"""
     journal, rows = Journal(upto.run.journal), []
     labels = journal.labels(up_to_round=upto.number)
     graded = set(zip(*labels[labels.source != AUTOMATIC][["image1", "image2"]].to_numpy(object).T))
     for pair, by_annotator in journal.search_votes(upto.number).items():
-        votes = [1 if act.act == "vote_up" else -1 for act in by_annotator.values() if act.source == VOTE]
+        votes = [
+            1 if act.act == "vote_up" else -1 for act in by_annotator.values() if act.source == VOTE
+        ]
         if sum(votes) and pair not in graded:
             rows.append((*pair, 3.0 if sum(votes) > 0 else 0.0))
     return usable(pd.DataFrame(rows, columns=["image1", "image2", "similarity"]), images.train)
@@ -61,12 +78,21 @@ def check_no_leak(train: pd.DataFrame, test: pd.DataFrame, images: Images) -> No
     """
     one, two = (set(table.image1) | set(table.image2) for table in (train, test))
     if one & two:
-        raise ValueError(f"leak: {len(one & two)} image(s) stand on both sides: {', '.join(sorted(one & two)[:5])}")
+        raise ValueError(
+            f"leak: {len(one & two)} image(s) stand on both sides: "
+            f"{', '.join(sorted(one & two)[:5])}"
+        )
     group = dict(zip(images.table.image, images.table.group))
-    shared = sorted({group[name] for name in one if name in group} & {group[name] for name in two if name in group})
+    shared = sorted(
+        {group[name] for name in one if name in group}
+        & {group[name] for name in two if name in group}
+    )
     if shared:
         names = ", ".join(sorted(name for name in one | two if group.get(name) == shared[0]))
-        raise ValueError(f"leak: {len(shared)} group(s) of near-duplicates on both sides, e.g. {shared[0]}: {names}")
+        raise ValueError(
+            f"leak: {len(shared)} group(s) of near-duplicates on both sides, e.g. {shared[0]}: "
+            f"{names}"
+        )
 
 
 def usable(pairs: pd.DataFrame, images: Images) -> pd.DataFrame:

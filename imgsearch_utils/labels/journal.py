@@ -23,10 +23,20 @@ from imgsearch_utils.workspace import PUBLISHED
 AT_ONCE = 100_000  # acts that are written by one call
 PATIENCE = 60  # seconds that a writer waits for another
 RUBRIC_VERSION = "1"
-VOTES = ("vote_up", "vote_down", "unvote")  # of the search page: weak evidence of its own kind, never a grade
+VOTES = (
+    "vote_up",
+    "vote_down",
+    "unvote",
+)  # of the search page: weak evidence of its own kind, never a grade
 ACTS = ("grade", "skip", "unsure", "undo", *VOTES)
-REST = "rest"  # what `answers` says of acts that one key gave to all that was left of a list; they have one time
-AUTOMATIC, ADJUDICATION, REPEAT, VOTE = "automatic", "adjudication", "repeat", "vote"  # what `source` may say
+# what `answers` says of acts that one key gave to all that was left of a list; they have one time
+REST = "rest"
+AUTOMATIC, ADJUDICATION, REPEAT, VOTE = (
+    "automatic",
+    "adjudication",
+    "repeat",
+    "vote",
+)  # what `source` may say
 
 
 class Act(NamedTuple):
@@ -37,8 +47,8 @@ class Act(NamedTuple):
     grade : 0..3 for the act "grade", else None
     seconds : how long the annotator looked
     round : of a grade, the round that asks it; of a vote, the first that may learn from it
-    source : "person", "automatic" (zeros across classes), "adjudication", "repeat" (asked a second time to measure
-        agreement with oneself), "vote", or where the grade came from
+    source : "person", "automatic" (zeros across classes), "adjudication", "repeat" (asked a second
+        time to measure agreement with oneself), "vote", or where the grade came from
     answers : the rubric's nine questions in order, y, n or - each; may be empty; or ``REST``
     """
 
@@ -55,13 +65,17 @@ class Act(NamedTuple):
     answers: str = ""
 
 
-# A field never holds a raw line end, so that one act is one line and a torn line cannot swallow the next.
+# A field never holds a raw line end, so that one act is one line and a torn line cannot swallow the
+# next.
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 _PLAIN = {escaped: plain for plain, escaped in _ESCAPES.items()}
 
 
 def _line(fields) -> bytes:
-    text = ["" if field is None else re.sub(r"[\\\n\r]", lambda m: _ESCAPES[m[0]], str(field)) for field in fields]
+    text = [
+        "" if field is None else re.sub(r"[\\\n\r]", lambda m: _ESCAPES[m[0]], str(field))
+        for field in fields
+    ]
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(text)
     return buffer.getvalue().encode("utf-8", "surrogateescape")
@@ -69,7 +83,13 @@ def _line(fields) -> bytes:
 
 def _parse(line: bytes) -> Act:
     [row] = csv.reader([line.decode("utf-8", "surrogateescape")], strict=True)
-    fields = dict(zip(Act._fields, [re.sub(r"\\[\\nr]", lambda m: _PLAIN[m[0]], field) for field in row], strict=True))
+    fields = dict(
+        zip(
+            Act._fields,
+            [re.sub(r"\\[\\nr]", lambda m: _PLAIN[m[0]], field) for field in row],
+            strict=True,
+        )
+    )
     fields["grade"] = int(fields["grade"]) if fields["grade"] else None
     fields["seconds"] = float(fields["seconds"]) if fields["seconds"] else None
     return _checked(Act(**{**fields, "round": int(fields["round"])}))
@@ -83,7 +103,10 @@ def _checked(act: Act) -> Act:
     if act.act != "grade" and act.grade is not None:
         raise ValueError(f"{act.act}: expected no grade, got {act.grade!r}")
     if not (act.annotator and act.image1 and act.image2):
-        raise ValueError(f"expected an annotator and two images, got {act.annotator!r}, {act.image1!r}, {act.image2!r}")
+        raise ValueError(
+            f"expected an annotator and two images, got {act.annotator!r}, {act.image1!r}, "
+            f"{act.image2!r}"
+        )
     return act if act.grade is None else act._replace(grade=int(act.grade))
 
 
@@ -97,12 +120,12 @@ _HEADER = _line(Act._fields)
 class Journal:
     """An append-only CSV of acts; several processes may write and read it at once.
 
-    An undo takes back its annotator's last standing act on the pair that it names. Votes are not acts of labelling:
-    they never stand, are not undone, and answer nothing; ``search_votes`` alone reads them. A last line without its
-    line end (a power cut) never was acknowledged: the next reader or writer moves it to ``<journal>.torn`` and warns.
-    The order of the lines counts, not their times. A file that no longer begins with what was read from it (replaced,
-    cut, edited) is refused, read or written: open it anew.
-    """
+    An undo takes back its annotator's last standing act on the pair that it names. Votes are not
+    acts of labelling: they never stand, are not undone, and answer nothing; ``search_votes`` alone
+    reads them. A last line without its line end (a power cut) never was acknowledged: the next
+    reader or writer moves it to ``<journal>.torn`` and warns. The order of the lines counts, not
+    their times. A file that no longer begins with what was read from it (replaced, cut, edited) is
+    refused, read or written: open it anew."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -115,8 +138,11 @@ class Journal:
     def check_writable(self) -> None:
         """ValueError where the journal is of a published run."""
         if self.path.with_name(PUBLISHED).exists():
-            raise ValueError(f"{self.path}: this run is published and never written again; work on a run of your own: "
-                             "give another name (RUN)")
+            raise ValueError(
+                f"{self.path}: this run is published and never written again; work on a run of "
+                "your own: "
+                "give another name (RUN)"
+            )
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -125,15 +151,20 @@ class Journal:
         try:
             self._lock.acquire()  # again and again by the same journal, where one holds it already
         except Timeout:
-            raise RuntimeError(f"{self.path}: another process has been writing for {PATIENCE} s; nothing was written, "
-                               "try again") from None
+            raise RuntimeError(
+                f"{self.path}: another process has been writing for {PATIENCE} s; nothing was "
+                "written, "
+                "try again"
+            ) from None
         try:
             yield
         finally:
             self._lock.release()
 
     def begin(self) -> None:
-        """Make the file where it is not there yet, so that a lost journal is not taken for an empty one."""
+        """Make the file where it is not there yet, so that a lost journal is not taken for an empty
+        one.
+        """
         if not self.path.exists():
             self._write([])
 
@@ -142,7 +173,8 @@ class Journal:
 
         Parameters
         ----------
-        act : "grade" (with `grade`), "skip", "unsure", "undo" of the last standing act on this pair, or one of `VOTES`
+        act : "grade" (with `grade`), "skip", "unsure", "undo" of the last standing act on this
+            pair, or one of `VOTES`
         fields : grade, seconds, round, rubric, source, answers, as in `Act`
 
         Raises
@@ -154,7 +186,9 @@ class Journal:
         self._write([act])
         return act
 
-    def append_together(self, annotator: str, pairs: Iterable[tuple[str, str]], act: str, **fields) -> None:
+    def append_together(
+        self, annotator: str, pairs: Iterable[tuple[str, str]], act: str, **fields
+    ) -> None:
         """Write one act on each of several pairs, with one time, all or none; as ``append``."""
         now = _now()
         self._write([_checked(Act(now, annotator, *key(*pair), act, **fields)) for pair in pairs])
@@ -167,14 +201,22 @@ class Journal:
         graded = pairs[pairs.similarity.notna()]
         if graded.empty:
             return 0
-        self._write(_checked(Act(_now(), annotator, *key(one, two), "grade", grade, round=round, source=source))
-                    for one, two, grade in zip(graded.image1, graded.image2, graded.similarity))
+        self._write(
+            _checked(
+                Act(_now(), annotator, *key(one, two), "grade", grade, round=round, source=source)
+            )
+            for one, two, grade in zip(graded.image1, graded.image2, graded.similarity)
+        )
         return len(graded)
 
     def acts(self) -> list[Act]:
-        """Every act in the file, oldest first; only what was appended since the last call is parsed."""
+        """Every act in the file, oldest first; only what was appended since the last call is
+        parsed.
+        """
         content = self._content()
-        if content and not content.endswith(b"\n"):  # torn, or another process is in the middle of writing it
+        if content and not content.endswith(
+            b"\n"
+        ):  # torn, or another process is in the middle of writing it
             with self.alone():
                 content = self._whole_lines()
         acts, lines = [], content[len(self._read) :].split(b"\n")[:-1]
@@ -187,7 +229,8 @@ class Journal:
             except (ValueError, TypeError, csv.Error):
                 expected = "an act" if number > 1 else "the header of a journal"
                 raise ValueError(
-                    f"{self.path}: line {number}: expected {expected}, got {line[:80]!r}; mend the line or remove it"
+                    f"{self.path}: line {number}: expected {expected}, got {line[:80]!r}; mend "
+                    "the line or remove it"
                 ) from None
         for act in acts:
             self._replay(len(self._acts), act)
@@ -201,12 +244,17 @@ class Journal:
         return list(self._standing.values())
 
     def search_votes(self, up_to_round: int | None = None) -> dict[tuple[str, str], dict[str, Act]]:
-        """By pair and annotator, the last "vote_up" or "vote_down" that was not taken back by "unvote"."""
+        """By pair and annotator, the last "vote_up" or "vote_down" that was not taken back by
+        "unvote".
+        """
         votes: dict[tuple[str, str], dict[str, Act]] = {}
         for act in self.acts():
             if act.act in VOTES and (up_to_round is None or act.round <= up_to_round):
                 votes.setdefault((act.image1, act.image2), {})[act.annotator] = act
-        kept = {pair: {who: act for who, act in by.items() if act.act != "unvote"} for pair, by in votes.items()}
+        kept = {
+            pair: {who: act for who, act in by.items() if act.act != "unvote"}
+            for pair, by in votes.items()
+        }
         return {pair: by for pair, by in kept.items() if by}
 
     def _replay(self, number: int, act: Act) -> None:
@@ -220,7 +268,9 @@ class Journal:
             del self._standing[latest.pop()]
 
     def votes(self, up_to_round: int | None = None) -> dict[tuple[str, str], dict[str, Act]]:
-        """By pair and annotator, the last standing act that says something of the pair (a grade, or "unsure")."""
+        """By pair and annotator, the last standing act that says something of the pair (a grade, or
+        "unsure").
+        """
         votes: dict[tuple[str, str], dict[str, Act]] = {}
         for act in self.standing():
             if act.act != "skip" and (up_to_round is None or act.round <= up_to_round):
@@ -228,10 +278,11 @@ class Journal:
         return votes
 
     def labels(self, up_to_round: int | None = None) -> pd.DataFrame:
-        """The current grades: image1, image2, similarity, round, source, annotators (how many count).
+        """The current grades: image1, image2, similarity, round, source, annotators (how many
+        count).
 
-        An adjudication decides; else the lower median of all annotators' grades; an automatic zero counts only
-        where nobody graded. Pairs come in the order in which they were first graded.
+        An adjudication decides; else the lower median of all annotators' grades; an automatic zero
+        counts only where nobody graded. Pairs come in the order in which they were first graded.
         """
         rows = []
         for (one, two), by_annotator in self.votes(up_to_round).items():
@@ -245,16 +296,24 @@ class Journal:
         return pd.DataFrame(rows, columns=columns).astype({"similarity": float})
 
     def _content(self) -> bytes:
-        """The file's bytes; ValueError where they do not begin with what was read before, or where it is no file."""
+        """The file's bytes; ValueError where they do not begin with what was read before, or where
+        it is no file.
+        """
         try:
             if not stat.S_ISREG(self.path.stat().st_mode):
-                raise ValueError(f"{self.path}: expected the journal of a run, a file; move away what stands there")
+                raise ValueError(
+                    f"{self.path}: expected the journal of a run, a file; move away what stands "
+                    "there"
+                )
             content = self.path.read_bytes()
         except FileNotFoundError:
             content = b""
         if not content.startswith(self._read):
-            raise ValueError(f"{self.path}: the journal was replaced, cut or edited since it was opened; nothing was "
-                             "written; open it anew, by starting this page or command again")
+            raise ValueError(
+                f"{self.path}: the journal was replaced, cut or edited since it was opened; "
+                "nothing was "
+                "written; open it anew, by starting this page or command again"
+            )
         return content
 
     def _write(self, acts: Iterable[Act]) -> None:
@@ -288,6 +347,8 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             os.truncate(self.path, len(whole))
-            warnings.warn(f"{self.path}: the last line was torn and never acknowledged; set aside in {aside}",
-                          stacklevel=2)
+            warnings.warn(
+                f"{self.path}: the last line was torn and never acknowledged; set aside in {aside}",
+                stacklevel=2,
+            )
         return whole

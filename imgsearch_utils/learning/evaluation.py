@@ -12,15 +12,20 @@ from imgsearch_utils.vectors.images import Images
 
 
 def score_pairs(images: Images, graded: pd.DataFrame, learnt: Learnt) -> pd.DataFrame:
-    """The pairs that decided (their `side` is dev) and the test pairs, scored by the encoder and by what was learnt.
+    """The pairs that decided (their `side` is dev) and the test pairs, scored by the encoder and by
+    what was learnt.
 
     Returns
     -------
     the pairs with the head's scored columns, `cosine` (the encoder's) and `encoder_p_similar`
     """
     test = graded[graded.side == "test"]
-    test = test.assign(score=learnt.head.cosines(images, test), cosine=Model().cosines(images, test))
-    pairs = pd.concat([learnt.judged.assign(side="dev"), test], ignore_index=True)[[*graded, "score", "cosine"]]
+    test = test.assign(
+        score=learnt.head.cosines(images, test), cosine=Model().cosines(images, test)
+    )
+    pairs = pd.concat([learnt.judged.assign(side="dev"), test], ignore_index=True)[
+        [*graded, "score", "cosine"]
+    ]
     encoder_p = learnt.encoder.p_similar(pairs.cosine)
     return pairs.assign(**learnt.head.calibration.columns(pairs.score), encoder_p_similar=encoder_p)
 
@@ -28,19 +33,29 @@ def score_pairs(images: Images, graded: pd.DataFrame, learnt: Learnt) -> pd.Data
 def evaluate(scored: pd.DataFrame, models: dict[str, Model]) -> dict[str, Any]:
     """Measure encoder and head on dev and test, with the paired gains and the trivial baselines.
 
-    Intervals are 95 %, over image groups. `ap_gain_over` compares all pairs; `within_queries` the order within each
-    image's judged results.
-    """
+    Intervals are 95 %, over image groups. `ap_gain_over` compares all pairs; `within_queries` the
+    order within each image's judged results."""
     measured: dict[str, Any] = {}
     columns = {"encoder": ("cosine", "encoder_p_similar"), "head": ("score", "p_similar")}
     for side, part in scored.groupby("side"):
-        quality = {name: pair_metrics(part.similarity, part[score], part[p], models[name].threshold, part.same_class)
-                   for name, (score, p) in columns.items()}
+        quality = {
+            name: pair_metrics(
+                part.similarity, part[score], part[p], models[name].threshold, part.same_class
+            )
+            for name, (score, p) in columns.items()
+        }
         rivals = {"encoder": part.cosine, "same-class": part.same_class.astype(float)}
         within = query_gain(part, part.score, part.cosine).set_index("measure")
-        measured[side] = {**quality, "trivial": trivial_baselines(part.similarity, part.same_class).T.to_dict(),
-                          "ap_gain_over": {name: ap_gain(part, part.score, rival) for name, rival in rivals.items()},
-                          "within_queries": within.rename(columns={"score": "head", "rival": "encoder"}).T.to_dict()}
+        measured[side] = {
+            **quality,
+            "trivial": trivial_baselines(part.similarity, part.same_class).T.to_dict(),
+            "ap_gain_over": {
+                name: ap_gain(part, part.score, rival) for name, rival in rivals.items()
+            },
+            "within_queries": within.rename(
+                columns={"score": "head", "rival": "encoder"}
+            ).T.to_dict(),
+        }
     return _without_nan(measured)
 
 

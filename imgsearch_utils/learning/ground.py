@@ -1,4 +1,6 @@
-"""What heads stand on: the training images' mean, their directions and classes, and what similar pairs differ in."""
+"""What heads stand on: the training images' mean, their directions and classes, and what similar
+pairs differ in.
+"""
 
 import hashlib
 import threading
@@ -12,7 +14,8 @@ from imgsearch_utils.study import HeadSettings
 
 WIDTH = 256  # directions that a network works on, of vectors with more than twice as many numbers
 SHRINKAGE = 0.5  # of the covariance of similar pairs' differences towards the identity
-KEPT = 16  # grounds that are not made again when they are asked for next: those of a study's cross-fits
+# grounds that are not made again when they are asked for next: those of a study's cross-fits
+KEPT = 16
 _kept: dict[bytes, "Ground"] = {}
 _keeping = threading.Lock()
 
@@ -28,8 +31,8 @@ class Ground:
 
     mean : (dim,) of the normalised vectors
     basis : (width, dim) directions that a network works on
-    class_weight, class_bias : (n_classes, dim) and (n_classes,) of a logistic regression on the centred vectors; empty
-        where there are no two classes, or the class part is left out
+    class_weight, class_bias : (n_classes, dim) and (n_classes,) of a logistic regression on the
+        centred vectors; empty where there are no two classes, or the class part is left out
     """
 
     mean: torch.Tensor
@@ -39,7 +42,9 @@ class Ground:
 
     @classmethod
     def of(cls, vectors: np.ndarray, classes: np.ndarray, settings: HeadSettings) -> "Ground":
-        """From the training images: vectors (n, dim), class names (n,); the same object where it was made before."""
+        """From the training images: vectors (n, dim), class names (n,); the same object where it
+        was made before.
+        """
         known_by = hashlib.sha256(np.ascontiguousarray(vectors, np.float32))
         known_by.update("\n".join([*map(repr, classes), repr(bool(settings.class_share))]).encode())
         made = _kept.get(known_by.digest()) or cls._make(vectors, classes, settings)
@@ -56,25 +61,33 @@ class Ground:
         x = centred(vectors, mean)
         weight, bias = x[:0], x[:0, 0]
         if settings.class_share and len(np.unique(classes)) > 1:
-            from sklearn.linear_model import LogisticRegression  # a second, which search and score do not need
+            from sklearn.linear_model import (
+                LogisticRegression,
+            )  # a second, which search and score do not need
 
             model = LogisticRegression(C=3.0, max_iter=1000).fit(x.numpy(), classes)
-            weight, bias = (torch.as_tensor(part, dtype=torch.float32) for part in (model.coef_, model.intercept_))
+            weight, bias = (
+                torch.as_tensor(part, dtype=torch.float32)
+                for part in (model.coef_, model.intercept_)
+            )
             if len(weight) == 1:  # scikit-learn keeps one row for two classes
                 weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
         return cls(mean, spread_basis(x), weight, bias)
 
 
 def whitening(differences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Directions (k, dim) in which similar pairs differ, and the factor less 1 (k,) by which each is damped.
+    """Directions (k, dim) in which similar pairs differ, and the factor less 1 (k,) by which each
+    is damped.
 
-    Relevant component analysis (Bar-Hillel, Hertz, Shental & Weinshall, ICML 2003): x is multiplied by C^(-1/2), C
-    being the covariance of the differences (m, dim) of similar pairs, here shrunk by half to the identity. All other
-    directions are then scaled alike, and their scale is left out, because lengths are normalised afterwards.
-    """
+    Relevant component analysis (Bar-Hillel, Hertz, Shental & Weinshall, ICML 2003): x is multiplied
+    by C^(-1/2), C being the covariance of the differences (m, dim) of similar pairs, here shrunk by
+    half to the identity. All other directions are then scaled alike, and their scale is left out,
+    because lengths are normalised afterwards."""
     if len(differences) < 2 or not differences.any():  # or all of identical vectors
         return differences[:0], differences[:0, 0]
-    _, size, directions = torch.linalg.svd(differences / len(differences) ** 0.5, full_matrices=False)
+    _, size, directions = torch.linalg.svd(
+        differences / len(differences) ** 0.5, full_matrices=False
+    )
     floor = SHRINKAGE * (size**2).sum() / differences.shape[1]
     return directions, (floor / (floor + (1 - SHRINKAGE) * size**2)).sqrt() - 1
 
@@ -82,11 +95,11 @@ def whitening(differences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def spread_basis(x: torch.Tensor) -> torch.Tensor:
     """Orthonormal directions (width, dim) that hold most of the spread of (n, dim) vectors.
 
-    Vectors of up to twice ``WIDTH`` numbers keep their own directions, and their network takes little longer. Of longer
-    ones these are the first ``WIDTH`` principal directions, or as many as there are, turned to be as near as possible
-    to fixed random ones: Adam treats each coordinate by itself, and works worse where a few of them hold nearly
-    everything. So turned, they also do not depend on the signs and the order in which principal directions come out.
-    """
+    Vectors of up to twice ``WIDTH`` numbers keep their own directions, and their network takes
+    little longer. Of longer ones these are the first ``WIDTH`` principal directions, or as many as
+    there are, turned to be as near as possible to fixed random ones: Adam treats each coordinate by
+    itself, and works worse where a few of them hold nearly everything. So turned, they also do not
+    depend on the signs and the order in which principal directions come out."""
     if x.shape[1] <= 2 * WIDTH:
         return torch.eye(x.shape[1])
     n, dim = x.shape

@@ -19,7 +19,8 @@ from imgsearch_utils.study import HeadSettings, difference
 from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.workspace import KEPT, read_json, write_json
 
-#: name -> builder(dim, settings) of a module (n, dim) -> (n, e). ``keeps_rest``: its output stands for its input, and
+# : name -> builder(dim, settings) of a module (n, dim) -> (n, e). ``keeps_rest``: its output stands
+# for its input, and
 #: what the input leaves out of the vector is added again. It may have ``penalty() -> scalar``
 HEADS = Registry("head")
 
@@ -30,8 +31,9 @@ class Recipe:
 
     whiten : damp the directions in which similar pairs differ
     network : train the study's network (``settings.head``) on the graded pairs
-    pull : weight, in the network's loss, of the mean squared cosine of random pairs of training images, which are
-        rarely similar: it holds the rest of the space where the graded pairs say nothing of it
+    pull : weight, in the network's loss, of the mean squared cosine of random pairs of training
+        images, which are rarely similar: it holds the rest of the space where the graded pairs say
+        nothing of it
     """
 
     whiten: bool = False
@@ -44,7 +46,9 @@ PLAIN = Recipe()
 
 @HEADS.register("residual")
 class Residual(torch.nn.Module):
-    """x + MLP(x) with one hidden layer; the last layer starts at zero, so the head starts as its input."""
+    """x + MLP(x) with one hidden layer; the last layer starts at zero, so the head starts as its
+    input.
+    """
 
     keeps_rest = True
 
@@ -53,7 +57,9 @@ class Residual(torch.nn.Module):
         last = torch.nn.Linear(settings.hidden, dim)
         torch.nn.init.zeros_(last.weight)
         torch.nn.init.zeros_(last.bias)
-        self.correction = torch.nn.Sequential(torch.nn.Linear(dim, settings.hidden), torch.nn.ReLU(), last)
+        self.correction = torch.nn.Sequential(
+            torch.nn.Linear(dim, settings.hidden), torch.nn.ReLU(), last
+        )
 
     def forward(self, x):
         return x + self.correction(x)
@@ -61,7 +67,9 @@ class Residual(torch.nn.Module):
 
 @HEADS.register("linear")
 class Linear(torch.nn.Module):
-    """x + x D with D = 0 at the start; ``drift`` times the squared norm of D is added to the loss."""
+    """x + x D with D = 0 at the start; ``drift`` times the squared norm of D is added to the
+    loss.
+    """
 
     keeps_rest = True
 
@@ -79,14 +87,18 @@ class Linear(torch.nn.Module):
 
 @HEADS.register("mlp")
 class MLP(torch.nn.Module):
-    """The published study's head: dim -> hidden -> hidden / 2 with a ReLU between, started at random."""
+    """The published study's head: dim -> hidden -> hidden / 2 with a ReLU between, started at
+    random.
+    """
 
     keeps_rest = False
 
     def __init__(self, dim: int, settings: HeadSettings):
         super().__init__()
         wide, narrow = settings.hidden, max(1, settings.hidden // 2)
-        self.layers = torch.nn.Sequential(torch.nn.Linear(dim, wide), torch.nn.ReLU(), torch.nn.Linear(wide, narrow))
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(dim, wide), torch.nn.ReLU(), torch.nn.Linear(wide, narrow)
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -99,40 +111,70 @@ class Head(torch.nn.Module):
 
     - the vectors are normalised, centred by the training images' mean, and normalised again;
     - *whitened*: the directions in which similar pairs differ are damped (``whiten``);
-    - a *network* works on the coordinates along `basis` (``spread_basis``); what lies outside of it is kept as it is;
-    - where classes were given in training, the square roots of the class probabilities of a logistic regression stand
-      beside, whose product is the Bhattacharyya coefficient: it makes ``settings.class_share`` of the cosine. Classes
-      are known of every training image and so cost no pair labels.
+    - a *network* works on the coordinates along `basis` (``spread_basis``); what lies outside of it
+      is kept as it is;
+    - where classes were given in training, the square roots of the class probabilities of a
+      logistic regression stand beside, whose product is the Bhattacharyya coefficient: it makes
+      ``settings.class_share`` of the cosine. Classes are known of every training image and so cost
+      no pair labels.
 
-    made_of : `encoder`, what made the vectors that the head was trained on, and `vectors`, their digest; empty where
-        that is not known
+    made_of : `encoder`, what made the vectors that the head was trained on, and `vectors`, their
+        digest; empty where that is not known
     """
 
-    def __init__(self, dim: int, settings: HeadSettings, recipe: Recipe = PLAIN, n_classes: int = 0,
-                 n_damped: int = 0, width: int = 0):
+    def __init__(
+        self,
+        dim: int,
+        settings: HeadSettings,
+        recipe: Recipe = PLAIN,
+        n_classes: int = 0,
+        n_damped: int = 0,
+        width: int = 0,
+    ):
         super().__init__()
-        self.dim, self.settings, self.recipe, self.n_classes, self.made_of = dim, settings, recipe, n_classes, {}
+        self.dim, self.settings, self.recipe, self.n_classes, self.made_of = (
+            dim,
+            settings,
+            recipe,
+            n_classes,
+            {},
+        )
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("damped", torch.zeros(n_damped, dim))
         self.register_buffer("damping", torch.zeros(n_damped))
         self.register_buffer("basis", torch.zeros(width, dim))
         self.register_buffer("class_weight", torch.zeros(n_classes, dim))
         self.register_buffer("class_bias", torch.zeros(n_classes))
-        self.network = HEADS.find(settings.head)(width, settings) if recipe.network and width else None
+        self.network = (
+            HEADS.find(settings.head)(width, settings) if recipe.network and width else None
+        )
 
     @classmethod
-    def untrained(cls, ground: Ground, settings: HeadSettings, recipe: Recipe,
-                  similar: tuple[torch.Tensor, torch.Tensor]) -> "Head":
+    def untrained(
+        cls,
+        ground: Ground,
+        settings: HeadSettings,
+        recipe: Recipe,
+        similar: tuple[torch.Tensor, torch.Tensor],
+    ) -> "Head":
         """A head whose network's weights are drawn at random.
 
-        similar : two (m, dim) tensors, the vectors of the first and of the second image of each pair of grade 3
-        """
+        similar : two (m, dim) tensors, the vectors of the first and of the second image of each
+        pair of grade 3"""
         one, two = (centred(vectors, ground.mean) for vectors in similar)
         directions, damping = whitening(one - two) if recipe.whiten else (one[:0], one[:0, 0])
         basis = ground.basis if recipe.network else ground.basis[:0]
-        head = cls(len(ground.mean), settings, recipe, len(ground.class_bias), len(directions), len(basis))
-        buffers = {"mean": ground.mean, "damped": directions, "damping": damping, "basis": basis,
-                   "class_weight": ground.class_weight, "class_bias": ground.class_bias}
+        head = cls(
+            len(ground.mean), settings, recipe, len(ground.class_bias), len(directions), len(basis)
+        )
+        buffers = {
+            "mean": ground.mean,
+            "damped": directions,
+            "damping": damping,
+            "basis": basis,
+            "class_weight": ground.class_weight,
+            "class_bias": ground.class_bias,
+        }
         for name, value in buffers.items():
             getattr(head, name).copy_(value)
         return head
@@ -142,8 +184,14 @@ class Head(torch.nn.Module):
         return centred(vectors, self.mean)
 
     def whitened(self, x: torch.Tensor) -> torch.Tensor:
-        """The network's input, (n, dim) of unit length, of centred vectors; the same where nothing is damped."""
-        return normalize(x + (x @ self.damped.T * self.damping) @ self.damped) if len(self.damped) else x
+        """The network's input, (n, dim) of unit length, of centred vectors; the same where nothing
+        is damped.
+        """
+        return (
+            normalize(x + (x @ self.damped.T * self.damping) @ self.damped)
+            if len(self.damped)
+            else x
+        )
 
     def networks_part(self, x: torch.Tensor) -> torch.Tensor:
         """The embedding without classes, (n, e) of unit length, of whitened vectors."""
@@ -157,7 +205,10 @@ class Head(torch.nn.Module):
         """The whole embedding, of its part without classes and the centred vectors."""
         if not self.n_classes:
             return networks
-        share, classes = self.settings.class_share, torch.softmax(x @ self.class_weight.T + self.class_bias, 1).sqrt()
+        share, classes = (
+            self.settings.class_share,
+            torch.softmax(x @ self.class_weight.T + self.class_bias, 1).sqrt(),
+        )
         return torch.cat([(1 - share) ** 0.5 * networks, share**0.5 * classes], 1)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
@@ -165,26 +216,42 @@ class Head(torch.nn.Module):
         return self.beside_classes(self.networks_part(self.whitened(x)), x)
 
     def embed(self, vectors: np.ndarray, block: int = 8192) -> np.ndarray:
-        """Return unit embeddings (n, e) float32 of encoder vectors (n, dim), `block` rows at a time."""
+        """Return unit embeddings (n, e) float32 of encoder vectors (n, dim), `block` rows at a
+        time.
+        """
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            raise ValueError(f"vectors must be (n_images, {self.dim}), got {vectors.shape}; use this head's encoder")
+            raise ValueError(
+                f"vectors must be (n_images, {self.dim}), got {vectors.shape}; use this head's "
+                "encoder"
+            )
         self.eval()
         with torch.inference_mode():
-            rows = [self(torch.tensor(vectors[at : at + block], dtype=torch.float32)) for at in
-                    range(0, max(1, len(vectors)), block)]
+            rows = [
+                self(torch.tensor(vectors[at : at + block], dtype=torch.float32))
+                for at in range(0, max(1, len(vectors)), block)
+            ]
             return torch.cat(rows).numpy()
 
     def check_fits(self, embeddings: Embeddings) -> None:
-        """ValueError where another encoder made these embeddings than those that the head was trained on."""
+        """ValueError where another encoder made these embeddings than those that the head was
+        trained on.
+        """
         ours, theirs = self.made_of.get("encoder"), embeddings.encoder
         if ours and ours != theirs:
-            raise ValueError("the head was trained on vectors of another encoder than these ("
-                             f"{'; '.join(difference(ours, theirs))}); make the vectors again with the run's own "
-                             "(imgsearch embed), or learn anew in another run")
+            raise ValueError(
+                "the head was trained on vectors of another encoder than these ("
+                f"{'; '.join(difference(ours, theirs))}); make the vectors again with the run's "
+                "own "
+                "(imgsearch embed), or learn anew in another run"
+            )
 
     def _about(self) -> dict:
-        return {"dim": self.dim, "n_classes": self.n_classes, "recipe": asdict(self.recipe),
-                "settings": self.settings.model_dump(mode="json")}
+        return {
+            "dim": self.dim,
+            "n_classes": self.n_classes,
+            "recipe": asdict(self.recipe),
+            "settings": self.settings.model_dump(mode="json"),
+        }
 
     @property
     def sha256(self) -> str:
@@ -196,10 +263,16 @@ class Head(torch.nn.Module):
         return {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
 
     def save(self, folder: Path) -> None:
-        """Write ``head.safetensors`` and ``config.json`` into `folder` (made by the caller, renamed when complete)."""
-        versions = {name: importlib.metadata.version(name) for name in ("numpy", "torch", "safetensors")}
+        """Write ``head.safetensors`` and ``config.json`` into `folder` (made by the caller, renamed
+        when complete).
+        """
+        versions = {
+            name: importlib.metadata.version(name) for name in ("numpy", "torch", "safetensors")
+        }
         save_file(self._weights(), folder / "head.safetensors")
-        write_json(folder / "config.json", {**self._about(), "made_of": self.made_of, "versions": versions})
+        write_json(
+            folder / "config.json", {**self._about(), "made_of": self.made_of, "versions": versions}
+        )
 
 
 def load_head(folder: Path) -> Head:
@@ -214,14 +287,33 @@ def load_head(folder: Path) -> Head:
     try:
         config = read_json(folder / "config.json", "dim", "settings", "recipe", "n_classes")
         weights = load_file(folder / "head.safetensors")
-        head = Head(config["dim"], HeadSettings.model_validate(config["settings"]), Recipe(**config["recipe"]),
-                    config["n_classes"], len(weights["damped"]), len(weights["basis"]))
+        head = Head(
+            config["dim"],
+            HeadSettings.model_validate(config["settings"]),
+            Recipe(**config["recipe"]),
+            config["n_classes"],
+            len(weights["damped"]),
+            len(weights["basis"]),
+        )
         head.load_state_dict(weights)
         head.made_of = dict(config.get("made_of", {}))
-    except (OSError, ValueError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        ValidationError,
+        SafetensorError,
+        RuntimeError,
+    ) as error:
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{folder} does not hold a head of this package ({reason}); train the round again") from None
+        raise ValueError(
+            f"{folder} does not hold a head of this package ({reason}); train the round again"
+        ) from None
     return head
 
 
-KEPT[".safetensors"] = (lambda head, file: head.save(file.parent), lambda file: load_head(file.parent))
+KEPT[".safetensors"] = (
+    lambda head, file: head.save(file.parent),
+    lambda file: load_head(file.parent),
+)

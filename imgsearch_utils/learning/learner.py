@@ -1,4 +1,6 @@
-"""From grades to the model that search uses: candidates, the choice between them, its calibration."""
+"""From grades to the model that search uses: candidates, the choice between them, its
+calibration.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -26,23 +28,43 @@ CANDIDATES = {
     "whitened head, pull 1": Recipe(whiten=True, pull=1.0),
 }
 UNLABELLED = 10_000  # random pairs that say how often each score occurs
-ZEROS = 360  # automatic zeros that teach at most, or as many as other pairs are, where somebody waits
+ZEROS = (
+    360  # automatic zeros that teach at most, or as many as other pairs are, where somebody waits
+)
 BLOCK = 64  # images whose cosines with all others are held at once
-STRATA = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)  # of the unlabelled pairs' scores
+STRATA = (
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+    0.95,
+    0.975,
+    0.99,
+)  # of the unlabelled pairs' scores
 
 
 def candidates_of(images: Images, few: bool = False) -> list[str]:
-    """Names of the ``CANDIDATES`` that suit a study's training images; the first is taken if no other is surely better.
+    """Names of the ``CANDIDATES`` that suit a study's training images; the first is taken if no
+    other is surely better.
 
-    Where classes are known, most pairs are graded 0 without asking, and these hold the space together. Where they are
-    not, whitening and the pull on unlabelled pairs do.
+    Where classes are known, most pairs are graded 0 without asking, and these hold the space
+    together. Where they are not, whitening and the pull on unlabelled pairs do.
 
     few : one network only, where somebody waits (and ``ZEROS`` in ``learn``)
     """
     if images.has_classes:
         return ["head", *([] if few else ["head, pull 0.3"]), "whitened", "centred"]
-    return ["whitened head, pull 0.3", *([] if few else ["whitened head, pull 1", "whitened head"]), "whitened",
-            "centred"]
+    return [
+        "whitened head, pull 0.3",
+        *([] if few else ["whitened head, pull 1", "whitened head"]),
+        "whitened",
+        "centred",
+    ]
 
 
 @dataclass(frozen=True)
@@ -50,9 +72,11 @@ class Learnt:
     """What the grades taught.
 
     encoder, head : both with their calibrations; the head is trained on all train pairs
-    candidates : one row each, the encoder first: candidate, ap and ndcg (the mean nDCG@10 within a query's judged
-        results); ap_gain and ndcg_gain, over the encoder, with _low and _high; `use` says which search uses
-    judged : the graded pairs that decided, with `score` by heads that saw neither image, and `cosine`, the encoder's
+    candidates : one row each, the encoder first: candidate, ap and ndcg (the mean nDCG@10 within a
+        query's judged results); ap_gain and ndcg_gain, over the encoder, with _low and _high; `use`
+        says which search uses
+    judged : the graded pairs that decided, with `score` by heads that saw neither image, and
+        `cosine`, the encoder's
     history : of the chosen candidate's training: epoch, train_loss, dev_loss, dev_ap
     """
 
@@ -69,26 +93,40 @@ class Learnt:
 
     @property
     def promoted(self) -> bool:
-        """Whether search uses it, being better than the encoder for sure; if not, search keeps the encoder."""
+        """Whether search uses it, being better than the encoder for sure; if not, search keeps the
+        encoder.
+        """
         return decided(self.candidates)[1]
 
 
 def decided(candidates: pd.DataFrame) -> tuple[str, bool]:
     """Which candidate a table of them says was chosen, and whether search uses it."""
-    chosen = candidates[candidates.use.isin(["chosen", "search"]) & (candidates.candidate != "encoder")]
+    chosen = candidates[
+        candidates.use.isin(["chosen", "search"]) & (candidates.candidate != "encoder")
+    ]
     return chosen.candidate.item(), chosen.use.item() == "search"
 
 
 @threadpool_limits.wrap(limits=1)  # so that sums are made in one order, on any number of cores
-def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: int, few: bool = False,
-          votes: pd.DataFrame | None = None, in_search: bool = False) -> Learnt:
-    """Train the candidates, let the pairs that decide choose between them, and calibrate what they chose.
+def learn(
+    images: Images,
+    graded: pd.DataFrame,
+    settings: HeadSettings,
+    seed: int,
+    few: bool = False,
+    votes: pd.DataFrame | None = None,
+    in_search: bool = False,
+) -> Learnt:
+    """Train the candidates, let the pairs that decide choose between them, and calibrate what they
+    chose.
 
-    What decides are the graded dev pairs where there are dev images; else the train pairs themselves, each judged by
-    heads that saw neither of its images (``crossfit``). Another candidate than the first of ``candidates_of`` is taken
-    only where its average precision is higher with a 95 % interval above 0, and the best one of these. The chosen one
-    is promoted where it is better than the encoder for sure, in average precision over all pairs or in the nDCG@10 of
-    the order within an image's own judged pairs, which is what a user sees; and in neither is it worse for sure.
+    What decides are the graded dev pairs where there are dev images; else the train pairs
+    themselves, each judged by heads that saw neither of its images (``crossfit``). Another
+    candidate than the first of ``candidates_of`` is taken only where its average precision is
+    higher with a 95 % interval above 0, and the best one of these. The chosen one is promoted where
+    it is better than the encoder for sure, in average precision over all pairs or in the nDCG@10 of
+    the order within an image's own judged pairs, which is what a user sees; and in neither is it
+    worse for sure.
 
     Parameters
     ----------
@@ -97,8 +135,8 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
     seed : of the folds and of the first weights
     few : as of ``candidates_of``
     votes : as of ``train_head``; they teach, and judge nothing
-    in_search : whether search uses a head already, as an earlier round showed that it is better; then a head stays
-        there until these pairs show that it is worse for sure
+    in_search : whether search uses a head already, as an earlier round showed that it is better;
+        then a head stays there until these pairs show that it is worse for sure
 
     Raises
     ------
@@ -115,7 +153,9 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
         fits = [replace(fit, pairs=_thinned(fit.pairs, seed)) for fit in fits]
         train = _thinned(train, seed)
     judged = judge(fits, {name: CANDIDATES[name] for name in names}, settings, seed, votes)
-    scores = {name: one.score.round(4) for name, one in judged.items()}  # digits beyond depend on the machine
+    scores = {
+        name: one.score.round(4) for name, one in judged.items()
+    }  # digits beyond depend on the machine
     held = pd.concat([fit.held for fit in fits])
     held = held.assign(cosine=Model().cosines(images, held))
     unknown = held[held.similarity.isna()]
@@ -123,26 +163,43 @@ def learn(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: in
     table = _compare(known, {"encoder": held.cosine, **scores})
     name = _choose(known, scores, names[0])
     chosen = table.set_index("candidate").loc[name]
-    promoted = bool((in_search or chosen.ap_gain_low > 0 or chosen.ndcg_gain_low > 0)
-                    and not (chosen.ap_gain_high < 0 or chosen.ndcg_gain_high < 0))
-    table["use"] = table.candidate.map({name: "chosen"} | {name if promoted else "encoder": "search"}).fillna("")
+    promoted = bool(
+        (in_search or chosen.ap_gain_low > 0 or chosen.ndcg_gain_low > 0)
+        and not (chosen.ap_gain_high < 0 or chosen.ndcg_gain_high < 0)
+    )
+    table["use"] = table.candidate.map(
+        {name: "chosen"} | {name if promoted else "encoder": "search"}
+    ).fillna("")
     head = train_candidate(images, train, settings, seed, name, votes)
     curves = [_calibrate(known, unknown, score) for score in (held.cosine, scores[name])]
     reach = own_reach(images.train)
-    return Learnt(Model(calibration=curves[0], reach=reach), Model.with_head(head, curves[1], reach), table,
-                  known.assign(score=scores[name][known.index]), judged[name].history)
+    return Learnt(
+        Model(calibration=curves[0], reach=reach),
+        Model.with_head(head, curves[1], reach),
+        table,
+        known.assign(score=scores[name][known.index]),
+        judged[name].history,
+    )
 
 
 @threadpool_limits.wrap(limits=1)
-def train_candidate(images: Images, graded: pd.DataFrame, settings: HeadSettings, seed: int, name: str,
-                    votes: pd.DataFrame | None = None) -> Head:
+def train_candidate(
+    images: Images,
+    graded: pd.DataFrame,
+    settings: HeadSettings,
+    seed: int,
+    name: str,
+    votes: pd.DataFrame | None = None,
+) -> Head:
     """The head of one of the ``CANDIDATES``, trained on all graded train pairs."""
     train = graded[graded.side == "train"]
     return train_head(images.train, train, settings, seed, CANDIDATES[name], votes=votes)[0]
 
 
 def _thinned(pairs, seed):
-    """The pairs without some of their automatic zeros, which take as long to learn from as the others."""
+    """The pairs without some of their automatic zeros, which take as long to learn from as the
+    others.
+    """
     if "automatic" not in pairs:
         return pairs
     zeros = pairs.index[pairs.automatic.fillna(False).astype(bool)]
@@ -153,15 +210,22 @@ def _thinned(pairs, seed):
 
 
 def with_unlabelled(images: Images, pairs: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The pairs, and ``UNLABELLED`` random ones of the images that are not among them, with similarity NaN.
+    """The pairs, and ``UNLABELLED`` random ones of the images that are not among them, with
+    similarity NaN.
 
     The index counts the rows; a pair's images are of two groups.
     """
     rng, names = np.random.default_rng(seed), images.table.image.to_numpy(object)
     i, j = rng.integers(len(names), size=(2, UNLABELLED))
     group = images.table.group.to_numpy()
-    drawn = pd.DataFrame({"image1": names[np.minimum(i, j)], "image2": names[np.maximum(i, j)],
-                          "group1": group[np.minimum(i, j)], "group2": group[np.maximum(i, j)]})
+    drawn = pd.DataFrame(
+        {
+            "image1": names[np.minimum(i, j)],
+            "image2": names[np.maximum(i, j)],
+            "group1": group[np.minimum(i, j)],
+            "group2": group[np.maximum(i, j)],
+        }
+    )
     drawn = drawn[drawn.group1 != drawn.group2].drop_duplicates(["image1", "image2"])
     drawn = drawn.assign(same_class=images.same_class(drawn), drawn=True)
     both = {frozenset(pair) for pair in zip(pairs.image1, pairs.image2)}
@@ -175,58 +239,85 @@ def _compare(known, scores):
     queries = query_gains(known, scores, "encoder").set_index(["measure", "of"]).loc["nDCG@10"]
     for name, score in scores.items():
         pair, query = ap_gain(known, score, known.cosine), queries.loc[name]
-        rows.append({"candidate": name, "ap": pair["score"], "ndcg": query.score,
-                     "ap_gain": pair["difference"], "ap_gain_low": pair["low"], "ap_gain_high": pair["high"],
-                     "ndcg_gain": query.difference, "ndcg_gain_low": query.low, "ndcg_gain_high": query.high})
+        rows.append(
+            {
+                "candidate": name,
+                "ap": pair["score"],
+                "ndcg": query.score,
+                "ap_gain": pair["difference"],
+                "ap_gain_low": pair["low"],
+                "ap_gain_high": pair["high"],
+                "ndcg_gain": query.difference,
+                "ndcg_gain_low": query.low,
+                "ndcg_gain_high": query.high,
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def _choose(known, scores, start):
     """The expected candidate, or the best of those that are better than it for sure."""
+
     def gain(name):
-        return ap_gain(known, scores[name][known.index].to_numpy(), scores[start][known.index].to_numpy())
+        return ap_gain(
+            known, scores[name][known.index].to_numpy(), scores[start][known.index].to_numpy()
+        )
 
     better = {name: found["difference"] for name in scores if (found := gain(name))["low"] > 0}
     return max(better, key=better.get, default=start)
 
 
 def _calibrate(known, unknown, score):
-    """A calibration of `score` (by index) on the graded pairs, moved to what a pair of the collection is like.
+    """A calibration of `score` (by index) on the graded pairs, moved to what a pair of the
+    collection is like.
 
-    Two things make graded pairs unlike the collection's, whose unlabelled pairs show how often which scores occur:
+    Two things make graded pairs unlike the collection's, whose unlabelled pairs show how often
+    which scores occur:
 
-    - Where a range of scores has no graded pair, its unlabelled pairs stand for grade 0, with their share as weight.
-    - A strategy asks pairs that are similar more often than their score tells. So the curves' height is fitted again
-      on the pairs that were drawn at random; these are weighted by the collection's share of their stratum of the
-      encoder's cosine (post-stratification: Holt & Smith, Journal of the Royal Statistical Society A 142, 1979).
+    - Where a range of scores has no graded pair, its unlabelled pairs stand for grade 0, with their
+      share as weight.
+    - A strategy asks pairs that are similar more often than their score tells. So the curves'
+      height is fitted again on the pairs that were drawn at random; these are weighted by the
+      collection's share of their stratum of the encoder's cosine (post-stratification: Holt &
+      Smith, Journal of the Royal Statistical Society A 142, 1979).
     """
     of_graded, of_unlabelled = _strata(score[known.index], score[unknown.index])
     empty = unknown[~np.isin(of_unlabelled, of_graded)]
-    weight = np.concatenate([np.ones(len(known)), np.full(len(empty), len(known) / max(1, len(unknown)))])
+    weight = np.concatenate(
+        [np.ones(len(known)), np.full(len(empty), len(known) / max(1, len(unknown)))]
+    )
     grades = np.append(known.similarity, np.zeros(len(empty)))
     fitted = Calibration.fit(score[[*known.index, *empty.index]], grades, weight)
     drawn = known[known.drawn]
-    if known.drawn.all() or drawn.same_class.sum() < ENOUGH or unknown.empty:  # automatic zeros alone say nothing
+    if (
+        known.drawn.all() or drawn.same_class.sum() < ENOUGH or unknown.empty
+    ):  # automatic zeros alone say nothing
         return fitted
-    of_drawn, of_unlabelled = _strata(drawn.cosine, unknown.cosine, drawn.same_class, unknown.same_class)
+    of_drawn, of_unlabelled = _strata(
+        drawn.cosine, unknown.cosine, drawn.same_class, unknown.same_class
+    )
     share, n = (np.bincount(of, minlength=2 * len(STRATA) + 2) for of in (of_unlabelled, of_drawn))
     weight = (share / np.maximum(n, 1))[of_drawn]
     return fitted.moved(score[drawn.index], drawn.similarity, weight) if weight.any() else fitted
 
 
 def _strata(of, unlabelled, kind_of=0, kind_unlabelled=0):
-    """Number of the stratum of each score, and of each unlabelled pair's; strata of two kinds are told apart."""
+    """Number of the stratum of each score, and of each unlabelled pair's; strata of two kinds are
+    told apart.
+    """
     edges = np.quantile(unlabelled, STRATA) if len(unlabelled) else np.zeros(0)
-    return (np.digitize(scores, edges) + (len(STRATA) + 1) * np.asarray(kind, int)
-            for scores, kind in ((of, kind_of), (unlabelled, kind_unlabelled)))
+    return (
+        np.digitize(scores, edges) + (len(STRATA) + 1) * np.asarray(kind, int)
+        for scores, kind in ((of, kind_of), (unlabelled, kind_unlabelled))
+    )
 
 
 def own_reach(images: Images, quantile: float = 0.01) -> float:
-    """The encoder's cosine that nearly every image has to its nearest other image: the 1 % quantile of those cosines.
+    """The encoder's cosine that nearly every image has to its nearest other image: the 1 % quantile
+    of those cosines.
 
-    A query whose nearest image is farther than that is of another kind than the collection. Near-duplicates do not
-    count as neighbours; at most 2,000 images are looked at.
-    """
+    A query whose nearest image is farther than that is of another kind than the collection.
+    Near-duplicates do not count as neighbours; at most 2,000 images are looked at."""
     rows = np.random.default_rng(0).permutation(len(images))[:2_000]
     unit, group, nearest = normalised(images.vectors), images.table.group.to_numpy(), []
     for at in range(0, len(rows), BLOCK):

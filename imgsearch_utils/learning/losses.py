@@ -6,7 +6,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from imgsearch_utils.registry import Registry
 from imgsearch_utils.study import HeadSettings
 
-#: name -> builder(settings) of a module: (cosines (n,), rows i (n,), rows j (n,), grades (n,)) -> loss (); the rows say
+# : name -> builder(settings) of a module: (cosines (n,), rows i (n,), rows j (n,), grades (n,)) ->
+# loss (); the rows say
 #: which pairs share an image
 LOSSES = Registry("loss")
 
@@ -33,7 +34,9 @@ class GradedMSE(_Loss):
 
 @LOSSES.register("ordinal")
 class Ordinal(_Loss):
-    """Cumulative logits P(grade >= k) = sigmoid(slope cos - cut_k), k = 1..3, fitted with the head (McCullagh 1980)."""
+    """Cumulative logits P(grade >= k) = sigmoid(slope cos - cut_k), k = 1..3, fitted with the head
+    (McCullagh 1980).
+    """
 
     def __init__(self, settings):
         super().__init__(settings)
@@ -50,21 +53,25 @@ class Ordinal(_Loss):
 
 @LOSSES.register("cosent")
 class CoSENT(_Loss):
-    """Log-sum-exp over all pairs of pairs whose cosines stand in the wrong order of grades (Su 2022), scale 20.
+    """Log-sum-exp over all pairs of pairs whose cosines stand in the wrong order of grades (Su
+    2022), scale 20.
 
-    Mean over the orderable pairs of pairs instead of their sum, so that the batch size does not change the scale.
-    """
+    Mean over the orderable pairs of pairs instead of their sum, so that the batch size does not
+    change the scale."""
 
     scale = 20.0
 
     def forward(self, cosines, i, j, grades):
-        wrong = self.scale * (cosines[None, :] - cosines[:, None])[grades[:, None] > grades[None, :]]
+        wrong = (
+            self.scale * (cosines[None, :] - cosines[:, None])[grades[:, None] > grades[None, :]]
+        )
         return torch.logsumexp(torch.cat([wrong.new_zeros(1), wrong]), 0) / self.scale
 
 
 @LOSSES.register("contrastive")
 class Contrastive(_Loss):
-    """Grade 3 is drawn together, every other grade pushed ``margin`` apart (Hadsell et al. 2006); Euclidean distance.
+    """Grade 3 is drawn together, every other grade pushed ``margin`` apart (Hadsell et al. 2006);
+    Euclidean distance.
 
     Squared distances of unit vectors, and squared hinges.
     """
@@ -78,15 +85,19 @@ class Contrastive(_Loss):
 
 @LOSSES.register("triplet")
 class Triplet(_Loss):
-    """Triplet margin on the cosine, semi-hard mining (Schroff et al. 2015), over labelled pairs that share an image.
+    """Triplet margin on the cosine, semi-hard mining (Schroff et al. 2015), over labelled pairs
+    that share an image.
 
-    A triplet is (anchor, positive, negative) with grade(anchor, positive) > grade(anchor, negative). It counts while
-    the negative is farther than the positive, but by less than the margin; where a batch has no semi-hard triplet,
-    all that break the margin count.
-    """
+    A triplet is (anchor, positive, negative) with grade(anchor, positive) > grade(anchor,
+    negative). It counts while the negative is farther than the positive, but by less than the
+    margin; where a batch has no semi-hard triplet, all that break the margin count."""
 
     def forward(self, cosines, i, j, grades):
-        anchor, cosine, grade = torch.cat([i, j]), torch.cat([cosines, cosines]), torch.cat([grades, grades])
+        anchor, cosine, grade = (
+            torch.cat([i, j]),
+            torch.cat([cosines, cosines]),
+            torch.cat([grades, grades]),
+        )
         positive, negative = torch.nonzero(
             (anchor[:, None] == anchor[None, :]) & (grade[:, None] > grade[None, :]), as_tuple=True
         )

@@ -1,4 +1,6 @@
-"""A model: the encoder as it is, or with a head, and the calibration that turns its cosines into probabilities."""
+"""A model: the encoder as it is, or with a head, and the calibration that turns its cosines into
+probabilities.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +17,9 @@ from imgsearch_utils.vectors.store import plain
 from imgsearch_utils.workspace import Round, Run, read_json
 
 if TYPE_CHECKING:
-    from imgsearch_utils.learning.heads import Head  # and torch with it, which the encoder's own model does not need
+    from imgsearch_utils.learning.heads import (
+        Head,
+    )  # and torch with it, which the encoder's own model does not need
 
 MODELS = ("encoder", "head")
 
@@ -38,8 +42,8 @@ class Model:
 
     name : "encoder", or "head": the encoder with a trained head
     calibration : of the model's cosines; None before a round has fitted it
-    reach : the encoder's cosine with its nearest image below which a query is of another kind than the collection
-    """
+    reach : the encoder's cosine with its nearest image below which a query is of another kind than
+    the collection"""
 
     name: str = "encoder"
     head: "Head | NoHead" = NO_HEAD
@@ -47,7 +51,9 @@ class Model:
     reach: float = -1.0
 
     @classmethod
-    def with_head(cls, head: "Head", calibration: Calibration | None = None, reach: float = -1.0) -> "Model":
+    def with_head(
+        cls, head: "Head", calibration: Calibration | None = None, reach: float = -1.0
+    ) -> "Model":
         """The encoder followed by a trained head."""
         return cls("head", head, calibration, reach)
 
@@ -61,19 +67,28 @@ class Model:
         return self.head.embed(vectors)
 
     def cosines(self, images: Images, pairs: pd.DataFrame) -> np.ndarray:
-        """The model's cosine of each pair, (n_pairs,); ValueError names images without a vector, another encoder."""
+        """The model's cosine of each pair, (n_pairs,); ValueError names images without a vector,
+        another encoder.
+        """
         self.head.check_fits(images.embeddings)
         vectors, i, j = images.vectors_of_pairs(pairs)
         return pair_cosines(self.vectors(vectors), i, j)
 
     def p_similar(self, cosine: np.ndarray) -> np.ndarray:
         """P(grade 3) of cosines, (n,); NaN without a calibration."""
-        return self.calibration.predict(cosine)[:, 3] if self.calibration else np.full(len(cosine), np.nan)
+        return (
+            self.calibration.predict(cosine)[:, 3]
+            if self.calibration
+            else np.full(len(cosine), np.nan)
+        )
 
 
 def models_to_dict(models: dict[str, Model]) -> dict:
     """What calibration.json holds: `reach`, and each model's curves and threshold."""
-    return {"reach": models["encoder"].reach, **{name: models[name].calibration.to_dict() for name in MODELS}}
+    return {
+        "reach": models["encoder"].reach,
+        **{name: models[name].calibration.to_dict() for name in MODELS},
+    }
 
 
 def models_from_dict(curves: dict, head: "Head | NoHead") -> dict[str, Model]:
@@ -84,11 +99,16 @@ def models_from_dict(curves: dict, head: "Head | NoHead") -> dict[str, Model]:
     reach = curves["reach"]
     if not isinstance(reach, float) or not -1 <= reach <= 1.001:
         raise ValueError(f"expected a reach, a cosine, got {reach!r:.200}")
-    return {"encoder": Model(calibration=encoder, reach=reach), "head": Model.with_head(head, learnt, reach)}
+    return {
+        "encoder": Model(calibration=encoder, reach=reach),
+        "head": Model.with_head(head, learnt, reach),
+    }
 
 
 def calibrated_models(of: Round, head: "Head | NoHead" = NO_HEAD) -> dict[str, Model]:
-    """The encoder and a head, calibrated as a finished round left them; ValueError where that is missing or broken."""
+    """The encoder and a head, calibrated as a finished round left them; ValueError where that is
+    missing or broken.
+    """
     file, again = of.model / "calibration.json", f"remove {of.model} and run the study again"
     of.as_stage().check("model/calibration.json")
     curves = read_json(file, "reach", *MODELS)
@@ -113,7 +133,8 @@ def load_models(of: Round) -> dict[str, Model]:
 
 
 def model_vectors(run: Run, embeddings: Embeddings, model: Model, keep: bool = False) -> np.ndarray:
-    """A model's vectors (n, e) of all images with embeddings; the saved ones where this head made them of these.
+    """A model's vectors (n, e) of all images with embeddings; the saved ones where this head made
+    them of these.
 
     keep : save a head's vectors in the run's folder
 
@@ -122,11 +143,18 @@ def model_vectors(run: Run, embeddings: Embeddings, model: Model, keep: bool = F
     if model.name == "encoder":
         return embeddings.vectors
     model.head.check_fits(embeddings)
-    folder, made_of = run.vectors / model.name, {"head_sha256": model.head.sha256, "made_of": embeddings.sha256}
+    folder, made_of = (
+        run.vectors / model.name,
+        {"head_sha256": model.head.sha256, "made_of": embeddings.sha256},
+    )
     config = plain({**embeddings.config, "head": model.head.settings.model_dump(), **made_of})
     if (folder / "config.json").is_file():
         saved = Embeddings.load(folder)
-        if (saved.config, saved.names, saved.digests) == (config, embeddings.names, embeddings.digests):
+        if (saved.config, saved.names, saved.digests) == (
+            config,
+            embeddings.names,
+            embeddings.digests,
+        ):
             return saved.vectors
     made = model.vectors(np.asarray(embeddings.vectors))
     if keep:
@@ -143,17 +171,29 @@ def why_in_use(run: Run, used: str) -> str:
     taught = "the classes" if last.by_classes else "the grades"
     gains = _known_gains(metrics)
     if metrics["promoted"] and used == "encoder":
-        return f"Search uses the encoder: the head of round {last.number} is not here; run the study to make it again."
+        return (
+            f"Search uses the encoder: the head of round {last.number} is not here; run the "
+            "study to make it again."
+        )
     if not metrics["promoted"]:
         so_far = f" ({gains[0]})" if gains else ""
-        return f"Search uses the encoder: what {taught} taught is not better for sure{so_far}. More grades decide."
+        return (
+            f"Search uses the encoder: what {taught} taught is not better for sure{so_far}. "
+            "More grades decide."
+        )
     if better := [gain for gain in gains if gain.low > 0]:
-        return (f"Search uses the head, taught by {taught}: on pairs whose pictures it had not seen it is better than "
-                f"the encoder for sure ({better[0]}).")
+        return (
+            f"Search uses the head, taught by {taught}: on pairs whose pictures it had not seen "
+            "it is better than "
+            f"the encoder for sure ({better[0]})."
+        )
     if not gains:
         return f"Search uses the head, taught by {taught}: it was found better than the encoder."
-    return ("Search keeps the head: an earlier round showed that it is better than the encoder, and the grades so far "
-            "do not say otherwise.")
+    return (
+        "Search keeps the head: an earlier round showed that it is better than the encoder, and "
+        "the grades so far "
+        "do not say otherwise."
+    )
 
 
 class _Gain(NamedTuple):
@@ -163,20 +203,30 @@ class _Gain(NamedTuple):
     high: float
 
     def __str__(self):
-        return f"{self.measure} {self.difference:+.3f}, 95 % interval {self.low:+.3f} to {self.high:+.3f}"
+        return (
+            f"{self.measure} {self.difference:+.3f}, 95 % interval {self.low:+.3f} to "
+            f"{self.high:+.3f}"
+        )
 
 
 def _known_gains(metrics: dict) -> list[_Gain]:
     """What a head gains over the encoder on the pairs that decide, where that was measured."""
     dev, names = metrics.get("dev") or {}, ("difference", "low", "high")
-    measured = {"average precision": ("ap_gain_over", "encoder"), "nDCG@10": ("within_queries", "nDCG@10")}
+    measured = {
+        "average precision": ("ap_gain_over", "encoder"),
+        "nDCG@10": ("within_queries", "nDCG@10"),
+    }
     found = {measure: dev.get(kind, {}).get(of, {}) for measure, (kind, of) in measured.items()}
-    return [_Gain(measure, *(gain[name] for name in names)) for measure, gain in found.items()
-            if all(gain.get(name) is not None for name in names)]
+    return [
+        _Gain(measure, *(gain[name] for name in names))
+        for measure, gain in found.items()
+        if all(gain.get(name) is not None for name in names)
+    ]
 
 
 def model_in_use(run: Run, name: str = "") -> Model:
-    """The model that search uses: of the last finished round, the head where it was promoted, else the encoder.
+    """The model that search uses: of the last finished round, the head where it was promoted, else
+    the encoder.
 
     name : "encoder" or "head", to choose oneself
 

@@ -1,13 +1,25 @@
 """In: grades and scores of pairs, or lists of results. Out: numbers, and what each is worth.
 
-Pairs are measured in ``pairs``, the order of results in ``rankings``, and the 95 % intervals of both in ``intervals``.
-"""
+Pairs are measured in ``pairs``, the order of results in ``rankings``, and the 95 % intervals of
+both in ``intervals``."""
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "intervals": ["ENOUGH", "ap_gain", "bootstrap", "query_gain", "query_gains"],
-    "pairs": ["SIMILAR", "Ceiling", "Chance", "calibration_by_chance", "decision_metrics",
-              "expected_calibration_error", "grading_ceiling", "pair_metrics", "trivial_baselines"],
-    "rankings": ["class_confusion", "recall_at_k", "retrieval_metrics"],
-})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "intervals": ["ENOUGH", "ap_gain", "bootstrap", "query_gain", "query_gains"],
+        "pairs": [
+            "SIMILAR",
+            "Ceiling",
+            "Chance",
+            "calibration_by_chance",
+            "decision_metrics",
+            "expected_calibration_error",
+            "grading_ceiling",
+            "pair_metrics",
+            "trivial_baselines",
+        ],
+        "rankings": ["class_confusion", "recall_at_k", "retrieval_metrics"],
+    },
+)

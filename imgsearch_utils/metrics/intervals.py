@@ -13,20 +13,24 @@ ENOUGH = 10  # similar pairs, and others, for an interval
 
 
 def _drawn_groups(n_groups: int, n: int, seed: int) -> Iterator[np.ndarray]:
-    """`n` times: how often each group is drawn, when as many groups as there are are drawn with replacement."""
+    """`n` times: how often each group is drawn, when as many groups as there are are drawn with
+    replacement.
+    """
     rng = np.random.default_rng(seed)
     for _ in range(n):
         yield np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)
 
 
-def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, n: int = 2000,
-              seed: int = 0) -> tuple[float, float, float]:
-    """Mean of `values` and its 95 % interval, by `n` draws of whole groups; values that are NaN take no part.
+def bootstrap(
+    values: np.ndarray, groups: np.ndarray | None = None, n: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of `values` and its 95 % interval, by `n` draws of whole groups; values that are NaN
+    take no part.
 
     values : (m,) of queries, images, seeds or splits
-    groups : (m,) the image group of each, so that near-duplicates are drawn together; each its own when not given
-    Returns mean, low, high; NaN without a value, and for the interval of a single group.
-    """
+    groups : (m,) the image group of each, so that near-duplicates are drawn together; each its own
+    when not given Returns mean, low, high; NaN without a value, and for the interval of a single
+    group."""
     values = np.asarray(values, float)
     groups = np.arange(len(values)) if groups is None else np.asarray(groups)
     values, groups = values[~np.isnan(values)], groups[~np.isnan(values)]
@@ -39,12 +43,14 @@ def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, n: int = 200
 
 
 def ap_gain(pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray) -> dict[str, float]:
-    """Average precision of grade 3 by `score`, less that by `rival`, with a 95 % interval over image groups.
+    """Average precision of grade 3 by `score`, less that by `rival`, with a 95 % interval over
+    image groups.
 
-    The interval is the difference -+ 1.96 standard errors. A pair's influence is the derivative of the difference by
-    the pair's weight (the infinitesimal jackknife: Jaeckel 1972); influences of pairs that share a group of images are
-    correlated, and their products are added up, each once (the dyadic cluster-robust variance: Fafchamps & Gubert,
-    Journal of Development Economics 83, 2007; Aronow, Samii & Assenova, Political Analysis 23, 2015).
+    The interval is the difference -+ 1.96 standard errors. A pair's influence is the derivative of
+    the difference by the pair's weight (the infinitesimal jackknife: Jaeckel 1972); influences of
+    pairs that share a group of images are correlated, and their products are added up, each once
+    (the dyadic cluster-robust variance: Fafchamps & Gubert, Journal of Development Economics 83,
+    2007; Aronow, Samii & Assenova, Political Analysis 23, 2015).
 
     Parameters
     ----------
@@ -53,54 +59,77 @@ def ap_gain(pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray) -> dict[s
 
     Returns
     -------
-    dict
-        score (its AP), difference, low, high; all NaN where the pairs are of one kind only, and low and high NaN for
-        fewer than ``ENOUGH`` pairs of either kind, from which no interval holds.
+    dict score (its AP), difference, low, high; all NaN where the pairs are of one kind only, and
+        low and high NaN for fewer than ``ENOUGH`` pairs of either kind, from which no interval
+        holds.
     """
     similar = graded_similar(pairs.similarity)
     if not 0 < similar.sum() < len(similar):
         return dict.fromkeys(("score", "difference", "low", "high"), float("nan"))
-    (ap, influence), (other, others) = (_ap_influence(similar, np.asarray(s, float)) for s in (score, rival))
+    (ap, influence), (other, others) = (
+        _ap_influence(similar, np.asarray(s, float)) for s in (score, rival)
+    )
     error = _dyadic_error(influence - others, pairs.group1, pairs.group2)
     if min(similar.sum(), (~similar).sum()) < ENOUGH:
         error = float("nan")
     gain = ap - other
-    return {"score": float(ap), "difference": float(gain), "low": float(gain - 1.96 * error),
-            "high": float(gain + 1.96 * error)}
+    return {
+        "score": float(ap),
+        "difference": float(gain),
+        "low": float(gain - 1.96 * error),
+        "high": float(gain + 1.96 * error),
+    }
 
 
 def _ap_influence(similar, score):
-    """AP, and its derivative by the weight of each pair, (n,); equal scores are one threshold, as in scikit-learn."""
+    """AP, and its derivative by the weight of each pair, (n,); equal scores are one threshold, as
+    in scikit-learn.
+    """
     order = np.argsort(-score, kind="stable")
     hit, ordered = similar[order].astype(float), score[order]
-    end = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)  # the last place of each threshold
+    end = np.append(
+        np.flatnonzero(np.diff(ordered)), len(ordered) - 1
+    )  # the last place of each threshold
     of = np.searchsorted(end, np.arange(len(ordered)))
     hits, found = np.cumsum(hit)[end], end + 1.0
     added, precision, total = np.diff(hits, prepend=0.0), hits / found, hits[-1]
     ap = (added * precision).sum() / total
-    rises, falls = (np.cumsum((added * part)[::-1])[::-1] / total for part in (1 / found, hits / found**2))
+    rises, falls = (
+        np.cumsum((added * part)[::-1])[::-1] / total for part in (1 / found, hits / found**2)
+    )
     influence = np.empty(len(score))
     influence[order] = np.where(hit > 0, (precision[of] - ap) / total + rises[of], 0) - falls[of]
     return ap, influence
 
 
 def _dyadic_error(influence, group1, group2):
-    """Standard error of a sum of influences of pairs (n,), of which those that share a group are correlated."""
+    """Standard error of a sum of influences of pairs (n,), of which those that share a group are
+    correlated.
+    """
     groups, place = np.unique(np.concatenate([group1, group2]), return_inverse=True)
     one, two = place.reshape(2, -1)
-    by_group = np.bincount(one, influence, len(groups)) + np.bincount(two, influence * (one != two), len(groups))
+    by_group = np.bincount(one, influence, len(groups)) + np.bincount(
+        two, influence * (one != two), len(groups)
+    )
     both, across = (by_group**2).sum(), one != two
-    edges = np.unique(np.sort([one[across], two[across]], axis=0), axis=1, return_inverse=True)[1].ravel()
-    variance = both - (np.bincount(edges, influence[across]) ** 2).sum()  # pairs that share both groups count once
+    edges = np.unique(np.sort([one[across], two[across]], axis=0), axis=1, return_inverse=True)[
+        1
+    ].ravel()
+    variance = (
+        both - (np.bincount(edges, influence[across]) ** 2).sum()
+    )  # pairs that share both groups count once
     return np.sqrt(variance if variance > 0 else both)
 
 
-def query_gain(pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray, k: int = 10) -> pd.DataFrame:
+def query_gain(
+    pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray, k: int = 10
+) -> pd.DataFrame:
     """What a user sees: the order within one query's judged results, by `score` and by `rival`.
 
-    Each image of a pair is once the query and once a result; queries whose judged results are all of one grade say
-    nothing and are left out. The interval is the mean gain -+ 1.96 standard errors, in which queries are correlated
-    that are of one group of images or of two that a pair connects (as in ``ap_gain``).
+    Each image of a pair is once the query and once a result; queries whose judged results are all
+    of one grade say nothing and are left out. The interval is the mean gain -+ 1.96 standard
+    errors, in which queries are correlated that are of one group of images or of two that a pair
+    connects (as in ``ap_gain``).
 
     Parameters
     ----------
@@ -109,43 +138,75 @@ def query_gain(pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray, k: int
 
     Returns
     -------
-    measure (nDCG@k, AP), queries, score, rival (means), difference, low, high; low and high are NaN for fewer than
-    ``ENOUGH`` queries
-    """
+    measure (nDCG@k, AP), queries, score, rival (means), difference, low, high; low and high are NaN
+    for fewer than ``ENOUGH`` queries"""
     found = query_gains(pairs, {"score": score, "rival": rival}, "rival", k)
     return found[found.of == "score"].drop(columns="of")
 
 
-def query_gains(pairs: pd.DataFrame, scores: dict[str, np.ndarray], rival: str, k: int = 10) -> pd.DataFrame:
-    """``query_gain`` of each of the scores (n_pairs,) over the one named `rival`; the column `of` is a score's name."""
-    both = pd.concat([pairs.rename(columns={"image1": "query", "image2": "image", "group1": "group"}),
-                      pairs.rename(columns={"image2": "query", "image1": "image", "group2": "group"})])
+def query_gains(
+    pairs: pd.DataFrame, scores: dict[str, np.ndarray], rival: str, k: int = 10
+) -> pd.DataFrame:
+    """``query_gain`` of each of the scores (n_pairs,) over the one named `rival`; the column `of`
+    is a score's name.
+    """
+    both = pd.concat(
+        [
+            pairs.rename(columns={"image1": "query", "image2": "image", "group1": "group"}),
+            pairs.rename(columns={"image2": "query", "image1": "image", "group2": "group"}),
+        ]
+    )
     both = both.assign(grade=both.similarity, row=np.tile(np.arange(len(pairs)), 2))
-    both = both[both.groupby("query").grade.transform("nunique") > 1].drop_duplicates(["query", "image"])
+    both = both[both.groupby("query").grade.transform("nunique") > 1].drop_duplicates(
+        ["query", "image"]
+    )
     grades, group = both[["query", "image", "grade"]], both.groupby("query").group.first()
 
     def found(values):
         run = both[["query", "image"]].assign(score=np.asarray(values)[both.row])
-        return retrieval_metrics(run, grades, [k]).set_index("query") if len(run) else pd.DataFrame()
+        return (
+            retrieval_metrics(run, grades, [k]).set_index("query") if len(run) else pd.DataFrame()
+        )
 
     measured, rows = {name: found(score) for name, score in scores.items()}, []
     for name, of_score in measured.items():
         for measure in (f"nDCG@{k}", "AP"):
-            one, two = (table.get(measure, pd.Series(dtype=float)).dropna() for table in (of_score, measured[rival]))
+            one, two = (
+                table.get(measure, pd.Series(dtype=float)).dropna()
+                for table in (of_score, measured[rival])
+            )
             gain = one - two
             error = _query_error(gain, group.reindex(gain.index), pairs)
-            rows.append((name, measure, len(gain), one.mean(), two.mean(), gain.mean(), gain.mean() - 1.96 * error,
-                         gain.mean() + 1.96 * error))
-    return pd.DataFrame(rows, columns=["of", "measure", "queries", "score", "rival", "difference", "low", "high"])
+            rows.append(
+                (
+                    name,
+                    measure,
+                    len(gain),
+                    one.mean(),
+                    two.mean(),
+                    gain.mean(),
+                    gain.mean() - 1.96 * error,
+                    gain.mean() + 1.96 * error,
+                )
+            )
+    return pd.DataFrame(
+        rows, columns=["of", "measure", "queries", "score", "rival", "difference", "low", "high"]
+    )
 
 
 def _query_error(gain, group, pairs):
-    """Standard error of a mean over queries, those being correlated whose groups are one or stand in one pair."""
+    """Standard error of a mean over queries, those being correlated whose groups are one or stand
+    in one pair.
+    """
     if len(gain) < ENOUGH:
         return np.nan
     influence = ((gain - gain.mean()) / len(gain)).groupby(group).sum()
     own = (influence**2).sum()
     known = influence.to_dict()
-    edges = {(min(a, b), max(a, b)) for a, b in zip(pairs.group1, pairs.group2) if a != b and a in known and b in known}
+    edges = {
+        (min(a, b), max(a, b))
+        for a, b in zip(pairs.group1, pairs.group2)
+        if a != b and a in known and b in known
+    }
     both = own + 2 * math.fsum(known[a] * known[b] for a, b in edges)
     return np.sqrt(max(own, both))

@@ -16,7 +16,9 @@ def graded_similar(grades: np.ndarray) -> np.ndarray:
     grades = np.asarray(grades, dtype=float)
     if not np.isin(grades, list(GAINS)).all():
         odd = grades[~np.isin(grades, list(GAINS))][0]
-        raise ValueError(f"grades must be 0, 1, 2 or 3, got {odd:g}; drop pairs that were not asked yet")
+        raise ValueError(
+            f"grades must be 0, 1, 2 or 3, got {odd:g}; drop pairs that were not asked yet"
+        )
     return grades == SIMILAR
 
 
@@ -25,7 +27,8 @@ def _two_classes(measure: Callable, similar: np.ndarray, score: np.ndarray) -> f
 
 
 def expected_calibration_error(similar: np.ndarray, p_similar: np.ndarray, bins: int = 10) -> float:
-    """Mean distance of the predicted from the observed share in equally wide bins (Naeini et al., AAAI 2015).
+    """Mean distance of the predicted from the observed share in equally wide bins (Naeini et al.,
+    AAAI 2015).
 
     similar : (n,) bool
     p_similar : (n,) probabilities
@@ -49,8 +52,11 @@ class Chance(NamedTuple):
     high: np.ndarray
 
 
-def calibration_by_chance(p_similar: np.ndarray, bins: int = 10, n: int = 1000, seed: int = 0) -> Chance:
-    """Draw `n` times whether each pair is similar from its own probability, and measure each draw's calibration.
+def calibration_by_chance(
+    p_similar: np.ndarray, bins: int = 10, n: int = 1000, seed: int = 0
+) -> Chance:
+    """Draw `n` times whether each pair is similar from its own probability, and measure each draw's
+    calibration.
 
     (Consistency resampling: Broecker & Smith, Weather and Forecasting 22, 2007.)
 
@@ -80,7 +86,8 @@ def pair_metrics(
     ----------
     grades : (n,) 0..3
     score : (n,) larger for more similar
-    p_similar : (n,) calibrated P(grade 3); with it ece is given, and with a threshold the figures of a decision
+    p_similar : (n,) calibrated P(grade 3); with it ece is given, and with a threshold the figures
+        of a decision
     threshold : p_similar at or above it is called similar
     same_class : (n,) bool; with it the ranking is measured on same-class pairs too
 
@@ -99,14 +106,19 @@ def pair_metrics(
     given = {"score": score, "p_similar": p_similar, "same_class": same_class}
     for name, values in given.items():
         if values is not None and len(values) != len(similar):
-            raise ValueError(f"{name} must have one value for each of the {len(similar)} grades, got {len(values)}")
+            raise ValueError(
+                f"{name} must have one value for each of the {len(similar)} grades, got "
+                f"{len(values)}"
+            )
     measured = {"n": len(similar), "n_similar": int(similar.sum())}
     sides = {"": np.ones(len(similar), bool)}
     if same_class is not None:
         sides["same_class_"] = np.asarray(same_class, bool)
     for prefix, side in sides.items():
         measured[f"{prefix}roc_auc"] = _two_classes(sk.roc_auc_score, similar[side], score[side])
-        measured[f"{prefix}ap"] = _two_classes(sk.average_precision_score, similar[side], score[side])
+        measured[f"{prefix}ap"] = _two_classes(
+            sk.average_precision_score, similar[side], score[side]
+        )
     if p_similar is not None:
         measured["ece"] = expected_calibration_error(similar, p_similar)
     if p_similar is not None and threshold is not None:
@@ -119,7 +131,9 @@ def decision_metrics(similar: np.ndarray, predicted: np.ndarray) -> dict[str, fl
 
     similar, predicted : (n,) bool
     """
-    precision, recall, f1, _ = sk.precision_recall_fscore_support(similar, predicted, average="binary", zero_division=0)
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(
+        similar, predicted, average="binary", zero_division=0
+    )
     return {
         "accuracy": float(np.mean(similar == predicted)) if len(similar) else float("nan"),
         "precision": float(precision),
@@ -129,20 +143,25 @@ def decision_metrics(similar: np.ndarray, predicted: np.ndarray) -> dict[str, fl
 
 
 def trivial_baselines(grades: np.ndarray, same_class: np.ndarray) -> pd.DataFrame:
-    """What needs no model: rows always-yes, always-no, same-class; columns accuracy, precision, recall, f1."""
+    """What needs no model: rows always-yes, always-no, same-class; columns accuracy, precision,
+    recall, f1.
+    """
     similar = graded_similar(grades)
     answers = {
         "always-yes": np.ones(len(similar), bool),
         "always-no": np.zeros(len(similar), bool),
         "same-class": np.asarray(same_class, bool),
     }
-    return pd.DataFrame({name: decision_metrics(similar, answer) for name, answer in answers.items()}).T
+    return pd.DataFrame(
+        {name: decision_metrics(similar, answer) for name, answer in answers.items()}
+    ).T
 
 
 class Ceiling(NamedTuple):
     """How well a person's grade predicts a grade: the best that can be asked of a model.
 
-    f1 : of "similar" by one grading against the other, the same both ways; NaN without a similar pair
+    f1 : of "similar" by one grading against the other, the same both ways; NaN without a similar
+        pair
     pairs : how many were graded twice
     """
 
@@ -153,4 +172,6 @@ class Ceiling(NamedTuple):
 def grading_ceiling(first: list[float], second: list[float]) -> Ceiling:
     """From two gradings of the same pairs, (n,) grades each."""
     similar = [[grade == 3 for grade in grades] for grades in (first, second)]
-    return Ceiling(float(sk.f1_score(*similar, zero_division=np.nan)) if first else np.nan, len(first))
+    return Ceiling(
+        float(sk.f1_score(*similar, zero_division=np.nan)) if first else np.nan, len(first)
+    )

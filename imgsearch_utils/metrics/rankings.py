@@ -10,10 +10,15 @@ from imgsearch_utils.metrics.pairs import GAINS, SIMILAR, graded_similar
 
 
 def _ranked(run: pd.DataFrame) -> pd.DataFrame:
-    """Best first, equal scores by name; the score becomes -rank, so that no library breaks ties in its own way."""
+    """Best first, equal scores by name; the score becomes -rank, so that no library breaks ties in
+    its own way.
+    """
     if run.duplicated(["query", "image"]).any():
         twice = run[run.duplicated(["query", "image"])].iloc[0]
-        raise ValueError(f"run must name an image once for a query, got {twice['image']} twice for {twice['query']}")
+        raise ValueError(
+            f"run must name an image once for a query, got {twice['image']} twice for "
+            f"{twice['query']}"
+        )
     if run["score"].isna().any():
         query = run["query"][run["score"].isna()].iloc[0]
         raise ValueError(f"run must have a score in every row, got NaN for query {query}")
@@ -21,19 +26,25 @@ def _ranked(run: pd.DataFrame) -> pd.DataFrame:
     return run.assign(rank=run.groupby("query").cumcount())
 
 
-def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int], more: bool = False) -> pd.DataFrame:
+def retrieval_metrics(
+    run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int], more: bool = False
+) -> pd.DataFrame:
     """P@k, nDCG@k, judged@k and AP of every query, by ir-measures on the condensed list.
 
-    Unjudged results are taken out of the list before anything is counted, never read as grade 0 (the condensed list:
-    Sakai, SIGIR 2007); judged@k, the share of judged among the first k of the list as it was, says how much that
-    was. Equal scores are ordered by image name. Relevant means grade 3.
+    Unjudged results are taken out of the list before anything is counted, never read as grade 0
+    (the condensed list: Sakai, SIGIR 2007); judged@k, the share of judged among the first k of the
+    list as it was, says how much that was. Equal scores are ordered by image name. Relevant means
+    grade 3.
 
-    - P@k: relevant among the first k judged, divided by k or by the number of judged results where fewer were found.
-    - nDCG@k: gain 2^grade - 1, discount log2(rank + 1), ideal over all judged of the query (``exp-log2``: Burges et
-      al., ICML 2005). ir-measures computes its own ``exp-log2`` by a Perl script rounded to five digits, so its
-      ``log2`` form is used with these gains, which is the same formula.
+    - P@k: relevant among the first k judged, divided by k or by the number of judged results where
+      fewer were found.
+    - nDCG@k: gain 2^grade - 1, discount log2(rank + 1), ideal over all judged of the query
+      (``exp-log2``: Burges et al., ICML 2005). ir-measures computes its own ``exp-log2`` by a Perl
+      script rounded to five digits, so its ``log2`` form is used with these gains, which is the
+      same formula.
     - AP: divided by the number of relevant judged of the query, found or not.
-    - AP@k: the same of the first k judged, divided by that number too; R-precision: P@R, R being that number.
+    - AP@k: the same of the first k judged, divided by that number too; R-precision: P@R, R being
+      that number.
 
     Parameters
     ----------
@@ -43,22 +54,30 @@ def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int],
 
     Returns
     -------
-    DataFrame
-        one row a query: query, n_judged, n_relevant, then P@k, nDCG@k, judged@k for each k, and AP; perhaps AP@k for
-        each k, and R-precision. NaN where undefined: P@k without judged results, the others without relevant, nDCG
-        with all grades 0.
+    DataFrame one row a query: query, n_judged, n_relevant, then P@k, nDCG@k, judged@k for each k,
+        and AP; perhaps AP@k for each k, and R-precision. NaN where undefined: P@k without judged
+        results, the others without relevant, nDCG with all grades 0.
     """
     if grades.duplicated(["query", "image"]).any():
         twice = grades[grades.duplicated(["query", "image"])].iloc[0]
-        raise ValueError(f"grades must be one a pair, got two for query {twice['query']}, image {twice['image']}")
-    judged = grades.assign(relevance=grades["grade"].astype(int), relevant=graded_similar(grades["grade"]))
+        raise ValueError(
+            f"grades must be one a pair, got two for query {twice['query']}, image {twice['image']}"
+        )
+    judged = grades.assign(
+        relevance=grades["grade"].astype(int), relevant=graded_similar(grades["grade"])
+    )
     ranked = _ranked(run[run["query"].isin(judged["query"])])
-    condensed = ranked.merge(judged, on=["query", "image"]).assign(score=lambda rows: -rows["rank"].astype(float))
+    condensed = ranked.merge(judged, on=["query", "image"]).assign(
+        score=lambda rows: -rows["rank"].astype(float)
+    )
 
     table = judged.groupby("query").agg(n_judged=("image", "size"), n_relevant=("relevant", "sum"))
     measures = {"AP": ir_measures.AP(rel=SIMILAR)}
     for cut in k:
-        measures |= {f"P@{cut}": ir_measures.P(rel=SIMILAR) @ cut, f"nDCG@{cut}": ir_measures.nDCG(gains=GAINS) @ cut}
+        measures |= {
+            f"P@{cut}": ir_measures.P(rel=SIMILAR) @ cut,
+            f"nDCG@{cut}": ir_measures.nDCG(gains=GAINS) @ cut,
+        }
     extra = {f"AP@{cut}": ir_measures.AP(rel=SIMILAR) @ cut for cut in k} if more else {}
     extra |= {"R-precision": ir_measures.Rprec(rel=SIMILAR)} if more else {}
     measures |= extra
@@ -72,7 +91,9 @@ def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int],
     n_found = condensed.groupby("query").size().reindex(table.index, fill_value=0)
     for cut in k:
         table[f"P@{cut}"] *= cut / n_found.clip(upper=cut).where(n_found > 0)
-        table[f"nDCG@{cut}"] = table[f"nDCG@{cut}"].where(judged.groupby("query")["grade"].max() > 0)
+        table[f"nDCG@{cut}"] = table[f"nDCG@{cut}"].where(
+            judged.groupby("query")["grade"].max() > 0
+        )
         first = ranked[ranked["rank"] < cut].merge(judged, on=["query", "image"], how="left")
         table[f"judged@{cut}"] = first["grade"].notna().groupby(first["query"]).mean()
     for name in ("AP", *extra):
@@ -81,24 +102,36 @@ def retrieval_metrics(run: pd.DataFrame, grades: pd.DataFrame, k: Sequence[int],
     return table[["n_judged", "n_relevant", *order, "AP", *extra]].reset_index()
 
 
-def recall_at_k(found_distances: np.ndarray, true_distances: np.ndarray, k: int, slack: float = 1e-6) -> float:
-    """Share of the k results at most as far as the true k-th neighbour, so that ties count for either of the tied.
+def recall_at_k(
+    found_distances: np.ndarray, true_distances: np.ndarray, k: int, slack: float = 1e-6
+) -> float:
+    """Share of the k results at most as far as the true k-th neighbour, so that ties count for
+    either of the tied.
 
-    The definition of ann-benchmarks (Aumueller, Bernhardsson & Faithfull, Information Systems 87, 2020).
+    The definition of ann-benchmarks (Aumueller, Bernhardsson & Faithfull, Information Systems 87,
+    2020).
 
     Parameters
     ----------
-    found_distances : (n_queries, >= k) of distinct results, best first; NaN where fewer than k were found
+    found_distances : (n_queries, >= k) of distinct results, best first; NaN where fewer than k were
+        found
     true_distances : (n_queries, >= k) of the exact neighbours, ascending
     slack : what rounding may add to a distance
     """
-    for name, distances in (("found_distances", found_distances), ("true_distances", true_distances)):
+    for name, distances in (
+        ("found_distances", found_distances),
+        ("true_distances", true_distances),
+    ):
         if np.ndim(distances) != 2 or np.shape(distances)[1] < k:
-            raise ValueError(f"{name} must be (n_queries, at least k = {k}), got {np.shape(distances)}")
+            raise ValueError(
+                f"{name} must be (n_queries, at least k = {k}), got {np.shape(distances)}"
+            )
     return float(np.mean(found_distances[:, :k] <= true_distances[:, k - 1, None] + slack))
 
 
-def class_confusion(query_classes: Sequence[str], found_classes: Sequence[Sequence[str]]) -> pd.DataFrame:
+def class_confusion(
+    query_classes: Sequence[str], found_classes: Sequence[Sequence[str]]
+) -> pd.DataFrame:
     """Of the results for queries of a class (row), the share that is of each class (column).
 
     query_classes : (n_queries,)
@@ -107,5 +140,7 @@ def class_confusion(query_classes: Sequence[str], found_classes: Sequence[Sequen
     results = np.asarray(found_classes)
     asked = np.repeat(np.asarray(query_classes), results.shape[1])
     return pd.crosstab(
-        pd.Series(asked, name="query class"), pd.Series(results.ravel(), name="result class"), normalize="index"
+        pd.Series(asked, name="query class"),
+        pd.Series(results.ravel(), name="result class"),
+        normalize="index",
     )

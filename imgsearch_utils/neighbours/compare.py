@@ -1,8 +1,7 @@
 """Comparing nearest-neighbour indexes as ann-benchmarks and VIBE do.
 
-Truth is computed here; indexes only name ids, whose distances are computed here again, outside the timer. Build
-arguments are apart from query arguments: one build, many query points.
-"""
+Truth is computed here; indexes only name ids, whose distances are computed here again, outside the
+timer. Build arguments are apart from query arguments: one build, many query points."""
 
 import hashlib
 import itertools
@@ -31,7 +30,9 @@ QUIET = partial(tqdm, disable=True)
 def hold_out(n: int, n_queries: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers (gallery, queries) of n vectors: queries are held out of the index."""
     if not 0 < n_queries < n:
-        raise ValueError(f"n_queries must be 1 to {n - 1}, to leave vectors to search among, got {n_queries}")
+        raise ValueError(
+            f"n_queries must be 1 to {n - 1}, to leave vectors to search among, got {n_queries}"
+        )
     rows = np.random.default_rng(seed).permutation(n)
     return np.sort(rows[n_queries:]), np.sort(rows[:n_queries])
 
@@ -51,15 +52,21 @@ def distances_of(vectors: np.ndarray, queries: np.ndarray, ids: np.ndarray) -> n
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if twice.any():
         query, place = np.argwhere(twice)[0]
-        raise ValueError(f"expected distinct ids, got {ordered[query, place]} twice for query {query}")
+        raise ValueError(
+            f"expected distinct ids, got {ordered[query, place]} twice for query {query}"
+        )
     distances = np.empty(ids.shape)
     for row, query in enumerate(queries):
         distances[row] = 1 - vectors[ids[row]] @ query
     return np.where(ids >= 0, distances, np.nan)
 
 
-def exact_neighbours(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k true neighbours of each query: ids and cosine distances, ascending, both (n_queries, k)."""
+def exact_neighbours(
+    vectors: np.ndarray, queries: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k true neighbours of each query: ids and cosine distances, ascending, both (n_queries,
+    k).
+    """
     ids = indexes.find("exact")().build(vectors).query(queries, k)
     distances = distances_of(vectors, queries, ids)
     order = np.argsort(distances, axis=1, kind="stable")
@@ -67,7 +74,9 @@ def exact_neighbours(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[
 
 
 def points_of(settings: IndexSettings) -> list[dict]:
-    """Every combination of the query arguments that are swept; the index's own sweep when none is given."""
+    """Every combination of the query arguments that are swept; the index's own sweep when none is
+    given.
+    """
     sweep = settings.query or indexes.find(settings.name).default_sweep
     return [dict(zip(sweep, values)) for values in itertools.product(*sweep.values())]
 
@@ -90,8 +99,8 @@ def time_singles(index, queries, k, point, runs) -> np.ndarray:
 def recall_of(index, vectors: np.ndarray, queries: np.ndarray, k: int, **point) -> float:
     """Recall@k of an index by the distances of `vectors`, which need not be those it was built of.
 
-    With the vectors and queries of a new head and the index of the last, it says whether that index survives.
-    """
+    With the vectors and queries of a new head and the index of the last, it says whether that index
+    survives."""
     distances = distances_of(vectors, queries, index.query(queries, k, **point))
     return recall_at_k(distances, exact_neighbours(vectors, queries, k)[1], k)
 
@@ -99,7 +108,10 @@ def recall_of(index, vectors: np.ndarray, queries: np.ndarray, k: int, **point) 
 def _measure(index, vectors, queries, truth, k, point, runs, n_single) -> dict:
     """One query point: recall by distance, then speed; the first, untimed call warms up."""
     distances = distances_of(vectors, queries, index.query(queries, k, **point))
-    measured = {f"recall@{cut}": recall_at_k(distances, truth, cut) for cut in sorted({*[c for c in CUTS if c < k], k})}
+    measured = {
+        f"recall@{cut}": recall_at_k(distances, truth, cut)
+        for cut in sorted({*[c for c in CUTS if c < k], k})
+    }
     batch = len(queries) / np.array([_seconds(index, queries, k, point) for _ in range(runs)])
     singles = time_singles(index, queries[:n_single], k, point, runs)
     single = singles.shape[1] / singles.sum(axis=1)
@@ -110,7 +122,9 @@ def _measure(index, vectors, queries, truth, k, point, runs, n_single) -> dict:
 
 
 def _build(settings: IndexSettings, vectors: np.ndarray) -> tuple:
-    """The index, and what it takes: seconds to build, bytes on disk, bytes of memory in a process that loads it."""
+    """The index, and what it takes: seconds to build, bytes on disk, bytes of memory in a process
+    that loads it.
+    """
     start = time.perf_counter()
     index = indexes.find(settings.name)().build(vectors, **settings.build)
     took = {"build_seconds": time.perf_counter() - start, "bytes": np.nan, "memory_bytes": np.nan}
@@ -123,14 +137,21 @@ def _build(settings: IndexSettings, vectors: np.ndarray) -> tuple:
 
 
 class _Finished:
-    """Rows of finished points, one JSON file each, so that a comparison that was stopped goes on."""
+    """Rows of finished points, one JSON file each, so that a comparison that was stopped goes
+    on.
+    """
 
     def __init__(self, folder: Path | None, **same):
         self.folder, self.same = folder, same
 
     def _path(self, row: dict) -> Path:
-        key = json.dumps([row["index"], row["library"], row["build"], row["query"], self.same], sort_keys=True)
-        return Path(self.folder) / f"{row['index']}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+        key = json.dumps(
+            [row["index"], row["library"], row["build"], row["query"], self.same], sort_keys=True
+        )
+        return (
+            Path(self.folder)
+            / f"{row['index']}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+        )
 
     def get(self, row: dict) -> dict | None:
         if self.folder and self._path(row).is_file():
@@ -158,21 +179,23 @@ def compare_indexes(
     ----------
     vectors : (n, d) float32 of length 1, the gallery
     queries : (n_queries, d) float32 of length 1, held out of the gallery
-    index_settings : the indexes, their build arguments, and the values of the query arguments to sweep
+    index_settings : the indexes, their build arguments, and the values of the query arguments to
+        sweep
     k : results a query
     runs : timings of each point; the best is given, and the lowest as its spread
     n_single : queries that are also asked one by one, on one thread
-    folder : finished points are kept here, and not measured again for the same vectors, settings and versions
+    folder : finished points are kept here, and not measured again for the same vectors, settings
+        and versions
     progress : makes the bar that counts the points, e.g. ``tqdm``
 
     Returns
     -------
-    DataFrame
-        a row per index and query point: index, library (with its version), build, query (as JSON), n, dim, k,
-        recall@..., build_seconds, batch_qps, single_qps (best), ..._lowest, p50_ms, p95_ms, p99_ms (of single
-        queries), bytes (of the saved file, which of torch, pynndescent and Milvus Lite holds the vectors alone),
-        memory_bytes (resident, in a fresh process that loaded and asked it), problem. An index whose library is
-        missing, or whose server does not answer, has one row whose `problem` says what to do.
+    DataFrame a row per index and query point: index, library (with its version), build, query (as
+        JSON), n, dim, k, recall@..., build_seconds, batch_qps, single_qps (best), ..._lowest,
+        p50_ms, p95_ms, p99_ms (of single queries), bytes (of the saved file, which of torch,
+        pynndescent and Milvus Lite holds the vectors alone), memory_bytes (resident, in a fresh
+        process that loaded and asked it), problem. An index whose library is missing, or whose
+        server does not answer, has one row whose `problem` says what to do.
 
     Raises
     ------
@@ -190,10 +213,16 @@ def compare_indexes(
     truth, rows = exact_neighbours(vectors, queries, k)[1], []
     bar = progress(total=sum(len(points_of(settings)) for settings in index_settings), unit="point")
     for settings in index_settings:
-        row = {"index": settings.name, "library": "", "build": json.dumps(settings.build, sort_keys=True)}
+        row = {
+            "index": settings.name,
+            "library": "",
+            "build": json.dumps(settings.build, sort_keys=True),
+        }
         row |= {"query": "{}", "n": len(vectors), "dim": vectors.shape[1], "k": k, "problem": ""}
         try:
-            row["library"] = indexes.find(settings.name).library_version()  # imported before a timer starts
+            row["library"] = indexes.find(
+                settings.name
+            ).library_version()  # imported before a timer starts
         except indexes.MissingPackage as error:
             bar.update(len(points_of(settings)))
             rows.append(row | {"problem": str(error)})
@@ -212,19 +241,31 @@ def compare_indexes(
                 except indexes.Unreachable as error:
                     rows.append(row | {"query": "{}", "problem": str(error)})
                     break
-            rows.append(finished.put(row | took | _measure(index, vectors, queries, truth, k, point, runs, n_single)))
-            bar.set_postfix_str(f"{settings.name} {row['query']}: recall@{k} {rows[-1][f'recall@{k}']:.3f}")
+            rows.append(
+                finished.put(
+                    row | took | _measure(index, vectors, queries, truth, k, point, runs, n_single)
+                )
+            )
+            bar.set_postfix_str(
+                f"{settings.name} {row['query']}: recall@{k} {rows[-1][f'recall@{k}']:.3f}"
+            )
             bar.update()
     bar.close()
     return pd.DataFrame(rows)
 
 
-def compare_filtered(vectors: np.ndarray, queries: np.ndarray, points: pd.DataFrame, k: int = 10,
-                     shares: Sequence[float] = (1, 0.5, 0.2, 0.1, 0.05, 0.02), seed: int = 0) -> pd.DataFrame:
+def compare_filtered(
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    points: pd.DataFrame,
+    k: int = 10,
+    shares: Sequence[float] = (1, 0.5, 0.2, 0.1, 0.05, 0.02),
+    seed: int = 0,
+) -> pd.DataFrame:
     """How well indexes search among a part of the vectors, by how large that part is.
 
-    The parts are drawn at random, one within the other; those of fewer than k vectors are left out, and so are indexes
-    that cannot filter.
+    The parts are drawn at random, one within the other; those of fewer than k vectors are left out,
+    and so are indexes that cannot filter.
 
     Parameters
     ----------
@@ -234,11 +275,12 @@ def compare_filtered(vectors: np.ndarray, queries: np.ndarray, points: pd.DataFr
 
     Returns
     -------
-    index, build, query, share, allowed (how many), recall@k among the allowed, ms (median of single queries, one
-    thread)
-    """
+    index, build, query, share, allowed (how many), recall@k among the allowed, ms (median of single
+    queries, one thread)"""
     order, rows = np.random.default_rng(seed).permutation(len(vectors)), []
-    sizes = {share: round(share * len(vectors)) for share in shares if round(share * len(vectors)) >= k}
+    sizes = {
+        share: round(share * len(vectors)) for share in shares if round(share * len(vectors)) >= k
+    }
     truths = {}
     for share, n in sizes.items():
         among = np.sort(order[:n])
@@ -251,6 +293,15 @@ def compare_filtered(vectors: np.ndarray, queries: np.ndarray, points: pd.DataFr
             asked = json.loads(point["query"]) | ({} if share == 1 else {"allowed": among})
             found = distances_of(vectors, queries, index.query(queries, k, **asked))
             seconds = np.median(time_singles(index, queries[:50], k, asked, 1))
-            rows.append({**point, "share": share, "allowed": len(among), f"recall@{k}": recall_at_k(found, truth, k),
-                         "ms": 1000 * seconds})
-    return pd.DataFrame(rows, columns=["index", "build", "query", "share", "allowed", f"recall@{k}", "ms"])
+            rows.append(
+                {
+                    **point,
+                    "share": share,
+                    "allowed": len(among),
+                    f"recall@{k}": recall_at_k(found, truth, k),
+                    "ms": 1000 * seconds,
+                }
+            )
+    return pd.DataFrame(
+        rows, columns=["index", "build", "query", "share", "allowed", f"recall@{k}", "ms"]
+    )

@@ -22,21 +22,27 @@ def _folder() -> Path:
 
 @contextlib.contextmanager
 def announced(port: int, about: dict[str, Any]) -> Iterator[Path]:
-    """Keep what programs of this user need to know in a file that no other user can read, and a page that goes there.
+    """Keep what programs of this user need to know in a file that no other user can read, and a
+    page that goes there.
 
-    A browser is started with that page: what stands on a command line, every user of the machine can read.
+    A browser is started with that page: what stands on a command line, every user of the machine
+    can read.
 
     about : address, port, pid and token
     """
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     goal = html.escape(f"{about['address']}?token={about['token']}")
-    texts = {folder / f"{port}.json": json.dumps(about),
-             folder / f"{port}.html": f'<meta http-equiv="refresh" content="0;url={goal}">'}
+    texts = {
+        folder / f"{port}.json": json.dumps(about),
+        folder / f"{port}.html": f'<meta http-equiv="refresh" content="0;url={goal}">',
+    }
     try:
         for file, text in texts.items():
             file.unlink(missing_ok=True)  # of a server that was killed
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            with os.fdopen(
+                os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
+            ) as opened:
                 opened.write(text)
         yield folder / f"{port}.html"
     finally:
@@ -47,7 +53,8 @@ def announced(port: int, about: dict[str, Any]) -> Iterator[Path]:
 class Server:
     """A server that answers programs.
 
-    url : its address, with ``?token=...`` as it printed it, or without for a server of the same user on this machine
+    url : its address, with ``?token=...`` as it printed it, or without for a server of the same
+        user on this machine
 
     Raises
     ------
@@ -62,7 +69,9 @@ class Server:
         except ValueError:
             host = port = None
         if parts.scheme != "http" or not host or not port:
-            raise ValueError(f"--server must be an address such as http://127.0.0.1:8867/?token=..., got {url!r}")
+            raise ValueError(
+                f"--server must be an address such as http://127.0.0.1:8867/?token=..., got {url!r}"
+            )
         self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         self._token = parse_qs(parts.query).get("token", [""])[0] or self._known(port)
 
@@ -71,11 +80,14 @@ class Server:
             about = json.loads((_folder() / f"{port}.json").read_text())
             if self.address in (about["address"], f"http://localhost:{port}/"):
                 return about["token"]
-        raise ValueError(f"no server of yours is known at {self.address}; give the address that it "
-                         "printed, with ?token=")
+        raise ValueError(
+            f"no server of yours is known at {self.address}; give the address that it "
+            "printed, with ?token="
+        )
 
     def ask(self, what: str, body: bytes | dict | None = None, **options: Any) -> dict[str, Any]:
-        """Ask "search", "classify" or "health"; a picture as its bytes with options, anything else as JSON.
+        """Ask "search", "classify" or "health"; a picture as its bytes with options, anything else
+        as JSON.
 
         Raises
         ------
@@ -87,9 +99,14 @@ class Server:
         content = json.dumps(body).encode() if isinstance(body, dict) else body
         kind = "application/json" if isinstance(body, dict) else "application/octet-stream"
         given = f"?{urlencode(options)}" if options else ""
-        request = urllib.request.Request(f"{self.address}api/{what}{given}", content, {
-            "Authorization": f"Bearer {self._token}", "Content-Type": kind})
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no way round by a proxy
+        request = urllib.request.Request(
+            f"{self.address}api/{what}{given}",
+            content,
+            {"Authorization": f"Bearer {self._token}", "Content-Type": kind},
+        )
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({})
+        )  # no way round by a proxy
         try:
             with opener.open(request, timeout=PATIENCE) as answer:
                 return json.load(answer)
@@ -101,6 +118,10 @@ class Server:
             raise (ValueError if error.code in (400, 413) else RuntimeError)(line) from None
         except OSError as error:
             reason = getattr(error, "reason", None) or error
-            raise RuntimeError(f"no server answers at {self.address} ({reason}); start it: imgsearch serve") from None
+            raise RuntimeError(
+                f"no server answers at {self.address} ({reason}); start it: imgsearch serve"
+            ) from None
         except ValueError:
-            raise RuntimeError(f"{self.address} gives no answer in JSON; is it a server of imgsearch?") from None
+            raise RuntimeError(
+                f"{self.address} gives no answer in JSON; is it a server of imgsearch?"
+            ) from None

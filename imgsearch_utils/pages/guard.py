@@ -1,4 +1,6 @@
-"""Who may talk to a page's server, and how much they may say: address, token, origin, size; and what browsers allow."""
+"""Who may talk to a page's server, and how much they may say: address, token, origin, size; and
+what browsers allow.
+"""
 
 import asyncio
 import contextlib
@@ -13,7 +15,8 @@ from starlette.requests import ClientDisconnect
 MOST_BYTES = 21_000_000  # of a request's body: a picture of 20 MB and what is around it
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -21,13 +24,23 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-MAP = "map"  # a page that a library draws, which writes programs for the graphics card as it goes, and styles itself
-MAP_POLICY = HEADERS["Content-Security-Policy"].replace("script-src 'self'", "script-src 'self' 'unsafe-eval'").replace(
-    "style-src 'self'", "style-src 'self' 'unsafe-inline'")
+# a page that a library draws, which writes programs for the graphics card as it goes, and styles
+# itself
+MAP = "map"
+MAP_POLICY = (
+    HEADERS["Content-Security-Policy"]
+    .replace("script-src 'self'", "script-src 'self' 'unsafe-eval'")
+    .replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+)
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-_MAP_HEADERS = [(name.lower().encode(), value.encode())
-                for name, value in {**HEADERS, "Content-Security-Policy": MAP_POLICY}.items()]
-NO_TOKEN = "This server needs its token: open the address that it printed when it started, with ?token=...\n"
+_MAP_HEADERS = [
+    (name.lower().encode(), value.encode())
+    for name, value in {**HEADERS, "Content-Security-Policy": MAP_POLICY}.items()
+]
+NO_TOKEN = (
+    "This server needs its token: open the address that it printed when it started, with "
+    "?token=...\n"
+)
 ON = '<!doctype html><meta http-equiv="refresh" content="0;url=/"><title>Image search</title>'
 
 
@@ -36,9 +49,10 @@ class Guard:
 
     Parameters
     ----------
-    hosts : the names by which the server may be called, without a port; a page of another name that resolves to this
-        machine (DNS rebinding) is refused
-    token : what a request must know, as a cookie, as ``Authorization: Bearer``, or once as ``?token=``
+    hosts : the names by which the server may be called, without a port; a page of another name that
+        resolves to this machine (DNS rebinding) is refused
+    token : what a request must know, as a cookie, as ``Authorization: Bearer``, or once as
+        ``?token=``
     cookie : the cookie's name
     """
 
@@ -52,16 +66,22 @@ class Guard:
         answer = self._refusal(asked) or self._first_visit(asked)
         if scope["type"] == "websocket":
             if answer:
-                return await send({"type": "websocket.close", "code": 1008})  # before it is accepted: status 403
+                return await send(
+                    {"type": "websocket.close", "code": 1008}
+                )  # before it is accepted: status 403
             return await self._app(scope, receive, send)
         try:
             own = _MAP_HEADERS if scope["path"] == f"/{MAP}" else _HEADERS
             await (answer or self._app)(scope, _bounded(receive), _with_headers(send, own))
         except ClientDisconnect:  # gone before all was said: nobody waits for an answer
             pass
-        except asyncio.CancelledError:  # the server was told to stop, and does not wait for who is still sending
+        except (
+            asyncio.CancelledError
+        ):  # the server was told to stop, and does not wait for who is still sending
             with contextlib.suppress(Exception):  # where an answer had begun, or nobody takes one
-                await PlainTextResponse("The server stops.\n", 503)(scope, receive, _with_headers(send))
+                await PlainTextResponse("The server stops.\n", 503)(
+                    scope, receive, _with_headers(send)
+                )
 
     def _refusal(self, asked: HTTPConnection):
         host, *others = asked.headers.getlist("host") or [""]
@@ -80,20 +100,37 @@ class Guard:
 
     def _given(self, asked: HTTPConnection) -> str | None:
         """The token in the address; only a page that is visited may bring it so."""
-        visits = asked.scope["type"] == "http" and asked.scope["method"] == "GET" and asked.url.path == "/"
+        visits = (
+            asked.scope["type"] == "http"
+            and asked.scope["method"] == "GET"
+            and asked.url.path == "/"
+        )
         return parse_qs(asked.url.query).get("token", [None])[0] if visits else None
 
     def _knows_token(self, asked: HTTPConnection) -> bool:
         kind, _, bearer = asked.headers.get("authorization", "").partition(" ")
-        tokens = [self._given(asked), asked.cookies.get(self._cookie), bearer if kind.lower() == "bearer" else None]
+        tokens = [
+            self._given(asked),
+            asked.cookies.get(self._cookie),
+            bearer if kind.lower() == "bearer" else None,
+        ]
         own = self._token.encode()
-        return any([secrets.compare_digest(token.encode("utf-8", "replace"), own) for token in tokens if token])
+        return any(
+            [
+                secrets.compare_digest(token.encode("utf-8", "replace"), own)
+                for token in tokens
+                if token
+            ]
+        )
 
     def _first_visit(self, asked: HTTPConnection):
-        """Keep the token as a cookie, and go on to the address without it, which may be bookmarked and shown."""
+        """Keep the token as a cookie, and go on to the address without it, which may be bookmarked
+        and shown.
+        """
         if self._given(asked) is None:
             return None
-        # a strict cookie does not come along on the way from another site; the page itself can go on from here
+        # a strict cookie does not come along on the way from another site; the page itself can go
+        # on from here
         foreign = asked.headers.get("sec-fetch-site") == "cross-site"
         answer = HTMLResponse(ON) if foreign else RedirectResponse("/", 303)
         answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")

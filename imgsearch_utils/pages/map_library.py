@@ -1,4 +1,6 @@
-"""Where the library is that draws the map, apart from the map's page, so that a server starts in a moment."""
+"""Where the library is that draws the map, apart from the map's page, so that a server starts in a
+moment.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path

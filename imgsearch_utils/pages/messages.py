@@ -6,7 +6,8 @@ from typing import Any
 
 
 def serial_of(message: Any, needed: bool = False) -> str | int | None:
-    """By what a page knows the answer to its message; None where there is none that an answer gives back as it was.
+    """By what a page knows the answer to its message; None where there is none that an answer gives
+    back as it was.
 
     needed : ValueError instead, as for an act: what cannot be acknowledged is not written
     """
@@ -20,7 +21,9 @@ def serial_of(message: Any, needed: bool = False) -> str | int | None:
 
 @contextlib.contextmanager
 def refusing(refuse: Callable[[str], None]) -> Iterator[None]:
-    """Call `refuse` with one line where what is done here fails: for a reason that is said, or as no page asks so."""
+    """Call `refuse` with one line where what is done here fails: for a reason that is said, or as
+    no page asks so.
+    """
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:  # nothing on screen changes but one line

@@ -1,4 +1,6 @@
-"""In which order somebody is shown the pairs to grade: random, but the same for one seed and annotator."""
+"""In which order somebody is shown the pairs to grade: random, but the same for one seed and
+annotator.
+"""
 
 import zlib
 from typing import NamedTuple
@@ -14,8 +16,8 @@ class Item(NamedTuple):
     """One place in the queue.
 
     source : "repeat" where a pair is asked a second time
-    list : the number of the list in which it is shown, as one of the results of its left picture; -1: by itself
-    """
+    list : the number of the list in which it is shown, as one of the results of its left picture;
+    -1: by itself"""
 
     left: str
     right: str
@@ -27,15 +29,19 @@ class Item(NamedTuple):
         return key(self.left, self.right)
 
 
-def make_queue(pairs: pd.DataFrame, seed: int, annotator: str, repeats: float, source: str = "person") -> list[Item]:
-    """Put pairs, and the two pictures of each, in an order that is random but the same for one seed and annotator.
+def make_queue(
+    pairs: pd.DataFrame, seed: int, annotator: str, repeats: float, source: str = "person"
+) -> list[Item]:
+    """Put pairs, and the two pictures of each, in an order that is random but the same for one seed
+    and annotator.
 
     Parameters
     ----------
-    repeats : share of the pairs that come again, at least a quarter of the queue later, left and right exchanged
+    repeats : share of the pairs that come again, at least a quarter of the queue later, left and
+        right exchanged
 
-    Pairs that the strategy "lists" chose (column `strategy`) stay together, a query with its results: ``lists_of``.
-    """
+    Pairs that the strategy "lists" chose (column `strategy`) stay together, a query with its
+    results: ``lists_of``."""
     n, units = len(pairs), lists_of(pairs)
     rng = np.random.default_rng([seed, zlib.crc32(annotator.encode())])
     order, exchanged = rng.permutation(len(units)), rng.random(len(units)) < 0.5
@@ -49,14 +55,19 @@ def make_queue(pairs: pd.DataFrame, seed: int, annotator: str, repeats: float, s
         ends += [len(first)] * len(unit)
     again = rng.permutation(n // 2)[: round(repeats * n)]
     second = [Item(first[i].right, first[i].left, REPEAT) for i in again]
-    after = rng.uniform(again + max(1, n // 4), n)  # a place; what comes again follows the list that is there
-    places = np.concatenate([np.arange(n), [ends[int(place)] - 1 + place / (n + 1) for place in after]])
+    after = rng.uniform(
+        again + max(1, n // 4), n
+    )  # a place; what comes again follows the list that is there
+    places = np.concatenate(
+        [np.arange(n), [ends[int(place)] - 1 + place / (n + 1) for place in after]]
+    )
     queue = first + second
     return [queue[i] for i in np.argsort(places, kind="stable")]
 
 
 def lists_of(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
-    """The pairs in units that are shown together: rows of the strategy "lists" that share an image, at most 12.
+    """The pairs in units that are shown together: rows of the strategy "lists" that share an image,
+    at most 12.
 
     pairs : image1, image2, perhaps strategy
     Returns for each unit its pairs; in one of several pairs, the shared image comes first.

@@ -12,23 +12,39 @@ _BROWSER_FORMATS = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def picture_bytes(path: Path) -> bytes:
-    """A picture as a browser shows it: the file itself, or a JPEG of at most 1600 pixels where that is too much.
+    """A picture as a browser shows it: the file itself, or a JPEG of at most 1600 pixels where that
+    is too much.
 
     Raises
     ------
     ValueError
         one line that names the file when it cannot be read.
     """
-    if path.suffix.lower() in _BROWSER_FORMATS and path.is_file() and 0 < path.stat().st_size <= MAX_BYTES:
+    if (
+        path.suffix.lower() in _BROWSER_FORMATS
+        and path.is_file()
+        and 0 < path.stat().st_size <= MAX_BYTES
+    ):
         return path.read_bytes()
     return jpeg(open_image(path), MAX_SIDE, quality=90)
 
 
-def send_pictures(send: Callable[..., None], collection: Collection, names: Sequence[str], rows: Sequence[int],
-                  large: bool) -> None:
-    """Answer a page's wish for pictures, by their rows among the names; one that cannot be read is `missing`."""
+def send_pictures(
+    send: Callable[..., None],
+    collection: Collection,
+    names: Sequence[str],
+    rows: Sequence[int],
+    large: bool,
+) -> None:
+    """Answer a page's wish for pictures, by their rows among the names; one that cannot be read is
+    `missing`.
+    """
     for row in rows:
-        name, answer, content = name_at(names, row), {"kind": "picture", "row": row, "large": large}, b""
+        name, answer, content = (
+            name_at(names, row),
+            {"kind": "picture", "row": row, "large": large},
+            b"",
+        )
         try:
             if collection.folder is None:
                 raise ValueError("this study has vectors only")

@@ -1,4 +1,6 @@
-"""What to show an annotator: pairs of a round, of test images, of a map; disagreements, doubtful grades, votes."""
+"""What to show an annotator: pairs of a round, of test images, of a map; disagreements, doubtful
+grades, votes.
+"""
 
 import pandas as pd
 
@@ -12,15 +14,16 @@ SUSPECTED = 50  # grades that a queue of suspected errors lists
 
 
 def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
-    """The pairs of a queue of a run: image1, image2 and what the queue knows of them, most urgent first.
+    """The pairs of a queue of a run: image1, image2 and what the queue knows of them, most urgent
+    first.
 
     Parameters
     ----------
-    name : "round" (the round's pairs); "check" (random test pairs, which say honestly how good what was learnt is);
-        "disagreements" (of annotators, for an adjudicator); "suspected_errors" (grades
-        of train pairs that heads find least likely: trains a few heads); "pooled" (the first ten results of every
-        model and index that nobody judged); "votes" (pairs voted up or down on the search page); or "map" (pairs of
-        the images that somebody selected on the map)
+    name : "round" (the round's pairs); "check" (random test pairs, which say honestly how good what
+        was learnt is); "disagreements" (of annotators, for an adjudicator); "suspected_errors"
+        (grades of train pairs that heads find least likely: trains a few heads); "pooled" (the
+        first ten results of every model and index that nobody judged); "votes" (pairs voted up or
+        down on the search page); or "map" (pairs of the images that somebody selected on the map)
     number : the round
 
     Raises
@@ -37,7 +40,9 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
         return agreement(journal).queue
     if name == "votes":
         return voted(journal)
-    from imgsearch_utils.asking.second_look import suspected_errors  # these load torch, which the others do without
+    from imgsearch_utils.asking.second_look import (
+        suspected_errors,
+    )  # these load torch, which the others do without
     from imgsearch_utils.labels.graded import graded_pairs
     from imgsearch_utils.steps.comparison import pooled_rankings
     from imgsearch_utils.steps.maps import selected_pairs
@@ -57,9 +62,11 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
 
 
 def pooled(rankings: pd.DataFrame, labels: pd.DataFrame, k: int) -> pd.DataFrame:
-    """The results in any system's first `k` that nobody judged, those of most systems first, then by best rank.
+    """The results in any system's first `k` that nobody judged, those of most systems first, then
+    by best rank.
 
-    Judging the pool of all systems' results makes retrieval metrics comparable (Spaerck Jones & van Rijsbergen 1975).
+    Judging the pool of all systems' results makes retrieval metrics comparable (Spaerck Jones & van
+    Rijsbergen 1975).
 
     Parameters
     ----------
@@ -72,7 +79,9 @@ def pooled(rankings: pd.DataFrame, labels: pd.DataFrame, k: int) -> pd.DataFrame
     """
     names = {"query_image": "image1", "retrieved_image": "image2"}
     found = canonical(rankings[rankings["rank"] <= k].rename(columns=names))
-    found = found.groupby(["image1", "image2"], as_index=False).agg(systems=("system", "nunique"), rank=("rank", "min"))
+    found = found.groupby(["image1", "image2"], as_index=False).agg(
+        systems=("system", "nunique"), rank=("rank", "min")
+    )
     judged = pd.MultiIndex.from_frame(canonical(labels)[["image1", "image2"]])
     open_pairs = found[~pd.MultiIndex.from_frame(found[["image1", "image2"]]).isin(judged)]
     order = {"systems": False, "rank": True, "image1": True, "image2": True}
@@ -84,14 +93,18 @@ def voted(journal: Journal) -> pd.DataFrame:
 
     Returns
     -------
-    image1, image2, up, down (how many votes), last (UTC): those with votes on both sides first, then the latest vote
-    """
+    image1, image2, up, down (how many votes), last (UTC): those with votes on both sides first,
+    then the latest vote"""
     labels = journal.labels()
-    graded = set(labels[labels.source != AUTOMATIC][["image1", "image2"]].itertuples(index=False, name=None))
+    graded = set(
+        labels[labels.source != AUTOMATIC][["image1", "image2"]].itertuples(index=False, name=None)
+    )
     rows = []
     for pair, by_annotator in journal.search_votes().items():
         up = sum(act.act == "vote_up" for act in by_annotator.values())
         if pair not in graded:
-            rows.append((*pair, up, len(by_annotator) - up, max(act.time for act in by_annotator.values())))
+            rows.append(
+                (*pair, up, len(by_annotator) - up, max(act.time for act in by_annotator.values()))
+            )
     rows.sort(key=lambda row: (min(row[2:4]), row[4]), reverse=True)
     return pd.DataFrame(rows, columns=["image1", "image2", "up", "down", "last"])

@@ -1,4 +1,6 @@
-"""What the search page does: a picture in, what encoder and head find out, on from a result, votes that rank anew."""
+"""What the search page does: a picture in, what encoder and head find out, on from a result, votes
+that rank anew.
+"""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -28,12 +30,17 @@ if TYPE_CHECKING:
 
 LONGEST_TEXT = 300  # letters of a description
 QUERY = 900  # pixels, the longer side of an uploaded query
-MOST, SAMPLES, TRAIL = 60, 12, 20  # results at most, pictures offered to begin with, queries to go back to
+MOST, SAMPLES, TRAIL = (
+    60,
+    12,
+    20,
+)  # results at most, pictures offered to begin with, queries to go back to
 ACTS = {"up": "vote_up", "down": "vote_down", "": "unvote"}
 
 
 def static_page(run: Run) -> "Figure":
-    """One of notebook 03's examples as a picture: what a published run shows where the page would be.
+    """One of notebook 03's examples as a picture: what a published run shows where the page would
+    be.
 
     The encoder's results above, the head's below, pale where P(similar) is below the threshold.
     """
@@ -47,9 +54,14 @@ def static_page(run: Run) -> "Figure":
         calibration = curves[model].calibration
         p_similar = calibration.predict(results.score)[:, 3]
         paler = [0, *(0.6 * (p_similar < calibration.threshold))]
-        for tile, share in zip(thumbnails(collection, [results["query"].iloc[0], *results.image]), paler):
+        for tile, share in zip(
+            thumbnails(collection, [results["query"].iloc[0], *results.image]), paler
+        ):
             tiles.append(Image.blend(tile, Image.new("RGB", tile.size, "white"), share))
-        titles += [f"query, {model}", *(f"{p:.0%} similar, score {s:.2f}" for p, s in zip(p_similar, results.score))]
+        titles += [
+            f"query, {model}",
+            *(f"{p:.0%} similar, score {s:.2f}" for p, s in zip(p_similar, results.score)),
+        ]
     return plots.picture_grid(tiles, titles, columns=len(tiles) // 2)
 
 
@@ -59,8 +71,8 @@ class Query:
 
     vectors : (1, d) of the encoder
     row : of the database, where it is an image of the study
-    marks : by row, "up" or "down", the votes on its results where it is no image of the study; they are kept nowhere
-    """
+    marks : by row, "up" or "down", the votes on its results where it is no image of the study; they
+    are kept nowhere"""
 
     text: str
     vectors: np.ndarray
@@ -71,22 +83,31 @@ class Query:
 
 
 class Searching:
-    """One visitor's searches: understands what the page sends, and sends back what encoder and head find.
+    """One visitor's searches: understands what the page sends, and sends back what encoder and head
+    find.
 
-    Encoder and head answer side by side. Votes on a query's results rank them anew at once (``Searcher.search``, like
-    and unlike). Where the query is an image of the study they go to the run's journal, as weak evidence for the next
-    round and as pairs to grade, never as grades; a published run is not written to, and its votes are forgotten.
+    Encoder and head answer side by side. Votes on a query's results rank them anew at once
+    (``Searcher.search``, like and unlike). Where the query is an image of the study they go to the
+    run's journal, as weak evidence for the next round and as pairs to grade, never as grades; a
+    published run is not written to, and its votes are forgotten.
 
     Parameters
     ----------
-    service : gives the opened run; called when the page is shown, and what the run lacks is said on screen
+    service : gives the opened run; called when the page is shown, and what the run lacks is said on
+        screen
     send : called with a message to the page and its buffers
     k : results to begin with
     votes : the run's journal, and a lock for who uses it; shared by all visitors of a server
     """
 
-    def __init__(self, run: Run, service: Callable[[], Service], send: Callable[..., None], k: int = 12,
-                 votes: tuple[Journal, Any] | None = None):
+    def __init__(
+        self,
+        run: Run,
+        service: Callable[[], Service],
+        send: Callable[..., None],
+        k: int = 12,
+        votes: tuple[Journal, Any] | None = None,
+    ):
         self._run, self._service, self._send, self._k = run, service, send, k
         self._journal, self._turn = votes or (Journal(run.journal), threading.RLock())
         self._trail: list[Query] = []
@@ -98,17 +119,28 @@ class Searching:
     def receive(self, message: Mapping[str, Any], buffers=()) -> None:
         """Do what the page asks; what cannot be done is sent back as one line."""
         with refusing(lambda line: self._refuse(message, line)):
-            handle = {"hello": self._on_hello, "upload": self._on_upload, "words": self._on_words,
-                      "like": self._on_like, "back": self._on_back, "more": self._show, "vote": self._on_vote,
-                      "want": self._on_want}[message["kind"]]  # fmt: skip
+            handle = {
+                "hello": self._on_hello,
+                "upload": self._on_upload,
+                "words": self._on_words,
+                "like": self._on_like,
+                "back": self._on_back,
+                "more": self._show,
+                "vote": self._on_vote,
+                "want": self._on_want,
+            }[message["kind"]]
             self._k = min(max(int(message.get("k", self._k)), 1), MOST)
-            self._how = {"expand": min(max(int(message.get("expand", 0)), 0), MOST_EXPANDED),
-                         "rerank": str(message.get("rerank", ""))}
+            self._how = {
+                "expand": min(max(int(message.get("expand", 0)), 0), MOST_EXPANDED),
+                "rerank": str(message.get("rerank", "")),
+            }
             self._where = str(message.get("where", ""))[:LONGEST_TEXT]
             handle(message, buffers)
 
     def _refuse(self, message, line: str) -> None:
-        self._send({"kind": "error", "serial": serial_of(message), "line": line, "fatal": not self._open})
+        self._send(
+            {"kind": "error", "serial": serial_of(message), "line": line, "fatal": not self._open}
+        )
 
     def _on_hello(self, message, _) -> None:
         service = self._service()
@@ -122,16 +154,31 @@ class Searching:
             no_words = ""
         except ValueError as error:
             no_words = str(error)
-        thresholds = {model: _plain(searcher.model.threshold) for model, searcher in self._searchers.items()}
-        self._send({"kind": "open", "run": self._run.name, "study": self._run.study.study, "images": n, "k": self._k,
-                    "encoder": self._run.study.encoder, "used": used.model.name, "thresholds": thresholds,
-                    "condition": used.labels.example(),
-                    "why": why_in_use(self._run, used.model.name), "by_classes": self._by_classes(),
-                    "no_words": no_words,
-                    "kept": not self._run.published, "waiting": self._waiting(),
-                    "teaches": len(self._run.rounds_made) < self._run.most_rounds,
-                    "limit": MAX_UPLOAD, "most": min(MOST, n),
-                    "samples": [self._image(row) for row in sorted(samples.tolist())]})  # fmt: skip
+        thresholds = {
+            model: _plain(searcher.model.threshold) for model, searcher in self._searchers.items()
+        }
+        self._send(
+            {
+                "kind": "open",
+                "run": self._run.name,
+                "study": self._run.study.study,
+                "images": n,
+                "k": self._k,
+                "encoder": self._run.study.encoder,
+                "used": used.model.name,
+                "thresholds": thresholds,
+                "condition": used.labels.example(),
+                "why": why_in_use(self._run, used.model.name),
+                "by_classes": self._by_classes(),
+                "no_words": no_words,
+                "kept": not self._run.published,
+                "waiting": self._waiting(),
+                "teaches": len(self._run.rounds_made) < self._run.most_rounds,
+                "limit": MAX_UPLOAD,
+                "most": min(MOST, n),
+                "samples": [self._image(row) for row in sorted(samples.tolist())],
+            }
+        )
         if self._trail:
             self._show(message, _)
 
@@ -178,24 +225,53 @@ class Searching:
             raise ValueError("nothing was asked yet; choose a picture")
         query = self._trail[-1]
         votes = self._votes_of(query, _annotator(message))
-        marked = {way: [row for row, vote in votes.items() if vote == way] for way in ("up", "down")}
-        self._send({"kind": "results", "serial": serial_of(message), "text": query.text, "words": query.words,
-                    "image": None if query.row is None else self._image(query.row), "uploaded": bool(query.picture),
-                    "back": len(self._trail) > 1, "votes": votes,
-                    "marked": {way: [self._image(row) for row in rows] for way, rows in marked.items()},
-                    "results": {model: self._results(searcher, query, marked)
-                                for model, searcher in self._searchers.items()},
-                    }, [query.picture])  # fmt: skip
+        marked = {
+            way: [row for row, vote in votes.items() if vote == way] for way in ("up", "down")
+        }
+        self._send(
+            {
+                "kind": "results",
+                "serial": serial_of(message),
+                "text": query.text,
+                "words": query.words,
+                "image": None if query.row is None else self._image(query.row),
+                "uploaded": bool(query.picture),
+                "back": len(self._trail) > 1,
+                "votes": votes,
+                "marked": {way: [self._image(row) for row in rows] for way, rows in marked.items()},
+                "results": {
+                    model: self._results(searcher, query, marked)
+                    for model, searcher in self._searchers.items()
+                },
+            },
+            [query.picture],
+        )
 
-    def _results(self, searcher: Searcher, query: Query, marked: dict[str, list[int]]) -> list[dict]:
-        like, unlike = (searcher.vectors_of([self._used.names[row] for row in marked[way]]) for way in ("up", "down"))
+    def _results(
+        self, searcher: Searcher, query: Query, marked: dict[str, list[int]]
+    ) -> list[dict]:
+        like, unlike = (
+            searcher.vectors_of([self._used.names[row] for row in marked[way]])
+            for way in ("up", "down")
+        )
         how = dict(self._how)
-        if how["rerank"] == "head" != searcher.model.name:  # the encoder's own column stays in its own order
+        if (
+            how["rerank"] == "head" != searcher.model.name
+        ):  # the encoder's own column stays in its own order
             how["rerank"] = ""
-        found = searcher.search(query.vectors, self._k, calibrated=not query.words, like=like, unlike=unlike,
-                                allowed=searcher.only(self._where), **how)
-        return [{**self._image(self._number[name]), "score": float(score), "p": _plain(p)}
-                for name, score, p in zip(found.image, found.score, found.p_similar)]  # fmt: skip
+        found = searcher.search(
+            query.vectors,
+            self._k,
+            calibrated=not query.words,
+            like=like,
+            unlike=unlike,
+            allowed=searcher.only(self._where),
+            **how,
+        )
+        return [
+            {**self._image(self._number[name]), "score": float(score), "p": _plain(p)}
+            for name, score, p in zip(found.image, found.score, found.p_similar)
+        ]
 
     def _image(self, row: int) -> dict:
         labels = self._used.labels.of(np.array([row]))
@@ -234,8 +310,17 @@ class Searching:
             self._trail[-1].marks.update({row: vote} if vote else {})
         else:
             grade = self._keep(_annotator(message), key(query, name), act)
-        self._send({"kind": "voted", "serial": serial, "row": row, "vote": vote, "waiting": self._waiting(),
-                    "grade": grade, "kept": query is not None and not self._run.published})  # fmt: skip
+        self._send(
+            {
+                "kind": "voted",
+                "serial": serial,
+                "row": row,
+                "vote": vote,
+                "waiting": self._waiting(),
+                "grade": grade,
+                "kept": query is not None and not self._run.published,
+            }
+        )
         if self._trail and self._trail[-1].row == asked:
             self._show(message, _)
 
@@ -243,14 +328,26 @@ class Searching:
         """Write a vote to the journal; the pair's grade, where it has one that stands."""
         with self._turn:
             stands = self._journal.search_votes().get(pair, {}).get(annotator)
-            if act != (stands.act if stands else "unvote"):  # else it was written, and its answer was lost
-                self._journal.append(annotator, *pair, act, source=VOTE, round=len(self._run.rounds_made))
+            if act != (
+                stands.act if stands else "unvote"
+            ):  # else it was written, and its answer was lost
+                self._journal.append(
+                    annotator, *pair, act, source=VOTE, round=len(self._run.rounds_made)
+                )
             labels = self._journal.labels()
-        graded = labels[(labels.image1 == pair[0]) & (labels.image2 == pair[1]) & (labels.source != AUTOMATIC)]
+        graded = labels[
+            (labels.image1 == pair[0]) & (labels.image2 == pair[1]) & (labels.source != AUTOMATIC)
+        ]
         return int(graded.similarity.iloc[0]) if len(graded) else None
 
     def _on_want(self, message, _) -> None:
-        send_pictures(self._send, self._used.collection, self._used.names, message["rows"], bool(message["large"]))
+        send_pictures(
+            self._send,
+            self._used.collection,
+            self._used.names,
+            message["rows"],
+            bool(message["large"]),
+        )
 
 
 def _annotator(message) -> str:

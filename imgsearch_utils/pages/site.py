@@ -20,13 +20,23 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, ValidationError
 
 HERE = Path(__file__).parent
-FILES = ("page.js", "page.css", "tagger.js", "tagger.css", "search_page.js", "search_page.css", "map_page.js",
-         "map_page.css", "docs.js")
+FILES = (
+    "page.js",
+    "page.css",
+    "tagger.js",
+    "tagger.css",
+    "search_page.js",
+    "search_page.css",
+    "map_page.js",
+    "map_page.css",
+    "docs.js",
+)
 MOST_PAGES = 64  # open at once
 WAITING = 24  # messages of a page that are not answered yet; then it is read no further
 UNSENT = 1000  # messages that a page does not take; then it is closed
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><link rel="icon" href="data:,">
 <link rel="stylesheet" href="/page.css"><link rel="stylesheet" href="/{widget}.css">
 <script type="module" src="/page.js"></script></head>
@@ -36,7 +46,8 @@ PAGE = """<!doctype html>
 DOCS = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Image search: questions as HTTP</title>
 <link rel="icon" href="data:,"><link rel="stylesheet" href="/api/docs-files/swagger-ui.css">
-<script defer src="/api/docs-files/swagger-ui-bundle.js"></script><script defer src="/docs.js"></script></head>
+<script defer src="/api/docs-files/swagger-ui-bundle.js"></script>
+<script defer src="/docs.js"></script></head>
 <body><div id="swagger-ui"></div></body></html>
 """
 
@@ -62,7 +73,9 @@ class Example(BaseModel):
 
 
 class Question(Options):
-    """What a program may ask as JSON: an image by name, words, further examples of what is looked for and what not."""
+    """What a program may ask as JSON: an image by name, words, further examples of what is looked
+    for and what not.
+    """
 
     image: str = ""
     words: str = ""
@@ -111,7 +124,9 @@ class Site:
     opened: Future = field(default_factory=Future)
 
     def start(self, failed: Callable[[], None]) -> None:
-        """Begin to open in a thread that ends with the process; call `failed` where it cannot be opened."""
+        """Begin to open in a thread that ends with the process; call `failed` where it cannot be
+        opened.
+        """
 
         def run() -> None:
             try:
@@ -125,10 +140,19 @@ class Site:
 
 def build(site: Site) -> FastAPI:
     """The web application of a site, without its guard."""
-    app = FastAPI(title=site.title, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
-                  description="Every question needs the server's token: `Authorization: Bearer ...`, or the cookie.")
+    app = FastAPI(
+        title=site.title,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        description="Every question needs the server's token: `Authorization: Bearer ...`, or "
+        "the cookie.",
+    )
 
-    for path, one in {"/": site, **{f"/{name}": each for name, each in site.beside.items()}}.items():
+    for path, one in {
+        "/": site,
+        **{f"/{name}": each for name, each in site.beside.items()},
+    }.items():
         talk = f"{path.rstrip('/')}/talk"
         page = PAGE.format(title=html.escape(one.title), widget=one.widget, talk=talk)
         app.get(path, include_in_schema=False)(lambda page=page: HTMLResponse(page))
@@ -143,7 +167,11 @@ def build(site: Site) -> FastAPI:
     @app.get("/api/health", summary="Whether it answers, and what it holds")
     async def health() -> dict[str, Any]:
         ready = site.opened.done() and not site.opened.exception()
-        return {"status": "ready", **site.health(site.opened.result())} if ready else {"status": "opening"}
+        return (
+            {"status": "ready", **site.health(site.opened.result())}
+            if ready
+            else {"status": "opening"}
+        )
 
     files = Path(fastapi_offline.__file__).with_name("static")
     app.mount("/api/docs-files", StaticFiles(directory=files))
@@ -161,7 +189,9 @@ class Talks:
     async def __call__(self, socket: WebSocket) -> None:
         await socket.accept()
         if self._open >= MOST_PAGES:
-            return await socket.close(1013, f"{MOST_PAGES} pages are open already; close one of them")
+            return await socket.close(
+                1013, f"{MOST_PAGES} pages are open already; close one of them"
+            )
         self._open += 1
         try:
             await Talk(self._site, socket).run()
@@ -170,24 +200,39 @@ class Talks:
 
 
 class Talk:
-    """One page that is open: what keeps it alive is answered at once, the rest one message after the other."""
+    """One page that is open: what keeps it alive is answered at once, the rest one message after
+    the other.
+    """
 
     def __init__(self, site: Site, socket: WebSocket):
         self._site, self._socket = site, socket
         self._asked: asyncio.Queue = asyncio.Queue(WAITING)
         self._answers: asyncio.Queue = asyncio.Queue()
-        self._thread = anyio.CapacityLimiter(1)  # of its own: a page that waits keeps no other waiting
+        self._thread = anyio.CapacityLimiter(
+            1
+        )  # of its own: a page that waits keeps no other waiting
         self._ended = False
 
     async def run(self) -> None:
         """Talk until one side ends; an act that is being written then is written to its end."""
         site = self._site
-        self._send({"start": {"widget": site.widget, "state": site.state, "title": site.title,
-                              "command": site.command}})
-        reading, writing, answering = (asyncio.ensure_future(each) for each in (
-            self._read(), self._write(), self._answer()))
+        self._send(
+            {
+                "start": {
+                    "widget": site.widget,
+                    "state": site.state,
+                    "title": site.title,
+                    "command": site.command,
+                }
+            }
+        )
+        reading, writing, answering = (
+            asyncio.ensure_future(each) for each in (self._read(), self._write(), self._answer())
+        )
         try:
-            done, _ = await asyncio.wait([reading, writing, answering], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                [reading, writing, answering], return_when=asyncio.FIRST_COMPLETED
+            )
             for task in done:
                 task.result()
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -217,7 +262,10 @@ class Talk:
             if said == {"ping": 1}:
                 self._send({"pong": 1})
                 continue
-            buffers = [await self._socket.receive_bytes() for _ in range(min(int(said["buffers"]), WAITING))]
+            buffers = [
+                await self._socket.receive_bytes()
+                for _ in range(min(int(said["buffers"]), WAITING))
+            ]
             await self._asked.put((said["content"], buffers))
 
     async def _answer(self) -> None:
@@ -242,7 +290,9 @@ class Talk:
         await self._answers.join()
 
     def _send(self, head: dict, *buffers: bytes) -> None:
-        if not self._ended and self._answers.qsize() < UNSENT:  # who does not take so many is closed, see `_write`
+        if (
+            not self._ended and self._answers.qsize() < UNSENT
+        ):  # who does not take so many is closed, see `_write`
             self._answers.put_nowait((head, buffers))
 
     async def _write(self) -> None:
@@ -264,7 +314,9 @@ def _no_number(constant: str) -> None:
 def _add_questions(app: FastAPI, site: Site) -> None:
     threads = anyio.CapacityLimiter(MOST_PAGES)
 
-    async def answer(request: Request, question: type[BaseModel], options: type[BaseModel], ask: str) -> JSONResponse:
+    async def answer(
+        request: Request, question: type[BaseModel], options: type[BaseModel], ask: str
+    ) -> JSONResponse:
         try:
             asked = await _question(request, question, options)
             service = await asyncio.shield(asyncio.wrap_future(site.opened))
@@ -284,14 +336,21 @@ def _add_questions(app: FastAPI, site: Site) -> None:
 
         return Busy
 
-    @app.post("/api/search", openapi_extra=_body(Question, Options),
-              summary="The images most like a picture (a form, or its bytes), or like an image by name, words, several "
-              "examples together, and unlike others (JSON)")
+    @app.post(
+        "/api/search",
+        openapi_extra=_body(Question, Options),
+        summary="The images most like a picture (a form, or its bytes), or like an image by "
+        "name, words, several "
+        "examples together, and unlike others (JSON)",
+    )
     async def search(request: Request) -> JSONResponse:
         return await answer(request, Question, Options, "search")
 
-    @app.post("/api/classify", openapi_extra=_body(WhichImage, NoOptions),
-              summary="The class of a picture (a form, or its bytes), or of an image by name")
+    @app.post(
+        "/api/classify",
+        openapi_extra=_body(WhichImage, NoOptions),
+        summary="The class of a picture (a form, or its bytes), or of an image by name",
+    )
     async def classify(request: Request) -> JSONResponse:
         return await answer(request, WhichImage, NoOptions, "classify")
 
@@ -299,25 +358,44 @@ def _add_questions(app: FastAPI, site: Site) -> None:
 def _body(question: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]:
     """What a request may hold, for the page of the interface."""
     file = {"type": "string", "format": "binary"}
-    form = {"type": "object", "required": ["picture"],
-            "properties": {"picture": file, **options.model_json_schema().get("properties", {})}}
-    return {"requestBody": {"required": True, "content": {
-        "multipart/form-data": {"schema": form}, "application/octet-stream": {"schema": file},
-        "application/json": {"schema": question.model_json_schema()}}}}
+    form = {
+        "type": "object",
+        "required": ["picture"],
+        "properties": {"picture": file, **options.model_json_schema().get("properties", {})},
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": form},
+                "application/octet-stream": {"schema": file},
+                "application/json": {"schema": question.model_json_schema()},
+            },
+        }
+    }
 
 
 def _example(asked: Example) -> bytes | str:
     if bool(asked.image) == bool(asked.picture):
-        raise ValueError("an example is one of two: an image by name, or a picture's bytes in base64")
+        raise ValueError(
+            "an example is one of two: an image by name, or a picture's bytes in base64"
+        )
     return asked.image or asked.picture
 
 
-async def _question(request: Request, question: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]:
-    """What is asked: as JSON, as a form with a picture, or as a picture's bytes with options in the address."""
+async def _question(
+    request: Request, question: type[BaseModel], options: type[BaseModel]
+) -> dict[str, Any]:
+    """What is asked: as JSON, as a form with a picture, or as a picture's bytes with options in the
+    address.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         asked = dict(question.model_validate_json(await request.body()))
-        return {name: list(map(_example, value)) if isinstance(value, list) else value for name, value in asked.items()}
+        return {
+            name: list(map(_example, value)) if isinstance(value, list) else value
+            for name, value in asked.items()
+        }
     given = dict(request.query_params)
     if kind == "multipart/form-data":
         async with request.form(max_files=1, max_fields=10) as form:

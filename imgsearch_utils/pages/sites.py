@@ -46,8 +46,16 @@ def search_site(run: Run, command: str) -> Site:
 
         return Searching(run, lambda: service, send, votes=(journal(), turn))
 
-    site = Site(f"Image search · {run.name}", "search_page", {"links": {"map": f"/{MAP}"}}, command, open_, talk,
-                lambda service: service.health(), api=True)
+    site = Site(
+        f"Image search · {run.name}",
+        "search_page",
+        {"links": {"map": f"/{MAP}"}},
+        command,
+        open_,
+        talk,
+        lambda service: service.health(),
+        api=True,
+    )
     site.beside[MAP] = _map_site(run, site)
     with contextlib.suppress(ValueError):  # the map's page says that it is not installed
         site.scripts[PLOTLY] = plotly_file()
@@ -63,8 +71,16 @@ def _map_site(run: Run, search: Site) -> Site:
 
         return Mapped(run, lambda: service, send, turn)
 
-    return Site(f"Map · {run.name}", "map_page", {"links": {"search": "/"}, "plotly": f"/{PLOTLY}"}, search.command,
-                search.open, talk, search.health, opened=search.opened)
+    return Site(
+        f"Map · {run.name}",
+        "map_page",
+        {"links": {"search": "/"}, "plotly": f"/{PLOTLY}"},
+        search.command,
+        search.open,
+        talk,
+        search.health,
+        opened=search.opened,
+    )
 
 
 def teaching_site(run: Run, study: str, command: str) -> Site:
@@ -81,7 +97,9 @@ def teaching_site(run: Run, study: str, command: str) -> Site:
         return Teaching(room, send)
 
     state = {"rubric": run.study.rubric.model_dump(mode="json")}
-    return Site(f"Teaching · {run.name}", "tagger", state, command, open_, talk, lambda room: room.health())
+    return Site(
+        f"Teaching · {run.name}", "tagger", state, command, open_, talk, lambda room: room.health()
+    )
 
 
 def tagging_site(run: Run, queue: str, number: int, command: str) -> Site:
@@ -94,15 +112,28 @@ def tagging_site(run: Run, queue: str, number: int, command: str) -> Site:
         from imgsearch_utils.pictures.collection import open_collection
 
         source = "adjudication" if queue == "disagreements" else "person"
-        return Task(open_queue(run, queue, number), open_collection(run), Journal(run.journal), run.study.rubric,
-                    number, run.study.seed + number, source=source)
+        return Task(
+            open_queue(run, queue, number),
+            open_collection(run),
+            Journal(run.journal),
+            run.study.rubric,
+            number,
+            run.study.seed + number,
+            source=source,
+        )
 
     about = {"study": run.study.study, "run": run.name, "queue": queue, "round": number}
     return task_site(f"Tagging · {run.name}", run.study.rubric, open_, command, about)
 
 
-def task_site(title: str, rubric: Rubric, open_: Callable[[], "Task"], command: str, about: dict[str, Any],
-              annotator: str = "") -> Site:
+def task_site(
+    title: str,
+    rubric: Rubric,
+    open_: Callable[[], "Task"],
+    command: str,
+    about: dict[str, Any],
+    annotator: str = "",
+) -> Site:
     """The tagger of any task; `about` is what programs are told of it."""
 
     def talk(task, send):
@@ -110,5 +141,12 @@ def task_site(title: str, rubric: Rubric, open_: Callable[[], "Task"], command: 
 
         return Tagging(task, send, annotator)
 
-    return Site(title, "tagger", {"rubric": rubric.model_dump(mode="json")}, command, open_, talk,
-                lambda task: {**about, "pairs": len(task.pairs)})
+    return Site(
+        title,
+        "tagger",
+        {"rubric": rubric.model_dump(mode="json")},
+        command,
+        open_,
+        talk,
+        lambda task: {**about, "pairs": len(task.pairs)},
+    )

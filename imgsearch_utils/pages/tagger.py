@@ -1,4 +1,6 @@
-"""What the tagging page does: two pictures, a grade by one key; each act is in the journal before the next pair."""
+"""What the tagging page does: two pictures, a grade by one key; each act is in the journal before
+the next pair.
+"""
 
 import re
 import threading
@@ -22,7 +24,9 @@ from imgsearch_utils.pictures.decoding import jpeg, open_image, side_by_side
 from imgsearch_utils.study import Rubric
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # like `plots`, half a second of imports that the widget does not need
+    from matplotlib.figure import (
+        Figure,
+    )  # like `plots`, half a second of imports that the widget does not need
 
 LONGEST_NAME, LONGEST_LOOK = 60, 86_400  # letters of an annotator's name, seconds before one act
 AHEAD = 3  # pairs whose pictures are loaded before they are shown
@@ -56,12 +60,19 @@ class Task:
     repeats: float = 0.05
     source: str = "person"
     also: Sequence[str] = ()
-    turn: threading.RLock = field(default_factory=threading.RLock)  # one act at a time, so that none is written twice
-    written: deque[str] = field(default_factory=lambda: deque(maxlen=1000))  # the last acts, by ``known_by``
+    turn: threading.RLock = field(
+        default_factory=threading.RLock
+    )  # one act at a time, so that none is written twice
+    written: deque[str] = field(
+        default_factory=lambda: deque(maxlen=1000)
+    )  # the last acts, by ``known_by``
 
     def __post_init__(self):
         if self.collection.folder is None:
-            raise ValueError("this study has vectors only, no pictures to show; place them, or let an oracle answer")
+            raise ValueError(
+                "this study has vectors only, no pictures to show; place them, or let an oracle "
+                "answer"
+            )
         pairs = canonical(self.pairs).drop_duplicates(["image1", "image2"]).reset_index(drop=True)
         if pairs.empty:
             raise ValueError("no pair to show: every pair of this queue has its grade")
@@ -73,10 +84,12 @@ class Task:
 
 
 class Tagging:
-    """One annotator's sitting at a task: understands what the page sends, writes acts, and says what to show.
+    """One annotator's sitting at a task: understands what the page sends, writes acts, and says
+    what to show.
 
-    A new one on the same journal, also in another process, goes on where the annotator stopped. An act that was not
-    acknowledged (the server stopped) comes again with its serial, and is written only if the journal does not hold it.
+    A new one on the same journal, also in another process, goes on where the annotator stopped. An
+    act that was not acknowledged (the server stopped) comes again with its serial, and is written
+    only if the journal does not hold it.
 
     Parameters
     ----------
@@ -86,15 +99,25 @@ class Tagging:
 
     def __init__(self, task: Task, send: Callable[..., None], annotator: str = ""):
         self._send = send
-        self._handlers = {"hello": self._on_hello, "name": self._on_name, "act": self._on_act, "rest": self._on_rest,
-                          "undo": self._on_undo, "go": self._on_go}
+        self._handlers = {
+            "hello": self._on_hello,
+            "name": self._on_name,
+            "act": self._on_act,
+            "rest": self._on_rest,
+            "undo": self._on_undo,
+            "go": self._on_go,
+        }
         self._take_up(task, annotator)
 
     def _take_up(self, task: Task, annotator: str) -> None:
         self._task, self._journal, self._collection = task, task.journal, task.collection
-        self._pictures = list(dict.fromkeys([*task.pairs[["image1", "image2"]].to_numpy(object).ravel(), *task.also]))
+        self._pictures = list(
+            dict.fromkeys([*task.pairs[["image1", "image2"]].to_numpy(object).ravel(), *task.also])
+        )
         self._number = {name: number for number, name in enumerate(self._pictures)}
-        self._known_as = zlib.crc32(repr(self._pictures).encode("utf-8", "replace"))  # pictures go by their number
+        self._known_as = zlib.crc32(
+            repr(self._pictures).encode("utf-8", "replace")
+        )  # pictures go by their number
         self._set_annotator(annotator)
 
     def _set_annotator(self, annotator: str) -> None:
@@ -105,23 +128,42 @@ class Tagging:
 
     def _own(self, acts: list[Act]) -> list[tuple[int, Act]]:
         """Those acts that are this annotator's on this queue, each with its place."""
-        mine = [act for act in acts if act.annotator == self._annotator and act.round == self._task.round]
+        mine = [
+            act
+            for act in acts
+            if act.annotator == self._annotator and act.round == self._task.round
+        ]
         places = [self._place.get((act.image1, act.image2, act.source)) for act in mine]
         return [(place, act) for place, act in zip(places, mine) if place is not None]
 
     def _own_acts(self) -> dict[int, list[Act]]:
-        """This annotator's standing acts on this queue, by place, in the order of the last of each."""
+        """This annotator's standing acts on this queue, by place, in the order of the last of
+        each.
+        """
         acts: dict[int, list[Act]] = {}
         for place, act in self._own(self._journal.standing()):
             acts[place] = [*acts.pop(place, []), act]
         return acts
 
     def _next_open(self, place: int) -> int:
-        """The first place after `place`, else from the start, without an answer; past the end when all have one."""
+        """The first place after `place`, else from the start, without an answer; past the end when
+        all have one.
+        """
         done, n = self._own_acts(), len(self._queue)
         listed = self._listed(place)  # the rest of a list, then its beginning
-        return next((i for i in [*range(place + 1, listed.stop), *listed, *range(listed.stop, n), *range(place + 1)]
-                     if i not in done), n)
+        return next(
+            (
+                i
+                for i in [
+                    *range(place + 1, listed.stop),
+                    *listed,
+                    *range(listed.stop, n),
+                    *range(place + 1),
+                ]
+                if i not in done
+            ),
+            n,
+        )
 
     def _listed(self, place: int) -> range:
         """The places that are shown together with this one."""
@@ -136,7 +178,9 @@ class Tagging:
 
     def receive(self, message: dict[str, Any], _=()) -> None:
         """Do what the page asks; what cannot be done is sent back as one line."""
-        with refusing(lambda line: self._refuse(message, line)):  # a full disk, a broken journal: nothing acknowledged
+        with refusing(
+            lambda line: self._refuse(message, line)
+        ):  # a full disk, a broken journal: nothing acknowledged
             if message["kind"] == "want":
                 return self._on_want(message)
             with self._task.turn:
@@ -148,7 +192,9 @@ class Tagging:
     def _on_hello(self, message) -> None:
         if not self._annotator and message.get("name"):
             self._set_annotator(message["name"])
-        if "pair" in message and self._pair_at(message["place"]) == message["pair"]:  # the page was there before
+        if (
+            "pair" in message and self._pair_at(message["place"]) == message["pair"]
+        ):  # the page was there before
             self._at = message["place"]
         elif self._at in self._own_acts():  # answered in another tab in the meantime
             self._at = self._next_open(self._at)
@@ -162,32 +208,52 @@ class Tagging:
         serial = serial_of(message, needed=True)
         place, grade, seconds = message["place"], message.get("grade"), float(message["seconds"])
         answers = message.get("answers", "")
-        if message["act"] not in ("grade", "skip", "unsure") or not re.fullmatch("[yn-]{0,99}", answers):
+        if message["act"] not in ("grade", "skip", "unsure") or not re.fullmatch(
+            "[yn-]{0,99}", answers
+        ):
             raise ValueError("not an act of this page; reload it")
         if self._pair_at(place) != message["pair"]:
             self._show()
-            raise ValueError("the pairs of this page have changed since it was opened; it shows the new ones now")
+            raise ValueError(
+                "the pairs of this page have changed since it was opened; it shows the new ones now"
+            )
         held = (place, message["act"], grade)
         if not self._holds(message, lambda at, act: (at, act.act, act.grade) == held):
-            self._write_together([place], message["act"], grade=grade, seconds=_looked(seconds), answers=answers)
+            self._write_together(
+                [place], message["act"], grade=grade, seconds=_looked(seconds), answers=answers
+            )
             self._task.written.append(known_by(message))
         self._at = self._next_open(place)
         self._show(serial)
 
     def _on_rest(self, message) -> None:
         """All that is open of a list: different, or skipped."""
-        serial, listed, seconds = serial_of(message, needed=True), self._listed(message["place"]), message["seconds"]
+        serial, listed, seconds = (
+            serial_of(message, needed=True),
+            self._listed(message["place"]),
+            message["seconds"],
+        )
         if message["act"] not in ("grade", "skip"):
             raise ValueError("not an act of this page; reload it")
         if [self._pair_at(place) for place in listed] != message["pairs"]:
             self._show()
-            raise ValueError("the pairs of this page have changed since it was opened; it shows the new ones now")
-        if not self._holds(message, lambda at, act: at in listed and act.act == message["act"] and act.answers == REST):
+            raise ValueError(
+                "the pairs of this page have changed since it was opened; it shows the new ones now"
+            )
+        if not self._holds(
+            message,
+            lambda at, act: at in listed and act.act == message["act"] and act.answers == REST,
+        ):
             done = self._own_acts()
             rest = [place for place in listed if place not in done]
             if rest:
-                self._write_together(rest, message["act"], grade=0 if message["act"] == "grade" else None,
-                                     seconds=_looked(seconds / len(rest)), answers=REST)
+                self._write_together(
+                    rest,
+                    message["act"],
+                    grade=0 if message["act"] == "grade" else None,
+                    seconds=_looked(seconds / len(rest)),
+                    answers=REST,
+                )
             self._task.written.append(known_by(message))
         self._at = self._next_open(listed.stop - 1)
         self._show(serial)
@@ -197,7 +263,11 @@ class Tagging:
         if acts and not self._holds(message, lambda _, act: act.act == "undo"):
             place = next(reversed(acts))
             last = acts[place][-1]
-            together = [at for at, own in acts.items() if own[-1].answers == REST and own[-1].time == last.time]
+            together = [
+                at
+                for at, own in acts.items()
+                if own[-1].answers == REST and own[-1].time == last.time
+            ]
             self._write_together(sorted(together) if last.answers == REST else [place], "undo")
             self._task.written.append(known_by(message))
             self._at = min(together) if last.answers == REST else place
@@ -206,13 +276,14 @@ class Tagging:
     def _holds(self, message, same: Callable[[int, Act], bool]) -> bool:
         """Whether an act that is sent again is in the journal already.
 
-        It is known by its serial, or, where it was written by a server that has ended since, by being among the
-        lines that came after those that the page knew of when it sent it first.
-        """
+        It is known by its serial, or, where it was written by a server that has ended since, by
+        being among the lines that came after those that the page knew of when it sent it first."""
         if known_by(message) in self._task.written:
             return True
         return bool(message.get("again")) and any(
-            same(place, act) for place, act in self._own(self._journal.acts())[int(message["lines"]) :])
+            same(place, act)
+            for place, act in self._own(self._journal.acts())[int(message["lines"]) :]
+        )
 
     def _pair_at(self, place: int) -> list[str] | None:
         """The two names as they are shown at a place, None where there is none."""
@@ -222,8 +293,14 @@ class Tagging:
 
     def _write_together(self, places: Sequence[int], act: str, **fields) -> None:
         self._journal.append_together(
-            self._annotator, [self._queue[place].pair for place in places], act, round=self._task.round,
-            source=self._queue[places[0]].source, rubric=self._task.rubric.version, **fields)
+            self._annotator,
+            [self._queue[place].pair for place in places],
+            act,
+            round=self._task.round,
+            source=self._queue[places[0]].source,
+            rubric=self._task.rubric.version,
+            **fields,
+        )
 
     def _on_go(self, message) -> None:
         self._at = min(max(int(message["place"]), 0), len(self._queue))
@@ -240,7 +317,9 @@ class Tagging:
                 self._send({"kind": "picture", "number": number, "small": small}, [content])
             except ValueError as error:
                 reason = str(error).rsplit(": ", 1)[-1].replace(str(self._collection.folder), "")
-                self._send({"kind": "picture", "number": number, "small": small, "error": reason.strip()})
+                self._send(
+                    {"kind": "picture", "number": number, "small": small, "error": reason.strip()}
+                )
 
     def _show(self, serial: str | int | None = None) -> None:
         n = len(self._queue)
@@ -248,7 +327,12 @@ class Tagging:
         listed = self._listed(self._at)
         following = [i for i in range(listed.stop, n) if i not in latest][:AHEAD]
         ahead = [name for i in following if self._queue[i].list < 0 for name in self._queue[i].pair]
-        lists = [self._queue[i] for j in following[:1] for i in self._listed(j) if self._queue[j].list >= 0]
+        lists = [
+            self._queue[i]
+            for j in following[:1]
+            for i in self._listed(j)
+            if self._queue[j].list >= 0
+        ]
         seconds = [act.seconds for act in list(latest.values())[-20:] if act.seconds is not None]
         counts = Counter(act.grade if act.act == "grade" else act.act for act in latest.values())
         state = self._more() | {
@@ -271,10 +355,15 @@ class Tagging:
         if self._at < n:
             item, act = self._queue[self._at], latest.get(self._at)
             state["pictures"] = [
-                {"number": self._number[name], "name": _shown(name)} for name in (item.left, item.right)
+                {"number": self._number[name], "name": _shown(name)}
+                for name in (item.left, item.right)
             ]
             if act:  # answers to another version's questions would stand beside the wrong ones
-                answers = act.answers if act.rubric == self._task.rubric.version and act.answers != REST else ""
+                answers = (
+                    act.answers
+                    if act.rubric == self._task.rubric.version and act.answers != REST
+                    else ""
+                )
                 state["standing"] = {"act": act.act, "grade": act.grade, "answers": answers}
             if item.list >= 0:
                 state["list"] = [self._result(place, latest.get(place)) for place in listed]
@@ -287,12 +376,18 @@ class Tagging:
     def _result(self, place: int, act: Act | None) -> dict[str, Any]:
         """One result of a list, as the page shows it."""
         name = self._queue[place].right
-        return {"place": place, "number": self._number[name], "name": _shown(name),
-                "standing": act and (act.act if act.grade is None else act.grade)}
+        return {
+            "place": place,
+            "number": self._number[name],
+            "name": _shown(name),
+            "standing": act and (act.act if act.grade is None else act.grade),
+        }
 
 
 def known_by(message: dict[str, Any]) -> str:
-    """What a message that is sent again is known by: its serial, and what it tells, should a page count anew."""
+    """What a message that is sent again is known by: its serial, and what it tells, should a page
+    count anew.
+    """
     return repr([message.get(name) for name in ("serial", "kind", "place", "act", "grade")])
 
 
@@ -310,10 +405,16 @@ def _finite(numbers: tuple) -> list[float | None]:
 
 
 def contact_sheet(pairs: pd.DataFrame, collection: Collection, n: int = 6) -> "Figure":
-    """The first pairs as one static picture, each titled by its grade: what the widget shows where there is none."""
+    """The first pairs as one static picture, each titled by its grade: what the widget shows where
+    there is none.
+    """
     from imgsearch_utils import plots
 
     first = pairs.head(n)
     tiles = thumbnails(collection, first[["image1", "image2"]].to_numpy().ravel(), side=220)
-    grades = ["not graded yet" if np.isnan(grade) else f"grade {grade:.0f}" for grade in first.similarity]
-    return plots.picture_grid([side_by_side(*two) for two in zip(tiles[::2], tiles[1::2])], grades, 3, 3.2)
+    grades = [
+        "not graded yet" if np.isnan(grade) else f"grade {grade:.0f}" for grade in first.similarity
+    ]
+    return plots.picture_grid(
+        [side_by_side(*two) for two in zip(tiles[::2], tiles[1::2])], grades, 3, 3.2
+    )

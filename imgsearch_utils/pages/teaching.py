@@ -1,4 +1,6 @@
-"""What the teaching page does: the tagger of a run's open round, beside it what the grades have taught so far."""
+"""What the teaching page does: the tagger of a run's open round, beside it what the grades have
+taught so far.
+"""
 
 import threading
 from collections.abc import Callable
@@ -17,8 +19,10 @@ from imgsearch_utils.steps.teaching import EVERY, Lessons, check_teachable, open
 from imgsearch_utils.workspace import Run
 
 AHEAD = 100  # grades that the forecast looks ahead
-MEASURES = {"ap": ("Average precision", "of finding pairs of grade 3 among all judged pairs; 1 is perfect"),
-            "ndcg": ("nDCG@10", "of the order within one picture's judged results; 1 is perfect")}
+MEASURES = {
+    "ap": ("Average precision", "of finding pairs of grade 3 among all judged pairs; 1 is perfect"),
+    "ndcg": ("nDCG@10", "of the order within one picture's judged results; 1 is perfect"),
+}
 
 
 class Classroom:
@@ -43,9 +47,15 @@ class Classroom:
                 return self._task
             this = open_round(self.run)
             if self._task is None or self._task.round != this.number:
-                self._task = Task(tagging.asked_pairs(this), self._collection, Journal(self.run.journal),
-                                  self.run.study.rubric, this.number, self.run.study.seed + this.number,
-                                  also=self.lessons.embeddings.names)
+                self._task = Task(
+                    tagging.asked_pairs(this),
+                    self._collection,
+                    Journal(self.run.journal),
+                    self.run.study.rubric,
+                    this.number,
+                    self.run.study.seed + this.number,
+                    also=self.lessons.embeddings.names,
+                )
             return self._task
 
     def waiting(self) -> pd.DataFrame:
@@ -54,12 +64,18 @@ class Classroom:
 
     def health(self) -> dict[str, Any]:
         """What a program is told of it."""
-        return {"study": self.run.study.study, "run": self.run.name, "round": self.task().round,
-                "pairs": len(self.task().pairs), "learning": self.lessons.state.name}
+        return {
+            "study": self.run.study.study,
+            "run": self.run.name,
+            "round": self.task().round,
+            "pairs": len(self.task().pairs),
+            "learning": self.lessons.state.name,
+        }
 
 
 class Teaching(Tagging):
-    """One person's sitting in a classroom: a tagger that also says what was learnt, and that ends rounds.
+    """One person's sitting in a classroom: a tagger that also says what was learnt, and that ends
+    rounds.
 
     The page asks for what was learnt again and again; what has not changed since is not said again.
     """
@@ -78,8 +94,12 @@ class Teaching(Tagging):
         if task is not self._task:  # a round was made meanwhile
             self._take_up(task, self._annotator)
             self._show()
-        if self._room.lessons.state.name == "finishing" and _is_one_of(message, "act", "rest", "undo"):
-            return self._refuse(message, f"round {self._task.round} is being made; go on in a moment")
+        if self._room.lessons.state.name == "finishing" and _is_one_of(
+            message, "act", "rest", "undo"
+        ):
+            return self._refuse(
+                message, f"round {self._task.round} is being made; go on in a moment"
+            )
         super().receive(message)
 
     def _more(self) -> dict[str, Any]:
@@ -96,7 +116,10 @@ class Teaching(Tagging):
             raise ValueError("the round cannot be finished yet: it needs a lesson that was learnt")
         if not self._holds(message, lambda _, act: act.act == "skip"):
             waiting = self._room.waiting()
-            places = [self._place[*pair, self._task.source] for pair in zip(waiting.image1, waiting.image2)]
+            places = [
+                self._place[*pair, self._task.source]
+                for pair in zip(waiting.image1, waiting.image2)
+            ]
             if places:
                 self._write_together(places, "skip")
             self._task.written.append(known_by(message))
@@ -105,7 +128,11 @@ class Teaching(Tagging):
 
     def _can_finish(self, grades: dict) -> bool:
         lessons = self._room.lessons
-        return lessons.taught is not None and lessons.state.name in ("learnt", "failed") and len(grades) >= EVERY
+        return (
+            lessons.taught is not None
+            and lessons.state.name in ("learnt", "failed")
+            and len(grades) >= EVERY
+        )
 
     def _query(self) -> str:
         """The picture whose results are shown: the one on the left."""
@@ -117,20 +144,37 @@ class Teaching(Tagging):
         grades = lessons.look()
         taught, state, missing = lessons.taught, lessons.state, lessons.missing(grades)
         query = self._query()
-        results = {name: [{"number": self._number[image], "name": image, "p": None if np.isnan(p) else p}
-                          for image, p in found] for name, found in lessons.results(query).items()}
+        results = {
+            name: [
+                {"number": self._number[image], "name": image, "p": None if np.isnan(p) else p}
+                for image, p in found
+            ]
+            for name, found in lessons.results(query).items()
+        }
         waiting = len(self._room.waiting())
         lesson = {
-            "kind": "lesson", "state": state.name, "line": self._line(state, taught, missing), "every": EVERY,
-            "missing": missing, "learnt_from": len(taught.grades) if taught else None,
-            "uses": _in_search(self._room.run), "then": _after_the_round(taught),
-            "quality": _quality(taught), "history": lessons.history, "sentences": self._sentences(lessons.history),
-            "before": results["before"] if taught else [], "now": results.get("now", []),
+            "kind": "lesson",
+            "state": state.name,
+            "line": self._line(state, taught, missing),
+            "every": EVERY,
+            "missing": missing,
+            "learnt_from": len(taught.grades) if taught else None,
+            "uses": _in_search(self._room.run),
+            "then": _after_the_round(taught),
+            "quality": _quality(taught),
+            "history": lessons.history,
+            "sentences": self._sentences(lessons.history),
+            "before": results["before"] if taught else [],
+            "now": results.get("now", []),
             "can_finish": self._can_finish(grades),
-            "question": f"{waiting} pairs that nobody has graded are left out then. Finish round {self._task.round}?"
-            if waiting else f"Finish round {self._task.round}?",
-        }  # fmt: skip
-        lesson["version"] = repr((state, len(lessons.history), missing, query, waiting, self._task.round))
+            "question": f"{waiting} pairs that nobody has graded are left out then. Finish round "
+            f"{self._task.round}?"
+            if waiting
+            else f"Finish round {self._task.round}?",
+        }
+        lesson["version"] = repr(
+            (state, len(lessons.history), missing, query, waiting, self._task.round)
+        )
         return lesson
 
     def _line(self, state, taught, missing: int) -> str:
@@ -143,7 +187,10 @@ class Teaching(Tagging):
             return f"{state.line[0].upper()}{state.line[1:]}. {more}"
         if state.name == "learnt":
             return f"Learnt from {len(taught.grades)} grades in {taught.seconds:.0f} s. {more}"
-        return f"{state.line + '. ' if state.line else ''}It learns from the first {EVERY} grades; {missing} to go."
+        return (
+            f"{state.line + '. ' if state.line else ''}It learns from the first {EVERY} "
+            f"grades; {missing} to go."
+        )
 
     def _sentences(self, history: list[dict]) -> list[str]:
         log = pd.DataFrame(history, columns=["grades", "encoder", "learnt"])
@@ -152,8 +199,11 @@ class Teaching(Tagging):
         if not np.isfinite([gain, low, high]).all():
             return []
         advice = "worth while" if high >= WORTH else "not worth your time"
-        return [f"{AHEAD} more grades should change average precision by {gain:+.3f} [{low:+.3f}, {high:+.3f}]: "
-                f"{advice}."]
+        return [
+            f"{AHEAD} more grades should change average precision by {gain:+.3f} [{low:+.3f}, "
+            f"{high:+.3f}]: "
+            f"{advice}."
+        ]
 
 
 def _is_one_of(message: Any, *kinds: str) -> bool:
@@ -161,21 +211,41 @@ def _is_one_of(message: Any, *kinds: str) -> bool:
 
 
 def _quality(taught) -> list[dict[str, Any]]:
-    """Measures of the encoder and of what was learnt, with the gain and its 95 % interval, None where there is none."""
+    """Measures of the encoder and of what was learnt, with the gain and its 95 % interval, None
+    where there is none.
+    """
     if taught is None:
         return []
     encoder, row = taught.candidates.set_index("candidate").loc["encoder"], taught.chosen
-    table = [{"measure": name, "about": about, "encoder": encoder[column], "learnt": row[column],
-              "gain": row[f"{column}_gain"], "low": row[f"{column}_gain_low"], "high": row[f"{column}_gain_high"]}
-             for column, (name, about) in MEASURES.items()]
+    table = [
+        {
+            "measure": name,
+            "about": about,
+            "encoder": encoder[column],
+            "learnt": row[column],
+            "gain": row[f"{column}_gain"],
+            "low": row[f"{column}_gain_low"],
+            "high": row[f"{column}_gain_high"],
+        }
+        for column, (name, about) in MEASURES.items()
+    ]
     known = [each for each in table if np.isfinite([each["encoder"], each["learnt"]]).all()]
-    return [{name: None if isinstance(value, float) and np.isnan(value) else value for name, value in each.items()}
-            for each in known]
+    return [
+        {
+            name: None if isinstance(value, float) and np.isnan(value) else value
+            for name, value in each.items()
+        }
+        for each in known
+    ]
 
 
 def _in_search(run: Run) -> str:
     """What search uses now."""
-    if not run.rounds_made or not (last := run.rounds_made[-1]).finished or not last.metrics["promoted"]:
+    if (
+        not run.rounds_made
+        or not (last := run.rounds_made[-1]).finished
+        or not last.metrics["promoted"]
+    ):
         return "the encoder as it is"
     return "what the classes taught" if last.by_classes else f"what round {last.number} taught"
 
@@ -184,12 +254,26 @@ def _after_the_round(taught) -> str:
     """What it will use when the round is finished, and why."""
     if taught is None:
         return ""
-    better = " and ".join(name for column, (name, _) in MEASURES.items() if taught.chosen[f"{column}_gain_low"] > 0)
+    better = " and ".join(
+        name for column, (name, _) in MEASURES.items() if taught.chosen[f"{column}_gain_low"] > 0
+    )
     if taught.chosen.use == "search" and not better:
-        return ("When the round is finished, search goes on with a head, the one of this round: an earlier round "
-                "showed that a head is better than the encoder, and these grades do not say otherwise for sure.")
+        return (
+            "When the round is finished, search goes on with a head, the one of this round: an "
+            "earlier round "
+            "showed that a head is better than the encoder, and these grades do not say "
+            "otherwise for sure."
+        )
     if taught.chosen.use == "search":
-        return (f"When the round is finished, search uses what was learnt: its {better} is better than the encoder's "
-                "for sure (the whole interval of the gain is above 0), on pairs whose pictures it had not seen.")
-    return ("If the round were finished now, search would use the encoder: what was learnt is not better for sure (the "
-            "interval of its gain, on pairs whose pictures it had not seen, reaches below 0). More grades decide.")
+        return (
+            f"When the round is finished, search uses what was learnt: its {better} is better "
+            "than the encoder's "
+            "for sure (the whole interval of the gain is above 0), on pairs whose pictures it "
+            "had not seen."
+        )
+    return (
+        "If the round were finished now, search would use the encoder: what was learnt is not "
+        "better for sure (the "
+        "interval of its gain, on pairs whose pictures it had not seen, reaches below 0). More "
+        "grades decide."
+    )

@@ -21,9 +21,10 @@ from imgsearch_utils.workspace import Run
 class Tagger(anywidget.AnyWidget):
     """Show pairs of pictures and write a person's grades to a journal.
 
-    Keys: 0 1 2 3 grade, S skip, R unsure, U undo, arrows browse, Z zoom, Shift+1 to Shift+9 answer a question of the
-    rubric, Enter takes the grade that the rubric's rule proposes. The next pair appears when the last act is on disk.
-    A new widget on the same journal, also in another kernel, continues where the annotator stopped.
+    Keys: 0 1 2 3 grade, S skip, R unsure, U undo, arrows browse, Z zoom, Shift+1 to Shift+9 answer
+    a question of the rubric, Enter takes the grade that the rubric's rule proposes. The next pair
+    appears when the last act is on disk. A new widget on the same journal, also in another kernel,
+    continues where the annotator stopped.
 
     Parameters
     ----------
@@ -36,8 +37,16 @@ class Tagger(anywidget.AnyWidget):
     _css = Path(__file__).with_name("tagger.css")
     rubric = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, pairs: pd.DataFrame, collection: Collection, journal: Journal | str | Path,
-                 rubric: Rubric = Rubric(), annotator: str = "", *others, **more):  # noqa: B008, it is frozen
+    def __init__(
+        self,
+        pairs: pd.DataFrame,
+        collection: Collection,
+        journal: Journal | str | Path,
+        rubric: Rubric = Rubric(),  # noqa: B008, it is frozen
+        annotator: str = "",
+        *others,
+        **more,
+    ):
         journal = journal if isinstance(journal, Journal) else Journal(journal)
         task = Task(pairs, collection, journal, rubric, *others, **more)
         super().__init__(rubric=rubric.model_dump(mode="json"))
@@ -46,7 +55,8 @@ class Tagger(anywidget.AnyWidget):
 
 
 class Teacher(anywidget.AnyWidget):
-    """Teach a run what you mean by similar: the tagger of its open round, and what the grades have taught so far.
+    """Teach a run what you mean by similar: the tagger of its open round, and what the grades have
+    taught so far.
 
     Parameters
     ----------
@@ -70,7 +80,8 @@ class Teacher(anywidget.AnyWidget):
 
 
 class SearchPage(anywidget.AnyWidget):
-    """Search a run's images by picture, by words where the encoder reads them, or by one of the images.
+    """Search a run's images by picture, by words where the encoder reads them, or by one of the
+    images.
 
     Parameters
     ----------

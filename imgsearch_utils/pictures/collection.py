@@ -17,8 +17,16 @@ from imgsearch_utils.workspace import DRAWN, Run
 RESERVED = ("image", "group", "side")  # columns of the package's own tables
 SPLIT = "split"  # a column of labels.csv that says which side an image stands on
 #: what the sides are called in data sets that come with a split, as folders or in a column -> here
-SIDES = {"train": "train", "training": "train", "val": "dev", "valid": "dev", "validation": "dev", "dev": "dev",
-         "test": "test", "testing": "test"}
+SIDES = {
+    "train": "train",
+    "training": "train",
+    "val": "dev",
+    "valid": "dev",
+    "validation": "dev",
+    "dev": "dev",
+    "test": "test",
+    "testing": "test",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,9 @@ class Collection:
         """Where a picture is; refuses names that leave the collection's folder."""
         path = Path(os.path.realpath(self.folder / image))  # resolve() dies of a loop of links
         if not path.is_relative_to(os.path.realpath(self.folder)):
-            raise ValueError(f"{image!r} leads out of the data folder {self.folder}; move the picture inside")
+            raise ValueError(
+                f"{image!r} leads out of the data folder {self.folder}; move the picture inside"
+            )
         return path
 
 
@@ -64,7 +74,9 @@ def thumbnails(collection: Collection, names: Iterable[str], side: int = 160) ->
             picture.thumbnail((side, side))
             tile.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
         except ValueError:
-            ImageDraw.Draw(tile).text((side // 2, side // 2), "no picture", fill="#888888", anchor="mm")
+            ImageDraw.Draw(tile).text(
+                (side // 2, side // 2), "no picture", fill="#888888", anchor="mm"
+            )
         tiles.append(tile)
     return tiles
 
@@ -78,20 +90,23 @@ def read_labels(path: Path) -> pd.DataFrame:
 
     Raises
     ------
-    ValueError
-        one line with what was expected and got: no CSV, a column absent or with a name that is taken, an image
-        listed twice.
+    ValueError one line with what was expected and got: no CSV, a column absent or with a name that
+        is taken, an image listed twice.
     """
     table = read_foreign(path).reset_index(drop=True)
     if "file_label" not in table:
         raise ValueError(f"{path}: expected a column file_label, got {listed(table)}")
     if taken := [name for name in table if name in RESERVED]:
-        raise ValueError(f"{path}: the column {taken[0]!r} is one of {', '.join(RESERVED)}; rename it")
+        raise ValueError(
+            f"{path}: the column {taken[0]!r} is one of {', '.join(RESERVED)}; rename it"
+        )
     if "" in table:
         raise ValueError(f"{path}: a column has no name; name it, or remove it")
     twice = table.file_label[table.file_label.duplicated()]
     if len(twice):
-        raise ValueError(f"{path}: {twice.iloc[0]!r} is listed more than once; keep one row per image")
+        raise ValueError(
+            f"{path}: {twice.iloc[0]!r} is listed more than once; keep one row per image"
+        )
     classes = table.drop(columns="file_label").apply(lambda column: column.str.strip())
     return pd.concat([table.file_label.rename("image"), classes], axis=1)
 
@@ -99,22 +114,24 @@ def read_labels(path: Path) -> pd.DataFrame:
 def read_collection(folder: Path, settings: ImageSettings) -> Collection:
     """Read a folder of class folders, a folder with labels.csv, or vectors with labels.csv.
 
-    A split that the data come with is kept: folders called train, val and test above those of the classes (or by other
-    common names: ``SIDES``), or a column `split` in labels.csv with these values.
+    A split that the data come with is kept: folders called train, val and test above those of the
+    classes (or by other common names: ``SIDES``), or a column `split` in labels.csv with these
+    values.
 
-    Pictures may lie in the folder itself or below its `all_images` or `images`. Pictures that are listed but absent
-    or without a class, links to folders or out of the folder, what is no file, and names that no CSV can hold, are
-    set aside.
+    Pictures may lie in the folder itself or below its `all_images` or `images`. Pictures that are
+    listed but absent or without a class, links to folders or out of the folder, what is no file,
+    and names that no CSV can hold, are set aside.
 
     Raises
     ------
-    ValueError
-        for a folder without pictures, a missing class column, fewer than two images, a name that leads out of the
-        folder, pictures beside class folders.
+    ValueError for a folder without pictures, a missing class column, fewer than two images, a name
+        that leads out of the folder, pictures beside class folders.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; place the pictures there, or name another in images.source"
-                         + (f". {settings.obtain}" if settings.obtain else ""))
+        raise ValueError(
+            f"{folder}: no such folder; place the pictures there, or name another in images.source"
+            + (f". {settings.obtain}" if settings.obtain else "")
+        )
     pictures, vectors = _places(folder, settings)
     reasons: dict[str, str] = {}
     split: dict[str, str] = {}
@@ -126,31 +143,49 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
         table, split, reasons = _scan(pictures, settings.class_columns != ())
     if vectors and not vectors.is_file():
         raise ValueError(f"{vectors}: no such file (images.vectors)")
-    columns = list(settings.class_columns if settings.class_columns is not None else table.columns[1:])
+    columns = list(
+        settings.class_columns if settings.class_columns is not None else table.columns[1:]
+    )
     for column in columns:
         if column not in table.columns[1:]:
-            raise ValueError(f"{folder}: no class column {column!r}. {nearest(column, table.columns[1:])}")
+            raise ValueError(
+                f"{folder}: no class column {column!r}. {nearest(column, table.columns[1:])}"
+            )
     there = pictures if pictures != folder or not vectors else None
-    collection = Collection(table[["image", *columns]].reset_index(drop=True), columns, there, vectors,
-                            pd.DataFrame(columns=["image", "reason"], dtype=str), split)
+    collection = Collection(
+        table[["image", *columns]].reset_index(drop=True),
+        columns,
+        there,
+        vectors,
+        pd.DataFrame(columns=["image", "reason"], dtype=str),
+        split,
+    )
     if not vectors:
         collection = _without_unusable(collection, reasons)
     if len(collection.images) < 2:
-        first = "".join(f"; set aside: {name!r}: {reason}"
-                        for name, reason in collection.set_aside.head(1).itertuples(index=False))
-        raise ValueError(f"{folder}: {len(collection.images)} usable picture(s) found; a study needs at least two "
-                         f"({', '.join(SUFFIXES)}){first}")
+        first = "".join(
+            f"; set aside: {name!r}: {reason}"
+            for name, reason in collection.set_aside.head(1).itertuples(index=False)
+        )
+        raise ValueError(
+            f"{folder}: {len(collection.images)} usable picture(s) found; a study needs at least "
+            "two "
+            f"({', '.join(SUFFIXES)}){first}"
+        )
     return collection
 
 
 def _places(folder: Path, settings: ImageSettings) -> tuple[Path, Path | None]:
     """Where a data set's pictures are, or would be, and its vectors where it comes with some."""
-    pictures = next((folder / name for name in ("all_images", "images") if (folder / name).is_dir()), folder)
+    pictures = next(
+        (folder / name for name in ("all_images", "images") if (folder / name).is_dir()), folder
+    )
     return pictures, folder / settings.vectors if settings.vectors else None
 
 
 def known_collection(run: Run, names: list[str]) -> Collection:
-    """Where the pictures are of a run whose images are known, as those of its database; nothing is scanned.
+    """Where the pictures are of a run whose images are known, as those of its database; nothing is
+    scanned.
 
     It has no classes: those stand beside the database (``vectors.metadata``).
     """
@@ -176,10 +211,17 @@ def _without_unusable(collection: Collection, reasons: dict[str, str]) -> Collec
         elif classless:
             reasons[name] = "without a class in labels.csv"
         elif re.search("[\r\ud800-\udfff]", name):
-            reasons[name] = "a name with a carriage return or bytes that are not UTF-8; rename the file"
+            reasons[name] = (
+                "a name with a carriage return or bytes that are not UTF-8; rename the file"
+            )
     images = images[~images.image.isin(list(reasons))].reset_index(drop=True).astype(str)
-    aside = pd.DataFrame({"image": [name.encode("utf-8", "backslashreplace").decode() for name in reasons],
-                          "reason": list(reasons.values())}, dtype=str)
+    aside = pd.DataFrame(
+        {
+            "image": [name.encode("utf-8", "backslashreplace").decode() for name in reasons],
+            "reason": list(reasons.values()),
+        },
+        dtype=str,
+    )
     return replace(collection, images=images, set_aside=aside)
 
 
@@ -196,13 +238,19 @@ def open_collection(run: Run, progress: Callable = iter) -> Collection:
 
 
 def _found(pictures: Path) -> tuple[list[Path], dict[str, str]]:
-    """Picture files below a folder, relative to it, and why others are set aside; no link to a folder is followed."""
+    """Picture files below a folder, relative to it, and why others are set aside; no link to a
+    folder is followed.
+    """
     files, reasons, inside = [], {}, os.path.realpath(pictures)
 
     def not_listed(error: OSError) -> None:
-        reasons[os.path.relpath(error.filename, pictures)] = f"a folder that cannot be read: {error.strerror}"
+        reasons[os.path.relpath(error.filename, pictures)] = (
+            f"a folder that cannot be read: {error.strerror}"
+        )
 
-    def leaves(path: Path) -> bool:  # what is no link itself lies inside, for no link is followed on the way to it
+    def leaves(
+        path: Path,
+    ) -> bool:  # what is no link itself lies inside, for no link is followed on the way to it
         return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside)
 
     for root, folders, names in os.walk(pictures, onerror=not_listed):
@@ -210,11 +258,19 @@ def _found(pictures: Path) -> tuple[list[Path], dict[str, str]]:
         below = Path(root).relative_to(pictures)
         for path in [below / name for name in folders if (Path(root) / name).is_symlink()]:
             leads = "out of" if leaves(pictures / path) else "inside"
-            reasons[path.as_posix()] = (f"a link to a folder, which leads {leads} the data folder and is not followed; "
-                                        "put the folder itself here")
-        for path in [below / name for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]:
+            reasons[path.as_posix()] = (
+                f"a link to a folder, which leads {leads} the data folder and is not followed; "
+                "put the folder itself here"
+            )
+        for path in [
+            below / name
+            for name in names
+            if Path(name).suffix.lower() in SUFFIXES and name[0] != "."
+        ]:
             if leaves(pictures / path):
-                reasons[path.as_posix()] = "a link that leads out of the data folder; put the picture itself here"
+                reasons[path.as_posix()] = (
+                    "a link that leads out of the data folder; put the picture itself here"
+                )
             elif why := why_no_file(pictures / path):
                 reasons[path.as_posix()] = why
             else:
@@ -237,23 +293,31 @@ def sides_of(values: Iterable[str], where: Path) -> list[str]:
         return []
     if not all(sides):
         odd = values[sides.index("")]
-        raise ValueError(f"{where}: {odd!r} stands beside {' and '.join(sorted(told))}; for a split that is kept, each "
-                         f"is one of {', '.join(SIDES)}; for classes, rename those")
+        raise ValueError(
+            f"{where}: {odd!r} stands beside {' and '.join(sorted(told))}; for a split that is "
+            "kept, each "
+            f"is one of {', '.join(SIDES)}; for classes, rename those"
+        )
     return sides
 
 
 def _given_split(table: pd.DataFrame, where: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """A table of labels without its column `split`, and what that said; as it is where the column is a class."""
+    """A table of labels without its column `split`, and what that said; as it is where the column
+    is a class.
+    """
     if SPLIT not in table or not (sides := sides_of(table[SPLIT], where)):
         return table, {}
     return table.drop(columns=SPLIT), dict(zip(table.image, sides))
 
 
-def _scan(pictures: Path, with_classes: bool) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
-    """Pictures below a folder; their folders are the classes, coarse to fine, a missing finer one like the coarser.
+def _scan(
+    pictures: Path, with_classes: bool
+) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
+    """Pictures below a folder; their folders are the classes, coarse to fine, a missing finer one
+    like the coarser.
 
-    Also the split, where the folders above all others are one, and what is set aside, name -> reason.
-    """
+    Also the split, where the folders above all others are one, and what is set aside, name ->
+    reason."""
     files, reasons = _found(pictures)
     table = pd.DataFrame({"image": [path.as_posix() for path in files]}, dtype=object)
     tops = [path.parts[0] for path in files if len(path.parts) > 1]
@@ -263,8 +327,11 @@ def _scan(pictures: Path, with_classes: bool) -> tuple[pd.DataFrame, dict[str, s
     depths = [len(path.parts) - 1 for path in files]
     if with_classes and any(depths):
         if loose := [path.name for path, depth in zip(files, depths) if not depth]:
-            raise ValueError(f"{pictures}: {loose[0]!r} and {len(loose) - 1} more pictures lie beside class folders; "
-                             "move them into one, or write class_columns: [] for a study without classes")
+            raise ValueError(
+                f"{pictures}: {loose[0]!r} and {len(loose) - 1} more pictures lie beside class "
+                "folders; "
+                "move them into one, or write class_columns: [] for a study without classes"
+            )
         for n in range(max(depths)):
             level = "class" if max(depths) == 1 else f"level_{n + 1}"
             table[level] = [path.parts[min(n, depth - 1)] for path, depth in zip(files, depths)]

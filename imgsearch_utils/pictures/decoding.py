@@ -13,24 +13,37 @@ from PIL import Image, ImageOps
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 MAX_UPLOAD = 20_000_000  # bytes of a picture that a server takes
-MAX_PIXELS = 250_000_000  # 0.75 GB as RGB; more than any camera's picture, less than a decompression bomb
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is lower, and its warning is no news beside ours
+MAX_PIXELS = (
+    250_000_000  # 0.75 GB as RGB; more than any camera's picture, less than a decompression bomb
+)
+Image.MAX_IMAGE_PIXELS = (
+    MAX_PIXELS  # Pillow's own limit is lower, and its warning is no news beside ours
+)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def why_no_file(path: Path) -> str:
-    """Why a path is no file with content to read; empty where it is one. Opening a FIFO would wait for ever."""
+    """Why a path is no file with content to read; empty where it is one. Opening a FIFO would wait
+    for ever.
+    """
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError, RuntimeError) as error:
-        return "a link that leads nowhere" if os.path.islink(path) else getattr(error, "strerror", str(error))  # noqa: PTH114
+        if os.path.islink(path):  # noqa: PTH114
+            return "a link that leads nowhere"
+        return getattr(error, "strerror", str(error))
     if stat.S_ISREG(mode):
         return ""
-    return "a folder, not a picture" if stat.S_ISDIR(mode) else "a FIFO, a socket or a device, not a file"
+    return (
+        "a folder, not a picture"
+        if stat.S_ISDIR(mode)
+        else "a FIFO, a socket or a device, not a file"
+    )
 
 
 def picture_files(path: Path) -> list[Path]:
-    """The file itself, or all files below a folder that are named like pictures, in order; links are not followed.
+    """The file itself, or all files below a folder that are named like pictures, in order; links
+    are not followed.
 
     Raises
     ------
@@ -52,8 +65,8 @@ def open_image(path: Path) -> Image.Image:
 
     Raises
     ------
-    ValueError
-        one line that names the file, for anything that is not a sound picture of at most 250 megapixels.
+    ValueError one line that names the file, for anything that is not a sound picture of at most 250
+        megapixels.
     """
     try:
         if reason := why_no_file(path):
@@ -67,20 +80,32 @@ def open_image(path: Path) -> Image.Image:
 
 
 def decode(file: Path | BinaryIO, formats: Sequence[str] | None = None) -> Image.Image:
-    """As ``open_image``, of a path or of an open file, of these formats alone; raises what the decoders raise."""
+    """As ``open_image``, of a path or of an open file, of these formats alone; raises what the
+    decoders raise.
+    """
     with Image.open(file, formats=formats) as picture:
         if picture.width * picture.height > MAX_PIXELS:
-            raise ValueError(f"{picture.width} x {picture.height} pixels, more than {MAX_PIXELS:,} allowed")
+            raise ValueError(
+                f"{picture.width} x {picture.height} pixels, more than {MAX_PIXELS:,} allowed"
+            )
         picture.draft("RGB", (1024, 1024))  # JPEG: decode at a smaller scale, at least this large
         return _to_rgb(ImageOps.exif_transpose(picture))
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":  # more than 8 bits; 32 say nothing of their range
+    if (
+        picture.mode.startswith("I") or picture.mode == "F"
+    ):  # more than 8 bits; 32 say nothing of their range
         values = np.nan_to_num(np.asarray(picture, np.float32))
         top = values.max(initial=0)
-        scale = 65535 if "16" in picture.mode else next((range_ for range_ in (1, 255, 65535) if top <= range_), top)
-        return Image.fromarray((values.clip(0, scale) * (255 / scale)).astype(np.uint8)).convert("RGB")
+        scale = (
+            65535
+            if "16" in picture.mode
+            else next((range_ for range_ in (1, 255, 65535) if top <= range_), top)
+        )
+        return Image.fromarray((values.clip(0, scale) * (255 / scale)).astype(np.uint8)).convert(
+            "RGB"
+        )
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -88,7 +113,9 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def middle_of_strip(picture: Image.Image) -> Image.Image:
-    """The picture; of a strip more than eight times as long as wide the middle: scaled up, it would fill memory."""
+    """The picture; of a strip more than eight times as long as wide the middle: scaled up, it would
+    fill memory.
+    """
     width, height = picture.size
     side = 8 * min(width, height)
     if max(width, height) <= side:

@@ -23,8 +23,8 @@ def describe_folder(study: str, folder: Path, classes: list[str] | None = None) 
 
     Raises
     ------
-    ValueError
-        as ``read_collection``; and for a column that cannot be one of classes, as hardly two images share a value
+    ValueError as ``read_collection``; and for a column that cannot be one of classes, as hardly two
+        images share a value
     """
     vectors = next((path.name for path in sorted(folder.glob("*.npy"))), None)
     pictures = any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
@@ -32,22 +32,34 @@ def describe_folder(study: str, folder: Path, classes: list[str] | None = None) 
     source |= {} if classes is None else {"class_columns": classes}
     found = read_collection(folder, ImageSettings(**source))
     sizes = {column: found.images[column].nunique() for column in found.class_columns}
-    too_many = [column for column, n in sizes.items() if classes is None and n > max(len(found.images) / 2, FEW)]
+    too_many = [
+        column
+        for column, n in sizes.items()
+        if classes is None and n > max(len(found.images) / 2, FEW)
+    ]
     if too_many:
-        raise ValueError(f"{folder / 'labels.csv'}: the column {too_many[0]!r} has {sizes[too_many[0]]:,} values for "
-                         f"{len(found.images):,} images, which is no class: nearly every pair would be graded 0 "
-                         "unseen. Name the columns that are classes, coarse to fine (--classes kind --classes "
-                         "fine_kind), or none (--classes '')")
+        raise ValueError(
+            f"{folder / 'labels.csv'}: the column {too_many[0]!r} has {sizes[too_many[0]]:,} "
+            "values for "
+            f"{len(found.images):,} images, which is no class: nearly every pair would be graded 0 "
+            "unseen. Name the columns that are classes, coarse to fine (--classes kind --classes "
+            "fine_kind), or none (--classes '')"
+        )
     line = f"{len(found.images):,} {'pictures' if pictures else 'vectors'}"
     if len(sizes) == 1:
         [n] = sizes.values()
         line += f" in {n} classes" if n > 1 else ", all of one class"
     elif sizes:
-        line += f", classes by level: {', '.join(f'{n} by {column}' for column, n in sizes.items())}"
+        line += (
+            f", classes by level: {', '.join(f'{n} by {column}' for column, n in sizes.items())}"
+        )
     if found.split:
         counts = Counter(found.split.values())
-        line += f"; its split is kept: {', '.join(f'{n:,} {side}' for side, n in counts.most_common())}"
+        line += (
+            f"; its split is kept: {', '.join(f'{n:,} {side}' for side, n in counts.most_common())}"
+        )
     coarsest = next(iter(sizes.values()), 1)
     who = "you, after the classes taught what they can" if coarsest > 1 else "you"
-    return (f"# {line}\n{yaml.safe_dump({'study': study, 'images': source}, sort_keys=False, allow_unicode=True)}"
-            f"oracle: person  # {who}\n"), line
+    settings = {"study": study, "images": source}
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return f"# {line}\n{text}oracle: person  # {who}\n", line

@@ -1,4 +1,6 @@
-"""What shards hold, one sample after another: tar files, Parquet files, and Hugging Face datasets saved to disk."""
+"""What shards hold, one sample after another: tar files, Parquet files, and Hugging Face datasets
+saved to disk.
+"""
 
 import json
 import tarfile
@@ -11,7 +13,12 @@ from imgsearch_utils.workspace import read_json
 
 ROWS = 256  # of a shard that are held at once
 MOST = 200_000_000  # bytes of a picture
-TAKEN = ("file_label", "image", "group", "side")  # what no column of a labels.csv may be called beside its first
+TAKEN = (
+    "file_label",
+    "image",
+    "group",
+    "side",
+)  # what no column of a labels.csv may be called beside its first
 #: the bytes of a picture, or why it is set aside; its name (perhaps empty); and what is said of it
 Sample = tuple[bytes | str | None, str, dict[str, Any]]
 
@@ -66,26 +73,45 @@ def _of_arrow(shard):
     about = shard.parent / "dataset_info.json"
     features = read_json(about, "features")["features"] if about.is_file() else {}
     with pa.memory_map(str(shard)) as file, pa.ipc.open_stream(file) as reader:
-        split = {"split": shard.parent.name} if (shard.parent.parent / "dataset_dict.json").is_file() else {}
-        pieces = (batch.slice(at, ROWS) for batch in reader for at in range(0, batch.num_rows, ROWS))
+        split = (
+            {"split": shard.parent.name}
+            if (shard.parent.parent / "dataset_dict.json").is_file()
+            else {}
+        )
+        pieces = (
+            batch.slice(at, ROWS) for batch in reader for at in range(0, batch.num_rows, ROWS)
+        )
         yield from _of_batches(pieces, reader.schema, features, split)
 
 
 def _of_batches(batches, schema, features, more=()):
     stored = (schema.metadata or {}).get(b"huggingface")
-    features = features or (json.loads(stored).get("info", {}).get("features", {}) if stored else {})
-    names = {name: each["names"] for name, each in features.items()
-             if isinstance(each, dict) and each.get("_type") == "ClassLabel" and "names" in each}
+    features = features or (
+        json.loads(stored).get("info", {}).get("features", {}) if stored else {}
+    )
+    names = {
+        name: each["names"]
+        for name, each in features.items()
+        if isinstance(each, dict) and each.get("_type") == "ClassLabel" and "names" in each
+    }
     pictures = pictures_column(schema)
     if not pictures:
         raise ValueError(f"no column holds pictures: {', '.join(schema.names)}")
     for batch in batches:
         for row in batch.to_pylist():
             picture = row.pop(pictures)
-            content, path = (picture.get("bytes"), picture.get("path")) if isinstance(picture, dict) else (picture, "")
+            content, path = (
+                (picture.get("bytes"), picture.get("path"))
+                if isinstance(picture, dict)
+                else (picture, "")
+            )
             for name in names.keys() & row.keys():
                 label = row[name]
-                row[name] = names[name][label] if label is not None and 0 <= label < len(names[name]) else ""
+                row[name] = (
+                    names[name][label]
+                    if label is not None and 0 <= label < len(names[name])
+                    else ""
+                )
             yield content, PurePosixPath(path or "").name, row | dict(more)
 
 
@@ -115,6 +141,11 @@ def pictures_column(schema) -> str:
 
 
 def cells_of(said: dict[str, Any]) -> dict[str, str]:
-    """What one cell can hold, as text; a name that labels.csv keeps for itself gets a line below it."""
-    return {f"{name}_" if name in TAKEN else str(name): " ".join(str(value).split())
-            for name, value in said.items() if isinstance(value, str | int | float | bool) and value == value}
+    """What one cell can hold, as text; a name that labels.csv keeps for itself gets a line below
+    it.
+    """
+    return {
+        f"{name}_" if name in TAKEN else str(name): " ".join(str(value).split())
+        for name, value in said.items()
+        if isinstance(value, str | int | float | bool) and value == value
+    }

@@ -2,11 +2,37 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "canvas": ["GRADES", "MODELS", "SIDES", "Plot", "axes_grid", "legend_below", "legend_beside", "literal", "of_rows",
-               "save"],
-    "curves": ["costs", "curves_with_bands", "explained_variance", "finetuning_curve", "rounds", "training_curves"],
-    "models": ["by_class", "candidates", "class_confusion", "encoders", "retrieval"],
-    "pairs": ["class_counts", "confusion", "grade_counts", "precision_recall", "score_distributions"],
-    "pictures": ["picture_grid", "picture_map"],
-})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "canvas": [
+            "GRADES",
+            "MODELS",
+            "SIDES",
+            "Plot",
+            "axes_grid",
+            "legend_below",
+            "legend_beside",
+            "literal",
+            "of_rows",
+            "save",
+        ],
+        "curves": [
+            "costs",
+            "curves_with_bands",
+            "explained_variance",
+            "finetuning_curve",
+            "rounds",
+            "training_curves",
+        ],
+        "models": ["by_class", "candidates", "class_confusion", "encoders", "retrieval"],
+        "pairs": [
+            "class_counts",
+            "confusion",
+            "grade_counts",
+            "precision_recall",
+            "score_distributions",
+        ],
+        "pictures": ["picture_grid", "picture_map"],
+    },
+)

@@ -1,8 +1,7 @@
 """What all figures share: the theme, fixed colours, panels, legends, and how a figure is kept.
 
-The encoder is grey-blue and the head orange, whatever the figure. Neither by them nor by the colours of sides and
-grades need red be told from green.
-"""
+The encoder is grey-blue and the head orange, whatever the figure. Neither by them nor by the
+colours of sides and grades need red be told from green."""
 
 import functools
 import io
@@ -16,10 +15,21 @@ from PIL import Image
 
 from imgsearch_utils.workspace import Stage
 
-sns.set_theme(style="whitegrid", context="notebook", rc={
-    "figure.dpi": 80, "savefig.dpi": 110, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
-    "axes.titlesize": "medium", "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
-    "svg.hashsalt": "imgsearch"})
+sns.set_theme(
+    style="whitegrid",
+    context="notebook",
+    rc={
+        "figure.dpi": 80,
+        "savefig.dpi": 110,
+        "savefig.bbox": "tight",
+        "figure.constrained_layout.use": True,
+        "axes.titlesize": "medium",
+        "axes.titleweight": "bold",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "svg.hashsalt": "imgsearch",
+    },
+)
 
 MODELS = {"encoder": "#5b7a99", "head": "#e07b39"}
 GRADES = dict(zip(range(4), sns.color_palette("YlGnBu", 6)[1:5]))
@@ -33,7 +43,9 @@ class Plot(Figure):
     box = None  # what is drawn on, in inches, once that is settled
 
     def settle(self) -> None:
-        """Keep the layout as it is now; else it is sought at each drawing, which takes longer than to draw."""
+        """Keep the layout as it is now; else it is sought at each drawing, which takes longer than
+        to draw.
+        """
         self.draw_without_rendering()
         self.box = self.get_tightbbox().padded(rcParams["savefig.pad_inches"])
         self.set_layout_engine("none")
@@ -49,7 +61,9 @@ class Plot(Figure):
 
 
 def literal(text: object) -> str:
-    """A text from data as matplotlib draws it letter by letter: no formula between dollars, no control characters."""
+    """A text from data as matplotlib draws it letter by letter: no formula between dollars, no
+    control characters.
+    """
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\ufffd", str(text)).replace("$", r"\$")
 
 
@@ -78,16 +92,29 @@ def legend_beside(axes) -> None:
 
 
 def legend_below(figure: Figure, *panels) -> None:
-    """One legend for all panels, below them, where it covers no curve; what they share stands in it once."""
-    named = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels())}
+    """One legend for all panels, below them, where it covers no curve; what they share stands in it
+    once.
+    """
+    named = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels())
+    }
     for axes in panels:
         if axes.get_legend():
             axes.get_legend().remove()
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=10)
+    figure.legend(
+        named.values(),
+        named.keys(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=10,
+    )
 
 
 def save(figure: Plot, stage: Stage, name: str, table: pd.DataFrame | None = None) -> Plot:
-    """Keep a figure (PNG and SVG) and its table (CSV) with an unfinished stage, and return the figure to show it."""
+    """Keep a figure (PNG and SVG) and its table (CSV) with an unfinished stage, and return the
+    figure to show it.
+    """
     folder = stage[stage.last] / "figures"
     if not stage.finished:
         folder.mkdir(exist_ok=True)

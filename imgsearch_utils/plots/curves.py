@@ -7,15 +7,33 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from imgsearch_utils.metrics import Ceiling, bootstrap
-from imgsearch_utils.plots.canvas import DASHES, MODELS, SIDES, axes_grid, legend_below, literal, of_rows
+from imgsearch_utils.plots.canvas import (
+    DASHES,
+    MODELS,
+    SIDES,
+    axes_grid,
+    legend_below,
+    literal,
+    of_rows,
+)
 
 
 def training_curves(history: pd.DataFrame) -> Figure:
     """Loss on the pairs learnt from and on those held out, and AP on those held out, by epoch."""
     figure, [[loss, quality]] = axes_grid(2, 4.6)
     mark = "o" if len(history) < 3 else None
-    for name, side, label, dash in (("train", "train", "learnt from", "-"), ("dev", "dev", "held out", "--")):
-        loss.plot(history.epoch, history[f"{name}_loss"], dash, color=SIDES[side], label=label, marker=mark)
+    for name, side, label, dash in (
+        ("train", "train", "learnt from", "-"),
+        ("dev", "dev", "held out", "--"),
+    ):
+        loss.plot(
+            history.epoch,
+            history[f"{name}_loss"],
+            dash,
+            color=SIDES[side],
+            label=label,
+            marker=mark,
+        )
     quality.plot(history.epoch, history.dev_ap, "--", color=SIDES["dev"], marker=mark)
     for axes in (loss, quality):
         axes.set(xlabel="epoch", xlim=(history.epoch.min() - 0.5, history.epoch.max() + 0.5))
@@ -28,7 +46,8 @@ def training_curves(history: pd.DataFrame) -> Figure:
 
 @of_rows
 def finetuning_curve(history: pd.DataFrame) -> Figure:
-    """Loss and the mAP on the validation images by epoch; a ring marks the epoch whose weights are kept.
+    """Loss and the mAP on the validation images by epoch; a ring marks the epoch whose weights are
+    kept.
 
     history : epoch, loss (NaN before the first), validation, best
     """
@@ -38,8 +57,16 @@ def finetuning_curve(history: pd.DataFrame) -> Figure:
     quality.plot(history.epoch, history.validation, "--", color=SIDES["dev"], marker=mark)
     kept = history[history.best].tail(1)
     quality.plot(kept.epoch, kept.validation, "o", ms=12, mfc="none", mec=MODELS["head"], mew=2)
-    for axes, name, title in ((loss, "loss", "Loss on what is learnt from"), (quality, "mAP", "Quality on validation")):
-        axes.set(xlabel="epoch", ylabel=name, title=title, xlim=(history.epoch.min() - 0.5, history.epoch.max() + 0.5))
+    for axes, name, title in (
+        (loss, "loss", "Loss on what is learnt from"),
+        (quality, "mAP", "Quality on validation"),
+    ):
+        axes.set(
+            xlabel="epoch",
+            ylabel=name,
+            title=title,
+            xlim=(history.epoch.min() - 0.5, history.epoch.max() + 0.5),
+        )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 
@@ -53,32 +80,68 @@ def explained_variance(table: pd.DataFrame) -> Figure:
     figure, [[axes]] = axes_grid(width=5.5)
     for name, mark in zip(MODELS, "so"):
         part = table[table.model == name]
-        axes.plot(part.component, part["sum"], marker=mark, color=MODELS[name], label=name if len(part) else None)
-    axes.set(xlabel="principal components", ylabel="share of the variance", ylim=(0, 1.02), title="What a map can show")
+        axes.plot(
+            part.component,
+            part["sum"],
+            marker=mark,
+            color=MODELS[name],
+            label=name if len(part) else None,
+        )
+    axes.set(
+        xlabel="principal components",
+        ylabel="share of the variance",
+        ylim=(0, 1.02),
+        title="What a map can show",
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, axes)
     return figure
 
 
 def rounds(log: pd.DataFrame, side: str = "test", ceiling: Ceiling | None = None) -> Figure:
-    """Quality by number of labels on one side: AP, same-class ROC-AUC, F1, and the head's gain in AP with its band.
+    """Quality by number of labels on one side: AP, same-class ROC-AUC, F1, and the head's gain in
+    AP with its band.
 
     log : results_log.csv, one row a round
     ceiling : how well people's grades predict people's; its F1 is drawn where it is known
     """
-    measures = {"ap": "average precision", "same_class_roc_auc": "same-class ROC-AUC", "f1": "F1 at the threshold"}
+    measures = {
+        "ap": "average precision",
+        "same_class_roc_auc": "same-class ROC-AUC",
+        "f1": "F1 at the threshold",
+    }
     figure, axes = axes_grid(2, 4.8, 3.2, 2)
     for place, (measure, title) in zip(axes.flat, measures.items()):
         for name, mark in zip(MODELS, "so"):
-            place.plot(log.labels, log[f"{side}_{name}_{measure}"], marker=mark, color=MODELS[name], label=name)
+            place.plot(
+                log.labels,
+                log[f"{side}_{name}_{measure}"],
+                marker=mark,
+                color=MODELS[name],
+                label=name,
+            )
         if measure == "f1" and ceiling is not None and np.isfinite(ceiling.f1):
-            place.axhline(ceiling.f1, color="grey", ls="--", label=f"people ({ceiling.pairs} pairs graded twice)")
+            place.axhline(
+                ceiling.f1,
+                color="grey",
+                ls="--",
+                label=f"people ({ceiling.pairs} pairs graded twice)",
+            )
         place.set(title=f"{title}, {side}")
     gain = axes.flat[-1]
     gain.axhline(0, color="grey", ls=":")
-    gain.errorbar(log.labels, log[f"{side}_ap_gain"], marker="o", color=MODELS["head"], capsize=3, label="head",
-                  yerr=[log[f"{side}_ap_gain"] - log[f"{side}_ap_gain_low"],
-                        log[f"{side}_ap_gain_high"] - log[f"{side}_ap_gain"]])
+    gain.errorbar(
+        log.labels,
+        log[f"{side}_ap_gain"],
+        marker="o",
+        color=MODELS["head"],
+        capsize=3,
+        label="head",
+        yerr=[
+            log[f"{side}_ap_gain"] - log[f"{side}_ap_gain_low"],
+            log[f"{side}_ap_gain_high"] - log[f"{side}_ap_gain"],
+        ],
+    )
     gain.set(title=f"gain in average precision, {side}")
     for place in axes.flat:
         place.set(xlabel="graded training pairs", xticks=log.labels)
@@ -87,10 +150,11 @@ def rounds(log: pd.DataFrame, side: str = "test", ceiling: Ceiling | None = None
 
 
 def curves_with_bands(table: pd.DataFrame, kind: str, measures: dict[str, str]) -> Figure:
-    """Means over seeds against `labels`, one line each `kind`, with 95 % bootstrap intervals; a row a study.
+    """Means over seeds against `labels`, one line each `kind`, with 95 % bootstrap intervals; a row
+    a study.
 
-    The kinds stand a little beside each other at each number of labels, so that no interval hides another, and are
-    named where their lines end.
+    The kinds stand a little beside each other at each number of labels, so that no interval hides
+    another, and are named where their lines end.
 
     table : study, `kind`, seed, labels and the columns of `measures` (column -> name on the axis)
     """
@@ -106,11 +170,25 @@ def curves_with_bands(table: pd.DataFrame, kind: str, measures: dict[str, str]) 
                 part = table[(table.study == study) & (table[kind] == name)]
                 if part.empty:
                     continue
-                points = [(labels, *bootstrap(values)) for labels, values in part.groupby("labels")[measure]]
+                points = [
+                    (labels, *bootstrap(values))
+                    for labels, values in part.groupby("labels")[measure]
+                ]
                 labels, mean, low, high = np.reshape(points, (-1, 4)).T
-                style = {"color": colour, "ls": DASHES[number % len(DASHES)], "marker": "osD^vP"[number % 6], "ms": 5}
-                place.errorbar(labels + step * (number - (len(kinds) - 1) / 2), mean, [mean - low, high - mean],
-                               elinewidth=1.2, capsize=2, **style)
+                style = {
+                    "color": colour,
+                    "ls": DASHES[number % len(DASHES)],
+                    "marker": "osD^vP"[number % 6],
+                    "ms": 5,
+                }
+                place.errorbar(
+                    labels + step * (number - (len(kinds) - 1) / 2),
+                    mean,
+                    [mean - low, high - mean],
+                    elinewidth=1.2,
+                    capsize=2,
+                    **style,
+                )
                 ends += [(mean[-1], name, colour)] if np.isfinite(mean[-1]) else []
             if table[measure].min() < 0:
                 place.axhline(0, color="grey", ls=":")
@@ -120,17 +198,27 @@ def curves_with_bands(table: pd.DataFrame, kind: str, measures: dict[str, str]) 
 
 
 def _name_ends(axes, ends, beside):
-    """Write names (height, name, colour) right of a panel's curves, so far apart that none covers another."""
+    """Write names (height, name, colour) right of a panel's curves, so far apart that none covers
+    another.
+    """
     low, high = axes.get_ylim()
     least, at = (high - low) * 0.085, -np.inf
     for height, name, colour in sorted(ends, key=lambda end: end[0]):
         at = max(height, at + least)
-        axes.annotate(name, (beside, at), color=colour, fontsize=10, fontweight="bold", va="center",
-                      annotation_clip=False)
+        axes.annotate(
+            name,
+            (beside, at),
+            color=colour,
+            fontsize=10,
+            fontweight="bold",
+            va="center",
+            annotation_clip=False,
+        )
 
 
 def costs(table: pd.DataFrame, measures: dict[str, str]) -> Figure:
-    """What steps cost by the number of images, on logarithmic axes (columns n, step, and the measures).
+    """What steps cost by the number of images, on logarithmic axes (columns n, step, and the
+    measures).
 
     measures : column -> the axis's label; a column's empty cells are left out
     """
@@ -140,8 +228,14 @@ def costs(table: pd.DataFrame, measures: dict[str, str]) -> Figure:
     for place, (column, label) in zip(axes, measures.items()):
         for number, step in enumerate(steps):
             part = table[table.step == step].dropna(subset=column).sort_values("n")
-            place.plot(part.n, part[column], "o", linestyle=DASHES[number % len(DASHES)], color=colours[number],
-                       label=step)
+            place.plot(
+                part.n,
+                part[column],
+                "o",
+                linestyle=DASHES[number % len(DASHES)],
+                color=colours[number],
+                label=step,
+            )
         place.set(xscale="log", yscale="log", xlabel="images", ylabel=label)
     legend_below(figure, *axes)
     return figure

@@ -1,4 +1,6 @@
-"""A second look at the first results: by the neighbours that they have in common, or by the head."""
+"""A second look at the first results: by the neighbours that they have in common, or by the
+head.
+"""
 
 from collections.abc import Sequence
 
@@ -12,25 +14,34 @@ NEAR, FEW, SHARE = 20, 6, 0.3  # k1, k2 and lambda of the article, its own value
 def reranked(how: str, query: np.ndarray, unit: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """The order (n,) of a query's first results; equal ones by name.
 
-    how : "reciprocal" (see ``reciprocal_distances``), or "head": by the cosine alone, where others found them
+    how : "reciprocal" (see ``reciprocal_distances``), or "head": by the cosine alone, where others
+        found them
     query : (d,) of length 1, by the model that orders
     unit : (n, d) of the results
     """
-    far = -(unit @ query) if how == "head" else reciprocal_distances(np.concatenate([query[None], unit]))
+    far = (
+        -(unit @ query)
+        if how == "head"
+        else reciprocal_distances(np.concatenate([query[None], unit]))
+    )
     return np.lexsort([np.asarray(names), far.round(6)])
 
 
-def reciprocal_distances(unit: np.ndarray, near: int = NEAR, few: int = FEW, share: float = SHARE) -> np.ndarray:
+def reciprocal_distances(
+    unit: np.ndarray, near: int = NEAR, few: int = FEW, share: float = SHARE
+) -> np.ndarray:
     """Distances of a query to its results, by the neighbours that they share among themselves.
 
-    k-reciprocal encoding (Zhong, Zheng, Cao & Li, Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR
-    2017), here among the results alone, so that it costs the same however large the collection is.
+    k-reciprocal encoding (Zhong, Zheng, Cao & Li, Re-ranking Person Re-identification with
+    k-reciprocal Encoding, CVPR 2017), here among the results alone, so that it costs the same
+    however large the collection is.
 
     Parameters
     ----------
     unit : (1 + n, d) of length 1: the query, then its results
     near, few : neighbours that are compared (k1), and over which they are averaged (k2)
-    share : of the plain distance in the result (lambda), against the Jaccard distance of the neighbours
+    share : of the plain distance in the result (lambda), against the Jaccard distance of the
+        neighbours
 
     Returns
     -------

@@ -16,24 +16,30 @@ from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.vectors.store import let_go
 from imgsearch_utils.workspace import Run
 
-ROOM = 2**28  # bytes of a model's vectors that are kept, so that they are computed once; of the database's, mapped
+ROOM = (
+    2**28
+    # bytes of a model's vectors that are kept, so that they are computed once; of the database's,
+    # mapped
+)
 BLOCK = 512  # pairs whose images' vectors are held at once: they stay in a processor's cache
 
 
-def score_file(run: Run, file: Path, out: TextIO, watch: Callable[[int, int], None] = lambda *_: None
-               ) -> dict[str, Any]:
-    """Score any CSV of pairs by the run's latest head, part by part: memory does not grow with the file.
+def score_file(
+    run: Run, file: Path, out: TextIO, watch: Callable[[int, int], None] = lambda *_: None
+) -> dict[str, Any]:
+    """Score any CSV of pairs by the run's latest head, part by part: memory does not grow with the
+    file.
 
     Parameters
     ----------
-    out : is written the file's columns, then those of ``PairScorer``, empty cells where an image is unknown
+    out : is written the file's columns, then those of ``PairScorer``, empty cells where an image is
+        unknown
     watch : is told how many bytes of how many are read
 
     Returns
     -------
-    pairs (how many); `round`, `promoted`, `threshold` of the head; `unknown` images; and `anew`: the file's columns
-    that bore a score's name and gave way to the new ones
-    """
+    pairs (how many); `round`, `promoted`, `threshold` of the head; `unknown` images; and `anew`:
+    the file's columns that bore a score's name and gave way to the new ones"""
     last, pairs, unknown, anew = run.last_round, 0, set(), []
     database, head = load_embeddings(run), load_models(last)["head"]
     score = PairScorer(database, head)
@@ -45,16 +51,21 @@ def score_file(run: Run, file: Path, out: TextIO, watch: Callable[[int, int], No
         write_own(part.drop(columns=anew).join(scores), out, header=not pairs)
         unknown |= {*part.image1[rows[0] < 0], *part.image2[rows[1] < 0]}
         pairs += len(part)
-    return {"pairs": pairs, "round": last.number, "promoted": last.metrics["promoted"], "threshold": head.threshold,
-            "unknown": sorted(unknown), "anew": anew}
+    return {
+        "pairs": pairs,
+        "round": last.number,
+        "promoted": last.metrics["promoted"],
+        "threshold": head.threshold,
+        "unknown": sorted(unknown),
+        "anew": anew,
+    }
 
 
 class PairScorer:
     """Scores pairs of a database's images by a calibrated model, in bounded memory.
 
-    Of the first images that are asked for, `room` bytes of the model's vectors are kept; other images' are computed
-    again where they are asked for again.
-    """
+    Of the first images that are asked for, `room` bytes of the model's vectors are kept; other
+    images' are computed again where they are asked for again."""
 
     def __init__(self, database: Embeddings, model: Model, room: int = ROOM):
         model.head.check_fits(database)
@@ -69,9 +80,14 @@ class PairScorer:
 
         score (the model's cosine), p_similar, p_grade_0 .. p_grade_3, cosine (the encoder's)
         """
-        found = [self._cosines(i[at : at + BLOCK], j[at : at + BLOCK]) for at in range(0, max(1, len(i)), BLOCK)]
+        found = [
+            self._cosines(i[at : at + BLOCK], j[at : at + BLOCK])
+            for at in range(0, max(1, len(i)), BLOCK)
+        ]
         score, cosine = map(np.concatenate, zip(*found))
-        return pd.DataFrame({"score": score, **self.model.calibration.columns(score), "cosine": cosine})
+        return pd.DataFrame(
+            {"score": score, **self.model.calibration.columns(score), "cosine": cosine}
+        )
 
     def _cosines(self, i, j):
         """By the model and by the encoder, both (len(i),)."""
@@ -79,8 +95,10 @@ class PairScorer:
         vectors = np.asarray(self.vectors[rows], np.float32)
         if self.vectors.nbytes > ROOM:
             let_go(self.vectors)
-        return tuple(pair_cosines(unit, *places.reshape(2, -1))
-                     for unit in (self._unit(rows, vectors), normalised(vectors)))
+        return tuple(
+            pair_cosines(unit, *places.reshape(2, -1))
+            for unit in (self._unit(rows, vectors), normalised(vectors))
+        )
 
     def _unit(self, rows, vectors):
         """The model's vectors (len(rows), e) of distinct rows of the database."""

@@ -26,15 +26,25 @@ if TYPE_CHECKING:
     from imgsearch_utils.vectors.encoder import Encoder  # and torch with it
     from imgsearch_utils.vectors.kept import KeptEncoder
 
-CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]  # where the crops of 80 % lie: the middle, the corners
+CORNERS = [
+    (0.5, 0.5),
+    (0, 0),
+    (1, 0),
+    (0, 1),
+    (1, 1),
+]  # where the crops of 80 % lie: the middle, the corners
 MAX_CROPS = 2 * len(CORNERS)
-UNLIKE = 0.4  # weight of what a query's answers shall not be like, against 1 of what they shall be like
+UNLIKE = (
+    0.4  # weight of what a query's answers shall not be like, against 1 of what they shall be like
+)
 FEW = 20_000  # images that are all compared with a query where it is asked of some images alone
 NEAR = 50  # results among which a query has one that is near, if it is of the collection's kind
 
 
 def crops_of(picture: Image.Image, n: int) -> list[Image.Image]:
-    """The picture, then crops of 80 % of its sides: the middle, four corners, and these mirrored; `n` in all."""
+    """The picture, then crops of 80 % of its sides: the middle, four corners, and these mirrored;
+    `n` in all.
+    """
     if not 1 <= n <= MAX_CROPS:
         raise ValueError(f"crops must be 1 to {MAX_CROPS}, got {n}")
     width, height = picture.size
@@ -45,9 +55,11 @@ def crops_of(picture: Image.Image, n: int) -> list[Image.Image]:
 
 
 def expanded(queries: np.ndarray, neighbours: np.ndarray, alpha: float) -> np.ndarray:
-    """Alpha query expansion: each query and its neighbours, a neighbour weighing its cosine to the power of alpha.
+    """Alpha query expansion: each query and its neighbours, a neighbour weighing its cosine to the
+    power of alpha.
 
-    Radenovic, Tolias & Chum, Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 41, 2019.
+    Radenovic, Tolias & Chum, Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 41,
+    2019.
 
     queries : (n, d) of length 1
     neighbours : (n, m, d) of length 1; zeros where there are fewer
@@ -58,10 +70,11 @@ def expanded(queries: np.ndarray, neighbours: np.ndarray, alpha: float) -> np.nd
 
 
 def moved(queries: np.ndarray, like: np.ndarray, unlike: np.ndarray) -> np.ndarray:
-    """Each query moved by examples: the mean of it and `like`, less ``UNLIKE`` times the mean of `unlike`.
+    """Each query moved by examples: the mean of it and `like`, less ``UNLIKE`` times the mean of
+    `unlike`.
 
-    Rocchio, Relevance Feedback in Information Retrieval, in Salton (ed.), The SMART Retrieval System, 1971; the weight
-    is measured by ``benchmarks.examples``.
+    Rocchio, Relevance Feedback in Information Retrieval, in Salton (ed.), The SMART Retrieval
+    System, 1971; the weight is measured by ``benchmarks.examples``.
 
     queries : (n, d) of length 1
     like, unlike : (m, d) of length 1; may be empty
@@ -102,8 +115,10 @@ class Searcher:
 
         Parameters
         ----------
-        model : "encoder" or "head"; the head where the latest round promoted it, else the encoder, when empty
-        index : a registered name; when empty, what notebook 03 recommends for the model, else exact search
+        model : "encoder" or "head"; the head where the latest round promoted it, else the encoder,
+            when empty
+        index : a registered name; when empty, what notebook 03 recommends for the model, else exact
+            search
 
         Raises
         ------
@@ -112,8 +127,15 @@ class Searcher:
         """
         database, chosen = load_embeddings(run), model_in_use(run, model)
         vectors, labels = model_vectors(run, database, chosen), open_metadata(run, database)
-        return cls(run, chosen, database, vectors, labels, known_collection(run, database.names),
-                   *open_index(run, chosen.name, index, vectors, known_as(database, chosen)))
+        return cls(
+            run,
+            chosen,
+            database,
+            vectors,
+            labels,
+            known_collection(run, database.names),
+            *open_index(run, chosen.name, index, vectors, known_as(database, chosen)),
+        )
 
     @functools.cached_property
     def encoder(self) -> "Encoder | KeptEncoder":
@@ -121,16 +143,26 @@ class Searcher:
         return encoder_of(self.run, self.database)
 
     def encode(self, pictures: Sequence[Image.Image], crops: int = 1) -> np.ndarray:
-        """Encoder vectors (n, d) of decoded pictures; with `crops`, the mean of as many normalised vectors of each."""
-        vectors = self.encoder.encode_images([crop for picture in pictures for crop in crops_of(picture, crops)])
-        return vectors if crops == 1 else normalised(vectors).reshape(len(pictures), crops, -1).mean(1)
+        """Encoder vectors (n, d) of decoded pictures; with `crops`, the mean of as many normalised
+        vectors of each.
+        """
+        vectors = self.encoder.encode_images(
+            [crop for picture in pictures for crop in crops_of(picture, crops)]
+        )
+        return (
+            vectors if crops == 1 else normalised(vectors).reshape(len(pictures), crops, -1).mean(1)
+        )
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Encoder vectors (n, d) of words; ValueError where the encoder has no tower for text."""
         encode = getattr(self.encoder, "encode_texts", None)
         if encode is None:
-            raise ValueError(f"words need an open_clip encoder, and run {self.run.name} has {self.run.study.encoder}: "
-                             "place a checkpoint here, write encoder: open_clip:<model>/<its path> in a study, run it")
+            raise ValueError(
+                f"words need an open_clip encoder, and run {self.run.name} has "
+                f"{self.run.study.encoder}: "
+                "place a checkpoint here, write encoder: open_clip:<model>/<its path> in a "
+                "study, run it"
+            )
         return encode(list(texts))
 
     def vectors_of(self, images: Sequence[str]) -> np.ndarray:
@@ -138,7 +170,8 @@ class Searcher:
         return np.asarray(self.database.of(images), np.float32)
 
     def only(self, where: str) -> np.ndarray | None:
-        """Rows of the images that a condition leaves (see ``Metadata.where``), None where there is no condition.
+        """Rows of the images that a condition leaves (see ``Metadata.where``), None where there is
+        no condition.
 
         Raises
         ------
@@ -151,46 +184,75 @@ class Searcher:
             raise ValueError(f"no picture is left where {where}")
         return rows
 
-    def search(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0, calibrated: bool = True,
-               like: np.ndarray | None = None, unlike: np.ndarray | None = None, rerank: str = "",
-               allowed: np.ndarray | None = None) -> pd.DataFrame:
+    def search(
+        self,
+        vectors: np.ndarray,
+        k: int = 10,
+        expand: int = 0,
+        alpha: float = 3.0,
+        calibrated: bool = True,
+        like: np.ndarray | None = None,
+        unlike: np.ndarray | None = None,
+        rerank: str = "",
+        allowed: np.ndarray | None = None,
+    ) -> pd.DataFrame:
         """Rank the database for each query; all of it where k is larger.
 
         Parameters
         ----------
         vectors : (n, d) encoder vectors
         expand, alpha : so many first results are added to the query (see ``expanded``); 0 for none
-        calibrated : off for queries that are not one picture, whose cosine says nothing of P(similar)
+        calibrated : off for queries that are not one picture, whose cosine says nothing of
+            P(similar)
         like, unlike : (m, d) encoder vectors of examples that move each query (see ``moved``)
         rerank : "reciprocal" orders the first ``FIRST`` results by the neighbours that they share
-            (``reranking.reciprocal_distances``), "head" the encoder's first ``FIRST`` by the head; what follows stays
+            (``reranking.reciprocal_distances``), "head" the encoder's first ``FIRST`` by the head;
+            what follows stays
         allowed : rows of the images to choose among, as of ``only``; all when not given
 
         Returns
         -------
-        query (0 .. n-1), rank (1 is best), image, the columns of `labels`, score (the model's cosine with the
-        query, after examples and expansion), p_similar (of the cosine before them; NaN where not calibrated; 0 where
-        the query is of another kind than the collection: ``Model.reach``), close (p_similar reaches the threshold);
-        equal scores by name; re-ranked results are not in the order of their scores
+        query (0 .. n-1), rank (1 is best), image, the columns of `labels`, score (the model's
+        cosine with the query, after examples and expansion), p_similar (of the cosine before them;
+        NaN where not calibrated; 0 where the query is of another kind than the collection:
+        ``Model.reach``), close (p_similar reaches the threshold); equal scores by name; re-ranked
+        results are not in the order of their scores
 
         Raises
         ------
-        ValueError
-            for values out of range, and for re-ranking by a head where the searcher has the encoder.
+        ValueError for values out of range, and for re-ranking by a head where the searcher has the
+            encoder.
         """
-        return pd.DataFrame(self.ranked(vectors, k, expand, alpha, calibrated, like, unlike, rerank, allowed))
+        return pd.DataFrame(
+            self.ranked(vectors, k, expand, alpha, calibrated, like, unlike, rerank, allowed)
+        )
 
-    def ranked(self, vectors: np.ndarray, k: int = 10, expand: int = 0, alpha: float = 3.0, calibrated: bool = True,
-               like: np.ndarray | None = None, unlike: np.ndarray | None = None, rerank: str = "",
-               allowed: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """The columns of ``search``, as arrays: making a table of them takes longer than finding them."""
+    def ranked(
+        self,
+        vectors: np.ndarray,
+        k: int = 10,
+        expand: int = 0,
+        alpha: float = 3.0,
+        calibrated: bool = True,
+        like: np.ndarray | None = None,
+        unlike: np.ndarray | None = None,
+        rerank: str = "",
+        allowed: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """The columns of ``search``, as arrays: making a table of them takes longer than finding
+        them.
+        """
         if not (k >= 1 and expand >= 0 and 0 <= alpha < np.inf):
-            raise ValueError(f"k must be at least 1, expand and alpha at least 0, got {k}, {expand} and {alpha}")
+            raise ValueError(
+                f"k must be at least 1, expand and alpha at least 0, got {k}, {expand} and {alpha}"
+            )
         if rerank and rerank not in RERANK:
             raise ValueError(f"rerank is one of {', '.join(RERANK)}, or nothing; got {rerank!r}")
         queries = self.model.vectors(np.asarray(vectors))
-        examples = [self.model.vectors(np.asarray(each)) if each is not None and len(each) else queries[:0]
-                    for each in (like, unlike)]
+        examples = [
+            self.model.vectors(np.asarray(each)) if each is not None and len(each) else queries[:0]
+            for each in (like, unlike)
+        ]
         near = self._ids(queries, max(k, expand, NEAR))
         asked, first = queries, near
         if any(map(len, examples)) or allowed is not None:
@@ -208,22 +270,35 @@ class Searcher:
         order = np.lexsort([place] if rerank else [self._names[ids], -score.round(6)])
         order = order[np.argsort(query[order], kind="stable")]
         ids, query, score = ids[order], query[order], score[order]
-        cosine = score if asked is queries else np.einsum("nd,nd->n", self._rows(ids), queries[query])
+        cosine = (
+            score if asked is queries else np.einsum("nd,nd->n", self._rows(ids), queries[query])
+        )
         p_similar = self.model.p_similar(cosine) if calibrated else np.full(len(ids), np.nan)
         if calibrated:
             p_similar[self._out_of_reach(near, np.asarray(vectors))[query]] = 0
         rank = np.arange(len(ids)) - np.searchsorted(query, query) + 1
-        return {"query": query, "rank": rank, "image": self._names[ids], **self.labels.of(ids), "score": score,
-                "p_similar": p_similar, "close": p_similar >= self.model.threshold}
+        return {
+            "query": query,
+            "rank": rank,
+            "image": self._names[ids],
+            **self.labels.of(ids),
+            "score": score,
+            "p_similar": p_similar,
+            "close": p_similar >= self.model.threshold,
+        }
 
-    def _reranked(self, how: str, vectors: np.ndarray, asked: np.ndarray, k: int,
-                  allowed: np.ndarray | None) -> np.ndarray:
+    def _reranked(
+        self, how: str, vectors: np.ndarray, asked: np.ndarray, k: int, allowed: np.ndarray | None
+    ) -> np.ndarray:
         """Ids (n, k) of the first results, the first ``FIRST`` of them in another order.
 
         vectors : (n, d) of the encoder; asked : (n, e) the model's, moved and expanded
         """
         if how == "head" and self.model.name != "head":
-            raise ValueError("re-ranking by the head needs a model head, and this is the encoder; ask with the head")
+            raise ValueError(
+                "re-ranking by the head needs a model head, and this is the encoder; ask with "
+                "the head"
+            )
         if how == "head":
             ids = self._by_encoder.query(normalised(vectors), min(k, len(self.names)), allowed)
         else:
@@ -234,10 +309,11 @@ class Searcher:
         return ids
 
     def _out_of_reach(self, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """Which queries (n,) are of another kind than the collection: none of its images `ids` (n, k) is near enough.
+        """Which queries (n,) are of another kind than the collection: none of its images `ids` (n,
+        k) is near enough.
 
-        vectors : (n, d) of the encoder, whose cosine decides whatever the model: a head says nothing about pictures
-            unlike those that it learnt from
+        vectors : (n, d) of the encoder, whose cosine decides whatever the model: a head says
+            nothing about pictures unlike those that it learnt from
         """
         unit = normalised(self.database.vectors[ids.ravel()]) * (ids.ravel() >= 0)[:, None]
         cosine = np.einsum("nkd,nd->nk", unit.reshape(*ids.shape, -1), normalised(vectors))
@@ -260,8 +336,8 @@ class Searcher:
     def _ids(self, unit: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
         """Ids (n, k) of the nearest; -1 where there are fewer.
 
-        allowed : among few images all are compared, as an index would have to pass over most of what it finds
-        """
+        allowed : among few images all are compared, as an index would have to pass over most of
+        what it finds"""
         k = min(k, len(self.names))
         if allowed is None:
             return self.index.query(unit, k, **self.point)
@@ -277,14 +353,25 @@ class Searcher:
         return flat.reshape(*ids.shape, -1)
 
 
-def search(picture: Path | str | Image.Image, k: int = 10, study: str = "synthetic_houses", run: str = "",
-           model: str = "", index: str = "") -> pd.DataFrame:
-    """Rank a run's images for one picture, a file or decoded; columns as of ``Searcher.search`` without `query`.
+def search(
+    picture: Path | str | Image.Image,
+    k: int = 10,
+    study: str = "synthetic_houses",
+    run: str = "",
+    model: str = "",
+    index: str = "",
+) -> pd.DataFrame:
+    """Rank a run's images for one picture, a file or decoded; columns as of ``Searcher.search``
+    without `query`.
 
     The database stays open for the next call, until its vectors or its rounds change.
     """
     opened = find_run(study, run)
-    stamps = [file.stat().st_mtime_ns for file in (opened.vectors / "encoder", opened.models) if file.is_dir()]
+    stamps = [
+        file.stat().st_mtime_ns
+        for file in (opened.vectors / "encoder", opened.models)
+        if file.is_dir()
+    ]
     searcher = _opened(study, run, model, index, workspace.home(), *stamps)
     picture = picture if isinstance(picture, Image.Image) else open_image(Path(picture))
     return searcher.search(searcher.encode([picture]), k).drop(columns="query")

@@ -1,4 +1,6 @@
-"""Search for many at once: a run opened one time, and pictures that wait together encoded together."""
+"""Search for many at once: a run opened one time, and pictures that wait together encoded
+together.
+"""
 
 import contextlib
 import functools
@@ -28,11 +30,20 @@ from imgsearch_utils.workspace import Run
 if TYPE_CHECKING:
     from imgsearch_utils.vectors.encoder import Encoder
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # none that starts another program to be read
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+)  # none that starts another program to be read
 MOST, MOST_EXPANDED = 1000, 100  # results of one question, and first results that are added to it
 MOST_EXAMPLES = 20  # of one question
 WAITING = 256  # pictures that wait to be encoded; the next is refused
-warnings.filterwarnings("ignore", module=r"PIL\.")  # what an uploaded file has wrong is said to who uploaded it
+warnings.filterwarnings(
+    "ignore", module=r"PIL\."
+)  # what an uploaded file has wrong is said to who uploaded it
 
 
 class Busy(RuntimeError):
@@ -54,16 +65,18 @@ def read_upload(content: bytes) -> Image.Image:
     except Exception as error:  # decoders of broken files raise many kinds
         known = not content or "cannot identify" in str(error)
         reason = "" if known else f" ({' '.join(str(error).split())})"
-        raise ValueError(f"{'not' if content else 'an empty file, not'} a picture that can be read{reason}; try a "
-                         "JPEG or PNG") from None
+        raise ValueError(
+            f"{'not' if content else 'an empty file, not'} a picture that can be read{reason}; "
+            "try a "
+            "JPEG or PNG"
+        ) from None
 
 
 class PictureQueue:
     """Pictures on their way to vectors: a few threads take what waits.
 
-    A kept network is run by several threads at once. torch's is not; `faster` takes the encoder's network for many
-    files instead. A GPU gets as many pictures at once as wait, up to a batch.
-    """
+    A kept network is run by several threads at once. torch's is not; `faster` takes the encoder's
+    network for many files instead. A GPU gets as many pictures at once as wait, up to a batch."""
 
     def __init__(self, encoder: "Encoder | KeptEncoder"):
         kept = isinstance(encoder, KeptEncoder)
@@ -75,9 +88,14 @@ class PictureQueue:
             threading.Thread(target=self._work, daemon=True).start()
 
     def faster(self) -> None:
-        """Go over to a network that several threads run at once, where there is one; takes seconds."""
+        """Go over to a network that several threads run at once, where there is one; takes
+        seconds.
+        """
         if not isinstance(self._encoder, KeptEncoder) and (bulk := self._encoder.bulk()):
-            self._encoder, self._turn = replace(self._encoder, forward=bulk), contextlib.nullcontext()
+            self._encoder, self._turn = (
+                replace(self._encoder, forward=bulk),
+                contextlib.nullcontext(),
+            )
 
     def encode(self, content: bytes, crops: int = 1) -> tuple[np.ndarray, Image.Image]:
         """The encoder's vector (d,) of an uploaded picture, and the picture.
@@ -86,8 +104,8 @@ class PictureQueue:
 
         Raises
         ------
-        ValueError
-            for what is not a sound picture (see ``read_upload``), and a number of crops that is none
+        ValueError for what is not a sound picture (see ``read_upload``), and a number of crops that
+            is none
         Busy
             where too many wait
         """
@@ -95,7 +113,9 @@ class PictureQueue:
         if crops == 1:
             return vector, picture
         vectors = [self._wait_for(crop) for crop in crops_of(picture, crops)[1:]]
-        return normalised(np.stack([vector, *(each.result()[0] for each in vectors)])).mean(0), picture
+        return normalised(np.stack([vector, *(each.result()[0] for each in vectors)])).mean(
+            0
+        ), picture
 
     def _wait_for(self, picture: bytes | Image.Image) -> Future:
         answer: Future = Future()
@@ -108,14 +128,18 @@ class PictureQueue:
     def _work(self) -> None:
         while True:
             taken = [self._waiting.get()]
-            share = -(-(1 + self._waiting.qsize()) // self._workers)  # leave the other threads theirs
+            share = -(
+                -(1 + self._waiting.qsize()) // self._workers
+            )  # leave the other threads theirs
             with contextlib.suppress(Empty):
                 while len(taken) < min(share, self._most):
                     taken.append(self._waiting.get_nowait())
             good = []
             for picture, answer in taken:
                 try:
-                    good.append((read_upload(picture) if isinstance(picture, bytes) else picture, answer))
+                    good.append(
+                        (read_upload(picture) if isinstance(picture, bytes) else picture, answer)
+                    )
                 except Exception as error:
                     answer.set_exception(error)
             if good:
@@ -151,7 +175,9 @@ class Service:
         with contextlib.suppress(ValueError):  # no head yet: the encoder answers alone
             other = "encoder" if self.used.model.name == "head" else "head"
             self.searchers[other] = Searcher.open(run, other)
-        self.searchers = {name: self.searchers[name] for name in ("encoder", "head") if name in self.searchers}
+        self.searchers = {
+            name: self.searchers[name] for name in ("encoder", "head") if name in self.searchers
+        }
         self._one_at_a_time = threading.Lock()
 
     @functools.cached_property
@@ -167,32 +193,50 @@ class Service:
             self.search(picture=gray.getvalue())
 
     def encode(self, content: bytes, crops: int = 1) -> tuple[np.ndarray, Image.Image]:
-        """The encoder's vector (d,) of an uploaded picture, and the picture: see ``PictureQueue.encode``."""
+        """The encoder's vector (d,) of an uploaded picture, and the picture: see
+        ``PictureQueue.encode``.
+        """
         with self._one_at_a_time:
             pictures = self._pictures
         return pictures.encode(content, crops)
 
-    def search(self, *, picture: bytes = b"", image: str = "", words: str = "", like: Sequence[bytes | str] = (),
-               unlike: Sequence[bytes | str] = (), k: int = 10, model: str = "", expand: int = 0,
-               rerank: str = "", crops: int = 1, where: str = "") -> dict[str, Any]:
-        """Rank the run's images for a picture, one of its images by name, words, or several of these together.
+    def search(
+        self,
+        *,
+        picture: bytes = b"",
+        image: str = "",
+        words: str = "",
+        like: Sequence[bytes | str] = (),
+        unlike: Sequence[bytes | str] = (),
+        k: int = 10,
+        model: str = "",
+        expand: int = 0,
+        rerank: str = "",
+        crops: int = 1,
+        where: str = "",
+    ) -> dict[str, Any]:
+        """Rank the run's images for a picture, one of its images by name, words, or several of
+        these together.
 
         Parameters
         ----------
         picture, image, words : a file's content, a name, a text
-        like, unlike : further examples of what is looked for, and of what is not: files' contents and names, 20 in all
+        like, unlike : further examples of what is looked for, and of what is not: files' contents
+            and names, 20 in all
         k : results, 1 to 1000
-        model : "encoder" or "head"; what search uses when empty (where there are words, the encoder)
+        model : "encoder" or "head"; what search uses when empty (where there are words, the
+            encoder)
         expand : so many first results are added to the query, 0 to 100
         rerank : "reciprocal", "head", or nothing: see ``Searcher.search``
-        crops : so many crops of each picture are looked at, 1 to 10; not of an image by name, whose vector is there
+        crops : so many crops of each picture are looked at, 1 to 10; not of an image by name, whose
+            vector is there
         where : a condition on the labels, see ``Metadata.where``; all images when empty
 
         Returns
         -------
-        study, run, model, index, pictures (how many are searched), threshold (of p_similar; None where unknown),
-        query, close_match, and results: rank, image, its labels, score, p_similar (None unless one picture alone is
-        looked for), close
+        study, run, model, index, pictures (how many are searched), threshold (of p_similar; None
+        where unknown), query, close_match, and results: rank, image, its labels, score, p_similar
+        (None unless one picture alone is looked for), close
 
         Raises
         ------
@@ -207,32 +251,57 @@ class Service:
         if len(examples) + len(unlike) > MOST_EXAMPLES:
             raise ValueError(f"at most {MOST_EXAMPLES} examples, got {len(examples) + len(unlike)}")
         if not (1 <= k <= MOST and 0 <= expand <= MOST_EXPANDED):
-            raise ValueError(f"k must be 1 to {MOST} and expand 0 to {MOST_EXPANDED}, got {k} and {expand}")
+            raise ValueError(
+                f"k must be 1 to {MOST} and expand 0 to {MOST_EXPANDED}, got {k} and {expand}"
+            )
         searcher = self.searcher(model or ("encoder" if words else ""))
         wanted = self._vectors(searcher, examples, crops)
         if words:
             with self._one_at_a_time:
                 wanted = [*wanted, *searcher.encode_texts([words])]
-        found = searcher.ranked(np.stack(wanted[:1]), k, expand, calibrated=len(wanted) == 1 and not words,
-                                like=np.array(wanted[1:]), unlike=np.array(self._vectors(searcher, unlike, crops)),
-                                rerank=rerank, allowed=searcher.only(where))
+        found = searcher.ranked(
+            np.stack(wanted[:1]),
+            k,
+            expand,
+            calibrated=len(wanted) == 1 and not words,
+            like=np.array(wanted[1:]),
+            unlike=np.array(self._vectors(searcher, unlike, crops)),
+            rerank=rerank,
+            allowed=searcher.only(where),
+        )
         del found["query"]
         rows = zip(*(column.tolist() for column in found.values()))
-        results = [{name: None if value != value else value for name, value in zip(found, row)} for row in rows]
-        return {**self._about(searcher), "query": image or words, "close_match": bool(found["close"].any()),
-                "results": results}
+        results = [
+            {name: None if value != value else value for name, value in zip(found, row)}
+            for row in rows
+        ]
+        return {
+            **self._about(searcher),
+            "query": image or words,
+            "close_match": bool(found["close"].any()),
+            "results": results,
+        }
 
-    def _vectors(self, searcher: Searcher, examples: Sequence[bytes | str], crops: int) -> list[np.ndarray]:
+    def _vectors(
+        self, searcher: Searcher, examples: Sequence[bytes | str], crops: int
+    ) -> list[np.ndarray]:
         """The encoder's vector (d,) of each example."""
-        return [self.encode(example, crops)[0] if isinstance(example, bytes) else searcher.vectors_of([example])[0]
-                for example in examples]
+        return [
+            self.encode(example, crops)[0]
+            if isinstance(example, bytes)
+            else searcher.vectors_of([example])[0]
+            for example in examples
+        ]
 
     def searcher(self, model: str = "") -> Searcher:
         """The searcher by model, that which search uses when empty."""
         if model and model not in self.searchers:
             absent = model == "head"
-            raise ValueError(f"run {self.run.name} has no head yet; take the encoder" if absent else
-                             f"no model is called {model}. {nearest(model, self.searchers)}")
+            raise ValueError(
+                f"run {self.run.name} has no head yet; take the encoder"
+                if absent
+                else f"no model is called {model}. {nearest(model, self.searchers)}"
+            )
         return self.searchers[model] if model else self.used
 
     def classify(self, *, picture: bytes = b"", image: str = "") -> dict[str, Any]:
@@ -252,19 +321,30 @@ class Service:
         if bool(picture) == bool(image):
             raise ValueError("ask with one of two: a picture, or an image's name")
         if image:
-            vectors, shown = self.used.vectors_of([image]), open_image(self.used.collection.path(image))
+            vectors, shown = (
+                self.used.vectors_of([image]),
+                open_image(self.used.collection.path(image)),
+            )
         else:
             vector, shown = self.encode(picture)
             vectors = vector[None]
         with self._one_at_a_time:  # torch's networks, and the classifier is fitted once
             classifier = self._classifier
-            tables = [classifier.classify(vectors), classifying.ready_made([shown], self.run.study.classifier)]
+            tables = [
+                classifier.classify(vectors),
+                classifying.ready_made([shown], self.run.study.classifier),
+            ]
             if self.used.encoder.encode_texts:
                 classes = sorted(classifier.images.table[classifier.level].unique())
                 tables.insert(1, classifying.by_words(self.used.encoder, vectors, classes))
         found = pd.concat(tables, ignore_index=True).drop(columns="query")
-        return {"study": self.run.study.study, "run": self.run.name, "level": classifier.level, "query": image,
-                "classes": _records(found)}
+        return {
+            "study": self.run.study.study,
+            "run": self.run.name,
+            "level": classifier.level,
+            "query": image,
+            "classes": _records(found),
+        }
 
     @functools.cached_property
     def _classifier(self):
@@ -274,13 +354,22 @@ class Service:
 
     def health(self) -> dict[str, Any]:
         """The run, its model, how many images, and for how long (s) it has been open."""
-        return {**self._about(self.used), "encoder": self.run.study.encoder,
-                "uptime_seconds": round(time.monotonic() - self._began, 1)}
+        return {
+            **self._about(self.used),
+            "encoder": self.run.study.encoder,
+            "uptime_seconds": round(time.monotonic() - self._began, 1),
+        }
 
     def _about(self, searcher: Searcher) -> dict[str, Any]:
         threshold = float(searcher.model.threshold) if searcher.model.calibration else None
-        return {"study": self.run.study.study, "run": self.run.name, "model": searcher.model.name,
-                "index": searcher.index.name, "pictures": len(searcher.names), "threshold": threshold}
+        return {
+            "study": self.run.study.study,
+            "run": self.run.name,
+            "model": searcher.model.name,
+            "index": searcher.index.name,
+            "pictures": len(searcher.names),
+            "threshold": threshold,
+        }
 
 
 def _records(table: pd.DataFrame) -> list[dict]:

@@ -1,4 +1,6 @@
-"""Notebook 13: encoders compared by what each finds as it is, with two naive baselines, before anything is taught."""
+"""Notebook 13: encoders compared by what each finds as it is, with two naive baselines, before
+anything is taught.
+"""
 
 import re
 import time
@@ -29,17 +31,23 @@ from imgsearch_utils.workspace import Run, written_whole
 EMBEDDED = tuple(LITE)  # whose weights come with the installation
 CUTS = (1, 5, 10)
 TIMED = 48  # pictures that say how fast an encoder is
-SHARES = np.linspace(0.1, 0.9, 9)  # of the first of two joined encoders, compared on the train images
-FEW, DRAWS, NEAR = 5, 5, 10  # labelled images of a class, how often they are drawn, neighbours that spread a label
+SHARES = np.linspace(
+    0.1, 0.9, 9
+)  # of the first of two joined encoders, compared on the train images
+FEW, DRAWS, NEAR = (
+    5,
+    5,
+    10,
+)  # labelled images of a class, how often they are drawn, neighbours that spread a label
 
 
 class Comparison(NamedTuple):
     """What encoders are worth on a run's test images.
 
-    encoders : encoder, dimension, images_per_s, megabytes (of the vectors of all images), missing (why it could not be
-        measured, and what to do; else empty)
-    retrieval : encoder, class (of the queries; empty for all), measure, mean, low, high (95 % over image groups),
-        queries; of all queries also gain, gain_low, gain_high over the first encoder
+    encoders : encoder, dimension, images_per_s, megabytes (of the vectors of all images), missing
+        (why it could not be measured, and what to do; else empty)
+    retrieval : encoder, class (of the queries; empty for all), measure, mean, low, high (95 % over
+        image groups), queries; of all queries also gain, gain_low, gain_high over the first encoder
     few_labels : encoder, method, labelled (images of each class), accuracy, low, high
     """
 
@@ -48,12 +56,15 @@ class Comparison(NamedTuple):
     few_labels: pd.DataFrame
 
 
-def compare_encoders(run: Run, names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> Comparison:
+def compare_encoders(
+    run: Run, names: Sequence[str], say: Callable[[str], None] = lambda _: None
+) -> Comparison:
     """Rank a run's test images for each other by each encoder, and measure what comes first.
 
-    Vectors are kept in ``vector_dbs/<run>/encoders/`` and not made twice. Similar is what the run's oracle, its grades,
-    or else its classes say (``relevance.Judge``). Beside the named encoders stand a random ranking, a colour histogram,
-    and the two best on the train images, joined (``joined``).
+    Vectors are kept in ``vector_dbs/<run>/encoders/`` and not made twice. Similar is what the run's
+    oracle, its grades, or else its classes say (``relevance.Judge``). Beside the named encoders
+    stand a random ranking, a colour histogram, and the two best on the train images, joined
+    (``joined``).
 
     Parameters
     ----------
@@ -62,16 +73,21 @@ def compare_encoders(run: Run, names: Sequence[str], say: Callable[[str], None] 
 
     Raises
     ------
-    ValueError
-        for a run without sides or pictures, names that are no encoder's, and where nobody says what is similar.
+    ValueError for a run without sides or pictures, names that are no encoder's, and where nobody
+        says what is similar.
     """
     collection, table = open_collection(run), read_sides(run)
     if collection.folder is None:
-        raise ValueError(f"run {run.name} has vectors only; to compare encoders, place its pictures")
+        raise ValueError(
+            f"run {run.name} has vectors only; to compare encoders, place its pictures"
+        )
     judge = Judge(run, collection, grades_so_far(run))
     if judge.who == "nobody":
-        raise ValueError(f"nobody says what is similar in run {run.name}: it has no classes, and no test pair is "
-                         f"graded; first: imgsearch tag {run.study.study}{run.named} --queue check")
+        raise ValueError(
+            f"nobody says what is similar in run {run.name}: it has no classes, and no test pair "
+            "is "
+            f"graded; first: imgsearch tag {run.study.study}{run.named} --queue check"
+        )
     found, rows = {}, []
     for name in dict.fromkeys(names):
         began = time.monotonic()
@@ -88,18 +104,38 @@ def compare_encoders(run: Run, names: Sequence[str], say: Callable[[str], None] 
     measured = {**found, **joined(run, found, judge)}
     measured |= baselines(next(iter(found.values())), collection, run.study.seed)
     known = pd.DataFrame(rows).set_index("encoder")
-    about = pd.DataFrame({"encoder": list(dict.fromkeys([*known.index, *measured]))}).join(known, on="encoder")
+    about = pd.DataFrame({"encoder": list(dict.fromkeys([*known.index, *measured]))}).join(
+        known, on="encoder"
+    )
     width = about.encoder.map({name: images.vectors.shape[1] for name, images in measured.items()})
-    about = about.assign(dimension=width.astype("Int64"), megabytes=(width * len(table) * 4 / 1e6).round(2),
-                         missing=about.missing.fillna(""))
-    retrieval = compare_rankings({name: (images.side("test"), Model()) for name, images in measured.items()}, judge,
-                                 CUTS, more=True).rename(columns={"model": "encoder"}).drop(columns="judged_by")
-    return Comparison(about[["encoder", "dimension", "images_per_s", "megabytes", "missing"]], retrieval,
-                      few_labels(measured, run.study.seed))
+    about = about.assign(
+        dimension=width.astype("Int64"),
+        megabytes=(width * len(table) * 4 / 1e6).round(2),
+        missing=about.missing.fillna(""),
+    )
+    retrieval = (
+        compare_rankings(
+            {name: (images.side("test"), Model()) for name, images in measured.items()},
+            judge,
+            CUTS,
+            more=True,
+        )
+        .rename(columns={"model": "encoder"})
+        .drop(columns="judged_by")
+    )
+    return Comparison(
+        about[["encoder", "dimension", "images_per_s", "megabytes", "missing"]],
+        retrieval,
+        few_labels(measured, run.study.seed),
+    )
 
 
-def kept_comparison(run: Run, names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> Comparison:
-    """``compare_encoders``, kept in ``active_learning_results/<run>/encoders/``; of a published run what is there."""
+def kept_comparison(
+    run: Run, names: Sequence[str], say: Callable[[str], None] = lambda _: None
+) -> Comparison:
+    """``compare_encoders``, kept in ``active_learning_results/<run>/encoders/``; of a published run
+    what is there.
+    """
     folder = run.results / "encoders"
     files = {name: folder / f"{name}.csv" for name in Comparison._fields}
     if not (run.published and all(file.is_file() for file in files.values())):
@@ -108,15 +144,24 @@ def kept_comparison(run: Run, names: Sequence[str], say: Callable[[str], None] =
             with written_whole(files[name]) as partial:
                 write_own(table, partial)
     tables = {name: read_own(file) for name, file in files.items()}
-    for name, column in (("encoders", "missing"), ("retrieval", "class")):  # a file knows no empty text
+    for name, column in (
+        ("encoders", "missing"),
+        ("retrieval", "class"),
+    ):  # a file knows no empty text
         tables[name][column] = tables[name][column].astype(object).fillna("")
     return Comparison(**tables)
 
 
-def _vectors(run: Run, collection: Collection, table: pd.DataFrame, name: str) -> tuple[Images, float]:
+def _vectors(
+    run: Run, collection: Collection, table: pd.DataFrame, name: str
+) -> tuple[Images, float]:
     """The run's images with an encoder's vectors, and how many pictures it encodes in a second."""
     encoder, ours = get_encoder(name), collection.images.image.isin(table.image)
-    folder = run.vectors / "encoders" / f"{re.sub('[^A-Za-z0-9]+', '_', name)[:60]}_{zlib.crc32(name.encode()):08x}"
+    folder = (
+        run.vectors
+        / "encoders"
+        / f"{re.sub('[^A-Za-z0-9]+', '_', name)[:60]}_{zlib.crc32(name.encode()):08x}"
+    )
     embeddings, _ = embed(replace(collection, images=collection.images[ours]), encoder, folder)
     paths = [collection.path(image) for image in table.image.head(TIMED)]
     encoder.encode_files(paths[:1], many=True)
@@ -126,18 +171,24 @@ def _vectors(run: Run, collection: Collection, table: pd.DataFrame, name: str) -
 
 
 def joined(run: Run, found: dict[str, Images], judge: Judge) -> dict[str, Images]:
-    """The two encoders that are best on the train images, concatenated; empty where there are not two.
+    """The two encoders that are best on the train images, concatenated; empty where there are not
+    two.
 
     The first one's share of the cosine is that of ``SHARES`` which is best there.
     """
-    grades = judge.grades(rank(train := next(iter(found.values())).train, Model(), some_queries(train)))
+    grades = judge.grades(
+        rank(train := next(iter(found.values())).train, Model(), some_queries(train))
+    )
     best = sorted(found, key=lambda name: -mean_ap(found[name].train, grades))[:2]
     if len(best) < 2:
         return {}
     one, two = best
 
     def of(share: float) -> Images:
-        parts = [weight**0.5 * normalised(found[name].vectors) for name, weight in ((one, share), (two, 1 - share))]
+        parts = [
+            weight**0.5 * normalised(found[name].vectors)
+            for name, weight in ((one, share), (two, 1 - share))
+        ]
         return with_vectors(found[one], f"{one} + {two}", np.concatenate(parts, 1))
 
     share = max(SHARES, key=lambda share: mean_ap(of(share).train, grades))
@@ -145,28 +196,41 @@ def joined(run: Run, found: dict[str, Images], judge: Judge) -> dict[str, Images
 
 
 def few_labels(measured: dict[str, Images], seed: int) -> pd.DataFrame:
-    """How many test images get their class from ``FEW`` labelled images of each: by the nearest, or by label spreading.
+    """How many test images get their class from ``FEW`` labelled images of each: by the nearest, or
+    by label spreading.
 
-    Label spreading (Zhou et al., NIPS 2003) also uses the images without a label. Means over ``DRAWS`` of the labelled
-    ones; empty for a study without two classes.
-    """
+    Label spreading (Zhou et al., NIPS 2003) also uses the images without a label. Means over
+    ``DRAWS`` of the labelled ones; empty for a study without two classes."""
     rows = []
     for name, images in measured.items():
         if not images.class_columns or images.table[images.class_columns[-1]].nunique() < 2:
             break
-        truth, side = images.table[images.class_columns[-1]].to_numpy(object), images.table.side.to_numpy(object)
+        truth, side = (
+            images.table[images.class_columns[-1]].to_numpy(object),
+            images.table.side.to_numpy(object),
+        )
         unit, right = normalised(images.vectors), {"nearest": [], "label spreading": []}
         for draw in range(DRAWS):
             rng = np.random.default_rng([seed, draw])
-            labelled = np.concatenate([rng.permutation(rows_)[:FEW] for one in np.unique(truth) if len(
-                rows_ := np.flatnonzero((truth == one) & (side == "train")))])
+            labelled = np.concatenate(
+                [
+                    rng.permutation(rows_)[:FEW]
+                    for one in np.unique(truth)
+                    if len(rows_ := np.flatnonzero((truth == one) & (side == "train")))
+                ]
+            )
             nearest = truth[labelled][(unit @ unit[labelled].T).argmax(1)]
             known = np.full(len(truth), -1)
             known[labelled] = pd.Categorical(truth[labelled], np.unique(truth)).codes
-            spread = LabelSpreading(kernel="knn", n_neighbors=min(NEAR, len(truth) - 1), max_iter=100).fit(unit, known)
+            spread = LabelSpreading(
+                kernel="knn", n_neighbors=min(NEAR, len(truth) - 1), max_iter=100
+            ).fit(unit, known)
             guessed = np.unique(truth)[spread.transduction_]
             for method, classes in (("nearest", nearest), ("label spreading", guessed)):
                 right[method].append((classes == truth)[side == "test"])
         groups = images.table.group.to_numpy()[side == "test"]
-        rows += [(name, method, FEW, *bootstrap(np.mean(each, 0), groups)) for method, each in right.items()]
+        rows += [
+            (name, method, FEW, *bootstrap(np.mean(each, 0), groups))
+            for method, each in right.items()
+        ]
     return pd.DataFrame(rows, columns=["encoder", "method", "labelled", "accuracy", "low", "high"])

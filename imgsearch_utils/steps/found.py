@@ -17,8 +17,9 @@ from imgsearch_utils.workspace import Round, Run, read_json
 class Found:
     """What the stages of a run left, as far as it is there.
 
-    log : results_log.csv; empty where there was no round. Rounds that were judged by other evidence than the last one
-        (by the classes, before anybody graded) are left out: their numbers cannot be compared
+    log : results_log.csv; empty where there was no round. Rounds that were judged by other evidence
+        than the last one (by the classes, before anybody graded) are left out: their numbers cannot
+        be compared
     metrics : of the last round; empty where there was none
     """
 
@@ -67,15 +68,25 @@ class Found:
         return _number(self.metrics[side][model].get(name))
 
     def gain(self, side: str, of: str = "ap") -> tuple[float, float, float]:
-        """The head's gain over the encoder and its interval: in AP, or in the nDCG@10 within a query's judged pairs."""
+        """The head's gain over the encoder and its interval: in AP, or in the nDCG@10 within a
+        query's judged pairs.
+        """
         measured = self.metrics[side]
-        gain = measured["ap_gain_over"]["encoder"] if of == "ap" else measured["within_queries"]["nDCG@10"]
+        gain = (
+            measured["ap_gain_over"]["encoder"]
+            if of == "ap"
+            else measured["within_queries"]["nDCG@10"]
+        )
         return tuple(_number(gain[name]) for name in ("difference", "low", "high"))
 
     @cached_property
     def scored(self) -> pd.DataFrame:
         """The last round's scored pairs; no row where there was no round."""
-        return read_own(self.last.results / "scored_pairs.csv") if self.last else pd.DataFrame({"side": []})
+        return (
+            read_own(self.last.results / "scored_pairs.csv")
+            if self.last
+            else pd.DataFrame({"side": []})
+        )
 
     @cached_property
     def candidates(self) -> pd.DataFrame:
@@ -84,7 +95,11 @@ class Found:
     @cached_property
     def history(self) -> pd.DataFrame:
         """The training of the chosen candidate; no row where that trains no network."""
-        table = read_own(self.last.results / "history.csv") if self.last else pd.DataFrame({"train_loss": []})
+        table = (
+            read_own(self.last.results / "history.csv")
+            if self.last
+            else pd.DataFrame({"train_loss": []})
+        )
         return table if table.train_loss.notna().any() else table[:0]
 
     @cached_property
@@ -99,7 +114,9 @@ class Found:
 
     @cached_property
     def retrieval(self) -> pd.DataFrame:
-        """Means of retrieval measures (rows) by model (columns); empty where no result was judged."""
+        """Means of retrieval measures (rows) by model (columns); empty where no result was
+        judged.
+        """
         table = of_all(self.ranked)
         return table.pivot(index="measure", columns="model", values="mean") if len(table) else table
 
@@ -107,7 +124,9 @@ class Found:
     def ranked(self) -> pd.DataFrame:
         """What notebook 03 measured of rankings: see ``relevance.compare_rankings``."""
         table = self.compared("retrieval.csv")
-        return table if "class" in table else table.assign(**{"class": ""})  # one that was measured by an older version
+        return (
+            table if "class" in table else table.assign(**{"class": ""})
+        )  # one that was measured by an older version
 
     @cached_property
     def judged_by_classes(self) -> bool:

@@ -1,9 +1,9 @@
 """The kernels of notebooks that are executed headless.
 
-A process that has loaded the libraries already is kept at hand, and each kernel is forked off it (the standard
-library's ``forkserver``): a run of seven notebooks loads them once. Where the system cannot fork, each kernel is
-started anew. A kernel ends with the process that asked for it, however that ended.
-"""
+A process that has loaded the libraries already is kept at hand, and each kernel is forked off it
+(the standard library's ``forkserver``): a run of seven notebooks loads them once. Where the system
+cannot fork, each kernel is started anew. A kernel ends with the process that asked for it, however
+that ended."""
 
 import atexit
 import contextlib
@@ -36,7 +36,9 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def _without_main():
-    """While a process is started, so that it does not run this one's script again, as multiprocessing would."""
+    """While a process is started, so that it does not run this one's script again, as
+    multiprocessing would.
+    """
     main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
     try:
         yield
@@ -45,7 +47,9 @@ def _without_main():
 
 
 class KernelProcess(CONTEXT.Process):
-    """An ipykernel in a process group of its own, with what jupyter_client uses of ``subprocess.Popen``."""
+    """An ipykernel in a process group of its own, with what jupyter_client uses of
+    ``subprocess.Popen``.
+    """
 
     stdin = stdout = stderr = None
 
@@ -58,7 +62,9 @@ class KernelProcess(CONTEXT.Process):
             os.setsid()
         threading.Thread(target=_end_with_parent, daemon=True).start()
         os.environ.clear()
-        os.environ.update(self.env, JPY_PARENT_PID=str(os.getppid()))  # ipykernel ends with that one too
+        os.environ.update(
+            self.env, JPY_PARENT_PID=str(os.getppid())
+        )  # ipykernel ends with that one too
         if self.cwd:
             os.chdir(self.cwd)
         sys.argv = ["ipykernel", *self.argv]
@@ -91,7 +97,9 @@ class Forked(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
         prepare()
-        self.process = KernelProcess(cmd[cmd.index("-f"):], kwargs.get("cwd"), dict(kwargs.get("env") or os.environ))
+        self.process = KernelProcess(
+            cmd[cmd.index("-f") :], kwargs.get("cwd"), dict(kwargs.get("env") or os.environ)
+        )
         with _without_main():
             self.process.start()
         self.pid = self.pgid = self.process.pid
@@ -105,5 +113,7 @@ class Kernel(AsyncKernelManager):
     async def _async_pre_start_kernel(self, **kwargs: Any):
         if self.provisioner is None:
             self.kernel_id = self.kernel_id or kwargs.get("kernel_id", "")
-            self.provisioner = Forked(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+            self.provisioner = Forked(
+                kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
+            )
         return await super()._async_pre_start_kernel(**kwargs)

@@ -19,11 +19,11 @@ from imgsearch_utils.workspace import Round, Run
 
 
 def evidence(this: Round, images: Images) -> pd.DataFrame:
-    """What a round learns from, and is judged by: the grades up to it, as of ``labels.graded_pairs``.
+    """What a round learns from, and is judged by: the grades up to it, as of
+    ``labels.graded_pairs``.
 
-    A run that people teach learns from its classes before anybody gave a grade (``class_pairs``); and its test pairs
-    count once somebody graded some of them.
-    """
+    A run that people teach learns from its classes before anybody gave a grade (``class_pairs``);
+    and its test pairs count once somebody graded some of them."""
     graded = graded_pairs(this, images)
     given = set(graded.side[~graded.automatic])
     if not this.run.taught:
@@ -34,26 +34,43 @@ def evidence(this: Round, images: Images) -> pd.DataFrame:
 
 
 def class_pairs(images: Images, study: Study) -> pd.DataFrame:
-    """Random pairs of train and of test images, graded by what the classes say: 3 within the finest class, 0 across.
+    """Random pairs of train and of test images, graded by what the classes say: 3 within the finest
+    class, 0 across.
 
-    There are as many as a round has asked pairs and automatic zeros; columns as of ``labels.graded_pairs``.
-    """
+    There are as many as a round has asked pairs and automatic zeros; columns as of
+    ``labels.graded_pairs``."""
     tables = []
     for number, side in enumerate(("train", "test")):
         here, seed = images.side(side), study.seed * 1000 + number
-        within = choose_pairs(Pool.of(here), "random", study.asked_per_round, seed)[["image1", "image2"]]
-        table = pd.concat([within, automatic_zeros(here, study.zeros_per_round, seed)[["image1", "image2"]]],
-                          ignore_index=True)
+        within = choose_pairs(Pool.of(here), "random", study.asked_per_round, seed)[
+            ["image1", "image2"]
+        ]
+        table = pd.concat(
+            [within, automatic_zeros(here, study.zeros_per_round, seed)[["image1", "image2"]]],
+            ignore_index=True,
+        )
         grades = oracles.answer("hierarchy", table, here.table[["image", *here.class_columns]])
         group1, group2 = here.of_pairs(table, "group")
-        tables.append(table.assign(similarity=grades, round=0, source=AUTOMATIC, annotators=0, side=side,
-                                   automatic=True, same_class=here.same_class(table), group1=group1, group2=group2,
-                                   drawn=True))
+        tables.append(
+            table.assign(
+                similarity=grades,
+                round=0,
+                source=AUTOMATIC,
+                annotators=0,
+                side=side,
+                automatic=True,
+                same_class=here.same_class(table),
+                group1=group1,
+                group2=group2,
+                drawn=True,
+            )
+        )
     return pd.concat(tables, ignore_index=True)
 
 
 def head_in_search(before: Round) -> bool:
-    """Whether search uses a head before this round; it stays while the round's grades do not say that it is worse.
+    """Whether search uses a head before this round; it stays while the round's grades do not say
+    that it is worse.
 
     In a run that people teach alone: there a few grades follow on what all classes showed.
     """
@@ -62,7 +79,9 @@ def head_in_search(before: Round) -> bool:
 
 
 class Lesson(NamedTuple):
-    """What a round kept of ``learning.learner.Learnt``, and the pairs scored by it (``evaluation.score_pairs``)."""
+    """What a round kept of ``learning.learner.Learnt``, and the pairs scored by it
+    (``evaluation.score_pairs``).
+    """
 
     models: dict[str, Model]
     candidates: pd.DataFrame
@@ -88,45 +107,78 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> Lesson:
     study, stage, trained, votes = this.run.study, this.stage(), [], voted_pairs(this, images)
 
     def make():
-        learnt = learner.learn(images, graded, study.head, study.seed, votes=votes, in_search=head_in_search(this))
+        learnt = learner.learn(
+            images, graded, study.head, study.seed, votes=votes, in_search=head_in_search(this)
+        )
         trained.append(learnt.head.head)
         scored = score_pairs(images, graded, learnt)
         numbers = scored.select_dtypes("floating").columns
-        return (models_to_dict({"encoder": learnt.encoder, "head": learnt.head}), learnt.candidates.round(5),
-                learnt.history, scored.astype(dict.fromkeys(numbers, float)).round(5))
+        return (
+            models_to_dict({"encoder": learnt.encoder, "head": learnt.head}),
+            learnt.candidates.round(5),
+            learnt.history,
+            scored.astype(dict.fromkeys(numbers, float)).round(5),
+        )
 
-    curves, *tables = stage.keep(["model/calibration.json", "candidates.csv", "history.csv", "scored_pairs.csv"], make)
+    curves, *tables = stage.keep(
+        ["model/calibration.json", "candidates.csv", "history.csv", "scored_pairs.csv"], make
+    )
     lesson = Lesson({}, *tables)
-    head = stage.keep("model/head.safetensors", lambda: trained[0] if trained else learner.train_candidate(
-        images, graded, study.head, study.seed, lesson.chosen, votes))
+    head = stage.keep(
+        "model/head.safetensors",
+        lambda: (
+            trained[0]
+            if trained
+            else learner.train_candidate(
+                images, graded, study.head, study.seed, lesson.chosen, votes
+            )
+        ),
+    )
     return lesson._replace(models=models_from_dict(curves, head))
 
 
 def measure(lesson: Lesson, graded: pd.DataFrame) -> dict[str, Any]:
     """What metrics.json holds of a round."""
     by_classes = graded.automatic.all()
-    return {**evaluate(lesson.scored, lesson.models), "candidate": lesson.chosen, "promoted": lesson.promoted,
-            "evidence": "classes" if by_classes else "grades", "labels": count_labels(graded)}
+    return {
+        **evaluate(lesson.scored, lesson.models),
+        "candidate": lesson.chosen,
+        "promoted": lesson.promoted,
+        "evidence": "classes" if by_classes else "grades",
+        "labels": count_labels(graded),
+    }
 
 
 def models_of(this: Round, images: Images) -> dict[str, Model]:
-    """The encoder and the round's head, calibrated, by name; made again where a published run leaves the head out."""
+    """The encoder and the round's head, calibrated, by name; made again where a published run
+    leaves the head out.
+    """
     return learn(this, images, evidence(this, images)).models
 
 
 def models_in(run: Run, images: Images) -> dict[str, Model]:
-    """The models of the last round, as of ``models_of``; before the first one the encoder alone, not calibrated."""
+    """The models of the last round, as of ``models_of``; before the first one the encoder alone,
+    not calibrated.
+    """
     return models_of(run.last_round, images) if run.rounds_made else {"encoder": Model()}
 
 
 def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
-    """The pairs to ask in the round after `this`, chosen by the study's strategy; columns as of ``first_pairs``."""
+    """The pairs to ask in the round after `this`, chosen by the study's strategy; columns as of
+    ``first_pairs``.
+    """
     study, number = this.run.study, this.number + 1
     if study.oracle == "replay":
-        return replayed_pairs(this.run, images, lambda table: (table["round"] == number) & (table.side == "train"))
-    labelled = Journal(this.run.journal).labels(up_to_round=this.number)  # so it gives the same when made again
+        return replayed_pairs(
+            this.run, images, lambda table: (table["round"] == number) & (table.side == "train")
+        )
+    labelled = Journal(this.run.journal).labels(
+        up_to_round=this.number
+    )  # so it gives the same when made again
     seed = study.seed * 1000 + 10 * number
     pool = Pool.of(images.train, model, labelled)
     strategy = study.strategy or usual_strategy(images.train, this.run.taught)
     asked = choose_pairs(pool, strategy, study.asked_per_round, seed, study.max_per_image)
-    return with_zeros(asked, images.train, study.zeros_per_round, seed, labelled).assign(side="train")
+    return with_zeros(asked, images.train, study.zeros_per_round, seed, labelled).assign(
+        side="train"
+    )

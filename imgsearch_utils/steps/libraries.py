@@ -1,12 +1,26 @@
-"""Loads what nearly every notebook needs, before a kernel is forked off; no code of this package, which may change."""
+"""Loads what nearly every notebook needs, before a kernel is forked off; no code of this package,
+which may change.
+"""
 
 import contextlib
 import importlib
 import os
 
-os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as ipykernel would
-for name in ("ipykernel.ipkernel", "matplotlib.figure", "seaborn", "sklearn.metrics", "sklearn.linear_model",
-             "sklearn.model_selection", "torch", "ir_measures", "filelock", "yaml"):
+os.environ.setdefault(
+    "MPLBACKEND", "module://matplotlib_inline.backend_inline"
+)  # as ipykernel would
+for name in (
+    "ipykernel.ipkernel",
+    "matplotlib.figure",
+    "seaborn",
+    "sklearn.metrics",
+    "sklearn.linear_model",
+    "sklearn.model_selection",
+    "torch",
+    "ir_measures",
+    "filelock",
+    "yaml",
+):
     with contextlib.suppress(Exception):  # a notebook that needs it will say so
         importlib.import_module(name)
 with contextlib.suppress(Exception):  # pandas asks only at its import whether it is in a notebook

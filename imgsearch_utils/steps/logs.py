@@ -9,32 +9,58 @@ LOGGED = ("roc_auc", "ap", "same_class_roc_auc", "same_class_ap", "f1", "accurac
 
 
 def count_labels(graded: pd.DataFrame) -> dict[str, int]:
-    """How many train pairs have a grade: all (`labels`), those that were asked, those of grade 3 (`similar`)."""
+    """How many train pairs have a grade: all (`labels`), those that were asked, those of grade 3
+    (`similar`).
+    """
     train = graded[graded.side == "train"]
-    return {"labels": len(train), "asked": int((~train.automatic).sum()), "similar": int((train.similarity == 3).sum())}
+    return {
+        "labels": len(train),
+        "asked": int((~train.automatic).sum()),
+        "similar": int((train.similarity == 3).sum()),
+    }
 
 
 def rounds_log(run: Run) -> pd.DataFrame:
-    """The finished rounds' metrics, one row a round; ValueError names a metrics.json that lacks something."""
+    """The finished rounds' metrics, one row a round; ValueError names a metrics.json that lacks
+    something.
+    """
     rows = []
     for this in run.rounds:
         if not this.finished:
             break
         metrics = this.metrics
         try:
-            row = {"round": this.number, **metrics["labels"], "candidate": metrics["candidate"],
-                   "promoted": metrics["promoted"], "evidence": metrics.get("evidence", "grades")}
+            row = {
+                "round": this.number,
+                **metrics["labels"],
+                "candidate": metrics["candidate"],
+                "promoted": metrics["promoted"],
+                "evidence": metrics.get("evidence", "grades"),
+            }
             for side in ("dev", "test"):
-                measured = metrics.get(side) if side == "test" and run.taught else metrics[side]  # None: none is graded
+                measured = (
+                    metrics.get(side) if side == "test" and run.taught else metrics[side]
+                )  # None: none is graded
                 for model in MODELS:
-                    row |= {f"{side}_{model}_{name}": measured and measured[model].get(name) for name in LOGGED}
-                for name, *where in (("ap", "ap_gain_over", "encoder"), ("query_ndcg", "within_queries", "nDCG@10")):
+                    row |= {
+                        f"{side}_{model}_{name}": measured and measured[model].get(name)
+                        for name in LOGGED
+                    }
+                for name, *where in (
+                    ("ap", "ap_gain_over", "encoder"),
+                    ("query_ndcg", "within_queries", "nDCG@10"),
+                ):
                     gain = measured[where[0]][where[1]] if measured else {}
-                    row |= {f"{side}_{name}_gain": gain.get("difference"), f"{side}_{name}_gain_low": gain.get("low"),
-                            f"{side}_{name}_gain_high": gain.get("high")}
+                    row |= {
+                        f"{side}_{name}_gain": gain.get("difference"),
+                        f"{side}_{name}_gain_low": gain.get("low"),
+                        f"{side}_{name}_gain_high": gain.get("high"),
+                    }
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{this.results / 'metrics.json'} lacks what a round measures ({error}); remove "
-                             f"{this.results} and run the study again, which makes it again") from None
+            raise ValueError(
+                f"{this.results / 'metrics.json'} lacks what a round measures ({error}); remove "
+                f"{this.results} and run the study again, which makes it again"
+            ) from None
         rows.append(row)
     return pd.DataFrame(rows).replace({None: float("nan")}).infer_objects()
 
@@ -45,7 +71,9 @@ def log_text(log: pd.DataFrame) -> str:
 
 
 def log_rounds(run: Run) -> pd.DataFrame:
-    """Write results_log.csv from the finished rounds' metrics where it says something else, and return it."""
+    """Write results_log.csv from the finished rounds' metrics where it says something else, and
+    return it.
+    """
     log, file = rounds_log(run), run.results / "results_log.csv"
     if len(log) and not (file.is_file() and file.read_text(encoding="utf-8") == log_text(log)):
         write_atomic(file, log_text(log))

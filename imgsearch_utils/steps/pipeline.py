@@ -26,10 +26,11 @@ Step = tuple[str, dict[str, Any], Callable[[], Stage]]
 
 
 def steps(run: Run) -> Iterator[Step]:
-    """The notebooks of a run in their order: name, own parameters, and the stage that each finishes.
+    """The notebooks of a run in their order: name, own parameters, and the stage that each
+    finishes.
 
-    Where people teach the run, a round's turn comes when what it asks is answered, so this looks as it goes.
-    """
+    Where people teach the run, a round's turn comes when what it asks is answered, so this looks as
+    it goes."""
     yield "01_data_tagging", {}, run.tagging_stage
     yield from learning_steps(run)
     yield "03_ann_comparison", {}, run.comparison_stage
@@ -45,7 +46,9 @@ def learning_steps(run: Run) -> Iterator[Step]:
         yield "02_siamese_active_learning", {"ROUND": this.number}, this.stage
 
 
-def execute(run: Run, study: str, settings: dict[str, Any], say: Callable[[str], None] = print) -> Path:
+def execute(
+    run: Run, study: str, settings: dict[str, Any], say: Callable[[str], None] = print
+) -> Path:
     """Run what is not finished of a run, notebook by notebook; return the report's page.
 
     Parameters
@@ -55,15 +58,17 @@ def execute(run: Run, study: str, settings: dict[str, Any], say: Callable[[str],
 
     Raises
     ------
-    RuntimeError
-        when a notebook fails, with its error's last line; or when another process runs the same run.
+    RuntimeError when a notebook fails, with its error's last line; or when another process runs the
+        same run.
     """
     page = run.report / "index.html"
     run.labels.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.labels / RUN_LOCK, timeout=0):
             _refuse_a_lost_journal(run)
-            if run.taught and run.comparison_stage().recorded().get("rounds", len(run.rounds)) != len(run.rounds):
+            if run.taught and run.comparison_stage().recorded().get(
+                "rounds", len(run.rounds)
+            ) != len(run.rounds):
                 _clear_comparison(run)
             pending = not all(_done(stage) for _, _, stage in steps(run))
             if pending:
@@ -74,19 +79,29 @@ def execute(run: Run, study: str, settings: dict[str, Any], say: Callable[[str],
                 _take(run, step, study, settings, say)
             _make_again(run, say)
             if faults := check_run(run, at_work=True):
-                more = f" ({len(faults) - 1} more: imgsearch check{run.options})" if len(faults) > 1 else ""
+                more = (
+                    f" ({len(faults) - 1} more: imgsearch check{run.options})"
+                    if len(faults) > 1
+                    else ""
+                )
                 raise RuntimeError(f"{faults[0].what}; {faults[0].do}{more}")
     except Timeout:
-        raise RuntimeError(f"run {run.name} is being worked on by another process; wait for it, or stop it") from None
-    say(f"Run {run.name} is finished with these settings. Its report: {workspace.shown(page)}" if not pending else
-        f"The report: {workspace.shown(page)}")
+        raise RuntimeError(
+            f"run {run.name} is being worked on by another process; wait for it, or stop it"
+        ) from None
+    say(
+        f"Run {run.name} is finished with these settings. Its report: {workspace.shown(page)}"
+        if not pending
+        else f"The report: {workspace.shown(page)}"
+    )
     if run.taught:
         say(f"To teach it what you mean by similar: {teach_command(run)}")
     return page
 
 
 def finish_rounds(run: Run, study: str, settings: dict[str, Any]) -> list[int]:
-    """Make those rounds of a run that people teach whose pairs are all answered; return their numbers.
+    """Make those rounds of a run that people teach whose pairs are all answered; return their
+    numbers.
 
     Parameters and errors as of ``execute``.
     """
@@ -100,11 +115,15 @@ def finish_rounds(run: Run, study: str, settings: dict[str, Any]) -> list[int]:
                     made.append(step[1]["ROUND"])
             _make_again(run, lambda _: None)
     except Timeout:
-        raise RuntimeError(f"run {run.name} is being worked on by another process; wait for it, or stop it") from None
+        raise RuntimeError(
+            f"run {run.name} is being worked on by another process; wait for it, or stop it"
+        ) from None
     return made
 
 
-def _take(run: Run, step: Step, study: str, settings: dict[str, Any], say: Callable[[str], None]) -> None:
+def _take(
+    run: Run, step: Step, study: str, settings: dict[str, Any], say: Callable[[str], None]
+) -> None:
     """Execute a step's notebook where its stage is not finished."""
     name, own, stage = step
     label = " ".join([name, *(f"{key}={value}" for key, value in own.items())])
@@ -136,7 +155,9 @@ def _done(stage: Callable[[], Stage]) -> bool:
 
 
 def _refuse_a_lost_journal(run: Run) -> None:
-    """RuntimeError where stages were made, and the journal that they were made of is gone or lost lines."""
+    """RuntimeError where stages were made, and the journal that they were made of is gone or lost
+    lines.
+    """
     begun = [stage for stage in run.stages().values() if stage.begun]
     lost = [line for stage in begun for line in stage.other_sources(JOURNAL)]
     if begun and not run.journal.is_file():
@@ -147,12 +168,17 @@ def _refuse_a_lost_journal(run: Run) -> None:
 
 def _refuse_other_sources(stage: Stage) -> None:
     if other := stage.other_sources():
-        raise RuntimeError(f"{'; '.join(other)}. Restore it from a copy; or remove that folder and what was made after "
-                           "it, and run this again")
+        raise RuntimeError(
+            f"{'; '.join(other)}. Restore it from a copy; or remove that folder and what was "
+            "made after "
+            "it, and run this again"
+        )
 
 
 def _make_again(run: Run, say: Callable[[str], None]) -> None:
-    """What belongs to no stage and follows from them: the log; the vectors, which a published run leaves out."""
+    """What belongs to no stage and follows from them: the log; the vectors, which a published run
+    leaves out.
+    """
     log = run.results / "results_log.csv"
     before = log.read_bytes() if log.is_file() else None
     log_rounds(run)
@@ -171,7 +197,9 @@ def _make_again(run: Run, say: Callable[[str], None]) -> None:
         say(f"made again: {workspace.shown(run.vectors / 'head')}")
 
 
-def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Stage], label: str) -> None:
+def _execute(
+    name: str, given: dict[str, Any], run: Run, stage: Callable[[], Stage], label: str
+) -> None:
     import papermill  # takes as long as torch to load, and not needed where all is finished
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -184,32 +212,54 @@ def _execute(name: str, given: dict[str, Any], run: Run, stage: Callable[[], Sta
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
-            str(notebook), str(partial), given, cwd=str(workspace.source()),
+            str(notebook),
+            str(partial),
+            given,
+            cwd=str(workspace.source()),
             progress_bar={"desc": label, "leave": False} if sys.stderr.isatty() else False,
-            # an ended kernel is interrupted first, which a busy one logs as an error; cells' errors are raised
-            extra_arguments=["--log-level=CRITICAL"], kernel_manager_class=Kernel)
+            # an ended kernel is interrupted first, which a busy one logs as an error; cells' errors
+            # are raised
+            extra_arguments=["--log-level=CRITICAL"],
+            kernel_manager_class=Kernel,
+        )
     except PapermillExecutionError as error:
-        raise RuntimeError(f"{name}: {error.ename}: {error.evalue} (the notebook so far: "
-                           f"{workspace.shown(partial)})") from None
+        raise RuntimeError(
+            f"{name}: {error.ename}: {error.evalue} (the notebook so far: "
+            f"{workspace.shown(partial)})"
+        ) from None
     except DeadKernelError:
-        raise RuntimeError(f"{name}: its process was ended from outside, for instance because memory ran out; run this "
-                           "again, and it goes on where it stopped") from None
+        raise RuntimeError(
+            f"{name}: its process was ended from outside, for instance because memory ran out; "
+            "run this "
+            "again, and it goes on where it stopped"
+        ) from None
     finished = stage()
     if not finished.finished:
-        raise RuntimeError(f"{name} ended without finishing its stage; its last cell must publish it")
+        raise RuntimeError(
+            f"{name} ended without finishing its stage; its last cell must publish it"
+        )
     partial.replace(finished[finished.last] / EXECUTED)
 
 
 def publish(run: Run) -> None:
-    """Make the run that is kept in git, mark it as published, and make the committed notebooks' outputs anew."""
+    """Make the run that is kept in git, mark it as published, and make the committed notebooks'
+    outputs anew.
+    """
     execute(run, run.study.study, {})
-    workspace.write_atomic(run.labels / PUBLISHED, "This run is kept for readers. Its journal is never written again: "
-                                                   "work on a run of your own.\n")
-    refresh_notebooks(sorted(path.stem for path in workspace.notebook_path("").parent.glob("*.ipynb")))
+    workspace.write_atomic(
+        run.labels / PUBLISHED,
+        "This run is kept for readers. Its journal is never written again: "
+        "work on a run of your own.\n",
+    )
+    refresh_notebooks(
+        sorted(path.stem for path in workspace.notebook_path("").parent.glob("*.ipynb"))
+    )
 
 
 def refresh_notebooks(names: list[str]) -> None:
-    """Execute notebooks of the checkout where they stand, as committed: with their own parameters, without times."""
+    """Execute notebooks of the checkout where they stand, as committed: with their own parameters,
+    without times.
+    """
     import nbformat
     from nbclient import NotebookClient
 
@@ -218,11 +268,21 @@ def refresh_notebooks(names: list[str]) -> None:
     for name in names:
         path = workspace.notebook_path(name)
         notebook = nbformat.read(path, as_version=4)
-        client = NotebookClient(notebook, record_timing=False, extra_arguments=["--log-level=CRITICAL"],
-                                kernel_manager_class=Kernel, resources={"metadata": {"path": str(path.parent)}})
+        client = NotebookClient(
+            notebook,
+            record_timing=False,
+            extra_arguments=["--log-level=CRITICAL"],
+            kernel_manager_class=Kernel,
+            resources={"metadata": {"path": str(path.parent)}},
+        )
         client.execute()
-        notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-                             "language_info": {"name": "python"}}
+        notebook.metadata = {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{number:02d}"
-        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n",
+            encoding="utf-8",
+        )

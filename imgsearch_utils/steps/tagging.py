@@ -30,20 +30,26 @@ NO_IMAGES = pd.DataFrame(columns=["image", "reason"], dtype=str)
 ORACLE = "oracle:"  # what an oracle's name as annotator begins with
 
 
-def embed_pictures(run: Run, stage: Stage, collection: Collection,
-                   progress: Callable = iter) -> tuple[Embeddings, pd.DataFrame]:
-    """The run's embeddings, and the pictures set aside (`image`, `reason`); encoded where they are not there yet."""
+def embed_pictures(
+    run: Run, stage: Stage, collection: Collection, progress: Callable = iter
+) -> tuple[Embeddings, pd.DataFrame]:
+    """The run's embeddings, and the pictures set aside (`image`, `reason`); encoded where they are
+    not there yet.
+    """
     there = stage.finished and (run.vectors / "encoder" / "config.json").is_file()
     made = cache(lambda: embed_run(run, collection, progress))
     set_aside = stage.keep("set_aside.csv", lambda: made()[1])
     return load_embeddings(run) if there else made()[0], set_aside
 
 
-def take_part(run: Run, collection: Collection, embeddings: Embeddings,
-              seed: int) -> tuple[Images, pd.DataFrame, pd.DataFrame]:
-    """The study's sample of images with their near-duplicate groups and sides, and the pairs of near-duplicates.
+def take_part(
+    run: Run, collection: Collection, embeddings: Embeddings, seed: int
+) -> tuple[Images, pd.DataFrame, pd.DataFrame]:
+    """The study's sample of images with their near-duplicate groups and sides, and the pairs of
+    near-duplicates.
 
-    A split that the data come with is kept; what has a near-duplicate on a more telling side is left out of it.
+    A split that the data come with is kept; what has a near-duplicate on a more telling side is
+    left out of it.
 
     seed : of the split; the sample is the study's
 
@@ -63,29 +69,39 @@ def take_part(run: Run, collection: Collection, embeddings: Embeddings,
     return split_by_group(images, study.dev_share, study.test_share, seed), duplicates, NO_IMAGES
 
 
-def split_images(run: Run, stage: Stage, collection: Collection,
-                 embeddings: Embeddings) -> tuple[Images, pd.DataFrame, pd.DataFrame]:
+def split_images(
+    run: Run, stage: Stage, collection: Collection, embeddings: Embeddings
+) -> tuple[Images, pd.DataFrame, pd.DataFrame]:
     """What ``take_part`` gives; the images are kept in the run's images.csv."""
     made = cache(lambda: take_part(run, collection, embeddings, run.study.seed))
     duplicates = stage.keep("duplicates.csv", lambda: made()[1])
     left_out = stage.keep("left_out.csv", lambda: made()[2]) if collection.split else NO_IMAGES
     if not stage.finished:
-        file, text = run.labels / "images.csv", made()[0].table.to_csv(index=False, lineterminator="\n")
+        file, text = (
+            run.labels / "images.csv",
+            made()[0].table.to_csv(index=False, lineterminator="\n"),
+        )
         if stage.begun and file.is_file() and file.read_bytes() != text.encode():
-            raise ValueError(f"{shown(file)} is not what the pictures give now, and steps were built on it. Bring the "
-                             "pictures back as they were, or begin another run (RUN)")
+            raise ValueError(
+                f"{shown(file)} is not what the pictures give now, and steps were built on it. "
+                "Bring the "
+                "pictures back as they were, or begin another run (RUN)"
+            )
         write_atomic(file, text)
         if other := stage.other_sources("images"):
-            raise ValueError(f"{other[0]}. Bring the pictures back as they were, or begin another run (RUN)")
+            raise ValueError(
+                f"{other[0]}. Bring the pictures back as they were, or begin another run (RUN)"
+            )
     return Images(read_sides(run), embeddings), duplicates, left_out
 
 
 def first_pairs(run: Run, images: Images) -> pd.DataFrame:
-    """Round 0: pairs to ask on each side, and automatic zeros across classes in the rounds' proportion.
+    """Round 0: pairs to ask on each side, and automatic zeros across classes in the rounds'
+    proportion.
 
-    Dev and test pairs are random; train pairs are chosen by ``asking.first_strategy``. In a run that people teach,
-    nobody is asked dev or test pairs before anything is learnt; and where there are classes, no train pairs either:
-    the classes themselves are learnt first.
+    Dev and test pairs are random; train pairs are chosen by ``asking.first_strategy``. In a run
+    that people teach, nobody is asked dev or test pairs before anything is learnt; and where there
+    are classes, no train pairs either: the classes themselves are learnt first.
 
     Returns
     -------
@@ -93,7 +109,9 @@ def first_pairs(run: Run, images: Images) -> pd.DataFrame:
     """
     study, tables = run.study, []
     if study.oracle == "replay":
-        return replayed_pairs(run, images, lambda table: (table["round"] == 0) | (table.side != "train"))
+        return replayed_pairs(
+            run, images, lambda table: (table["round"] == 0) | (table.side != "train")
+        )
     budgets = {"train": study.asked_per_round, "dev": study.dev_asked, "test": study.test_asked}
     for number, (side, budget) in enumerate(budgets.items()):
         here, seed = images.side(side), study.seed * 1000 + number
@@ -108,47 +126,66 @@ def first_pairs(run: Run, images: Images) -> pd.DataFrame:
 
 
 def check_pairs(run: Run, images: Images) -> pd.DataFrame:
-    """Pairs of test images that say honestly how good what was learnt is: random ones that nobody graded yet.
+    """Pairs of test images that say honestly how good what was learnt is: random ones that nobody
+    graded yet.
 
-    They are a run's own that people teach, and asked when somebody wants to know; they decide nothing.
-    """
+    They are a run's own that people teach, and asked when somebody wants to know; they decide
+    nothing."""
     study = run.study
-    asked = choose_pairs(Pool.of(images.side("test")), "random", study.test_asked, study.seed * 1000 + 2)
+    asked = choose_pairs(
+        Pool.of(images.side("test")), "random", study.test_asked, study.seed * 1000 + 2
+    )
     return _ungraded(run, asked)
 
 
-def with_zeros(asked: pd.DataFrame, images: Images, n_zeros: int, seed: int,
-               labelled: pd.DataFrame = NO_PAIRS) -> pd.DataFrame:
+def with_zeros(
+    asked: pd.DataFrame, images: Images, n_zeros: int, seed: int, labelled: pd.DataFrame = NO_PAIRS
+) -> pd.DataFrame:
     """The pairs to ask, and `n_zeros` automatic ones across classes that are not labelled yet."""
     zeros = pd.DataFrame(columns=["image1", "image2", "similarity"])
     if images.class_column and n_zeros:
         zeros = automatic_zeros(images, n_zeros, seed, exclude=labelled)
-    parts = [asked[["image1", "image2", "strategy"]].assign(similarity=float("nan"), automatic=False),
-             zeros.assign(strategy=AUTOMATIC, automatic=True)]
+    parts = [
+        asked[["image1", "image2", "strategy"]].assign(similarity=float("nan"), automatic=False),
+        zeros.assign(strategy=AUTOMATIC, automatic=True),
+    ]
     table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     return table[["image1", "image2", "similarity", "automatic", "strategy"]]
 
 
-def replayed_pairs(run: Run, images: Images, wanted: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
-    """People's pairs that stand on one side and are `wanted`; a pair comes in the round where it was first graded."""
+def replayed_pairs(
+    run: Run, images: Images, wanted: Callable[[pd.DataFrame], pd.Series]
+) -> pd.DataFrame:
+    """People's pairs that stand on one side and are `wanted`; a pair comes in the round where it
+    was first graded.
+    """
     table = usable(merge(oracles.people_pairs(run)).pairs, images)
     side, other = images.of_pairs(table, "side")
     automatic = (table.similarity == 0) & ~images.same_class(table)
-    table = table.assign(side=side, automatic=automatic, similarity=table.similarity.where(automatic),
-                         strategy=np.where(automatic, AUTOMATIC, "replay"))[side == other]
+    table = table.assign(
+        side=side,
+        automatic=automatic,
+        similarity=table.similarity.where(automatic),
+        strategy=np.where(automatic, AUTOMATIC, "replay"),
+    )[side == other]
     return table[wanted(table)][["image1", "image2", "similarity", "automatic", "strategy", "side"]]
 
 
 def asked_pairs(of: Round) -> pd.DataFrame:
     """The pairs of a round that are for people, in their order: all but the automatic zeros."""
     if not of.pairs.is_file():
-        raise ValueError(f"run {of.run.name} has no pairs of round {of.number} yet; run the notebooks before it first")
+        raise ValueError(
+            f"run {of.run.name} has no pairs of round {of.number} yet; run the notebooks before "
+            "it first"
+        )
     table = read_pairs(of.pairs)
     return table[table.strategy != AUTOMATIC]
 
 
 def waiting_pairs(of: Round) -> pd.DataFrame:
-    """Those of a round's pairs that nobody has answered yet; "skip" and "unsure" are answers too, without a grade."""
+    """Those of a round's pairs that nobody has answered yet; "skip" and "unsure" are answers too,
+    without a grade.
+    """
     answered = {(act.image1, act.image2) for act in Journal(of.run.journal).standing()}
     left = _ungraded(of.run, asked_pairs(of))
     open_ = [key(one, two) not in answered for one, two in zip(left.image1, left.image2)]
@@ -162,22 +199,27 @@ def _ungraded(run: Run, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_a_persons(of: Round) -> bool:
-    """Whether a person has begun to grade what this round and those before it ask, and no oracle has answered yet.
+    """Whether a person has begun to grade what this round and those before it ask, and no oracle
+    has answered yet.
 
-    A person's second look at an oracle's grades (the queues of disagreements, suspected errors, votes) comes after the
-    oracle's answers, and so leaves the run the oracle's. Imported grades are nobody's turn.
-    """
+    A person's second look at an oracle's grades (the queues of disagreements, suspected errors,
+    votes) comes after the oracle's answers, and so leaves the run the oracle's. Imported grades are
+    nobody's turn."""
     acts = Journal(of.run.journal).standing()
     if any(act.annotator.startswith(ORACLE) for act in acts):
         return False
     by_people = {(act.image1, act.image2) for act in acts if act.source in BY_PEOPLE}
     rounds = [this for this in map(of.run.round, range(of.number + 1)) if this.pairs.is_file()]
-    return any(key(one, two) in by_people for this in rounds
-               for one, two in zip(*asked_pairs(this)[["image1", "image2"]].to_numpy(object).T))
+    return any(
+        key(one, two) in by_people
+        for this in rounds
+        for one, two in zip(*asked_pairs(this)[["image1", "image2"]].to_numpy(object).T)
+    )
 
 
 def ready(of: Round) -> bool:
-    """Whether a round of a run that people teach can be learnt from: somebody answered every pair that it asks.
+    """Whether a round of a run that people teach can be learnt from: somebody answered every pair
+    that it asks.
 
     Round 0 asks nothing where the classes are learnt first.
     """
@@ -186,17 +228,21 @@ def ready(of: Round) -> bool:
     return of.number == 0 or len(asked_pairs(of)) > 0
 
 
-def answer(stage: Stage, of: Round, collection: Collection, annotator: str, wait: bool = True) -> int:
-    """Get a round's missing grades: from the oracle, or see that a person gave them; automatic zeros are written too.
+def answer(
+    stage: Stage, of: Round, collection: Collection, annotator: str, wait: bool = True
+) -> int:
+    """Get a round's missing grades: from the oracle, or see that a person gave them; automatic
+    zeros are written too.
 
-    A run whose pairs a person has begun to grade before any oracle answered is that person's (``is_a_persons``): its
-    other pairs wait for the person, whatever `annotator` says.
+    A run whose pairs a person has begun to grade before any oracle answered is that person's
+    (``is_a_persons``): its other pairs wait for the person, whatever `annotator` says.
 
     Parameters
     ----------
     stage : needs the grades; once it is finished, nothing is asked
     annotator : "oracle" or "person"
-    wait : whether pairs that wait for a person are an error; off where nothing is learnt from them yet
+    wait : whether pairs that wait for a person are an error; off where nothing is learnt from them
+        yet
 
     Returns
     -------
@@ -213,16 +259,27 @@ def answer(stage: Stage, of: Round, collection: Collection, annotator: str, wait
         return 0
     run, study, journal, table = of.run, of.run.study, Journal(of.run.journal), read_pairs(of.pairs)
     journal.begin()
-    journal.append_many(_ungraded(run, table[table.strategy == AUTOMATIC]), AUTOMATIC, AUTOMATIC, of.number)
+    journal.append_many(
+        _ungraded(run, table[table.strategy == AUTOMATIC]), AUTOMATIC, AUTOMATIC, of.number
+    )
     missing, persons = waiting_pairs(of), run.taught or is_a_persons(of)
     if annotator == "oracle" and not persons:
         grades = oracles.answer(study.oracle, missing, oracles.known_to_oracle(run, collection))
-        return journal.append_many(missing.assign(similarity=grades), ORACLE + study.oracle, study.oracle, of.number)
+        return journal.append_many(
+            missing.assign(similarity=grades), ORACLE + study.oracle, study.oracle, of.number
+        )
     if len(missing) and wait:
-        begun = ("" if run.taught or not persons else " A person has begun to grade this run, so its "
-                 "oracle does not answer; for an oracle's grades, begin another run (RUN).")
-        raise ValueError(f"{len(missing)} pairs of round {of.number} wait for a person's grade; give them in the "
-                         f"notebook's widget, or by: {tag_command(of)}; then run this again.{begun}")
+        begun = (
+            ""
+            if run.taught or not persons
+            else " A person has begun to grade this run, so its "
+            "oracle does not answer; for an oracle's grades, begin another run (RUN)."
+        )
+        raise ValueError(
+            f"{len(missing)} pairs of round {of.number} wait for a person's grade; give them in "
+            "the "
+            f"notebook's widget, or by: {tag_command(of)}; then run this again.{begun}"
+        )
     return 0
 
 
@@ -238,4 +295,8 @@ def tag_command(of: Round) -> str:
 
 def teach_command(run: Run) -> str:
     """What to type to teach a run."""
-    return f"imgsearch teach {run.study.study}{run.named}" if run.named else f"make teach STUDY={run.study.study}"
+    return (
+        f"imgsearch teach {run.study.study}{run.named}"
+        if run.named
+        else f"make teach STUDY={run.study.study}"
+    )

@@ -1,4 +1,6 @@
-"""Notebook 05: a person teaches a run; what the grades have taught is learnt anew meanwhile, in another process."""
+"""Notebook 05: a person teaches a run; what the grades have taught is learnt anew meanwhile, in
+another process.
+"""
 
 import multiprocessing
 import os
@@ -31,12 +33,20 @@ def open_round(run: Run) -> Round:
 def check_teachable(run: Run) -> None:
     """ValueError where a run is not taught by people, is published, or has nothing to ask yet."""
     if not run.taught:
-        raise ValueError(f"run {run.name} has an oracle ({run.study.oracle}) that answers; to teach a run yourself, "
-                         "write oracle: person in its study, or begin with: imgsearch new NAME FOLDER")
+        raise ValueError(
+            f"run {run.name} has an oracle ({run.study.oracle}) that answers; to teach a run "
+            "yourself, "
+            "write oracle: person in its study, or begin with: imgsearch new NAME FOLDER"
+        )
     if run.published:
-        raise ValueError(f"run {run.name} is published and never written again; teach a run of your own")
+        raise ValueError(
+            f"run {run.name} is published and never written again; teach a run of your own"
+        )
     if not open_round(run).pairs.is_file():
-        raise ValueError(f"run {run.name} has no pairs to ask yet; first: imgsearch run {run.study.study}{run.named}")
+        raise ValueError(
+            f"run {run.name} has no pairs to ask yet; first: imgsearch run "
+            f"{run.study.study}{run.named}"
+        )
 
 
 class Taught(NamedTuple):
@@ -44,7 +54,8 @@ class Taught(NamedTuple):
 
     grades : by pair, those of train pairs that people gave
     candidates : of ``learning.learner.Learnt``
-    vectors : (n, e) of length 1, by what was learnt, of the images in the order of the run's embeddings
+    vectors : (n, e) of length 1, by what was learnt, of the images in the order of the run's
+        embeddings
     curves : the calibration of the encoder and of what was learnt
     reach : of ``learning.Model``
     seconds : that it took
@@ -59,7 +70,9 @@ class Taught(NamedTuple):
 
     @property
     def chosen(self) -> pd.Series:
-        """The row of the candidate that the grades chose; `use` says whether search would use it."""
+        """The row of the candidate that the grades chose; `use` says whether search would use
+        it.
+        """
         rows = self.candidates[self.candidates.use.isin(["chosen", "search"])]
         return rows[rows.candidate != "encoder"].iloc[0]
 
@@ -67,12 +80,15 @@ class Taught(NamedTuple):
 def people_grades(run: Run, journal: Journal, train: set[str]) -> dict[tuple[str, str], float]:
     """The current grades that people gave to pairs of these images, by pair."""
     labels = journal.labels()
-    labels = labels[(labels.source != AUTOMATIC) & labels.image1.isin(train) & labels.image2.isin(train)]
+    labels = labels[
+        (labels.source != AUTOMATIC) & labels.image1.isin(train) & labels.image2.isin(train)
+    ]
     return dict(zip(zip(labels.image1, labels.image2), labels.similarity))
 
 
 def learn_now(run: Run, *_) -> Taught:
-    """Learn from a run's grades as notebook 02 would, but for some of its candidates, and keep nothing.
+    """Learn from a run's grades as notebook 02 would, but for some of its candidates, and keep
+    nothing.
 
     ValueError for too few grades.
     """
@@ -85,15 +101,29 @@ def learn_now(run: Run, *_) -> Taught:
     images = Images(read_sides(run), embeddings)
     grades = people_grades(run, Journal(run.journal), set(images.train.names))
     this = open_round(run)
-    learnt = learner.learn(images, evidence(this, images), run.study.head, run.study.seed, few=True,
-                           votes=voted_pairs(this, images), in_search=head_in_search(this))
-    return Taught(grades, learnt.candidates, learnt.head.vectors(np.asarray(embeddings.vectors)),
-                  {model.name: model.calibration for model in (learnt.encoder, learnt.head)}, learnt.head.reach,
-                  time.monotonic() - began)
+    learnt = learner.learn(
+        images,
+        evidence(this, images),
+        run.study.head,
+        run.study.seed,
+        few=True,
+        votes=voted_pairs(this, images),
+        in_search=head_in_search(this),
+    )
+    return Taught(
+        grades,
+        learnt.candidates,
+        learnt.head.vectors(np.asarray(embeddings.vectors)),
+        {model.name: model.calibration for model in (learnt.encoder, learnt.head)},
+        learnt.head.reach,
+        time.monotonic() - began,
+    )
 
 
 def finish_now(run: Run, study: str, settings: dict[str, Any]) -> list[int]:
-    """Make the rounds whose pairs are all answered, as ``imgsearch run`` would; return their numbers."""
+    """Make the rounds whose pairs are all answered, as ``imgsearch run`` would; return their
+    numbers.
+    """
     from imgsearch_utils.steps.pipeline import finish_rounds
 
     return finish_rounds(run, study, settings)
@@ -103,9 +133,15 @@ JOBS: dict[str, Callable] = {"learn": learn_now, "finish": finish_now}
 
 
 def _work(connection, *of: Any) -> None:
-    """What the learning process does: one job after the other; it ends with the process that started it."""
-    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
-    multiprocessing.current_process().daemon = False  # it starts kernels, which a daemonic process may not
+    """What the learning process does: one job after the other; it ends with the process that
+    started it.
+    """
+    threading.Thread(
+        target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True
+    ).start()
+    multiprocessing.current_process().daemon = (
+        False  # it starts kernels, which a daemonic process may not
+    )
     if hasattr(os, "nice"):
         os.nice(NICE)
     while True:
@@ -121,7 +157,9 @@ def _work(connection, *of: Any) -> None:
 
 @dataclass
 class State:
-    """What the learning process is about: "waiting", "learning", "learnt", "failed", or "finishing" a round."""
+    """What the learning process is about: "waiting", "learning", "learnt", "failed", or "finishing"
+    a round.
+    """
 
     name: str = "waiting"
     line: str = ""
@@ -130,7 +168,8 @@ class State:
 class Lessons:
     """A run that is being taught: what its grades taught, learnt anew after each ``EVERY`` of them.
 
-    Learning goes on in a process of its own, which steps back for this one. All of it may be called by several threads.
+    Learning goes on in a process of its own, which steps back for this one. All of it may be called
+    by several threads.
 
     study : by name or path, as it was typed
     """
@@ -186,29 +225,49 @@ class Lessons:
             self._connection.send(job)
             answer = self._connection.recv()
         except (OSError, EOFError):
-            answer = RuntimeError("the process that learns has stopped; it is started again with the next grades")
+            answer = RuntimeError(
+                "the process that learns has stopped; it is started again with the next grades"
+            )
         with self._turn:
             if isinstance(answer, RuntimeError):
-                self.state = State("failed", f"{'not learnt' if job == 'learn' else 'the round is not made'}: {answer}")
+                self.state = State(
+                    "failed",
+                    f"{'not learnt' if job == 'learn' else 'the round is not made'}: {answer}",
+                )
             elif job == "learn":
                 self.taught, self.state = answer, State("learnt")
                 row = answer.chosen
                 encoder = answer.candidates.set_index("candidate").ap["encoder"]
-                self.history.append({"grades": len(answer.grades), "encoder": encoder, "learnt": row.ap})
+                self.history.append(
+                    {"grades": len(answer.grades), "encoder": encoder, "learnt": row.ap}
+                )
             else:
-                self.state = State("learnt" if self.taught else "waiting", f"round {max(answer)} is made" if answer
-                                   else "")
+                self.state = State(
+                    "learnt" if self.taught else "waiting",
+                    f"round {max(answer)} is made" if answer else "",
+                )
 
     def results(self, query: str) -> dict[str, list[tuple[str, float]]]:
-        """The first results of a query with their P(similar), by the encoder ("before") and by what was learnt."""
+        """The first results of a query with their P(similar), by the encoder ("before") and by what
+        was learnt.
+        """
         taught, row = self.taught, self._row[query]
         found = {}
-        for name, model, unit in (("before", "encoder", self._unit), ("now", "head", taught and taught.vectors)):
+        for name, model, unit in (
+            ("before", "encoder", self._unit),
+            ("now", "head", taught and taught.vectors),
+        ):
             if unit is None:
                 continue
             cosine = unit @ unit[row]
-            first = [i for i in np.lexsort((self.embeddings.names, -cosine.round(6))) if i != row][:SHOWN]
-            p = taught.curves[model].predict(cosine[first])[:, 3] if taught else np.full(len(first), np.nan)
+            first = [i for i in np.lexsort((self.embeddings.names, -cosine.round(6))) if i != row][
+                :SHOWN
+            ]
+            p = (
+                taught.curves[model].predict(cosine[first])[:, 3]
+                if taught
+                else np.full(len(first), np.nan)
+            )
             found[name] = [(self.embeddings.names[i], float(chance)) for i, chance in zip(first, p)]
         return found
 

@@ -1,4 +1,6 @@
-"""What an encoder's network runs on: torch, onnxruntime where it is installed, bfloat16 where the processor has it."""
+"""What an encoder's network runs on: torch, onnxruntime where it is installed, bfloat16 where the
+processor has it.
+"""
 
 import contextlib
 import copy
@@ -17,19 +19,22 @@ from imgsearch_utils.vectors.encoder import DEVICE, Encoder
 from imgsearch_utils.vectors.kept import onnx_session
 
 BACKENDS = ("auto", "torch", "onnxruntime")
-AGREES = 1e-3  # of the largest value: more means that the exported network is another; usual is 1e-6
+AGREES = (
+    1e-3  # of the largest value: more means that the exported network is another; usual is 1e-6
+)
 
 
 def on_backend(encoder: Encoder, backend: str) -> Encoder:
     """Let an encoder whose `forward` is a torch module run on a back end, one of `BACKENDS`.
 
-    ``auto`` is torch, and for many files onnxruntime where it is installed and no GPU is used. The vectors of the two
-    differ by rounding alone (about 1e-6 of the largest value), so an encoder's configuration does not name it.
+    ``auto`` is torch, and for many files onnxruntime where it is installed and no GPU is used. The
+    vectors of the two differ by rounding alone (about 1e-6 of the largest value), so an encoder's
+    configuration does not name it.
 
     Raises
     ------
-    ValueError
-        for an unknown back end, and where onnxruntime is asked for and missing, or cannot run this network
+    ValueError for an unknown back end, and where onnxruntime is asked for and missing, or cannot
+        run this network
     """
     if backend not in BACKENDS:
         raise ValueError(f"no back end is called {backend}. {nearest(backend, BACKENDS)}")
@@ -55,10 +60,21 @@ def export(encoder: Encoder) -> bytes:
     """The network as ONNX: `pictures` (n, 3, height, width) -> `vectors` (n, dim)."""
     network = copy.deepcopy(encoder.forward)  # the exporter leaves traces in it
     pictures, graph = torch.zeros(2, *_shape(encoder)), io.BytesIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.enable_grad():  # without gradients
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        torch.enable_grad(),
+    ):  # without gradients
         warnings.simplefilter("ignore")  # attention is one fused operation that ONNX does not know
-        torch.onnx.export(network, (pictures,), graph, input_names=["pictures"], output_names=["vectors"],
-                          dynamic_axes={"pictures": {0: "n"}}, dynamo=False)  # fmt: skip
+        torch.onnx.export(
+            network,
+            (pictures,),
+            graph,
+            input_names=["pictures"],
+            output_names=["vectors"],
+            dynamic_axes={"pictures": {0: "n"}},
+            dynamo=False,
+        )
     return graph.getvalue()
 
 
@@ -73,7 +89,10 @@ class OnnxNetwork:
         self.graph, self._session = graph, onnx_session(graph, 1, 1)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        vectors = [self._session.run(None, {"pictures": batch[i : i + 1].numpy()})[0] for i in range(len(batch))]
+        vectors = [
+            self._session.run(None, {"pictures": batch[i : i + 1].numpy()})[0]
+            for i in range(len(batch))
+        ]
         return torch.from_numpy(np.concatenate(vectors))
 
 
@@ -84,28 +103,40 @@ def _onnxruntime(encoder: Encoder) -> OnnxNetwork:
         try:
             importlib.import_module(package)
         except ImportError:
-            raise ValueError(f'back end onnxruntime: {package} is not installed: pip install "imgsearch-utils[onnx]", '
-                             "or take back end torch") from None
+            raise ValueError(
+                f"back end onnxruntime: {package} is not installed: pip install "
+                '"imgsearch-utils[onnx]", '
+                "or take back end torch"
+            ) from None
     if DEVICE != "cpu" or encoder.config.get("dtype"):
-        raise ValueError(f"{name}: onnxruntime is for single precision on the processor alone; take back end torch")
+        raise ValueError(
+            f"{name}: onnxruntime is for single precision on the processor alone; take back end "
+            "torch"
+        )
     try:
         network = OnnxNetwork(export(encoder))
     except Exception as error:  # the exporter and onnxruntime raise many kinds
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{name}: onnxruntime cannot run this network ({reason}); take back end torch") from None
+        raise ValueError(
+            f"{name}: onnxruntime cannot run this network ({reason}); take back end torch"
+        ) from None
 
     noise = torch.rand(2, *_shape(encoder), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = encoder.forward(noise)
     difference = float((network(noise) - expected).abs().max() / expected.abs().max())
     if not difference <= AGREES:
-        raise ValueError(f"{name}: onnxruntime gives other vectors than torch (differ by {difference:.1g} of the "
-                         "largest value); take back end torch")
+        raise ValueError(
+            f"{name}: onnxruntime gives other vectors than torch (differ by {difference:.1g} of "
+            "the "
+            "largest value); take back end torch"
+        )
     return network
 
 
 def in_bfloat16(encoder: Encoder) -> Encoder:
-    """Compute on torch in bfloat16: twice as fast or more. Vectors differ by about 1 %, so the configuration says it.
+    """Compute on torch in bfloat16: twice as fast or more. Vectors differ by about 1 %, so the
+    configuration says it.
 
     Raises
     ------
@@ -113,9 +144,18 @@ def in_bfloat16(encoder: Encoder) -> Encoder:
         where the processor (or the GPU) has no bfloat16 arithmetic; emulated, it would be slower
     """
     able = torch.cpu.get_capabilities()
-    if not (torch.cuda.is_bf16_supported() if DEVICE == "cuda" else
-            any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))):
-        raise ValueError(f"{encoder.config['encoder']}: this machine has no bfloat16 arithmetic; leave @bfloat16 out")
+    if not (
+        torch.cuda.is_bf16_supported()
+        if DEVICE == "cuda"
+        else any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    ):
+        raise ValueError(
+            f"{encoder.config['encoder']}: this machine has no bfloat16 arithmetic; leave "
+            "@bfloat16 out"
+        )
     network = encoder.forward.to(torch.bfloat16)
-    return replace(encoder, forward=lambda pictures: network(pictures.bfloat16()),
-                   config=encoder.config | {"dtype": "bfloat16"})  # fmt: skip
+    return replace(
+        encoder,
+        forward=lambda pictures: network(pictures.bfloat16()),
+        config=encoder.config | {"dtype": "bfloat16"},
+    )

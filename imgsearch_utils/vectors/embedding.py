@@ -15,18 +15,23 @@ from imgsearch_utils.vectors.store import plain
 from imgsearch_utils.workspace import Run, digest, written_whole
 
 if TYPE_CHECKING:
-    from imgsearch_utils.vectors.encoder import Encoder  # and torch with it, which reading vectors does not need
+    from imgsearch_utils.vectors.encoder import (
+        Encoder,
+    )  # and torch with it, which reading vectors does not need
     from imgsearch_utils.vectors.with_ray import EncodeFiles
 
 NETWORK = "network"  # the folder beside the vectors in which their network is kept
-STAMPS = ".pictures.npy"  # beside the vectors: size and times (of change, of status change) of each picture when read
+# beside the vectors: size and times (of change, of status change) of each picture when read
+STAMPS = ".pictures.npy"
 LATELY = 2_000_000_000  # nanoseconds; clocks of file systems are coarse
 EMBED_LOCK = ".embed.lock"  # beside the vectors: held by the process that encodes pictures
 
 
-def embed_run(run: Run, collection: Collection, progress=iter, encode: "EncodeFiles | None" = None
-              ) -> tuple[Embeddings, pd.DataFrame]:
-    """A run's embeddings, kept in its folder: pictures are encoded once, vectors from elsewhere are checked and copied.
+def embed_run(
+    run: Run, collection: Collection, progress=iter, encode: "EncodeFiles | None" = None
+) -> tuple[Embeddings, pd.DataFrame]:
+    """A run's embeddings, kept in its folder: pictures are encoded once, vectors from elsewhere are
+    checked and copied.
 
     progress : wraps the batches that are encoded, e.g. ``tqdm``
     encode : does the work of the encoder's ``encode_files`` elsewhere, see ``with_ray.by_ray``
@@ -47,7 +52,11 @@ def embed_run(run: Run, collection: Collection, progress=iter, encode: "EncodeFi
             encoder = shared_encoder(run.study.encoder)
             embeddings, unreadable = embed(collection, encoder, folder, progress, encode)
             if len(embeddings.names) >= BULK:
-                keep(run.vectors / NETWORK, embeddings.config, lambda: getattr(encoder.bulk(), "graph", None))
+                keep(
+                    run.vectors / NETWORK,
+                    embeddings.config,
+                    lambda: getattr(encoder.bulk(), "graph", None),
+                )
             aside = pd.concat([collection.set_aside, unreadable], ignore_index=True)
     return Embeddings.load(folder), aside
 
@@ -68,22 +77,35 @@ def embed_command(run: Run) -> str:
 def read_vectors(collection: Collection) -> Embeddings:
     """Embeddings of a study that comes as vectors: its .npy, checked, in labels.csv's order."""
     try:
-        vectors = np.lib.format.open_memmap(collection.vectors, mode="r").astype(np.float32, "C", copy=False)
+        vectors = np.lib.format.open_memmap(collection.vectors, mode="r").astype(
+            np.float32, "C", copy=False
+        )
         check_health(vectors, len(collection.images))
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{collection.vectors}: no usable .npy file: {' '.join(str(error).split())}") from None
-    config = {"encoder": f"vectors from {collection.vectors.name}", "sha256": digest(collection.vectors)}
+        raise ValueError(
+            f"{collection.vectors}: no usable .npy file: {' '.join(str(error).split())}"
+        ) from None
+    config = {
+        "encoder": f"vectors from {collection.vectors.name}",
+        "sha256": digest(collection.vectors),
+    }
     return Embeddings(collection.images.image.tolist(), vectors, config)
 
 
-def embed(collection: Collection, encoder: "Encoder", folder: Path, progress=iter, encode: "EncodeFiles | None" = None
-          ) -> tuple[Embeddings, pd.DataFrame]:
-    """Encode a collection's pictures, once: what `folder` already holds of the same encoder is used again.
+def embed(
+    collection: Collection,
+    encoder: "Encoder",
+    folder: Path,
+    progress=iter,
+    encode: "EncodeFiles | None" = None,
+) -> tuple[Embeddings, pd.DataFrame]:
+    """Encode a collection's pictures, once: what `folder` already holds of the same encoder is used
+    again.
 
-    A picture is recognised by its content (SHA-256), which is read again where its size or its times changed. Adding
-    pictures encodes the new ones alone and appends their vectors; after others were removed, renamed or changed, what
-    is left is written anew. A run that was stopped goes on after the last saved part, to the same bytes. Unreadable
-    pictures are set aside.
+    A picture is recognised by its content (SHA-256), which is read again where its size or its
+    times changed. Adding pictures encodes the new ones alone and appends their vectors; after
+    others were removed, renamed or changed, what is left is written anew. A run that was stopped
+    goes on after the last saved part, to the same bytes. Unreadable pictures are set aside.
 
     Parameters
     ----------
@@ -100,11 +122,15 @@ def embed(collection: Collection, encoder: "Encoder", folder: Path, progress=ite
     paths = {name: collection.path(name) for name in names}
     contents, stamps = _contents(paths, saved, folder)
     place = {contents[name]: path for name, path in paths.items()}
-    many = len(place) >= BULK  # decides which network encodes, so all pictures are encoded anew where it changes
+    many = (
+        len(place) >= BULK
+    )  # decides which network encodes, so all pictures are encoded anew where it changes
     if saved and (saved.config != plain(encoder.config) or many != (len(saved.names) >= BULK)):
         saved = None
     row = {content: row for row, content in enumerate(saved.digests)} if saved else {}
-    as_before = row and all(contents.get(name) == content for name, content in zip(saved.names, saved.digests))
+    as_before = row and all(
+        contents.get(name) == content for name, content in zip(saved.names, saved.digests)
+    )
     now = saved if as_before else None
 
     def add(some: list[str], vectors: np.ndarray) -> Embeddings:
@@ -122,15 +148,22 @@ def embed(collection: Collection, encoder: "Encoder", folder: Path, progress=ite
     todo, done = list(dict.fromkeys(contents[name] for name in new)), len(row)
     while todo:
         part, todo = todo[: max(512, done // 4)], todo[max(512, done // 4) :]
-        vectors, failures = (encode or encoder.encode_files)([place[content] for content in part], progress, many)
-        reasons |= {part[j]: reason.removeprefix(f"{str(place[part[j]])!r}: ") for j, reason in failures.items()}
+        vectors, failures = (encode or encoder.encode_files)(
+            [place[content] for content in part], progress, many
+        )
+        reasons |= {
+            part[j]: reason.removeprefix(f"{str(place[part[j]])!r}: ")
+            for j, reason in failures.items()
+        }
         made = {content: j for j, content in enumerate(part) if j not in failures}
         added, done = [name for name in new if contents[name] in made], done + len(made)
         if added:
             now = add(added, vectors[[made[contents[name]] for name in added]])
     if not now:
-        raise ValueError(f"{collection.folder}: none of {len(names)} pictures could be read; "
-                         f"first: {names[0]!r}: {reasons[contents[names[0]]]}")
+        raise ValueError(
+            f"{collection.folder}: none of {len(names)} pictures could be read; "
+            f"first: {names[0]!r}: {reasons[contents[names[0]]]}"
+        )
     if not now.sha256:  # of an older version
         now.save(folder)
     _keep_stamps(folder, now.names, stamps, began)
@@ -140,12 +173,18 @@ def embed(collection: Collection, encoder: "Encoder", folder: Path, progress=ite
 
 
 def _contents(paths: dict[str, Path], saved: Embeddings | None, folder: Path) -> tuple[dict, dict]:
-    """Each picture's SHA-256, and its stamp: size and times, as they were when its content was read."""
+    """Each picture's SHA-256, and its stamp: size and times, as they were when its content was
+    read.
+    """
     known, contents, stamps = {}, {}, {}
     if saved and saved.digests and (folder / STAMPS).is_file():
         try:
             kept = np.load(folder / STAMPS, allow_pickle=False)
-        except (OSError, EOFError, ValueError):  # it is read again whether the pictures are the same
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+        ):  # it is read again whether the pictures are the same
             kept = np.empty(0)
         if kept.shape == (len(saved.names), 3):
             known = dict(zip(saved.names, zip(map(tuple, kept.tolist()), saved.digests)))
@@ -158,7 +197,8 @@ def _contents(paths: dict[str, Path], saved: Embeddings | None, folder: Path) ->
 
 
 def _keep_stamps(folder: Path, names: list[str], stamps: dict[str, tuple], began: int) -> None:
-    """Keep the stamps in the vectors' order; not of pictures changed so lately that a further change may look the same.
+    """Keep the stamps in the vectors' order; not of pictures changed so lately that a further
+    change may look the same.
 
     began : nanoseconds; when the first stamp was taken
     """

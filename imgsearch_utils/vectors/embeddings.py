@@ -15,7 +15,10 @@ from imgsearch_utils.vectors.store import plain
 from imgsearch_utils.workspace import folder_lock
 
 COLLAPSED = 0.98
-LIBRARIES = ("timm", "open_clip")  # of a config: another version of them gives the same vectors, but for rounding
+LIBRARIES = (
+    "timm",
+    "open_clip",
+)  # of a config: another version of them gives the same vectors, but for rounding
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Embeddings:
 
     @property
     def encoder(self) -> dict:
-        """What made the vectors, without versions of libraries: a head belongs to one such encoder."""
+        """What made the vectors, without versions of libraries: a head belongs to one such
+        encoder.
+        """
         return plain({name: value for name, value in self.config.items() if name not in LIBRARIES})
 
     @cached_property
@@ -75,41 +80,57 @@ class Embeddings:
         store.save(folder, self.names, self.vectors, self.config, self.digests)
 
     def append(self, folder: Path, more: "Embeddings") -> "Embeddings":
-        """Write further images at the end of the folder that these were read from; both together, as read from there.
+        """Write further images at the end of the folder that these were read from; both together,
+        as read from there.
 
         Raises
         ------
-        ValueError
-            for images that are there already, vectors of another encoder or width, and a folder that was changed.
+        ValueError for images that are there already, vectors of another encoder or width, and a
+            folder that was changed.
         """
         if twice := {*self.names} & {*more.names}:
             raise ValueError(f"{sorted(twice)[0]!r} has a vector already")
         if plain(more.config) != self.config or more.vectors.shape[1] != self.vectors.shape[1]:
-            raise ValueError(f"{folder}: holds {self.vectors.shape[1]} numbers an image of {self.config['encoder']}, "
-                             f"got {more.vectors.shape[1]} of {more.config['encoder']}")
+            raise ValueError(
+                f"{folder}: holds {self.vectors.shape[1]} numbers an image of "
+                f"{self.config['encoder']}, "
+                f"got {more.vectors.shape[1]} of {more.config['encoder']}"
+            )
         if store.can_grow(folder):
-            store.append(folder, self.sha256, more.names, more.vectors, more.digests or [""] * len(more.names))
+            store.append(
+                folder,
+                self.sha256,
+                more.names,
+                more.vectors,
+                more.digests or [""] * len(more.names),
+            )
         else:  # a folder of an older version is written anew once
             both = np.concatenate([self.vectors, more.vectors])
-            digests = (self.digests or [""] * len(self.names)) + (more.digests or [""] * len(more.names))
+            digests = (self.digests or [""] * len(self.names)) + (
+                more.digests or [""] * len(more.names)
+            )
             store.save(folder, self.names + more.names, both, self.config, digests)
         return Embeddings.load(folder)
 
     @classmethod
     def load(cls, folder: Path, again: bool = False) -> "Embeddings":
-        """Read a folder of embeddings; ValueError where its three files do not agree, or are not what was saved.
+        """Read a folder of embeddings; ValueError where its three files do not agree, or are not
+        what was saved.
 
-        The digest of vectors, names and configuration is compared once, which reads the whole folder (a second for a
-        gigabyte); from then on a stamp beside them tells (size, inode, times of change). So every change by a program
-        is noticed, but not a disk that forgets; for that, `again` reads all and writes no stamp. A folder of an older
-        version, without a digest, is read on; the next ``save`` gives it one.
-        """
+        The digest of vectors, names and configuration is compared once, which reads the whole
+        folder (a second for a gigabyte); from then on a stamp beside them tells (size, inode, times
+        of change). So every change by a program is noticed, but not a disk that forgets; for that,
+        `again` reads all and writes no stamp. A folder of an older version, without a digest, is
+        read on; the next ``save`` gives it one."""
         try:
             return cls(*store.read(folder, again))
         except ValueError:  # perhaps a writer was at work
             if again:
                 raise
-            with contextlib.suppress(OSError), folder_lock(folder).acquire(timeout=60):  # read-only: there is none
+            with (
+                contextlib.suppress(OSError),
+                folder_lock(folder).acquire(timeout=60),
+            ):  # read-only: there is none
                 return cls(*store.read(folder))
             raise
 
@@ -124,12 +145,19 @@ def check_health(vectors: np.ndarray, n_images: int) -> None:
         (mean pairwise cosine over .98: a wrong preprocessing, usually).
     """
     if vectors.ndim != 2 or not vectors.shape[1]:
-        raise ValueError(f"embeddings must be (n_images, dim), got {vectors.shape}; wrap one image as x[None]")
+        raise ValueError(
+            f"embeddings must be (n_images, dim), got {vectors.shape}; wrap one image as x[None]"
+        )
     if len(vectors) != n_images:
         raise ValueError(f"expected {n_images} vectors, one an image, got {len(vectors)}")
     broken = np.flatnonzero(~np.isfinite(vectors).all(1) | ~vectors.any(1))
     if len(broken):
-        raise ValueError(f"{len(broken)} vector(s) are zero or hold NaN or infinity, first in row {broken[0]}")
+        raise ValueError(
+            f"{len(broken)} vector(s) are zero or hold NaN or infinity, first in row {broken[0]}"
+        )
     if n_images > 2 and (mean := mean_cosine(vectors)) > COLLAPSED:
-        raise ValueError(f"the vectors are collapsed: mean pairwise cosine {mean:.4f} > {COLLAPSED}; are the pictures "
-                         "all alike, or rescaled twice before the encoder?")
+        raise ValueError(
+            f"the vectors are collapsed: mean pairwise cosine {mean:.4f} > {COLLAPSED}; are the "
+            "pictures "
+            "all alike, or rescaled twice before the encoder?"
+        )

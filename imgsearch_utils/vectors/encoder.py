@@ -15,14 +15,18 @@ from imgsearch_utils.pictures.decoding import middle_of_strip, open_image
 from imgsearch_utils.vectors.kept import BULK
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-#: pictures that a network gets at once. One on a processor: sums are then made in one order, whatever is encoded
-#: beside a picture, and larger batches gain nothing there. A GPU always gets so many, the last batch filled up
+# : pictures that a network gets at once. One on a processor: sums are then made in one order,
+# whatever is encoded
+# : beside a picture, and larger batches gain nothing there. A GPU always gets so many, the last
+# batch filled up
 BATCH = 1 if DEVICE == "cpu" else 32
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread: sums are then made in one order, and small networks gain little from more."""
+    """Let torch use one thread: sums are then made in one order, and small networks gain little
+    from more.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -38,8 +42,10 @@ class Encoder:
     preprocess : picture -> (3, height, width) float tensor
     forward : (n, 3, height, width) -> (n, dim)
     config : what made the vectors; two encoders agree exactly when their configurations are equal
-    encode_texts : n texts -> (n, dim) float32 in the space of the pictures, not normalised; None without a text tower
-    bulk : starts a `forward` that several threads may call at once, for many files; None where there is none
+    encode_texts : n texts -> (n, dim) float32 in the space of the pictures, not normalised; None
+        without a text tower
+    bulk : starts a `forward` that several threads may call at once, for many files; None where
+        there is none
     batch : pictures that the network gets at once
     """
 
@@ -51,9 +57,12 @@ class Encoder:
     batch: int = BATCH
 
     def encode_images(self, pictures: Iterable[Image.Image]) -> np.ndarray:
-        """Encode decoded pictures in one batch, a single one on one thread: (n, dim) float32, not normalised."""
+        """Encode decoded pictures in one batch, a single one on one thread: (n, dim) float32, not
+        normalised.
+        """
         tensors = [self._tensor(picture) for picture in pictures]
-        # for one picture, threads gain little on idle cores, and on busy ones wait for each other in every layer
+        # for one picture, threads gain little on idle cores, and on busy ones wait for each other
+        # in every layer
         alone = len(tensors) == 1 and isinstance(self.forward, torch.nn.Module)
         with one_thread() if alone else contextlib.nullcontext():
             return _run(self.forward, tensors)
@@ -69,14 +78,17 @@ class Encoder:
         return vectors
 
     def encode_files(self, paths: Sequence[Path], progress=iter, many: bool | None = None):
-        """Encode picture files in as many threads as torch may use, each decoding a picture and running the network.
+        """Encode picture files in as many threads as torch may use, each decoding a picture and
+        running the network.
 
-        A picture's vector is the same bytes however the work is cut: it depends on the network alone, and on `many`.
+        A picture's vector is the same bytes however the work is cut: it depends on the network
+        alone, and on `many`.
 
         Parameters
         ----------
         progress : wraps the iterable of batches, e.g. ``tqdm``
-        many : whether to take the network for many files, where there is one; when not given, from ``BULK`` files on
+        many : whether to take the network for many files, where there is one; when not given, from
+            ``BULK`` files on
 
         Returns
         -------
@@ -101,7 +113,9 @@ class Encoder:
             rows = [row for _ in progress(batches) for row in next(done)]
         failures = {i: row for i, row in enumerate(rows) if isinstance(row, str)}
         width = next((len(row) for row in rows if not isinstance(row, str)), 0)
-        return np.stack([np.full(width, np.nan, np.float32) if isinstance(r, str) else r for r in rows]), failures
+        return np.stack(
+            [np.full(width, np.nan, np.float32) if isinstance(r, str) else r for r in rows]
+        ), failures
 
     def _load(self, path: Path) -> torch.Tensor | str:
         try:

@@ -1,9 +1,9 @@
 """Frozen image encoders by name.
 
 Names: ``efficientnet_lite0`` and ``efficientnet_lite2`` (weights come with the installation),
-``timm:<model>[/<checkpoint>]``, ``open_clip:<model>/<weights or checkpoint>``, and ``tuned:<run>/<version>``, a
-backbone that was fine-tuned here; with ``@bfloat16`` behind any of them, it computes in bfloat16.
-"""
+``timm:<model>[/<checkpoint>]``, ``open_clip:<model>/<weights or checkpoint>``, and
+``tuned:<run>/<version>``, a backbone that was fine-tuned here; with ``@bfloat16`` behind any of
+them, it computes in bfloat16."""
 
 import functools
 import importlib
@@ -26,7 +26,9 @@ from imgsearch_utils.workspace import digest
 BFLOAT16 = "@bfloat16"
 WEIGHTS = "IMGSEARCH_WEIGHTS"  # names a folder of checkpoints, each called as its model
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-ENCODERS = Registry("encoder")  #: name, or prefix that ends in a colon -> builder(rest of the name) of an Encoder
+ENCODERS = Registry(
+    "encoder"
+)  #: name, or prefix that ends in a colon -> builder(rest of the name) of an Encoder
 
 
 class NoWeights(ValueError):
@@ -38,13 +40,13 @@ def get_encoder(name: str, backend: str = "") -> Encoder:
 
     Parameters
     ----------
-    backend : "torch", "onnxruntime" or "auto" (see ``backends.on_backend``); empty: as IMGSEARCH_BACKEND says, or auto
+    backend : "torch", "onnxruntime" or "auto" (see ``backends.on_backend``); empty: as
+        IMGSEARCH_BACKEND says, or auto
 
     Raises
     ------
-    ValueError
-        for an unknown name (with the nearest one), a back end that is not installed (with the line that installs it),
-        bfloat16 where the processor has none
+    ValueError for an unknown name (with the nearest one), a back end that is not installed (with
+        the line that installs it), bfloat16 where the processor has none
     NoWeights
         for weights that are not at hand, with the file to place
     """
@@ -78,7 +80,10 @@ def _efficientnet_lite(size: str) -> Encoder:
     state = model.state_dict()  # the same layers in the same order under other names
     for (ours, tensor), (theirs, weight) in zip(state.items(), weights.items(), strict=True):
         if tensor.shape != weight.shape:
-            raise ValueError(f"{file}: {theirs} is {tuple(weight.shape)}, expected {tuple(tensor.shape)} for {ours}")
+            raise ValueError(
+                f"{file}: {theirs} is {tuple(weight.shape)}, expected {tuple(tensor.shape)} for "
+                f"{ours}"
+            )
     model.load_state_dict(dict(zip(state, weights.values())))
     model.reset_classifier(0)
     name = f"efficientnet_lite{size}"
@@ -87,8 +92,12 @@ def _efficientnet_lite(size: str) -> Encoder:
     def transform(picture: Image.Image) -> torch.Tensor:
         return torch.from_numpy(lite_pixels(picture, side))
 
-    config = {"encoder": name, "weights": Path(file).name,
-              "preprocessing": f"resize {round(side / 0.875)} bicubic, centre crop {side}, (x - 127) / 128"}
+    config = {
+        "encoder": name,
+        "weights": Path(file).name,
+        "preprocessing": f"resize {round(side / 0.875)} bicubic, centre crop {side}, (x - 127) / "
+        "128",
+    }
     return _timm_encoder(model, transform, config)
 
 
@@ -98,7 +107,9 @@ for _size in "02":
 
 @ENCODERS.register("timm:")
 def timm_encoder(rest: str) -> Encoder:
-    """``timm:<model>``, its weights in the folder `WEIGHTS` or on timm's hub; or ``timm:<model>/<checkpoint file>``."""
+    """``timm:<model>``, its weights in the folder `WEIGHTS` or on timm's hub; or
+    ``timm:<model>/<checkpoint file>``.
+    """
     model, transform, config = timm_model(rest)
     return _timm_encoder(model, transform, config)
 
@@ -113,8 +124,8 @@ def timm_model(rest: str, classifies: bool = False) -> tuple[torch.nn.Module, Ca
 
     Raises
     ------
-    ValueError
-        for an unknown model, and a checkpoint that is none of it, or has no classifier where one is wanted
+    ValueError for an unknown model, and a checkpoint that is none of it, or has no classifier where
+        one is wanted
     NoWeights
         for weights that are not at hand, with the file to place
     """
@@ -122,16 +133,22 @@ def timm_model(rest: str, classifies: bool = False) -> tuple[torch.nn.Module, Ca
 
     model_name, _, checkpoint = rest.partition("/")
     if not timm.is_model(model_name):
-        raise ValueError(f"timm has no model {model_name}. {nearest(model_name, timm.list_models())}")
+        raise ValueError(
+            f"timm has no model {model_name}. {nearest(model_name, timm.list_models())}"
+        )
     if checkpoint and not Path(checkpoint).is_file():
         raise NoWeights(f"{checkpoint}: no such checkpoint for timm:{model_name}; place it there")
     checkpoint = checkpoint or _in_folder(model_name)
     try:
         if not checkpoint:
-            model = timm.create_model(model_name, pretrained=True, **({} if classifies else {"num_classes": 0}))
+            model = timm.create_model(
+                model_name, pretrained=True, **({} if classifies else {"num_classes": 0})
+            )
         else:
             last = timm.get_pretrained_cfg(model_name).classifier or ()
-            model = timm.create_model(model_name, num_classes=_classes_in(checkpoint, last) if classifies else 0)
+            model = timm.create_model(
+                model_name, num_classes=_classes_in(checkpoint, last) if classifies else 0
+            )
             keys = timm.models.load_checkpoint(model, checkpoint, strict=False)
             odd = [key for key in keys.unexpected_keys if classifies or not key.startswith(last)]
             if odd := keys.missing_keys + odd:
@@ -139,8 +156,11 @@ def timm_model(rest: str, classifies: bool = False) -> tuple[torch.nn.Module, Ca
     except Exception as error:  # timm and the hub raise many kinds
         raise _no_weights(f"timm:{model_name}", checkpoint, error) from None
     data = timm.data.resolve_model_data_config(model)
-    config = {"encoder": f"timm:{model_name}", "weights": _identity(checkpoint) or model.pretrained_cfg.get("tag", ""),
-              "preprocessing": {key: list(v) if isinstance(v, tuple) else v for key, v in data.items()}}
+    config = {
+        "encoder": f"timm:{model_name}",
+        "weights": _identity(checkpoint) or model.pretrained_cfg.get("tag", ""),
+        "preprocessing": {key: list(v) if isinstance(v, tuple) else v for key, v in data.items()},
+    }
     return _in_use(model), timm.data.create_transform(**data, is_training=False), config
 
 
@@ -157,32 +177,51 @@ def _classes_in(checkpoint: str, last: str | tuple) -> int:
 
 @ENCODERS.register("open_clip:")
 def open_clip_encoder(rest: str) -> Encoder:
-    """``open_clip:<model>/<pretrained tag, or path of a checkpoint>``; vectors are the image tower's output."""
+    """``open_clip:<model>/<pretrained tag, or path of a checkpoint>``; vectors are the image
+    tower's output.
+    """
     import open_clip
 
     model_name, _, weights = rest.partition("/")
     if model_name not in open_clip.list_models():
-        raise ValueError(f"open_clip has no model {model_name}. {nearest(model_name, open_clip.list_models())}")
-    tags, weights = open_clip.list_pretrained_tags_by_model(model_name), weights or _in_folder(model_name)
+        raise ValueError(
+            f"open_clip has no model {model_name}. {nearest(model_name, open_clip.list_models())}"
+        )
+    tags, weights = (
+        open_clip.list_pretrained_tags_by_model(model_name),
+        weights or _in_folder(model_name),
+    )
     if weights not in tags and not Path(weights).is_file():
-        raise ValueError(f"open_clip:{model_name}: {weights or 'nothing'} is neither a checkpoint file nor known "
-                         f"weights. {nearest(weights, tags or ['<path of a checkpoint>'])}")
+        raise ValueError(
+            f"open_clip:{model_name}: {weights or 'nothing'} is neither a checkpoint file nor "
+            "known "
+            f"weights. {nearest(weights, tags or ['<path of a checkpoint>'])}"
+        )
     try:
         model, _, transform = open_clip.create_model_and_transforms(model_name, pretrained=weights)
     except Exception as error:  # the hub and the checkpoint readers raise many kinds
         raise _no_weights(f"open_clip:{model_name}", weights, error) from None
-    config = {"encoder": f"open_clip:{model_name}", "weights": _identity(weights),
-              "preprocessing": open_clip.get_model_preprocess_cfg(model), "open_clip": version("open_clip_torch")}
+    config = {
+        "encoder": f"open_clip:{model_name}",
+        "weights": _identity(weights),
+        "preprocessing": open_clip.get_model_preprocess_cfg(model),
+        "open_clip": version("open_clip_torch"),
+    }
     _in_use(model)
-    tokenizer = functools.cache(functools.partial(open_clip.get_tokenizer, model_name))  # reads its vocabulary: 0.2 s
+    tokenizer = functools.cache(
+        functools.partial(open_clip.get_tokenizer, model_name)
+    )  # reads its vocabulary: 0.2 s
 
     def encode_texts(texts: list[str]) -> np.ndarray:
         try:
             tokens = tokenizer()(list(texts))
         except Exception as error:  # a tokenizer of the hub that is not at hand
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"open_clip:{model_name}: its tokenizer is not at hand ({reason}); search by picture, or "
-                             "take a model whose tokenizer needs no download, e.g. ViT-B-32") from None
+            raise ValueError(
+                f"open_clip:{model_name}: its tokenizer is not at hand ({reason}); search by "
+                "picture, or "
+                "take a model whose tokenizer needs no download, e.g. ViT-B-32"
+            ) from None
         with torch.inference_mode():
             return model.encode_text(tokens.to(DEVICE)).float().cpu().numpy()
 
@@ -199,7 +238,9 @@ def tuned_encoder(rest: str) -> Encoder:
 
 
 def network_of(name: str) -> tuple[torch.nn.Module, dict]:
-    """The network of an encoder by name, one of its own that may be changed, and the encoder's config."""
+    """The network of an encoder by name, one of its own that may be changed, and the encoder's
+    config.
+    """
     encoder = get_encoder(name, "torch")
     return encoder.forward, encoder.config
 
@@ -214,8 +255,14 @@ class _ImageTower(torch.nn.Module):
 
 
 def _identity(weights: str) -> str:
-    """A tag as it is; of a checkpoint file its name and content, so that a changed file is another encoder."""
-    return f"{Path(weights).name} sha256:{digest(Path(weights))}" if Path(weights).is_file() else weights
+    """A tag as it is; of a checkpoint file its name and content, so that a changed file is another
+    encoder.
+    """
+    return (
+        f"{Path(weights).name} sha256:{digest(Path(weights))}"
+        if Path(weights).is_file()
+        else weights
+    )
 
 
 def _in_folder(model_name: str) -> str:
@@ -228,8 +275,14 @@ def _in_folder(model_name: str) -> str:
 def _no_weights(name: str, weights: str, error: Exception) -> ValueError:
     reason = " ".join(str(error).split())[:200]
     if Path(weights).is_file():
-        return ValueError(f"{weights}: not a checkpoint of {name} ({reason}); name another: encoder: {name}/<file>")
+        return ValueError(
+            f"{weights}: not a checkpoint of {name} ({reason}); name another: encoder: "
+            f"{name}/<file>"
+        )
     file = f"{name.partition(':')[2]}.safetensors"
-    return NoWeights(f"{name}{weights and '/'}{weights}: the weights are not at hand ({reason}). Download the "
-                     "checkpoint on a connected machine, place it anywhere here, and write its path in the study: "
-                     f"encoder: {name}/<file>; or call it {file}, in a folder that {WEIGHTS} names")
+    return NoWeights(
+        f"{name}{weights and '/'}{weights}: the weights are not at hand ({reason}). Download the "
+        "checkpoint on a connected machine, place it anywhere here, and write its path in the "
+        "study: "
+        f"encoder: {name}/<file>; or call it {file}, in a folder that {WEIGHTS} names"
+    )

@@ -18,7 +18,8 @@ ROUNDING = 1e-6, 1e-3  # of cosines in single and in half precision
 
 
 def near_pairs(vectors: np.ndarray, cosine: float) -> np.ndarray:
-    """Every pair of rows (m, 2), the lower first, whose cosine is at least `cosine`; time grows with the square of n.
+    """Every pair of rows (m, 2), the lower first, whose cosine is at least `cosine`; time grows
+    with the square of n.
 
     vectors : (n, d)
     """
@@ -34,8 +35,8 @@ def near_pairs(vectors: np.ndarray, cosine: float) -> np.ndarray:
 class Lists:
     """Many vectors in inverted lists, in half precision (Jegou, Douze & Schmid, TPAMI 33, 2011).
 
-    Two vectors that are near one another lie in the same list or in lists whose centres are near; so a few lists are
-    read for each. What is found is compared again in single precision.
+    Two vectors that are near one another lie in the same list or in lists whose centres are near;
+    so a few lists are read for each. What is found is compared again in single precision.
 
     vectors : (n, d), as they came; may be memory-mapped
     index : FAISS's
@@ -52,8 +53,9 @@ class Lists:
         n, dim = vectors.shape
         n_lists = max(1, min(int(2 * n**0.5), n // 39))
         centres = faiss.IndexFlatIP(dim)
-        index = faiss.IndexIVFScalarQuantizer(centres, dim, n_lists, faiss.ScalarQuantizer.QT_fp16,
-                                              faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexIVFScalarQuantizer(
+            centres, dim, n_lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
         index.cp.seed, index.nprobe = seed, PROBES
         rows = np.random.default_rng(seed).choice(n, min(n, PER_LIST * n_lists), replace=False)
         index.train(normalised(vectors[np.sort(rows)]))
@@ -62,11 +64,15 @@ class Lists:
         return cls(vectors, index)
 
     def near_pairs(self, cosine: float, progress: Callable = iter) -> np.ndarray:
-        """Pairs of rows (m, 2), the lower first, whose cosine is at least `cosine`, as far as the lists show them."""
+        """Pairs of rows (m, 2), the lower first, whose cosine is at least `cosine`, as far as the
+        lists show them.
+        """
         found = [np.empty((0, 2), np.int64)]
         for start in progress(range(0, len(self.vectors), PART)):
             limits, _, ids = self.index.range_search(self._part(start), cosine - ROUNDING[1])
-            rows = np.repeat(np.arange(start, start + len(limits) - 1), np.diff(limits.astype(np.int64)))
+            rows = np.repeat(
+                np.arange(start, start + len(limits) - 1), np.diff(limits.astype(np.int64))
+            )
             lower = rows < ids
             found.append(np.stack([rows[lower], ids[lower]], 1))
         pairs = np.concatenate(found)
@@ -74,7 +80,9 @@ class Lists:
         return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
     def edges(self, k: int, progress: Callable = iter) -> np.ndarray:
-        """Each row with the k others nearest to it: pairs (m, 2), the lower first, none twice, sorted."""
+        """Each row with the k others nearest to it: pairs (m, 2), the lower first, none twice,
+        sorted.
+        """
         n, keys = len(self.vectors), np.empty(0, np.int64)
         found: list[np.ndarray] = []
         for start in progress(range(0, n, PART)):

@@ -15,8 +15,8 @@ from imgsearch_utils.vectors.embeddings import Embeddings
 class Images:
     """The images that take part, or some of them.
 
-    table : one row an image: `image`, the class columns from coarse to fine, and once they are known `group`
-        (near-duplicates have one) and `side` (train, dev, test)
+    table : one row an image: `image`, the class columns from coarse to fine, and once they are
+        known `group` (near-duplicates have one) and `side` (train, dev, test)
     embeddings : the encoder's vectors of these images, and perhaps of others
 
     A pairs table has the columns image1 and image2, each an image's name.
@@ -51,7 +51,9 @@ class Images:
     def classes(self) -> pd.Series:
         """The coarsest class by image; one and the same for all where there are no classes."""
         values = self.table[self.class_column] if self.class_column else ""
-        return pd.Series(values if isinstance(values, str) else values.to_numpy(object), self.names, dtype=object)
+        return pd.Series(
+            values if isinstance(values, str) else values.to_numpy(object), self.names, dtype=object
+        )
 
     @property
     def has_classes(self) -> bool:
@@ -91,7 +93,9 @@ class Images:
         return self.table.set_index("image")
 
     def of_pairs(self, pairs: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
-        """A column of the table for the first and the second image of each pair, both (n_pairs,)."""
+        """A column of the table for the first and the second image of each pair, both
+        (n_pairs,).
+        """
         values = self._by_name[column].to_numpy()
         rows = [self._by_name.index.get_indexer(pairs[name]) for name in ("image1", "image2")]
         for name, known in zip(("image1", "image2"), rows):
@@ -108,13 +112,19 @@ class Images:
 
     def both_of(self, pairs: pd.DataFrame) -> pd.DataFrame:
         """The pairs whose two images are both among these."""
-        return pairs[pairs.image1.isin(self._by_name.index) & pairs.image2.isin(self._by_name.index)]
+        return pairs[
+            pairs.image1.isin(self._by_name.index) & pairs.image2.isin(self._by_name.index)
+        ]
 
     def rows_of(self, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the embeddings of the first and the second image of each pair; ValueError where there is none."""
+        """Rows of the embeddings of the first and the second image of each pair; ValueError where
+        there is none.
+        """
         return self.embeddings.rows(pairs.image1), self.embeddings.rows(pairs.image2)
 
     def vectors_of_pairs(self, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The pairs' images' vectors (m, d) float32, each once, and each pair's two rows of them, (n_pairs,)."""
+        """The pairs' images' vectors (m, d) float32, each once, and each pair's two rows of them,
+        (n_pairs,).
+        """
         rows, places = np.unique(np.concatenate(self.rows_of(pairs)), return_inverse=True)
         return np.asarray(self.embeddings.vectors[rows], np.float32), *places.reshape(2, -1)

@@ -1,4 +1,6 @@
-"""Vectors as points on a map: their principal components, or UMAP; kept with the digest of what they were made of."""
+"""Vectors as points on a map: their principal components, or UMAP; kept with the digest of what
+they were made of.
+"""
 
 import contextlib
 import hashlib
@@ -14,7 +16,9 @@ from imgsearch_utils.geometry import normalised
 from imgsearch_utils.vectors.embeddings import Embeddings
 
 LAYOUTS = ("pca", "umap")
-FIRST = 50  # principal components of which UMAP makes its points: what follows is noise, and takes most of the time
+# principal components of which UMAP makes its points: what follows is noise, and takes most of the
+# time
+FIRST = 50
 NEIGHBOURS = 15  # of a point, whose nearness UMAP keeps
 INSTALL = "UMAP is an extra: pip install 'imgsearch-utils[map]'"
 
@@ -27,9 +31,9 @@ def has_layout(method: str) -> bool:
 def lay_out(names: Sequence[str], vectors: np.ndarray, method: str, seed: int = 0) -> Embeddings:
     """Lay vectors out on a plane.
 
-    The principal components show how the vectors spread, and their distances mean something. UMAP (McInnes, Healy &
-    Melville, UMAP: Uniform Manifold Approximation and Projection for Dimension Reduction, 2018) keeps who is near whom;
-    how far groups lie from each other says nothing there.
+    The principal components show how the vectors spread, and their distances mean something. UMAP
+    (McInnes, Healy & Melville, UMAP: Uniform Manifold Approximation and Projection for Dimension
+    Reduction, 2018) keeps who is near whom; how far groups lie from each other says nothing there.
 
     Parameters
     ----------
@@ -39,8 +43,9 @@ def lay_out(names: Sequence[str], vectors: np.ndarray, method: str, seed: int = 
 
     Returns
     -------
-    the names, and as vectors the points (n, 2); its configuration holds `method`, `explained` (the shares of the
-    variance of the first components, at most ten; empty for UMAP), and what they were made of
+    the names, and as vectors the points (n, 2); its configuration holds `method`, `explained` (the
+    shares of the variance of the first components, at most ten; empty for UMAP), and what they were
+    made of
 
     Raises
     ------
@@ -56,11 +61,15 @@ def lay_out(names: Sequence[str], vectors: np.ndarray, method: str, seed: int = 
         spread = pca.fit_transform(unit)
     if method == "pca":
         points = np.pad(spread[:, :2], ((0, 0), (0, max(0, 2 - spread.shape[1]))))
-        variances = pca.explained_variance_ / max(unit.var(0, ddof=1).sum(), np.finfo(np.float32).tiny)
+        variances = pca.explained_variance_ / max(
+            unit.var(0, ddof=1).sum(), np.finfo(np.float32).tiny
+        )
         shares = variances[:10].astype(float).round(6).tolist()
     else:
         points, shares = _umap(spread, seed), []
-    return Embeddings(list(names), np.ascontiguousarray(points, np.float32), {**about, "explained": shares})
+    return Embeddings(
+        list(names), np.ascontiguousarray(points, np.float32), {**about, "explained": shares}
+    )
 
 
 def _umap(spread: np.ndarray, seed: int) -> np.ndarray:
@@ -69,8 +78,13 @@ def _umap(spread: np.ndarray, seed: int) -> np.ndarray:
     import umap  # compiles for seconds when it is first used
 
     few = len(spread) <= NEIGHBOURS + 2  # too few for the eigenvectors that it begins with
-    return umap.UMAP(n_neighbors=min(NEIGHBOURS, len(spread) - 1), min_dist=0.1, random_state=seed, n_jobs=1,
-                     init="random" if few else "spectral").fit_transform(spread)
+    return umap.UMAP(
+        n_neighbors=min(NEIGHBOURS, len(spread) - 1),
+        min_dist=0.1,
+        random_state=seed,
+        n_jobs=1,
+        init="random" if few else "spectral",
+    ).fit_transform(spread)
 
 
 def _about(names: Sequence[str], vectors: np.ndarray, method: str, seed: int) -> dict:
@@ -80,32 +94,44 @@ def _about(names: Sequence[str], vectors: np.ndarray, method: str, seed: int) ->
     made_of = hashlib.sha256("\n".join(names).encode("utf-8", "surrogatepass"))
     made_of.update(np.ascontiguousarray(vectors, np.float32))
     library = {"pca": "scikit-learn", "umap": "umap-learn"}[method]
-    return {"encoder": "map", "method": method, "seed": seed, "of": made_of.hexdigest(),
-            "library": f"{library} {version(library)}" if has_layout(method) else library}
+    return {
+        "encoder": "map",
+        "method": method,
+        "seed": seed,
+        "of": made_of.hexdigest(),
+        "library": f"{library} {version(library)}" if has_layout(method) else library,
+    }
 
 
-def kept_layout(folder: Path, names: Sequence[str], vectors: np.ndarray, method: str, seed: int = 0) -> Embeddings:
-    """``lay_out``, read from a folder where it was kept for exactly these vectors, else made and kept there.
+def kept_layout(
+    folder: Path, names: Sequence[str], vectors: np.ndarray, method: str, seed: int = 0
+) -> Embeddings:
+    """``lay_out``, read from a folder where it was kept for exactly these vectors, else made and
+    kept there.
 
-    One that is kept stays in use when the library has another version since, or is gone: the vectors are the same.
-    """
+    One that is kept stays in use when the library has another version since, or is gone: the
+    vectors are the same."""
     about = _about(names, vectors, method, seed)
     with contextlib.suppress(ValueError):  # none is there, or it is broken: it is made again
         kept = Embeddings.load(folder)
         if {name: kept.config.get(name) for name in ("method", "seed", "of")} == {
-                name: about[name] for name in ("method", "seed", "of")} and kept.names == list(names):
+            name: about[name] for name in ("method", "seed", "of")
+        } and kept.names == list(names):
             return kept
     made = lay_out(names, vectors, method, seed)
-    with contextlib.suppress(OSError):  # a workspace that is read only: it is made again the next time
+    with contextlib.suppress(
+        OSError
+    ):  # a workspace that is read only: it is made again the next time
         made.save(folder)
     return made
 
 
 def spread_out(points: np.ndarray, cells: int = 7) -> np.ndarray:
-    """Rows (m,) of points that stand for those around them, none near another: to show them as pictures.
+    """Rows (m,) of points that stand for those around them, none near another: to show them as
+    pictures.
 
-    Of each cell of a grid the point nearest to its middle is taken, but for those nearer than three quarters of a cell
-    to one that is taken already.
+    Of each cell of a grid the point nearest to its middle is taken, but for those nearer than three
+    quarters of a cell to one that is taken already.
 
     points : (n, 2); cells : of the grid, along its longer side
     """

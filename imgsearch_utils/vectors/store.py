@@ -1,8 +1,9 @@
-"""Vectors and names on disk: a folder that grows at its end, and is known by the digests of its chunks.
+"""Vectors and names on disk: a folder that grows at its end, and is known by the digests of its
+chunks.
 
-``vectors.npy`` and ``names.csv`` are only appended to; ``config.json``, which is replaced in one step, says how many
-rows count. So what a writer left behind when it was stopped is not read, and the next one overwrites it.
-"""
+``vectors.npy`` and ``names.csv`` are only appended to; ``config.json``, which is replaced in one
+step, says how many rows count. So what a writer left behind when it was stopped is not read, and
+the next one overwrites it."""
 
 import contextlib
 import csv
@@ -18,11 +19,21 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.workspace import digest, folder_lock, read_json, replace_folder, stamp, write_json, written_whole
+from imgsearch_utils.workspace import (
+    digest,
+    folder_lock,
+    read_json,
+    replace_folder,
+    stamp,
+    write_json,
+    written_whole,
+)
 
 VECTORS, NAMES, CONFIG = FILES = ("vectors.npy", "names.csv", "config.json")
-STAMP = ".verified.json"  # the digest that a folder had when it was last read wholly, and the files' stamps then
-QUICK = ".names"  # that digest, the names and the pictures' digests between NULs: reading a large CSV takes seconds
+# the digest that a folder had when it was last read wholly, and the files' stamps then
+STAMP = ".verified.json"
+# that digest, the names and the pictures' digests between NULs: reading a large CSV takes seconds
+QUICK = ".names"
 CHUNK = 4096  # rows that have a digest of their own
 HINT = "remove it, and what is not there is encoded again"
 
@@ -45,17 +56,23 @@ class Stored(NamedTuple):
 
 
 class _Contents(NamedTuple):
-    """What config.json says beside the configuration: how many rows count, and where in names.csv each chunk ends."""
+    """What config.json says beside the configuration: how many rows count, and where in names.csv
+    each chunk ends.
+    """
 
     rows: int
-    chunks: list[list]  # bytes of names.csv up to the chunk's end, SHA-256 of its vectors and its lines
+    chunks: list[
+        list
+    ]  # bytes of names.csv up to the chunk's end, SHA-256 of its vectors and its lines
 
     @property
     def names_end(self) -> int:
         return self.chunks[-1][0] if self.chunks else 0
 
     def digest(self, config: dict) -> str:
-        return hashlib.sha256(json.dumps([self.chunks, plain(config)], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([self.chunks, plain(config)], sort_keys=True).encode()
+        ).hexdigest()
 
     def described(self, config: dict) -> dict:
         return {**plain(config), "digest": self.digest(config), **self._asdict()}
@@ -66,8 +83,12 @@ def plain(config: dict) -> dict:
     return json.loads(json.dumps(config, default=str))
 
 
-def save(folder: Path, names: Sequence[str], vectors: np.ndarray, config: dict, digests: Sequence[str]) -> None:
-    """Write a folder, replacing what stood there in one step; vectors (n, d), a digest a name or none at all."""
+def save(
+    folder: Path, names: Sequence[str], vectors: np.ndarray, config: dict, digests: Sequence[str]
+) -> None:
+    """Write a folder, replacing what stood there in one step; vectors (n, d), a digest a name or
+    none at all.
+    """
     with replace_folder(folder) as partial, (partial / NAMES).open("wb") as text:
         np.save(partial / VECTORS, np.ascontiguousarray(vectors, np.float32))
         digests = list(digests) or [""] * len(names)
@@ -82,8 +103,11 @@ def can_grow(folder: Path) -> bool:
     return _described(folder)[1] is not None
 
 
-def append(folder: Path, sha256: str, names: Sequence[str], vectors: np.ndarray, digests: Sequence[str]) -> None:
-    """Write further rows at the end of a folder that is known by `sha256`; what is there is not written again.
+def append(
+    folder: Path, sha256: str, names: Sequence[str], vectors: np.ndarray, digests: Sequence[str]
+) -> None:
+    """Write further rows at the end of a folder that is known by `sha256`; what is there is not
+    written again.
 
     Raises
     ------
@@ -93,7 +117,9 @@ def append(folder: Path, sha256: str, names: Sequence[str], vectors: np.ndarray,
     with folder_lock(folder):
         config, contents, saved = _described(folder)
         if not contents or saved != sha256:
-            raise ValueError(f"{folder}: was changed by another process since it was read; try again")
+            raise ValueError(
+                f"{folder}: was changed by another process since it was read; try again"
+            )
         kept = contents.rows // CHUNK
         known, start = contents.chunks[:kept], kept * CHUNK
         before = known[-1][0] if known else 0
@@ -111,10 +137,14 @@ def append(folder: Path, sha256: str, names: Sequence[str], vectors: np.ndarray,
             for each in (text, file):
                 each.flush()
                 os.fsync(each.fileno())
-            write_json(folder / CONFIG, contents.described(config))  # from here on the new rows count
+            write_json(
+                folder / CONFIG, contents.described(config)
+            )  # from here on the new rows count
             file.seek(0)
-            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False,
-                                                        "shape": (contents.rows, tail.shape[1])})
+            np.lib.format.write_array_header_1_0(
+                file,
+                {"descr": "<f4", "fortran_order": False, "shape": (contents.rows, tail.shape[1])},
+            )
         old = _quick(folder, saved, _remembered(folder).get("names"))
         if old:
             n = len(old) // 2
@@ -138,14 +168,35 @@ def read(folder: Path, again: bool = False) -> Stored:
             vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
             names, digests = _listed(folder)
         if vectors.ndim != 2 or vectors.dtype != np.float32 or len(vectors) != len(names):
-            raise ValueError(f"vectors.npy is {vectors.dtype} {vectors.shape}, expected float32 ({len(names)}, d) for "
-                             "the names in names.csv")
-    except (OSError, EOFError, ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
-        raise ValueError(f"{folder}: not a folder of embeddings: {' '.join(str(error).split())}; {HINT}") from None
-    if (saved or known) and (again or not same) and not (saved and _is_whole(folder, config, contents, saved)):
-        raise ValueError(f"{folder}: vectors, names and configuration are not those that were saved together (by the "
-                         "digest in config.json). Restore the folder from a copy, or remove it and make it again: "
-                         "imgsearch embed (of a head: imgsearch index)")
+            raise ValueError(
+                f"vectors.npy is {vectors.dtype} {vectors.shape}, expected float32 "
+                f"({len(names)}, d) for "
+                "the names in names.csv"
+            )
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        AttributeError,
+        TypeError,
+        KeyError,
+        IndexError,
+    ) as error:
+        raise ValueError(
+            f"{folder}: not a folder of embeddings: {' '.join(str(error).split())}; {HINT}"
+        ) from None
+    if (
+        (saved or known)
+        and (again or not same)
+        and not (saved and _is_whole(folder, config, contents, saved))
+    ):
+        raise ValueError(
+            f"{folder}: vectors, names and configuration are not those that were saved together "
+            "(by the "
+            "digest in config.json). Restore the folder from a copy, or remove it and make it "
+            "again: "
+            "imgsearch embed (of a head: imgsearch index)"
+        )
     if _stamps(folder) != stamps:
         raise ValueError(f"{folder}: was replaced while it was read; try again")
     if saved and not again and (contents and not quick or not same):
@@ -155,7 +206,9 @@ def read(folder: Path, again: bool = False) -> Stored:
 
 
 def _described(folder: Path) -> tuple[dict, _Contents | None, str]:
-    """The configuration, what it says of the rows (None: of an older version), the digest (empty: of a still older)."""
+    """The configuration, what it says of the rows (None: of an older version), the digest (empty:
+    of a still older).
+    """
     config = read_json(folder / CONFIG, "encoder")
     saved, rows, chunks = (config.pop(name, None) for name in ("digest", "rows", "chunks"))
     if chunks is None:
@@ -171,14 +224,19 @@ def _mapped(file: Path, rows: int) -> np.ndarray:
         np.lib.format.read_magic(opened)
         shape, fortran, kind = np.lib.format.read_array_header_1_0(opened)
     if len(shape) != 2 or fortran or kind != np.float32:
-        raise ValueError(f"vectors.npy is {kind} {shape}, expected float32 ({rows}, d) for the names in names.csv")
+        raise ValueError(
+            f"vectors.npy is {kind} {shape}, expected float32 ({rows}, d) for the names in "
+            "names.csv"
+        )
     if not rows * shape[1]:
         return np.empty((rows, shape[1]), np.float32)
     return np.memmap(file, np.float32, "r", data, (rows, shape[1])).view(np.ndarray)
 
 
 def let_go(vectors: np.ndarray) -> None:
-    """Give back the memory of a mapped file's pages; they are read again where somebody looks at them."""
+    """Give back the memory of a mapped file's pages; they are read again where somebody looks at
+    them.
+    """
     base = vectors
     while isinstance(base, np.ndarray) and base.base is not None:
         base = base.base
@@ -196,27 +254,41 @@ def _start_of_data(file: BinaryIO) -> int:
 def _listed(folder: Path, end: int | None = None) -> tuple[list[str], list[str]]:
     """Names and digests as names.csv lists them, up to a byte."""
     with (folder / NAMES).open("rb") as file:
-        table = pd.read_csv(io.BytesIO(file.read(end)) if end else file, dtype=str, keep_default_na=False)
+        table = pd.read_csv(
+            io.BytesIO(file.read(end)) if end else file, dtype=str, keep_default_na=False
+        )
     if table.image.duplicated().any():
-        raise ValueError(f"{table.image[table.image.duplicated()].iloc[0]!r} is named more than once")
+        raise ValueError(
+            f"{table.image[table.image.duplicated()].iloc[0]!r} is named more than once"
+        )
     return table.image.tolist(), table.sha256.tolist() if "sha256" in table else []
 
 
 def _lines(names: Sequence[str], digests: Sequence[str]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(zip(names, digests, strict=True))
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(
+        zip(names, digests, strict=True)
+    )
     return text.getvalue().encode()
 
 
-def _written(text: BinaryIO, vectors: np.ndarray, names: Sequence[str], digests: Sequence[str]) -> Iterator[list]:
+def _written(
+    text: BinaryIO, vectors: np.ndarray, names: Sequence[str], digests: Sequence[str]
+) -> Iterator[list]:
     """Write names.csv, and give the chunks."""
     lines = _lines(["image"], ["sha256"])
     text.write(lines)
     yield from _chunks(vectors, lines, text, names, digests, 0)
 
 
-def _chunks(vectors: np.ndarray, lines: bytes, text: BinaryIO, names: Sequence[str], digests: Sequence[str],
-            before: int) -> Iterator[list]:
+def _chunks(
+    vectors: np.ndarray,
+    lines: bytes,
+    text: BinaryIO,
+    names: Sequence[str],
+    digests: Sequence[str],
+    before: int,
+) -> Iterator[list]:
     """Write the lines of names, and give each chunk's end and digest.
 
     vectors : from the first row of a chunk on, of rows that have lines already and of those named
@@ -237,12 +309,17 @@ def _chunks(vectors: np.ndarray, lines: bytes, text: BinaryIO, names: Sequence[s
 def _is_whole(folder: Path, config: dict, contents: _Contents | None, saved: str) -> bool:
     """Whether all that counts in a folder is what its digest says."""
     if contents is None:
-        parts = [*(digest(folder / name) for name in FILES[:2]), json.dumps(plain(config), sort_keys=True)]
+        parts = [
+            *(digest(folder / name) for name in FILES[:2]),
+            json.dumps(plain(config), sort_keys=True),
+        ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest() == saved
     vectors, before = _mapped(folder / VECTORS, contents.rows), 0
     with (folder / NAMES).open("rb") as text:
         for number, (end, sha256) in enumerate(contents.chunks):
-            found = hashlib.sha256(np.ascontiguousarray(vectors[number * CHUNK : (number + 1) * CHUNK]))
+            found = hashlib.sha256(
+                np.ascontiguousarray(vectors[number * CHUNK : (number + 1) * CHUNK])
+            )
             found.update(text.read(end - before))
             before = end
             if found.hexdigest() != sha256:
@@ -258,7 +335,9 @@ def _cut(file: BinaryIO, end: int) -> None:
 
 
 def _stamps(folder: Path) -> list[list[int]]:
-    """What tells that a file was changed or replaced, for each of the three where they are there."""
+    """What tells that a file was changed or replaced, for each of the three where they are
+    there.
+    """
     return [stamp(folder / name) for name in FILES]
 
 
@@ -273,11 +352,15 @@ def _remember(folder: Path, sha256: str, names: Sequence[str], digests: Sequence
     """Note that a folder was read or written wholly, and what it names."""
     with written_whole(folder / QUICK) as partial:
         partial.write_text("\0".join([sha256, *names, *digests]), encoding="utf-8", newline="")
-    write_json(folder / STAMP, {"digest": sha256, "stamps": _stamps(folder), "names": stamp(folder / QUICK)})
+    write_json(
+        folder / STAMP,
+        {"digest": sha256, "stamps": _stamps(folder), "names": stamp(folder / QUICK)},
+    )
 
 
 def _quick(folder: Path, sha256: str, written: list[int] | None) -> list[str]:
-    """Names, then digests, as they were remembered of a folder with this digest; empty where they were not.
+    """Names, then digests, as they were remembered of a folder with this digest; empty where they
+    were not.
 
     written : its stamp, when it was
     """

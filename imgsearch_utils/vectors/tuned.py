@@ -1,4 +1,6 @@
-"""Encoders that this workspace fine-tuned: ``tuned:<run>/<version>``, a backbone with other weights."""
+"""Encoders that this workspace fine-tuned: ``tuned:<run>/<version>``, a backbone with other
+weights.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +21,9 @@ WEIGHTS, ABOUT = "weights.safetensors", "config.json"
 
 
 def scale_of(base: dict[str, Any]) -> tuple[int, list[float], list[float]]:
-    """Pixels of the side, and mean and standard deviation of the colours, that a backbone expects, by its config."""
+    """Pixels of the side, and mean and standard deviation of the colours, that a backbone expects,
+    by its config.
+    """
     how = base["preprocessing"]
     if side := LITE.get(base["encoder"]):  # ``kept.lite_pixels``: (x - 127) / 128
         return side, [127 / 255] * 3, [128 / 255] * 3
@@ -29,7 +33,9 @@ def scale_of(base: dict[str, Any]) -> tuple[int, list[float], list[float]]:
 
 
 def square(picture: Image.Image, pixels: int) -> Image.Image:
-    """The middle of a picture, a little larger than the network sees: (pixels / ``MARGIN``) on each side."""
+    """The middle of a picture, a little larger than the network sees: (pixels / ``MARGIN``) on each
+    side.
+    """
     side = round(pixels / MARGIN)
     scale = side / min(picture.size)
     size = [max(side, round(length * scale)) for length in picture.size]
@@ -43,9 +49,15 @@ def as_tensor(squares: np.ndarray | Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.asarray(squares))).permute(0, 3, 1, 2)
 
 
-def middle(pictures: torch.Tensor, pixels: int, mean: list[float], std: list[float]) -> torch.Tensor:
-    """What the network sees of squares (n, 3, side, side) uint8, without augmentation: (n, 3, pixels, pixels)."""
-    return v2.functional.normalize(v2.functional.center_crop(pictures, [pixels, pixels]).float() / 255, mean, std)
+def middle(
+    pictures: torch.Tensor, pixels: int, mean: list[float], std: list[float]
+) -> torch.Tensor:
+    """What the network sees of squares (n, 3, side, side) uint8, without augmentation: (n, 3,
+    pixels, pixels).
+    """
+    return v2.functional.normalize(
+        v2.functional.center_crop(pictures, [pixels, pixels]).float() / 255, mean, std
+    )
 
 
 def load_tuned(rest: str, base_network: Callable[[str], tuple[torch.nn.Module, dict]]):
@@ -63,18 +75,25 @@ def load_tuned(rest: str, base_network: Callable[[str], tuple[torch.nn.Module, d
     if not run or not version or ".." in Path(rest).parts or len(Path(rest).parts) != 2:
         raise ValueError(f"tuned:{rest}: expected tuned:<run>/<version>")
     if version not in (known := tuned_versions(run)):
-        raise ValueError(f"run {run} has no fine-tuned version {version}. " + (
-            nearest(version, known) if known else "Make one: imgsearch finetune CONFIG"))
+        raise ValueError(
+            f"run {run} has no fine-tuned version {version}. "
+            + (nearest(version, known) if known else "Make one: imgsearch finetune CONFIG")
+        )
     stage = tuned_stage(run, version)
     stage.check(f"model/{WEIGHTS}", f"model/{ABOUT}")
     about = read_json(stage.folders["model"] / ABOUT, "base", "pixels", "settings")
     if not (stage.folders["model"] / WEIGHTS).is_file():
-        raise ValueError(f"the weights of tuned:{rest} are not here (a published run is kept without them); make a "
-                         "version of your own: imgsearch finetune CONFIG")
+        raise ValueError(
+            f"the weights of tuned:{rest} are not here (a published run is kept without them); "
+            "make a "
+            "version of your own: imgsearch finetune CONFIG"
+        )
     network, base = base_network(about["settings"]["encoder"])
     if base["weights"] != about["base"]["weights"]:
-        raise ValueError(f"tuned:{rest} was made of other weights of {base['encoder']} than stand here "
-                         f"({about['base']['weights']} -> {base['weights']})")
+        raise ValueError(
+            f"tuned:{rest} was made of other weights of {base['encoder']} than stand here "
+            f"({about['base']['weights']} -> {base['weights']})"
+        )
     network.load_state_dict(load_file(stage.folders["model"] / WEIGHTS))
     _, mean, std = scale_of(base)
     pixels = about["pixels"]
@@ -82,6 +101,9 @@ def load_tuned(rest: str, base_network: Callable[[str], tuple[torch.nn.Module, d
     def transform(picture: Image.Image) -> torch.Tensor:
         return middle(as_tensor([np.asarray(square(picture, pixels))]), pixels, mean, std)[0]
 
-    config = {"encoder": f"tuned:{rest}", "weights": stage.recorded()["files"][f"model/{WEIGHTS}"],
-              "preprocessing": {"pixels": pixels, "margin": MARGIN, "mean": mean, "std": std}}
+    config = {
+        "encoder": f"tuned:{rest}",
+        "weights": stage.recorded()["files"][f"model/{WEIGHTS}"],
+        "preprocessing": {"pixels": pixels, "margin": MARGIN, "mean": mean, "std": std},
+    }
     return network, transform, config

@@ -33,17 +33,24 @@ class Worker:
         self._encoder, self._many = get_encoder(encoder), many
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray | list]:
-        vectors, failures = self._encoder.encode_files([Path(path) for path in batch["path"]], iter, self._many)
+        vectors, failures = self._encoder.encode_files(
+            [Path(path) for path in batch["path"]], iter, self._many
+        )
         places = range(len(vectors))
-        return {"row": batch["row"], "reason": [failures.get(place, "") for place in places],
-                "vector": [b"" if place in failures else vectors[place].tobytes() for place in places]}
+        return {
+            "row": batch["row"],
+            "reason": [failures.get(place, "") for place in places],
+            "vector": [b"" if place in failures else vectors[place].tobytes() for place in places],
+        }
 
 
 def by_ray(encoder: str, address: str = "") -> EncodeFiles:
-    """A function that encodes files as ``Encoder.encode_files`` does, to the same bytes, by workers of Ray Data.
+    """A function that encodes files as ``Encoder.encode_files`` does, to the same bytes, by workers
+    of Ray Data.
 
-    There are as many as processors, or one for each graphics card. A worker that is killed is started again, and its
-    batch goes to another. On a cluster, the pictures and this package must be at the same place on every machine.
+    There are as many as processors, or one for each graphics card. A worker that is killed is
+    started again, and its batch goes to another. On a cluster, the pictures and this package must
+    be at the same place on every machine.
 
     Parameters
     ----------
@@ -56,17 +63,23 @@ def by_ray(encoder: str, address: str = "") -> EncodeFiles:
         with the line that installs Ray, where it is not there.
     ConnectionError
         where no cluster answers at `address`.
-    RuntimeError
-        where this process uses Ray already, and `address` names another; and for lost vectors, when files are encoded.
+    RuntimeError where this process uses Ray already, and `address` names another; and for lost
+        vectors, when files are encoded.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if not address and "ray" not in sys.modules:  # it listens on all of a machine's addresses, and answers whoever
+    if (
+        not address and "ray" not in sys.modules
+    ):  # it listens on all of a machine's addresses, and answers whoever
         # knows the token, which it reads when it is imported
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors are raised here; what it logs is for its makers
+    os.environ.setdefault(
+        "RAY_BACKEND_LOG_LEVEL", "fatal"
+    )  # errors are raised here; what it logs is for its makers
     if address and "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        raise RuntimeError(f"this process uses Ray already; leave the address out, or ask {address} from another")
+        raise RuntimeError(
+            f"this process uses Ray already; leave the address out, or ask {address} from another"
+        )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     with _in_one_line(address):
         if port.isdecimal():  # Ray itself tries for minutes
@@ -81,16 +94,30 @@ def by_ray(encoder: str, address: str = "") -> EncodeFiles:
         cards = int(ray.cluster_resources().get("GPU", 0)) if DEVICE == "cuda" else 0
         workers = max(1, cards or int(ray.cluster_resources()["CPU"]))
         workers = min(workers, -(-len(paths) // BATCH))
-        rows = ray.data.from_items([{"row": row, "path": str(path)} for row, path in enumerate(paths)],
-                                   override_num_blocks=-(-len(paths) // BATCH))
-        done = rows.map_batches(Worker, fn_constructor_args=(encoder, many), batch_size=BATCH, num_cpus=1,
-                                num_gpus=1 if cards else None, compute=ray.data.ActorPoolStrategy(size=workers))
+        rows = ray.data.from_items(
+            [{"row": row, "path": str(path)} for row, path in enumerate(paths)],
+            override_num_blocks=-(-len(paths) // BATCH),
+        )
+        done = rows.map_batches(
+            Worker,
+            fn_constructor_args=(encoder, many),
+            batch_size=BATCH,
+            num_cpus=1,
+            num_gpus=1 if cards else None,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+        )
         vectors, failures = {}, {}
-        for _, batch in zip(progress(range(0, len(paths), BATCH)), done.iter_batches(batch_size=BATCH)):
+        for _, batch in zip(
+            progress(range(0, len(paths), BATCH)), done.iter_batches(batch_size=BATCH)
+        ):
             for row, vector, reason in zip(batch["row"], batch["vector"], batch["reason"]):
-                (failures if reason else vectors)[int(row)] = str(reason) or np.frombuffer(vector, np.float32)
+                (failures if reason else vectors)[int(row)] = str(reason) or np.frombuffer(
+                    vector, np.float32
+                )
         if sorted([*vectors, *failures]) != [*range(len(paths))]:
-            raise RuntimeError(f"Ray gave {len(vectors) + len(failures):,} of {len(paths):,} vectors; try again")
+            raise RuntimeError(
+                f"Ray gave {len(vectors) + len(failures):,} of {len(paths):,} vectors; try again"
+            )
         nothing = np.full(len(next(iter(vectors.values()), ())), np.nan, np.float32)
         return np.stack([vectors.get(row, nothing) for row in range(len(paths))]), failures
 
@@ -102,9 +129,11 @@ def _in_one_line(address):
     try:
         yield
     except (OSError, ValueError, RuntimeError, OverflowError) as error:
-        raise ConnectionError(f"no Ray cluster answers at {address or 'this machine'} "
-                              f"({' '.join(str(error).split())[:150]}); start it (ray start --head), or leave "
-                              "--address out") from None
+        raise ConnectionError(
+            f"no Ray cluster answers at {address or 'this machine'} "
+            f"({' '.join(str(error).split())[:150]}); start it (ray start --head), or leave "
+            "--address out"
+        ) from None
 
 
 def _join(ray, address):
@@ -112,8 +141,10 @@ def _join(ray, address):
     if ray.is_initialized():
         return
     if not address and not os.environ.get("RAY_AUTH_TOKEN"):
-        raise RuntimeError("Ray was imported before it had a token, and would answer anybody on the network; "
-                           "start it yourself (ray.init), or import it later")
+        raise RuntimeError(
+            "Ray was imported before it had a token, and would answer anybody on the network; "
+            "start it yourself (ray.init), or import it later"
+        )
     here = {} if address else {"include_dashboard": False}
     with _in_one_line(address):
         ray.init(address=address or "local", logging_level="ERROR", log_to_driver=False, **here)

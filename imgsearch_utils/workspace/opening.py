@@ -1,4 +1,6 @@
-"""A run is begun with a study's settings, which bind it from what is made with them; it is opened by its name."""
+"""A run is begun with a study's settings, which bind it from what is made with them; it is opened
+by its name.
+"""
 
 import csv
 import sys
@@ -11,11 +13,16 @@ from imgsearch_utils.study import WORDS, Study, difference, nearest, parse_study
 from imgsearch_utils.workspace.runs import RUN_LOCK, Run, find_study
 from imgsearch_utils.workspace.storage import read_json, shown, source, write_json
 
-BY_PEOPLE = ("person", "repeat", "adjudication")  # what `source` says in the journal where a person gave the grade
+BY_PEOPLE = (
+    "person",
+    "repeat",
+    "adjudication",
+)  # what `source` says in the journal where a person gave the grade
 
 
 def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) -> Run:
-    """Open a run to work on it, or begin it: a study by name or path, with settings changed by dotted name.
+    """Open a run to work on it, or begin it: a study by name or path, with settings changed by
+    dotted name.
 
     Parameters
     ----------
@@ -24,10 +31,10 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
 
     Raises
     ------
-    ValueError
-        where the run was begun with other settings, and a stage or a person's grades were made with them; the message
-        lists each difference. Before that, the new settings replace the old, and a line says so. ``WORDS`` may
-        change: of the rubric, each line of the journal says which version it answers.
+    ValueError where the run was begun with other settings, and a stage or a person's grades were
+        made with them; the message lists each difference. Before that, the new settings replace the
+        old, and a line says so. ``WORDS`` may change: of the rubric, each line of the journal says
+        which version it answers.
     """
     checked = read_study(find_study(study), settings)
     name = run or checked.study
@@ -45,13 +52,17 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
             with FileLock(file.with_name(RUN_LOCK), timeout=0):
                 _replace_settings(begun, checked, "; ".join(changed))
         except Timeout:
-            raise ValueError(f"run {name} was begun with other settings ({'; '.join(changed)}), and another process "
-                             "works on it; wait for it, or choose another name for the new run (RUN)") from None
+            raise ValueError(
+                f"run {name} was begun with other settings ({'; '.join(changed)}), and another "
+                "process "
+                "works on it; wait for it, or choose another name for the new run (RUN)"
+            ) from None
     return opened
 
 
 def how_begun(study: str, run: Run) -> tuple[str, dict[str, Any]]:
-    """With what ``open_run`` opens a run that was begun: the study, by name or path, and the settings that differ.
+    """With what ``open_run`` opens a run that was begun: the study, by name or path, and the
+    settings that differ.
 
     study : by name or path, as it was typed
     """
@@ -74,49 +85,77 @@ def _leaves(own: dict[str, Any], begun: dict[str, Any], at: str = "") -> dict[st
 
 def _changed(settings: Path, study: Study) -> list[str]:
     """How a study differs from what a run was begun with, but for ``WORDS``."""
-    return difference(*(each.model_dump(mode="json", exclude={*WORDS}) for each in (_begun_with(settings), study)))
+    return difference(
+        *(each.model_dump(mode="json", exclude={*WORDS}) for each in (_begun_with(settings), study))
+    )
 
 
 def _refuse_if_bound(run: Run, changed: str) -> None:
     if binding := _binding(run):
-        raise ValueError(f"run {run.name} was made with other settings: {changed}; and {binding} with them. Restore "
-                         "them, or choose another name for the new run (RUN)")
+        raise ValueError(
+            f"run {run.name} was made with other settings: {changed}; and {binding} with them. "
+            "Restore "
+            "them, or choose another name for the new run (RUN)"
+        )
 
 
 def _replace_settings(run: Run, study: Study, changed: str) -> None:
-    """Let a run go on with other settings, where nothing was made with its own yet; ValueError where something was."""
+    """Let a run go on with other settings, where nothing was made with its own yet; ValueError
+    where something was.
+    """
     _refuse_if_bound(run, changed)  # by a process that ended in the meantime
     if run.journal.is_file() and _givers(run.journal) <= {"oracle"}:  # which answers again
         run.journal.replace(run.journal.with_name("journal.csv.of_other_settings"))
     write_json(run.labels / "settings.json", study.model_dump(mode="json"))
-    print(f"run {run.name} goes on with other settings, as nothing was finished with the old: {changed}",
-          file=sys.stderr)
+    print(
+        f"run {run.name} goes on with other settings, as nothing was finished with the old: "
+        f"{changed}",
+        file=sys.stderr,
+    )
 
 
 def _binding(run: Run) -> str:
-    """What was made with a run's settings, so that they cannot be changed; empty where nothing was."""
+    """What was made with a run's settings, so that they cannot be changed; empty where nothing
+    was.
+    """
     made = [name for name, stage in run.stages().items() if stage.begun]
     if made:
         return f"{', '.join(made)} was made"
     givers = _givers(run.journal)
     if "people" in givers:
         return f"people graded pairs in {shown(run.journal)}"
-    return f"an oracle's grades stand among others in {shown(run.journal)}" if {"oracle", "others"} <= givers else ""
+    return (
+        f"an oracle's grades stand among others in {shown(run.journal)}"
+        if {"oracle", "others"} <= givers
+        else ""
+    )
 
 
 def _givers(journal: Path) -> set[str]:
-    """Who gave what the journal holds: "people", "oracle", "others" (imported, votes); automatic zeros are nobody's."""
+    """Who gave what the journal holds: "people", "oracle", "others" (imported, votes); automatic
+    zeros are nobody's.
+    """
     if not journal.is_file():
         return set()
     with journal.open(encoding="utf-8", errors="replace", newline="") as file:
-        lines = [(line.get("annotator") or "", line.get("source") or "", line.get("act") or "")
-                 for line in csv.DictReader(file)]
-    return {"oracle" if who.startswith("oracle:") else "people" if source in BY_PEOPLE and "vote" not in act else
-            "others" for who, source, act in lines if source != "automatic"}
+        lines = [
+            (line.get("annotator") or "", line.get("source") or "", line.get("act") or "")
+            for line in csv.DictReader(file)
+        ]
+    return {
+        "oracle"
+        if who.startswith("oracle:")
+        else "people"
+        if source in BY_PEOPLE and "vote" not in act
+        else "others"
+        for who, source, act in lines
+        if source != "automatic"
+    }
 
 
 def find_run(study: str, run: str = "", begin: bool = False) -> Run:
-    """A run that was begun, with its own settings and the study's present ``WORDS``; nothing is written.
+    """A run that was begun, with its own settings and the study's present ``WORDS``; nothing is
+    written.
 
     begin : begin the study's own run where it is not there; a run that is named is never begun
 
@@ -130,14 +169,22 @@ def find_run(study: str, run: str = "", begin: bool = False) -> Run:
     if file.is_file():
         begun = _begun_with(file)
         if changed := difference(begun.images.source, checked.images.source, "images.source"):
-            raise ValueError(f"run {file.parent.name} was begun by another study: {changed[0]}; give this one, or "
-                             "its run, another name")
-        return Run(file.parent.name, begun.model_copy(update={name: getattr(checked, name) for name in WORDS}))
+            raise ValueError(
+                f"run {file.parent.name} was begun by another study: {changed[0]}; give this "
+                "one, or "
+                "its run, another name"
+            )
+        return Run(
+            file.parent.name,
+            begun.model_copy(update={name: getattr(checked, name) for name in WORDS}),
+        )
     if begin and not run:
         return open_run(study)
     begun = sorted(path.parent.name for path in file.parents[1].glob("*/settings.json"))
     given, advice = run and f" --run {run}", f". {nearest(run, begun)}" if run and begun else ""
-    raise ValueError(f"no run is called {file.parent.name} here; begin it: imgsearch run {study}{given}{advice}")
+    raise ValueError(
+        f"no run is called {file.parent.name} here; begin it: imgsearch run {study}{given}{advice}"
+    )
 
 
 def _begun_with(settings: Path) -> Study:

@@ -12,7 +12,8 @@ from imgsearch_utils.workspace.stage import JOURNAL, Stage
 from imgsearch_utils.workspace.storage import home, read_json, source
 
 DRAWN = "synthetic_houses"  # the image source that the package draws itself
-PUBLISHED = "PUBLISHED"  # a file beside a run's journal: the run is kept for readers, and its journal not written again
+# a file beside a run's journal: the run is kept for readers, and its journal not written again
+PUBLISHED = "PUBLISHED"
 MOST_ROUNDS = 1000  # of a run that people teach
 RUN_LOCK = ".run.lock"  # beside a run's settings: held by the process that works on the run
 
@@ -23,7 +24,8 @@ def notebook_path(name: str) -> Path:
 
 
 def data_folder(name: str) -> Path:
-    """Find a data set: an absolute folder, ``datasets/<name>``, or ``<name>`` in the folder IMGSEARCH_DATA.
+    """Find a data set: an absolute folder, ``datasets/<name>``, or ``<name>`` in the folder
+    IMGSEARCH_DATA.
 
     A name that is found nowhere gives its place in ``datasets/``.
     """
@@ -33,7 +35,9 @@ def data_folder(name: str) -> Path:
     if Path(name).is_absolute():
         return Path(name)
     if ".." in Path(name).parts:
-        raise ValueError(f"images.source {name!r} leads out of the data folder; give an absolute path instead")
+        raise ValueError(
+            f"images.source {name!r} leads out of the data folder; give an absolute path instead"
+        )
     return next((place for place in places if place.is_dir()), places[0])
 
 
@@ -47,12 +51,22 @@ def find_study(name: str) -> Path:
     """
     own, built_in = (place / "configs" / f"{name}.yaml" for place in (home(), source()))
     if own.is_file() and built_in.is_file() and own.read_bytes() != built_in.read_bytes():
-        raise ValueError(f"two studies are called {name}: {own} and a built-in one; give yours another name")
-    for path in (home() / "configs" / f"{name}.yaml", source() / "configs" / f"{name}.yaml", Path(name)):
+        raise ValueError(
+            f"two studies are called {name}: {own} and a built-in one; give yours another name"
+        )
+    for path in (
+        home() / "configs" / f"{name}.yaml",
+        source() / "configs" / f"{name}.yaml",
+        Path(name),
+    ):
         if path.is_file():
             return path.resolve()
-    names = sorted({path.stem for place in (home(), source()) for path in (place / "configs").glob("*.yaml")})
-    raise ValueError(f"no study is called {name!r} in configs/, and it is no file. {nearest(name, names)}")
+    names = sorted(
+        {path.stem for place in (home(), source()) for path in (place / "configs").glob("*.yaml")}
+    )
+    raise ValueError(
+        f"no study is called {name!r} in configs/, and it is no file. {nearest(name, names)}"
+    )
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,12 @@ class Run:
     def data(self) -> Path:
         images = self.study.images
         if images.source == DRAWN:
-            return home() / "datasets" / DRAWN / f"{images.per_class or 150}_of_each_seed_{self.study.seed}"
+            return (
+                home()
+                / "datasets"
+                / DRAWN
+                / f"{images.per_class or 150}_of_each_seed_{self.study.seed}"
+            )
         return data_folder(images.source)
 
     @property
@@ -104,21 +123,32 @@ class Run:
 
     @property
     def taught(self) -> bool:
-        """Whether people teach the run: it begins without a grade, and has as many rounds as they like."""
+        """Whether people teach the run: it begins without a grade, and has as many rounds as they
+        like.
+        """
         return self.study.oracle == "person"
 
     @property
     def rounds_made(self) -> list["Round"]:
         """The rounds of which a head or results stand, whole or not."""
-        folders = (folder for place in (self.models, self.results) for folder in place.glob("round_*"))
-        numbers = {int(folder.name.removeprefix("round_")) for folder in folders
-                   if re.fullmatch("round_[0-9]{2,3}", folder.name) and folder.is_dir()}
+        folders = (
+            folder for place in (self.models, self.results) for folder in place.glob("round_*")
+        )
+        numbers = {
+            int(folder.name.removeprefix("round_"))
+            for folder in folders
+            if re.fullmatch("round_[0-9]{2,3}", folder.name) and folder.is_dir()
+        }
         return [this for this in map(self.round, sorted(numbers)) if this.number < self.most_rounds]
 
     @property
     def rounds(self) -> list["Round"]:
         """The study's rounds, made or not; of a run that people teach, those that were made."""
-        return self.rounds_made if self.taught else [self.round(number) for number in range(self.study.rounds)]
+        return (
+            self.rounds_made
+            if self.taught
+            else [self.round(number) for number in range(self.study.rounds)]
+        )
 
     @property
     def most_rounds(self) -> int:
@@ -127,13 +157,18 @@ class Run:
 
     @property
     def last_round(self) -> "Round":
-        """The last finished round; ValueError where none is finished, or where the last one lost a part of it."""
+        """The last finished round; ValueError where none is finished, or where the last one lost a
+        part of it.
+        """
         if not (rounds := self.rounds_made):
             raise ValueError(f"run {self.name} has no finished round yet; run the study first")
         if not rounds[-1].finished:
-            raise ValueError(f"round {rounds[-1].number} of run {self.name} lost a part of it; what it lost says: "
-                             f"imgsearch check{self.options}; to make it again: imgsearch run {self.study.study}"
-                             f"{self.named}")
+            raise ValueError(
+                f"round {rounds[-1].number} of run {self.name} lost a part of it; what it lost "
+                "says: "
+                f"imgsearch check{self.options}; to make it again: imgsearch run {self.study.study}"
+                f"{self.named}"
+            )
         return rounds[-1]
 
     @property
@@ -146,17 +181,33 @@ class Run:
         """The options of commands for this run."""
         return f" --study {self.study.study}{self.named}"
 
-    def _stage(self, last: str, repeats: bool = True, sources: Sequence[str] = (), **folders: Path) -> Stage:
-        known = {"images": self.labels / "images.csv", JOURNAL: self.journal, "settings": self.labels / "settings.json"}
-        return Stage(folders, last, {name: known[name] for name in sources}, self.published, repeats)
+    def _stage(
+        self, last: str, repeats: bool = True, sources: Sequence[str] = (), **folders: Path
+    ) -> Stage:
+        known = {
+            "images": self.labels / "images.csv",
+            JOURNAL: self.journal,
+            "settings": self.labels / "settings.json",
+        }
+        return Stage(
+            folders, last, {name: known[name] for name in sources}, self.published, repeats
+        )
 
     def tagging_stage(self) -> Stage:
-        return self._stage("results", sources=("images", JOURNAL, "settings"), pairs=self.round(0).labels,
-                           results=self.results / "tagging")
+        return self._stage(
+            "results",
+            sources=("images", JOURNAL, "settings"),
+            pairs=self.round(0).labels,
+            results=self.results / "tagging",
+        )
 
     def comparison_stage(self) -> Stage:
-        return self._stage("results", repeats=False, indexes=self.vectors / "indexes",
-                           results=self.results / "ann_comparison")
+        return self._stage(
+            "results",
+            repeats=False,
+            indexes=self.vectors / "indexes",
+            results=self.results / "ann_comparison",
+        )
 
     def report_stage(self) -> Stage:
         return self._stage("report", repeats=False, report=self.report)
@@ -164,16 +215,20 @@ class Run:
     def stages(self) -> dict[str, Stage]:
         """All stages of the run by name, in their order."""
         rounds = {this.name: this.as_stage() for this in self.rounds}
-        return {"tagging": self.tagging_stage(), **rounds, "ann_comparison": self.comparison_stage(),
-                "report": self.report_stage()}
+        return {
+            "tagging": self.tagging_stage(),
+            **rounds,
+            "ann_comparison": self.comparison_stage(),
+            "report": self.report_stage(),
+        }
 
 
 @dataclass(frozen=True)
 class Round:
     """One round of a run: where its pairs, its head and its results are.
 
-    labels, model, results : its folders; `labels` holds pairs.csv, `model` the head and calibration.json
-    """
+    labels, model, results : its folders; `labels` holds pairs.csv, `model` the head and
+    calibration.json"""
 
     run: Run
     number: int
@@ -196,7 +251,9 @@ class Round:
 
     @property
     def pairs(self) -> Path:
-        """The file of the pairs to ask; those of round 0 belong to notebook 01, which may not be finished."""
+        """The file of the pairs to ask; those of round 0 belong to notebook 01, which may not be
+        finished.
+        """
         return (self.labels if self.number else self.run.tagging_stage()["pairs"]) / "pairs.csv"
 
     @property
@@ -211,34 +268,62 @@ class Round:
 
     @property
     def by_classes(self) -> bool:
-        """Whether the finished round learnt from what the classes alone say, before anybody gave a grade."""
+        """Whether the finished round learnt from what the classes alone say, before anybody gave a
+        grade.
+        """
         return self.metrics.get("evidence") == "classes"
 
     def stage(self) -> Stage:
         """The round's head, its results, and the pairs to ask in the next round."""
         if not 0 <= self.number < self.run.most_rounds:
-            raise ValueError(f"ROUND must be 0 to {self.run.most_rounds - 1} in this study, got {self.number}")
+            raise ValueError(
+                f"ROUND must be 0 to {self.run.most_rounds - 1} in this study, got {self.number}"
+            )
         if self.number and not (before := self.run.round(self.number - 1)).finished:
-            raise ValueError(f"round {self.number} builds on round {before.number}, which is not finished; run it "
-                             "first")
+            raise ValueError(
+                f"round {self.number} builds on round {before.number}, which is not finished; "
+                "run it "
+                "first"
+            )
         return self.as_stage()
 
     def as_stage(self) -> Stage:
         """The same, whether its turn has come or not."""
-        stage = self.run._stage("results", sources=("images", JOURNAL), model=self.model,
-                                next_pairs=self.run.round(self.number + 1).labels, results=self.results)
+        stage = self.run._stage(
+            "results",
+            sources=("images", JOURNAL),
+            model=self.model,
+            next_pairs=self.run.round(self.number + 1).labels,
+            results=self.results,
+        )
         return replace(stage, sources={**stage.sources, "pairs": self.labels / "pairs.csv"})
 
 
 def tuned_stage(run: str, version: str) -> Stage:
-    """Where a fine-tuned version is kept: its weights beside the run's heads, curves and scores beside its results."""
-    return Stage({"model": home() / "active_learning_models" / run / "tuned" / version,
-                  "results": home() / "active_learning_results" / run / "tuned" / version}, last="results",
-                 published=(home() / "active_learning_labels" / run / PUBLISHED).is_file())
+    """Where a fine-tuned version is kept: its weights beside the run's heads, curves and scores
+    beside its results.
+    """
+    return Stage(
+        {
+            "model": home() / "active_learning_models" / run / "tuned" / version,
+            "results": home() / "active_learning_results" / run / "tuned" / version,
+        },
+        last="results",
+        published=(home() / "active_learning_labels" / run / PUBLISHED).is_file(),
+    )
 
 
 def tuned_versions(run: str) -> list[str]:
     """The fine-tuned versions of a run that were finished, also those that lost a part since."""
-    places = [home() / place / run / "tuned" for place in ("active_learning_models", "active_learning_results")]
-    return sorted({path.name for place in places for path in place.glob("*")
-                   if (path / "manifest.json").is_file() and path.suffix != ".partial"})
+    places = [
+        home() / place / run / "tuned"
+        for place in ("active_learning_models", "active_learning_results")
+    ]
+    return sorted(
+        {
+            path.name
+            for place in places
+            for path in place.glob("*")
+            if (path / "manifest.json").is_file() and path.suffix != ".partial"
+        }
+    )

@@ -40,7 +40,9 @@ def write_atomic(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def open_atomic(path: Path) -> Iterator[TextIO]:
-    """As ``write_atomic``, for a file that is written in parts; what a killed writer left, the next overwrites."""
+    """As ``write_atomic``, for a file that is written in parts; what a killed writer left, the next
+    overwrites.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", encoding="utf-8", newline="") as file:
@@ -52,7 +54,8 @@ def open_atomic(path: Path) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write a file into; it takes the place of `path` in the end, so none is ever half there.
+    """A path beside `path` to write a file into; it takes the place of `path` in the end, so none
+    is ever half there.
 
     Where writing fails, what stood there stays. A device or a pipe is written into as it stands.
     """
@@ -71,7 +74,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        if error.errno and error.filename in (str(partial), None):  # people know nothing of the file beside theirs
+        if error.errno and error.filename in (
+            str(partial),
+            None,
+        ):  # people know nothing of the file beside theirs
             error.filename, error.filename2 = str(path), None
         raise
     finally:
@@ -88,9 +94,9 @@ def folder_lock(folder: Path) -> FileLock:
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Build a folder beside its place and move it there in the end, replacing what stood there.
 
-    Writers come one after the other. On Linux old and new change places in one step, so that a reader finds a folder
-    at every moment; where the file system cannot, a reader that misses it looks again under the ``folder_lock``.
-    """
+    Writers come one after the other. On Linux old and new change places in one step, so that a
+    reader finds a folder at every moment; where the file system cannot, a reader that misses it
+    looks again under the ``folder_lock``."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder):
         partial = folder.with_name(f"{folder.name}.partial")
@@ -113,7 +119,10 @@ def _exchange(one: Path, two: Path) -> bool:
     """Let two names change places in one step; False where the system cannot."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     at_cwd, exchange = -100, 2  # of <fcntl.h> and <stdio.h>
-    return rename is not None and rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(two), exchange) == 0
+    return (
+        rename is not None
+        and rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(two), exchange) == 0
+    )
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -134,20 +143,29 @@ def digest(path: Path, n_bytes: int | None = None) -> str:
 
 
 def stamp(path: Path) -> list[int]:
-    """What tells that a file was changed or replaced, without reading it: size, inode, times of change."""
+    """What tells that a file was changed or replaced, without reading it: size, inode, times of
+    change.
+    """
     about = path.stat()
     return [about.st_size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns]
 
 
 def read_json(path: Path, *keys: str) -> Any:
-    """Read a JSON file; with `keys`, an object that has them. ValueError names the file when it is not one."""
+    """Read a JSON file; with `keys`, an object that has them. ValueError names the file when it is
+    not one.
+    """
     again = "restore it from a copy, or remove its folder and run the study again"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as JSON: {' '.join(str(error).split())}; {again}") from None
+        raise ValueError(
+            f"{path}: not readable as JSON: {' '.join(str(error).split())}; {again}"
+        ) from None
     if keys and not isinstance(values, dict):
-        raise ValueError(f"{path}: expected an object with {', '.join(keys)}, got {type(values).__name__}; {again}")
+        raise ValueError(
+            f"{path}: expected an object with {', '.join(keys)}, got {type(values).__name__}; "
+            f"{again}"
+        )
     if lacking := [key for key in keys if key not in values]:
         raise ValueError(f"{path}: {', '.join(lacking)} is missing; {again}")
     return values

@@ -12,7 +12,9 @@ from imgsearch_utils.asking import adviser
 from imgsearch_utils.study import parse_study
 from imgsearch_utils.workspace import Run
 
-PAIRS = pd.MultiIndex.from_tuples([(f"a{i}", f"b{i}") for i in range(40)], names=["image1", "image2"])
+PAIRS = pd.MultiIndex.from_tuples(
+    [(f"a{i}", f"b{i}") for i in range(40)], names=["image1", "image2"]
+)
 
 
 def log(ap):
@@ -53,15 +55,23 @@ def test_goes_on_while_the_curve_rises_and_stops_when_nothing_moves():
     assert rising[-1].startswith("Advice: go on (0 of 3")
     still = adviser.advise(said(*[[1, 0] * 9] * 5), log([0.5, 0.5, 0.5, 0.5, 0.5]))
     assert still[-1].startswith("Advice: stop, unless you know better (3 of 3")
-    assert adviser.advise(said([1, 0]), log([0.3])) == ["Advice: go on; one round says nothing of the next."]
+    assert adviser.advise(said([1, 0]), log([0.3])) == [
+        "Advice: go on; one round says nothing of the next."
+    ]
     assert len(adviser.advise(said([1, 0], [1, 0]), log([0.3, 0.4]))) == 4
 
 
 def test_decisions_are_those_of_the_dev_pairs_at_the_calibrated_threshold(home):
     run = Run("mine", parse_study({"study": "mine", "images": {"source": "x"}}))
     workspace.write_json(run.models / "round_00" / "calibration.json", {"head": {"threshold": 0.4}})
-    scored = pd.DataFrame({"image1": ["a", "b", "c"], "image2": ["d", "e", "f"], "side": ["dev", "dev", "test"],
-                           "p_similar": [0.4, 0.39, 0.9]})
+    scored = pd.DataFrame(
+        {
+            "image1": ["a", "b", "c"],
+            "image2": ["d", "e", "f"],
+            "side": ["dev", "dev", "test"],
+            "p_similar": [0.4, 0.39, 0.9],
+        }
+    )
     (run.results / "round_00").mkdir(parents=True)
     scored.to_csv(run.results / "round_00" / "scored_pairs.csv", index=False)
     assert adviser.decisions(run.round(0)).to_dict() == {("a", "d"): True, ("b", "e"): False}

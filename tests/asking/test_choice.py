@@ -1,4 +1,6 @@
-"""Every strategy keeps the contract: allowed pairs only, capped, audited, the same by seed, better than a guess."""
+"""Every strategy keeps the contract: allowed pairs only, capped, audited, the same by seed, better
+than a guess.
+"""
 
 from collections import Counter
 
@@ -20,26 +22,34 @@ CALIBRATION = Calibration((8.0, 7.0, 7.0), (1.0, 0.0, -2.0), 0.3)
 
 
 def choose_pairs(strategy, embeddings, calibration, labelled, images, column, budget, cap, seed):
-    """The strategy's choice among the train images; `column` is the class, None for a study without classes."""
+    """The strategy's choice among the train images; `column` is the class, None for a study without
+    classes.
+    """
     table = images[["image", *([column] if column else []), "group", "side"]]
     pool = Pool.of(Images(table, embeddings).train, Model(calibration=calibration), labelled)
     return choice.choose_pairs(pool, strategy, budget, seed, cap)
 
 
 def automatic_zeros(images, column, *arguments, **options):
-    return choice.automatic_zeros(Images(images[["image", column, "group", "side"]], None), *arguments, **options)
+    return choice.automatic_zeros(
+        Images(images[["image", column, "group", "side"]], None), *arguments, **options
+    )
 
 
 def make_world(seed, n=60, classes=3):
-    """Images in shuffled order, some in near-duplicate groups, a third of them not for training; some labels."""
+    """Images in shuffled order, some in near-duplicate groups, a third of them not for training;
+    some labels.
+    """
     rng = np.random.default_rng(seed)
     names = np.array([f"{k:03d}.jpg" for k in rng.permutation(n)])
-    images = pd.DataFrame({
-        "image": names,
-        "kind": rng.choice(list("xyz")[:classes], n),
-        "group": rng.integers(0, max(1, n // 2), n),
-        "side": rng.choice(["train", "train", "dev", "test"], n),
-    })  # fmt: skip
+    images = pd.DataFrame(
+        {
+            "image": names,
+            "kind": rng.choice(list("xyz")[:classes], n),
+            "group": rng.integers(0, max(1, n // 2), n),
+            "side": rng.choice(["train", "train", "dev", "test"], n),
+        }
+    )
     embeddings = Embeddings(sorted(names.tolist()), rng.normal(size=(n, 8)).astype(np.float32), {})
     a, b = rng.choice(names, (2, n // 2 * 2))
     labelled = pd.DataFrame({"image1": a, "image2": b, "similarity": 1.0})
@@ -60,12 +70,24 @@ def allowed_pairs(images, labelled, class_column):
 
 
 @settings(max_examples=15)
-@given(st.integers(0, 10_000), st.sampled_from([None, "kind"]), st.integers(1, 40), st.integers(1, 5))
+@given(
+    st.integers(0, 10_000), st.sampled_from([None, "kind"]), st.integers(1, 40), st.integers(1, 5)
+)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_keeps_the_contract(strategy, seed, class_column, budget, cap):
     embeddings, labelled, images = make_world(seed, n=10 + seed % 60)
     before = images.copy(), labelled.copy()
-    arguments = (strategy, embeddings, CALIBRATION, labelled, images, class_column, budget, cap, seed)
+    arguments = (
+        strategy,
+        embeddings,
+        CALIBRATION,
+        labelled,
+        images,
+        class_column,
+        budget,
+        cap,
+        seed,
+    )
     chosen = choose_pairs(*arguments)
     pairs = list(zip(chosen.image1, chosen.image2))
     allowed = allowed_pairs(images, labelled, class_column)
@@ -74,7 +96,9 @@ def test_every_strategy_keeps_the_contract(strategy, seed, class_column, budget,
     cap = len(images) if strategy in UNCAPPED else cap
     assert max(used.values(), default=0) <= cap
     if len(pairs) < budget:  # then no allowed pair is left that respects the cap
-        assert not [pair for pair in allowed - set(pairs) if max(used[pair[0]], used[pair[1]]) < cap]
+        assert not [
+            pair for pair in allowed - set(pairs) if max(used[pair[0]], used[pair[1]]) < cap
+        ]
     else:
         assert chosen.audit.sum() == round(0.1 * budget)
     assert (chosen.strategy == np.where(chosen.audit, "random", strategy)).all()
@@ -90,11 +114,16 @@ def test_uncertainty_takes_the_pairs_nearest_to_the_threshold(monkeypatch, block
     monkeypatch.setattr(pool_room, "SAMPLE", sample)
     embeddings, labelled, images = make_world(1)
     monkeypatch.setattr(choice, "AUDITED", 0.0)
-    chosen = choose_pairs("uncertainty", embeddings, CALIBRATION, labelled, images, "kind", 20, 99, 0)
+    chosen = choose_pairs(
+        "uncertainty", embeddings, CALIBRATION, labelled, images, "kind", 20, 99, 0
+    )
     unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
     vector = dict(zip(embeddings.names, unit))
     target = CALIBRATION.cosine_at_threshold()
-    distance = {(a, b): abs(vector[a] @ vector[b] - target) for a, b in allowed_pairs(images, labelled, "kind")}
+    distance = {
+        (a, b): abs(vector[a] @ vector[b] - target)
+        for a, b in allowed_pairs(images, labelled, "kind")
+    }
     assert set(zip(chosen.image1, chosen.image2)) == set(sorted(distance, key=distance.get)[:20])
     assert not chosen.audit.any()
     np.testing.assert_allclose(CALIBRATION.predict(chosen.score)[:, 3], chosen.p_similar)
@@ -102,15 +131,27 @@ def test_uncertainty_takes_the_pairs_nearest_to_the_threshold(monkeypatch, block
 
 @pytest.mark.parametrize("strategy", ["uncertainty", "entropy", "mixed"])
 @pytest.mark.parametrize("sizes", [(1800,), (1500, 120, 100)])
-def test_of_classes_too_large_for_all_their_pairs_nearly_the_same_is_chosen(monkeypatch, strategy, sizes):
+def test_of_classes_too_large_for_all_their_pairs_nearly_the_same_is_chosen(
+    monkeypatch, strategy, sizes
+):
     monkeypatch.setattr(pool_room, "SAMPLE", 20_000)
     rng = np.random.default_rng(len(strategy))
     kinds = np.repeat(np.arange(len(sizes)), sizes)
-    vectors = rng.normal(size=(30, 16))[rng.integers(0, 30, len(kinds))] + 0.7 * rng.normal(size=(len(kinds), 16))
+    vectors = rng.normal(size=(30, 16))[rng.integers(0, 30, len(kinds))] + 0.7 * rng.normal(
+        size=(len(kinds), 16)
+    )
     names = [f"{number:04d}.jpg" for number in rng.permutation(len(kinds))]
-    table = pd.DataFrame({"image": names, "kind": kinds.astype(str), "group": np.arange(len(kinds)), "side": "train"})
-    images, model = Images(table, Embeddings(names, vectors.astype(np.float32), {})), Model(calibration=CALIBRATION)
-    every, some = (choice.choose_pairs(Pool.of(images, model, many=many), strategy, 200, 0, 20) for many in (9999, 400))
+    table = pd.DataFrame(
+        {"image": names, "kind": kinds.astype(str), "group": np.arange(len(kinds)), "side": "train"}
+    )
+    images, model = (
+        Images(table, Embeddings(names, vectors.astype(np.float32), {})),
+        Model(calibration=CALIBRATION),
+    )
+    every, some = (
+        choice.choose_pairs(Pool.of(images, model, many=many), strategy, 200, 0, 20)
+        for many in (9999, 400)
+    )
     assert len(some) == 200 and not some.duplicated(["image1", "image2"]).any()
     pd.testing.assert_frame_equal(every[every.audit], some[some.audit])
     close = pd.DataFrame({"every": every.score, "some": some.score})[~every.audit]
@@ -162,7 +203,9 @@ def test_an_unknown_strategy_and_one_that_is_too_early_are_refused():
     rest = (labelled, images, "kind", 5, 2, 0)
     with pytest.raises(ValueError, match="Did you mean uncertainty?"):
         choose_pairs("uncertainly", embeddings, CALIBRATION, *rest)
-    with pytest.raises(ValueError, match="needs a calibrated head; start with random or stratified or typical"):
+    with pytest.raises(
+        ValueError, match="needs a calibrated head; start with random or stratified or typical"
+    ):
         choose_pairs("uncertainty", embeddings, None, *rest)
 
 
@@ -177,7 +220,12 @@ def test_automatic_zeros_cross_classes_and_nothing_else(seed, n):
 
     def fits(a, b):
         a, b = row[a], row[b]
-        return a.kind != b.kind and a.side == b.side and a.group != b.group and {a.image, b.image} not in known
+        return (
+            a.kind != b.kind
+            and a.side == b.side
+            and a.group != b.group
+            and {a.image, b.image} not in known
+        )
 
     pairs = list(zip(zeros.image1, zeros.image2))
     possible = {(a, b) for a in row for b in row if a < b and fits(a, b)}
@@ -186,14 +234,24 @@ def test_automatic_zeros_cross_classes_and_nothing_else(seed, n):
 
 
 def chosen_by(strategy, budget, seed=1, n=60):
-    """A strategy's pairs without audits and caps, all allowed pairs, and each image's unit vector."""
+    """A strategy's pairs without audits and caps, all allowed pairs, and each image's unit
+    vector.
+    """
     embeddings, labelled, images = make_world(seed, n)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(choice, "AUDITED", 0.0)
-        chosen = choose_pairs(strategy, embeddings, CALIBRATION, labelled, images, "kind", budget, 999, 0)
+        chosen = choose_pairs(
+            strategy, embeddings, CALIBRATION, labelled, images, "kind", budget, 999, 0
+        )
     unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
     allowed = sorted(allowed_pairs(images, labelled, "kind"))
-    return list(zip(chosen.image1, chosen.image2)), allowed, dict(zip(embeddings.names, unit)), labelled, images
+    return (
+        list(zip(chosen.image1, chosen.image2)),
+        allowed,
+        dict(zip(embeddings.names, unit)),
+        labelled,
+        images,
+    )
 
 
 @pytest.mark.parametrize("sample", [30, 100_000])
@@ -223,7 +281,11 @@ def test_core_set_takes_the_farthest_first():
     assert centres
     expected = []
     for _ in range(12):
-        far = {p: min(np.linalg.norm(feature(*p) - c) for c in centres) for p in allowed if p not in expected}
+        far = {
+            p: min(np.linalg.norm(feature(*p) - c) for c in centres)
+            for p in allowed
+            if p not in expected
+        }
         expected.append(max(far, key=far.get))
         centres.append(feature(*expected[-1]))
     assert pairs == expected
@@ -235,7 +297,11 @@ def test_stratified_fills_the_rare_strata():
     chosen = np.array([unit[a] @ unit[b] for a, b in pairs])
     edges = np.linspace(every.min(), every.max() + 1e-6, 11)
     there, taken = np.histogram(every, edges)[0], np.histogram(chosen, edges)[0]
-    assert taken.sum() == 40 and (taken[there >= 4] >= 4).all() and (taken[there < 4] == there[there < 4]).all()
+    assert (
+        taken.sum() == 40
+        and (taken[there >= 4] >= 4).all()
+        and (taken[there < 4] == there[there < 4]).all()
+    )
 
 
 def test_disagreement_prefers_pairs_whose_answer_dropout_changes():
@@ -253,7 +319,13 @@ def test_disagreement_prefers_pairs_whose_answer_dropout_changes():
 
 def test_typical_pairs_stand_in_denser_places_than_random_ones():
     pairs, allowed, unit, *_ = chosen_by("typical", 8, n=120)
-    features = {p: np.concatenate([np.abs(unit[p[0]] - unit[p[1]]), unit[p[0]] * unit[p[1]] * 8**0.5]) for p in allowed}
+    features = {
+        p: np.concatenate([np.abs(unit[p[0]] - unit[p[1]]), unit[p[0]] * unit[p[1]] * 8**0.5])
+        for p in allowed
+    }
     table = np.array(list(features.values()))
-    far = {p: np.sort(np.linalg.norm(table - feature, axis=1))[:21].mean() for p, feature in features.items()}
+    far = {
+        p: np.sort(np.linalg.norm(table - feature, axis=1))[:21].mean()
+        for p, feature in features.items()
+    }
     assert np.mean([far[p] for p in pairs]) < np.mean(list(far.values()))

@@ -20,7 +20,13 @@ def make_pairs():
     a, b = a[a != b], b[a != b]
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     grades = np.digitize((unit[a] * unit[b]).sum(1), [-0.2, 0.2, 0.5])
-    pairs = pd.DataFrame({"image1": np.take(names, a), "image2": np.take(names, b), "similarity": grades.astype(float)})
+    pairs = pd.DataFrame(
+        {
+            "image1": np.take(names, a),
+            "image2": np.take(names, b),
+            "similarity": grades.astype(float),
+        }
+    )
     return Images.of(Embeddings(names, vectors, {})), pairs
 
 
@@ -29,7 +35,9 @@ def test_spoilt_grades_are_listed_first():
     spoilt = pairs[pairs.similarity.isin([0, 3])].sample(20, random_state=0).index
     pairs.loc[spoilt, "similarity"] = 3 - pairs.similarity[spoilt]
     before = pairs.copy()
-    listed = suspected_errors(embeddings, pairs.assign(number=pairs.index), SETTINGS, seeds=(0, 1), folds=3)
+    listed = suspected_errors(
+        embeddings, pairs.assign(number=pairs.index), SETTINGS, seeds=(0, 1), folds=3
+    )
     assert listed.number[:25].isin(spoilt).sum() >= 16
     assert sorted(listed.number) == list(pairs.index) and listed.loss.is_monotonic_decreasing
     assert listed.p_grade.between(0, 1).all() and listed.expected_grade.between(0, 3).all()
@@ -39,4 +47,6 @@ def test_spoilt_grades_are_listed_first():
 def test_ungraded_pairs_are_left_out_and_too_few_refused():
     embeddings, pairs = make_pairs()
     with pytest.raises(ValueError, match="at least 5 graded pairs, got 3"):
-        suspected_errors(embeddings, pairs.assign(similarity=pairs.similarity.where(pairs.index < 3)), SETTINGS)
+        suspected_errors(
+            embeddings, pairs.assign(similarity=pairs.similarity.where(pairs.index < 3)), SETTINGS
+        )

@@ -1,4 +1,6 @@
-"""The benchmarks of acquisition and losses: tiny, they run, go on where they stopped, and their gains add up."""
+"""The benchmarks of acquisition and losses: tiny, they run, go on where they stopped, and their
+gains add up.
+"""
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,9 @@ head: {hidden: 8, epochs: 2}
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """A study of 48 small pictures, 2 kinds of 2 colours; its folder of results is kept for the module."""
+    """A study of 48 small pictures, 2 kinds of 2 colours; its folder of results is kept for the
+    module.
+    """
     home, rng = tmp_path_factory.mktemp("home"), np.random.default_rng(0)
     folder, rows = home / "datasets" / "patches", []
     folder.mkdir(parents=True)
@@ -37,7 +41,9 @@ def workspace(tmp_path_factory):
         pixels[:: 6 if kind else 1, :: 1 if kind else 6, 2 * colour] += 180
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k:02d}.png")
         rows.append((f"{k:02d}.png", f"kind{kind}", f"colour{kind}{colour}"))
-    pd.DataFrame(rows, columns=["file_label", "kind", "colour"]).to_csv(folder / "labels.csv", index=False)
+    pd.DataFrame(rows, columns=["file_label", "kind", "colour"]).to_csv(
+        folder / "labels.csv", index=False
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMGSEARCH_HOME", str(home))
         yield home
@@ -55,9 +61,14 @@ def test_acquisition_runs_and_goes_on_where_it_stopped(workspace):
     file = workspace / "acquisition.csv"
     rows, text = learning_curves.read_rows(file), file.read_text()
     assert sorted(rows.study.unique()) == ["patches", "patches, no classes"]
-    assert len(rows) == 2 * 2 * 2 * 2 and rows[["ap", "roc_auc", "ndcg", "used_ap"]].stack().between(0, 1).all()
+    assert (
+        len(rows) == 2 * 2 * 2 * 2
+        and rows[["ap", "roc_auc", "ndcg", "used_ap"]].stack().between(0, 1).all()
+    )
     first = rows[(rows.labels == 12) & ((rows.study == "patches") | (rows.strategy != "random"))]
-    assert (first.groupby(["study", "seed"]).ap.nunique() == 1).all()  # one first round for all that need a model
+    assert (
+        first.groupby(["study", "seed"]).ap.nunique() == 1
+    ).all()  # one first round for all that need a model
     kept = np.where(rows.promoted, rows.ap, rows.encoder_ap)
     np.testing.assert_allclose(rows.used_ap, kept)
     lines = text.splitlines(keepends=True)
@@ -77,20 +88,49 @@ def test_acquisition_runs_and_goes_on_where_it_stopped(workspace):
 def test_rows_of_other_settings_are_refused(workspace):
     run(workspace, acquisition, "--strategies", "random", "--labels", "12", "24", "--seeds", "0")
     with pytest.raises(ValueError, match="other settings"):
-        run(workspace, acquisition, "--strategies", "random", "--labels", "12", "20", "--seeds", "0")
+        run(
+            workspace, acquisition, "--strategies", "random", "--labels", "12", "20", "--seeds", "0"
+        )
 
 
 def test_search_counts_as_worse_where_it_lost_more_than_a_hundredth():
-    rows = pd.DataFrame([("s", "random", seed, 60, True, 0.5 + gain, 0.5, 0.6, 0.6)
-                         for seed, gain in enumerate([0.1, -0.009, -0.011])],
-                        columns=["study", "strategy", "seed", "labels", "promoted", "used_ap", "encoder_ap",
-                                 "used_ndcg", "encoder_ndcg"])
+    rows = pd.DataFrame(
+        [
+            ("s", "random", seed, 60, True, 0.5 + gain, 0.5, 0.6, 0.6)
+            for seed, gain in enumerate([0.1, -0.009, -0.011])
+        ],
+        columns=[
+            "study",
+            "strategy",
+            "seed",
+            "labels",
+            "promoted",
+            "used_ap",
+            "encoder_ap",
+            "used_ndcg",
+            "encoder_ndcg",
+        ],
+    )
     [found] = acquisition.trust(rows).itertuples()
-    assert (found.seeds, found.worse, found.promoted) == (3, 1, 1) and found.used_ap == pytest.approx(0.08 / 3)
+    assert (found.seeds, found.worse, found.promoted) == (
+        3,
+        1,
+        1,
+    ) and found.used_ap == pytest.approx(0.08 / 3)
 
 
 def test_losses_run_and_the_encoder_learns_nothing(workspace):
-    arguments = "--losses", "none", "graded_mse", "contrastive", "--seeds", "2", "--labels", "10", "20"
+    arguments = (
+        "--losses",
+        "none",
+        "graded_mse",
+        "contrastive",
+        "--seeds",
+        "2",
+        "--labels",
+        "10",
+        "20",
+    )
     run(workspace, losses, *arguments)
     text = (workspace / "losses.csv").read_text()
     run(workspace, losses, *arguments)
@@ -102,23 +142,34 @@ def test_losses_run_and_the_encoder_learns_nothing(workspace):
 
 def curves(values):
     """Rows of one study: {strategy: [AP at 100, 200, 400 labels, one list a seed]}."""
-    return pd.DataFrame([{"study": "s", "strategy": name, "seed": seed, "labels": labels, "ap": ap}
-                         for name, seeds in values.items() for seed, curve in enumerate(seeds)
-                         for labels, ap in zip((100, 200, 400), curve)])
+    return pd.DataFrame(
+        [
+            {"study": "s", "strategy": name, "seed": seed, "labels": labels, "ap": ap}
+            for name, seeds in values.items()
+            for seed, curve in enumerate(seeds)
+            for labels, ap in zip((100, 200, 400), curve)
+        ]
+    )
 
 
-VALUES = {"random": [[0.2, 0.3, 0.4], [0.3, 0.3, 0.5], [0.1, 0.2, 0.6]],
-          "clever": [[0.2, 0.4, 0.5], [0.3, 0.5, 0.5], [0.1, 0.4, 0.5]]}
+VALUES = {
+    "random": [[0.2, 0.3, 0.4], [0.3, 0.3, 0.5], [0.1, 0.2, 0.6]],
+    "clever": [[0.2, 0.4, 0.5], [0.3, 0.5, 0.5], [0.1, 0.4, 0.5]],
+}
 
 
 def test_a_paired_interval_is_that_of_plain_loops():
-    found = learning_curves.gains(learning_curves.per_seed(curves(VALUES), "strategy"), "strategy", ("random",))
+    found = learning_curves.gains(
+        learning_curves.per_seed(curves(VALUES), "strategy"), "strategy", ("random",)
+    )
     row = found[(found.strategy == "clever") & (found.measure == "area")].iloc[0]
 
     def area(ap):
         return ((ap[0] + ap[1]) / 2 * 100 + (ap[1] + ap[2]) / 2 * 200) / 300
 
-    differences = [area(one) - area(other) for one, other in zip(VALUES["clever"], VALUES["random"])]
+    differences = [
+        area(one) - area(other) for one, other in zip(VALUES["clever"], VALUES["random"])
+    ]
     rng, means = np.random.default_rng(1), []
     for _ in range(20_000):
         drawn = [differences[rng.integers(3)] for _ in range(3)]
@@ -127,8 +178,10 @@ def test_a_paired_interval_is_that_of_plain_loops():
     assert (row.low, row.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-9)
     assert row.seeds == 3 and row.won == sum(difference > 0 for difference in differences)
     at_300 = found[(found.strategy == "clever") & (found.measure == "ap_300")].iloc[0]
-    middle = [(one[1] + one[2]) / 2 - (other[1] + other[2]) / 2 for one, other in zip(*map(VALUES.get, ("clever",
-                                                                                                    "random")))]
+    middle = [
+        (one[1] + one[2]) / 2 - (other[1] + other[2]) / 2
+        for one, other in zip(*map(VALUES.get, ("clever", "random")))
+    ]
     assert at_300.gain == pytest.approx(np.mean(middle))
     assert not (found.measure == "ap_600").any()  # nothing was measured there
 
@@ -141,7 +194,11 @@ def test_unfinished_curves_take_no_part():
 
 def test_labels_to_match_random_s_end():
     values = {"random": [[0.2, 0.3, 0.4]], "clever": [[0.2, 0.5, 0.6]], "worse": [[0.1, 0.1, 0.1]]}
-    found = learning_curves.labels_to_match(curves(values), "strategy").set_index("strategy").labels_to_match
+    found = (
+        learning_curves.labels_to_match(curves(values), "strategy")
+        .set_index("strategy")
+        .labels_to_match
+    )
     assert found["random"] == 400 and np.isnan(found["worse"])
     assert found["clever"] == pytest.approx(100 + 100 * 2 / 3)
 
@@ -151,9 +208,13 @@ def test_votes_are_worth_what_the_ranking_gains(workspace, monkeypatch):
     monkeypatch.setattr(examples, "WEIGHTS", (0.0, 0.2))
     run(workspace, examples, "--seeds", "1")
     rows = pd.read_csv(workspace / "examples.csv")
-    assert len(rows) == 2 * (1 + 2) + 2 * 2  # train with two weights where there are votes down, test with the default
+    assert (
+        len(rows) == 2 * (1 + 2) + 2 * 2
+    )  # train with two weights where there are votes down, test with the default
     np.testing.assert_allclose(rows.moved - rows.alone, rows.gain, atol=1e-4)
-    assert ((rows.gain_low <= rows.gain) & (rows.gain <= rows.gain_high)).all() and (rows.queries > 0).all()
+    assert ((rows.gain_low <= rows.gain) & (rows.gain <= rows.gain_high)).all() and (
+        rows.queries > 0
+    ).all()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(11, 40))
@@ -161,7 +222,9 @@ def test_the_quick_ndcg_is_scikit_learns(seed, n):
     rng = np.random.default_rng(seed)
     grades, scores = rng.integers(0, 4, n).astype(float), rng.permutation(n) / n
     if grades.any():
-        assert examples.ndcg_at_10(grades, scores) == pytest.approx(ndcg_score([2**grades - 1], [scores], k=10))
+        assert examples.ndcg_at_10(grades, scores) == pytest.approx(
+            ndcg_score([2**grades - 1], [scores], k=10)
+        )
 
 
 def test_votes_teach_beside_grades(workspace, monkeypatch):
@@ -176,9 +239,13 @@ def test_votes_teach_beside_grades(workspace, monkeypatch):
     halved = votes.halves(trial)
     assert set(halved.images.names) == set(trial.images.train.names)
     judging = set(halved.images.side("test").names)
-    assert {*halved.test.image1, *halved.test.image2} == judging and len(judging) == len(halved.images) // 2
+    assert {*halved.test.image1, *halved.test.image2} == judging and len(judging) == len(
+        halved.images
+    ) // 2
     voted = votes.votes_of(trial, 6, np.random.default_rng(0))
-    assert {*voted.image1, *voted.image2} <= set(trial.images.train.names) and set(voted.similarity) <= {0, 3}
+    assert {*voted.image1, *voted.image2} <= set(trial.images.train.names) and set(
+        voted.similarity
+    ) <= {0, 3}
 
 
 def test_what_a_person_teaches_is_measured_after_some_grades(workspace, monkeypatch):

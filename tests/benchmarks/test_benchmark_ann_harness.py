@@ -1,4 +1,6 @@
-"""The harness against bare loops: tiny, it compares every library; the full run is the judge of speed."""
+"""The harness against bare loops: tiny, it compares every library; the full run is the judge of
+speed.
+"""
 
 import json
 import subprocess
@@ -7,9 +9,20 @@ from pathlib import Path
 
 
 def test_the_benchmark_gives_a_ratio_and_equal_recall_for_each_library():
-    command = [sys.executable, "-m", "benchmarks.ann_harness", "--json", "--n", "1000", "--dim", "16"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.ann_harness",
+        "--json",
+        "--n",
+        "1000",
+        "--dim",
+        "16",
+    ]
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([*command, "--queries", "200", "--pairs", "7"], capture_output=True, text=True, cwd=root)
+    done = subprocess.run(
+        [*command, "--queries", "200", "--pairs", "7"], capture_output=True, text=True, cwd=root
+    )
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout)
     assert set(measured) == {"faiss_hnsw", "hnswlib", "annoy"}

@@ -1,4 +1,6 @@
-"""The benchmark on people's grades: no grade or class of a test image teaches, its table is what its files say."""
+"""The benchmark on people's grades: no grade or class of a test image teaches, its table is what
+its files say.
+"""
 
 import json
 from dataclasses import replace
@@ -12,22 +14,41 @@ from benchmarks import house_styles
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A study of the same files, small: 3 types of 30 images, people grade what the first dimensions show."""
+    """A study of the same files, small: 3 types of 30 images, people grade what the first
+    dimensions show.
+    """
     folder, rng = tmp_path_factory.mktemp("data") / "house_styles", np.random.default_rng(0)
     folder.mkdir()
-    names, types = np.array([f"{k:03d}.jpg" for k in range(90)]), np.repeat(["barn", "cube", "hut"], 30)
+    names, types = (
+        np.array([f"{k:03d}.jpg" for k in range(90)]),
+        np.repeat(["barn", "cube", "hut"], 30),
+    )
     vectors = rng.normal(size=(90, 16)).astype(np.float32)
     vectors[np.arange(90), np.repeat([4, 5, 6], 30)] += 2
     np.save(folder / "clip_vitb32_vectors.npy", vectors)
-    pd.DataFrame({"file_label": names, "house_type": types}).to_csv(folder / "labels.csv", index=False)
+    pd.DataFrame({"file_label": names, "house_type": types}).to_csv(
+        folder / "labels.csv", index=False
+    )
     for number in range(4):
         a, b = rng.integers(0, 90, (2, 500))
         a, b = a[a != b], b[a != b]
-        grades = np.where(types[a] == types[b], np.digitize((vectors[a, :4] * vectors[b, :4]).sum(1), [-1, 1]) + 1, 0)
+        grades = np.where(
+            types[a] == types[b],
+            np.digitize((vectors[a, :4] * vectors[b, :4]).sum(1), [-1, 1]) + 1,
+            0,
+        )
         table = pd.DataFrame({"image1": names[a], "image2": names[b], "similarity": grades})
         table.to_csv(folder / f"round_{number}.csv", index=False)
-    sides = [pd.DataFrame({"split": split, "file_label": names, "side": rng.permuted(np.repeat(["train", "test"], 45))})
-             for split in (0, 1)]
+    sides = [
+        pd.DataFrame(
+            {
+                "split": split,
+                "file_label": names,
+                "side": rng.permuted(np.repeat(["train", "test"], 45)),
+            }
+        )
+        for split in (0, 1)
+    ]
     pd.concat(sides).to_csv(folder / "splits.csv", index=False)
     return folder
 
@@ -38,18 +59,24 @@ def test_what_is_known_of_test_images_changes_no_prediction(small):
     test = set(side.file_label[side.side == "test"])
     rng = np.random.default_rng(1)
     touched = data.pairs.image1.isin(test) | data.pairs.image2.isin(test)
-    grades = data.pairs.similarity.mask(touched, pd.Series(rng.integers(0, 4, len(data.pairs)).astype(float)))
+    grades = data.pairs.similarity.mask(
+        touched, pd.Series(rng.integers(0, 4, len(data.pairs)).astype(float))
+    )
     table = data.images.table
     classes = table.house_type.where(~table.image.isin(test), "nobody knows")
     pairs = data.pairs.assign(similarity=grades)
-    changed = house_styles.Data(replace(data.images, table=table.assign(house_type=classes)), pairs, data.splits)
+    changed = house_styles.Data(
+        replace(data.images, table=table.assign(house_type=classes)), pairs, data.splits
+    )
     expected, got = house_styles.run_split(data, 0), house_styles.run_split(changed, 0)
     for name in [*house_styles.MODELS, house_styles.OURS]:
         columns = ["image1", "image2", "score", "p_similar", "similar"]
         pd.testing.assert_frame_equal(got[name][columns], expected[name][columns])
 
 
-def test_the_command_writes_every_test_pair_and_prints_its_measures(small, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_every_test_pair_and_prints_its_measures(
+    small, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("IMGSEARCH_DATA", str(small.parent))
     monkeypatch.setenv("IMGSEARCH_HOME", str(tmp_path))
     files = [str(tmp_path / name) for name in ("predictions.csv", "table.csv")]
@@ -64,12 +91,20 @@ def test_the_command_writes_every_test_pair_and_prints_its_measures(small, tmp_p
         expected = data.pairs[data.pairs.image1.isin(test) & data.pairs.image2.isin(test)]
         assert set(zip(there.image1, there.image2)) == set(zip(expected.image1, expected.image2))
     result = {(row["model"], row["metric"]): row for row in printed["results"]}
-    assert set(result) == {(model, metric) for model in [*house_styles.MODELS, house_styles.OURS]
-                           for metric in house_styles.METRICS}
-    assert result[house_styles.OURS, "ap"]["mean"] > result["cosine of the CLIP vectors", "ap"]["mean"]
+    assert set(result) == {
+        (model, metric)
+        for model in [*house_styles.MODELS, house_styles.OURS]
+        for metric in house_styles.METRICS
+    }
+    assert (
+        result[house_styles.OURS, "ap"]["mean"] > result["cosine of the CLIP vectors", "ap"]["mean"]
+    )
     assert result["cosine of the CLIP vectors", "ap"]["gain"] == 0
     assert result["published recipe, last round", "ece"]["mean"] is None
-    assert list(pd.read_csv(files[1], index_col=0).index) == [*house_styles.MODELS, house_styles.OURS]
+    assert list(pd.read_csv(files[1], index_col=0).index) == [
+        *house_styles.MODELS,
+        house_styles.OURS,
+    ]
 
 
 def test_absent_data_are_named(tmp_path, monkeypatch, capsys):
@@ -90,8 +125,13 @@ def test_what_is_learnt_gains_on_people_grades(shared_data):
         train = data.images.among(side.file_label[side.side == "train"]).both_of(data.pairs)
         pairs, known = data.images.among(test).both_of(data.pairs), data.images.without(test)
         learnt = house_styles.our_learner(data.images, train, known)
-        scores = house_styles.cosine(data.images, train, known)(pairs), learnt.head.cosines(data.images, pairs)
-        measured = [house_styles.measure(pairs.assign(score=score, p_similar=np.nan, similar=False))
-                    for score in scores]
+        scores = (
+            house_styles.cosine(data.images, train, known)(pairs),
+            learnt.head.cosines(data.images, pairs),
+        )
+        measured = [
+            house_styles.measure(pairs.assign(score=score, p_similar=np.nan, similar=False))
+            for score in scores
+        ]
         gains.append(np.subtract(*measured[::-1])[:3])
     assert (np.mean(gains, axis=0) > [0.06, 0.08, 0.02]).all()

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-browser = pytest.importorskip("benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'")
+browser = pytest.importorskip(
+    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
+)
 pytest.importorskip("plotly", reason="needs plotly: pip install -e '.[map]'")
 
 
@@ -15,6 +17,8 @@ def test_it_measures_what_it_says(capsys):
     map_page.main(["--n", "2000", "--dim", "16", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["images"] == 2000 and 0 < found["selected"] < 2000
-    assert all(found[name] > 0 for name in ("drawn_seconds", "bare_seconds", "selected_ms", "pointed_ms"))
+    assert all(
+        found[name] > 0 for name in ("drawn_seconds", "bare_seconds", "selected_ms", "pointed_ms")
+    )
     assert found["frame_ms"] > 0 and found["bare_frame_ms"] > 0
     assert found["ratio_to_bare"] == found["drawn_seconds"] / found["bare_seconds"]

@@ -1,4 +1,6 @@
-"""The embedded data set: its rubric, its drawings, its folder, and how hard it is for the frozen encoder."""
+"""The embedded data set: its rubric, its drawings, its folder, and how hard it is for the frozen
+encoder.
+"""
 
 import subprocess
 import sys
@@ -14,18 +16,43 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from imgsearch_utils.drawn_houses import HOUSE_TYPES, draw_house, grade_pairs, sample_houses, write_houses
+from imgsearch_utils.drawn_houses import (
+    HOUSE_TYPES,
+    draw_house,
+    grade_pairs,
+    sample_houses,
+    write_houses,
+)
 from imgsearch_utils.vectors.encoders import get_encoder
 
 FEATURES = ["porch", "garage", "chimney", "pool"]
-NUISANCES = ["camera_yaw", "camera_height", "camera_zoom", "season", "time_of_day", "image_quality", "people", "cars"]
+NUISANCES = [
+    "camera_yaw",
+    "camera_height",
+    "camera_zoom",
+    "season",
+    "time_of_day",
+    "image_quality",
+    "people",
+    "cars",
+]
 HOUSES = sample_houses(60, seed=3)
-VALUES = {name: sorted(HOUSES[name].unique().tolist()) for name in HOUSES if name not in ("file_label", "detail_seed")}
-any_house = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in VALUES.items()})
+VALUES = {
+    name: sorted(HOUSES[name].unique().tolist())
+    for name in HOUSES
+    if name not in ("file_label", "detail_seed")
+}
+any_house = st.fixed_dictionaries(
+    {name: st.sampled_from(values) for name, values in VALUES.items()}
+)
 
 
 def pairs_of(houses: pd.DataFrame) -> pd.DataFrame:
-    within = [pair for _, group in houses.groupby("house_type") for pair in combinations(group["file_label"], 2)]
+    within = [
+        pair
+        for _, group in houses.groupby("house_type")
+        for pair in combinations(group["file_label"], 2)
+    ]
     return pd.DataFrame(within, columns=["image1", "image2"])
 
 
@@ -33,7 +60,10 @@ def grade_by_hand(a: dict, b: dict) -> int:
     if a["house_type"] != b["house_type"]:
         return 0
     answers = [a["floors"] == b["floors"] and abs(a["bays"] - b["bays"]) <= 1]
-    answers += [a[name] == b[name] for name in ("boldness", "palette", "material", "roof", "setting", "feel")]
+    answers += [
+        a[name] == b[name]
+        for name in ("boldness", "palette", "material", "roof", "setting", "feel")
+    ]
     has_a, has_b = ({name for name in FEATURES if house[name]} for house in (a, b))
     if has_a | has_b:
         answers.append(Fraction(len(has_a & has_b), len(has_a | has_b)) >= Fraction(1, 2))
@@ -46,13 +76,18 @@ def grade_by_hand(a: dict, b: dict) -> int:
 @given(st.lists(any_house, min_size=2, max_size=6), st.randoms(use_true_random=False))
 def test_grades_follow_the_rubric_and_do_not_depend_on_order(rows, random):
     for row in rows[1:]:  # near relatives of the first, so that every grade and both limits occur
-        row |= {name: rows[0][name] for name in random.sample(sorted(row), random.randrange(len(row)))}
+        row |= {
+            name: rows[0][name] for name in random.sample(sorted(row), random.randrange(len(row)))
+        }
     houses = pd.DataFrame(rows).assign(file_label=[f"{i}.jpg" for i in range(len(rows))])
     pairs = pd.DataFrame(list(combinations(range(len(rows)), 2)), columns=["image1", "image2"])
     expected = [grade_by_hand(rows[i], rows[j]) for i, j in pairs.itertuples(index=False)]
     named = pairs.map(lambda i: f"{i}.jpg")
     assert grade_pairs(houses, named).tolist() == expected
-    assert grade_pairs(houses, named.rename(columns={"image1": "image2", "image2": "image1"})).tolist() == expected
+    assert (
+        grade_pairs(houses, named.rename(columns={"image1": "image2", "image2": "image1"})).tolist()
+        == expected
+    )
 
 
 def test_nuisances_do_not_change_grades():
@@ -62,11 +97,16 @@ def test_nuisances_do_not_change_grades():
 
 def test_a_pair_of_an_unknown_house_is_refused_by_name():
     with pytest.raises(ValueError, match="castle_0001.jpg"):
-        grade_pairs(HOUSES, pd.DataFrame({"image1": ["castle_0001.jpg"], "image2": ["modern_0001.jpg"]}))
+        grade_pairs(
+            HOUSES, pd.DataFrame({"image1": ["castle_0001.jpg"], "image2": ["modern_0001.jpg"]})
+        )
 
 
 def test_a_house_depends_on_seed_type_and_number_alone():
-    few, many = sample_houses(4, seed=3), HOUSES[HOUSES.groupby("house_type").cumcount() < 4].reset_index(drop=True)
+    few, many = (
+        sample_houses(4, seed=3),
+        HOUSES[HOUSES.groupby("house_type").cumcount() < 4].reset_index(drop=True),
+    )
     pd.testing.assert_frame_equal(few, many)
     assert few["house_type"].tolist() == [kind for kind in HOUSE_TYPES for _ in range(4)]
     assert not few.equals(sample_houses(4, seed=4))
@@ -76,7 +116,9 @@ def test_a_house_depends_on_seed_type_and_number_alone():
 
 def test_nuisances_are_independent_of_attributes():
     houses = sample_houses(500, seed=1)
-    codes = houses.drop(columns=["file_label", "detail_seed"]).apply(lambda column: pd.factorize(column, sort=True)[0])
+    codes = houses.drop(columns=["file_label", "detail_seed"]).apply(
+        lambda column: pd.factorize(column, sort=True)[0]
+    )
     correlations = codes.corr(method="spearman")
     assert correlations.loc[NUISANCES].drop(columns=NUISANCES).abs().to_numpy().max() < 0.1
 
@@ -92,14 +134,23 @@ def test_any_combination_can_be_drawn_and_the_row_alone_decides(house, detail_se
 
 
 def contents(folder) -> dict:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_a_killed_drawing_goes_on_where_it_was(tmp_path):
     write_houses(tmp_path / "whole", 6, seed=5)
-    code = "import sys; from pathlib import Path; from imgsearch_utils.drawn_houses import write_houses; " \
-           "write_houses(Path(sys.argv[1]), 6, seed=5)"
-    drawing = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
+    code = (
+        "import sys; from pathlib import Path; from imgsearch_utils.drawn_houses import "
+        "write_houses; "
+        "write_houses(Path(sys.argv[1]), 6, seed=5)"
+    )
+    drawing = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "killed")], stderr=subprocess.DEVNULL
+    )
     pictures = tmp_path / "killed" / "all_images"
     while drawing.poll() is None and len(list(pictures.glob("*.jpg"))) < 5:
         time.sleep(0.01)
@@ -128,7 +179,9 @@ def test_other_settings_redraw_and_broken_pictures_are_mended(tmp_path):
 def test_the_frozen_encoder_finds_it_neither_trivial_nor_hopeless(tmp_path):
     write_houses(tmp_path, 150)
     houses = pd.read_csv(tmp_path / "attributes.csv")
-    vectors = get_encoder("efficientnet_lite0").encode([tmp_path / "all_images" / f for f in houses["file_label"]])
+    vectors = get_encoder("efficientnet_lite0").encode(
+        [tmp_path / "all_images" / f for f in houses["file_label"]]
+    )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosine = vectors @ vectors.T
     pairs = pairs_of(houses)

@@ -8,11 +8,16 @@ import pytest
 
 @pytest.fixture(scope="session")
 def mounting():
-    """What to put before a command so that it sees these mounts alone; skips where a user may not mount."""
+    """What to put before a command so that it sees these mounts alone; skips where a user may not
+    mount.
+    """
 
     def wrapper(*commands: str) -> list[str]:
         return ["unshare", "-m", "sh", "-c", " && ".join([*commands, 'exec "$@"']), "sh"]
 
-    if not shutil.which("unshare") or subprocess.run(wrapper("mount -t tmpfs tmpfs /mnt") + ["true"]).returncode:
+    if (
+        not shutil.which("unshare")
+        or subprocess.run(wrapper("mount -t tmpfs tmpfs /mnt") + ["true"]).returncode
+    ):
         pytest.skip("needs the right to mount (unshare -m)")
     return wrapper

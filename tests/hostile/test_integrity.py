@@ -1,4 +1,6 @@
-"""What was written is what is read: parts lost, exchanged or changed are made again or named, never overlooked."""
+"""What was written is what is read: parts lost, exchanged or changed are made again or named, never
+overlooked.
+"""
 
 import json
 import os
@@ -22,8 +24,16 @@ from imgsearch_utils.vectors import Embeddings
 from tests.tiny_run import STUDY
 from tests.tiny_study import command, typed
 
-LABELS, MODELS, RESULTS, VECTORS, REPORT = (f"{tree}/tiny" for tree in (
-    "active_learning_labels", "active_learning_models", "active_learning_results", "vector_dbs", "report_results"))
+LABELS, MODELS, RESULTS, VECTORS, REPORT = (
+    f"{tree}/tiny"
+    for tree in (
+        "active_learning_labels",
+        "active_learning_models",
+        "active_learning_results",
+        "vector_dbs",
+        "report_results",
+    )
+)
 
 
 @pytest.fixture
@@ -33,8 +43,11 @@ def home(finished, tmp_path) -> Path:
 
 
 def everything(home: Path) -> dict[str, tuple[bytes, int]]:
-    return {path.relative_to(home).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
-            for path in home.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(home).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in home.rglob("*")
+        if path.is_file()
+    }
 
 
 def say(home: Path, *arguments: str) -> str:
@@ -62,33 +75,60 @@ def test_a_whole_run_is_said_to_be_whole_and_nothing_is_written(finished):
 
 
 def test_what_can_be_made_again_is_made_again_as_it_was(home):
-    """A head whose results are there, results whose head is there, the log, the report, the vectors: all at once."""
+    """A head whose results are there, results whose head is there, the log, the report, the
+    vectors: all at once.
+    """
     before = everything(home)
-    for lost in (f"{MODELS}/round_00", f"{RESULTS}/round_01", f"{VECTORS}/encoder", f"{VECTORS}/head"):
+    for lost in (
+        f"{MODELS}/round_00",
+        f"{RESULTS}/round_01",
+        f"{VECTORS}/encoder",
+        f"{VECTORS}/head",
+    ):
         shutil.rmtree(home / lost)
     for lost in (f"{RESULTS}/results_log.csv", f"{REPORT}/index.html", f"{LABELS}/images.csv"):
         (home / lost).unlink()
     faults = "\n".join(fault["what"] for fault in check(home))
-    for lost in (f"{MODELS}/round_00", f"{RESULTS}/round_01", f"{VECTORS}/encoder", "results_log.csv", "index.html",
-                 "images.csv"):
+    for lost in (
+        f"{MODELS}/round_00",
+        f"{RESULTS}/round_01",
+        f"{VECTORS}/encoder",
+        "results_log.csv",
+        "index.html",
+        "images.csv",
+    ):
         assert f"{lost} is not there" in faults
     done = command(home, "run", "tiny.yaml")
     assert done.returncode == 0, done.stderr
     assert check(home) == [] and not list(home.rglob("*.partial"))
     after = everything(home)
-    same = [name for name in before if name.endswith((".csv", ".safetensors", ".npy", ".json")) and
-            "manifest.json" not in name and "figures/" not in name and not name.startswith(REPORT)]
-    assert len(same) > 25 and not [name for name in same if after[name][0] != before[name][0]
-                                   and "/." not in name]  # which say when files were read
+    same = [
+        name
+        for name in before
+        if name.endswith((".csv", ".safetensors", ".npy", ".json"))
+        and "manifest.json" not in name
+        and "figures/" not in name
+        and not name.startswith(REPORT)
+    ]
+    assert len(same) > 25 and not [
+        name for name in same if after[name][0] != before[name][0] and "/." not in name
+    ]  # which say when files were read
 
 
 def test_a_head_that_would_be_another_is_not_made_silently(home):
-    """The grades of round 0 changed since: the head made again would not be the one that round 1 was built on."""
+    """The grades of round 0 changed since: the head made again would not be the one that round 1
+    was built on.
+    """
     shutil.rmtree(home / f"{MODELS}/round_00")
     for tree in (f"{LABELS}/round_01", f"{RESULTS}/round_00"):
         about = workspace.read_json(home / tree / "manifest.json")
-        edit_json(home / tree / "manifest.json", files={**about["files"], "model/head.safetensors": "0" * 64})
-    before = {name: content for name, (content, _) in everything(home).items() if "partial" not in name}
+        edit_json(
+            home / tree / "manifest.json",
+            files={**about["files"], "model/head.safetensors": "0" * 64},
+        )
+    before = {
+        name: content for name, (content, _) in everything(home).items() if "partial" not in name
+    }
     done = command(home, "run", "tiny.yaml")
     assert done.returncode == 1 and "model/head.safetensors is not what it was" in done.stderr
     assert "Restore the lost folder from a copy" in done.stderr and "Traceback" not in done.stderr
@@ -107,7 +147,9 @@ def change_a_grade(journal: Path) -> None:
     journal.write_text(re.sub(r",grade,0,", ",grade,3,", text, count=1))
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lose_lines, change_a_grade, lambda file: file.write_bytes(b"")])
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lose_lines, change_a_grade, lambda file: file.write_bytes(b"")]
+)
 def test_what_people_gave_is_never_made_again(home, damage):
     damage(home / f"{LABELS}/journal.csv")
     before = everything(home)
@@ -116,12 +158,19 @@ def test_what_people_gave_is_never_made_again(home, damage):
             shutil.rmtree(lost)
             before = everything(home)
         said = say(home, "run", "tiny.yaml")
-        assert "journal.csv" in said and "restore the journal from a copy" in said and "--run NAME" in said
+        assert (
+            "journal.csv" in said
+            and "restore the journal from a copy" in said
+            and "--run NAME" in said
+        )
         after = everything(home)
         assert {name: content for name, content in after.items() if not name.endswith(".lock")} == {
-            name: content for name, content in before.items() if not name.endswith(".lock")}
-    assert any("journal.csv" in fault["what"] and "restore the journal" in fault["do"]
-               for fault in check(home))
+            name: content for name, content in before.items() if not name.endswith(".lock")
+        }
+    assert any(
+        "journal.csv" in fault["what"] and "restore the journal" in fault["do"]
+        for fault in check(home)
+    )
 
 
 def reverse(folder: Path) -> None:
@@ -139,13 +188,21 @@ def another_config(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [reverse, swap_names, another_config])
-def test_exchanged_rows_names_and_encoders_are_refused_by_every_command_that_loads_them(home, damage):
+def test_exchanged_rows_names_and_encoders_are_refused_by_every_command_that_loads_them(
+    home, damage
+):
     damage(home / f"{VECTORS}/encoder")
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
     picture = next((home / "datasets").rglob("*.jpg"))
-    for words in (["score", "pairs.csv", "--study"], ["search", str(picture), "--study"], ["index", "--study"],
-                    ["classify", str(picture), "--study"], ["embed", "--study"], ["run"]):
+    for words in (
+        ["score", "pairs.csv", "--study"],
+        ["search", str(picture), "--study"],
+        ["index", "--study"],
+        ["classify", str(picture), "--study"],
+        ["embed", "--study"],
+        ["run"],
+    ):
         said = say(home, *words, "tiny.yaml")
         assert f"{VECTORS}/encoder" in said and "saved together" in said, command
     assert any("vector_dbs/tiny/encoder" in fault["what"] for fault in check(home))
@@ -162,7 +219,9 @@ def test_a_head_is_refused_for_vectors_of_another_encoder(home):
     """They are whole by themselves: as after an embedding with other settings."""
     folder = home / f"{VECTORS}/encoder"
     ours = Embeddings.load(folder)
-    replace(ours, vectors=np.array(ours.vectors), config={**ours.config, "weights": "others"}).save(folder)
+    replace(ours, vectors=np.array(ours.vectors), config={**ours.config, "weights": "others"}).save(
+        folder
+    )
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
     said = say(home, "score", "pairs.csv", "--study", "tiny.yaml", "--out", "scored.csv")
@@ -183,7 +242,9 @@ def test_an_exchanged_head_or_calibration_is_refused(home):
 
 
 def written_so(home: Path, file: str, **changes) -> None:
-    """As if round 1 had been written with these values: the manifests know them; None takes one out."""
+    """As if round 1 had been written with these values: the manifests know them; None takes one
+    out.
+    """
     path = home / f"{MODELS}/round_01" / file
     values = {**workspace.read_json(path), **changes}
     workspace.write_json(path, {name: value for name, value in values.items() if value is not None})
@@ -194,14 +255,28 @@ def written_so(home: Path, file: str, **changes) -> None:
             edit_json(manifest, files={**files, f"model/{file}": workspace.digest(path)})
 
 
-@pytest.mark.parametrize("changes", [{"reach": None}, {"reach": "near"}, {"reach": 7.0}, {"reach": [0.5]},
-                                     {"head": None}, {"encoder": {"slopes": [1]}}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reach": None},
+        {"reach": "near"},
+        {"reach": 7.0},
+        {"reach": [0.5]},
+        {"head": None},
+        {"encoder": {"slopes": [1]}},
+    ],
+    ids=str,
+)
 def test_a_calibration_that_was_written_unsound_is_one_line(home, changes):
     written_so(home, "calibration.json", **changes)
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
     picture = str(next((home / "datasets").rglob("*.jpg")))
-    for words in (["score", "pairs.csv"], ["search", picture, "--model", "head"], ["search", picture]):
+    for words in (
+        ["score", "pairs.csv"],
+        ["search", picture, "--model", "head"],
+        ["search", picture],
+    ):
         said = say(home, *words, "--study", "tiny.yaml")
         assert f"{MODELS}/round_01/calibration.json" in said and "KeyError" not in said
         assert "expected" in said or "is missing" in said
@@ -209,10 +284,18 @@ def test_a_calibration_that_was_written_unsound_is_one_line(home, changes):
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"a": 1}', "7", "{"])
-@pytest.mark.parametrize("name", [
-    f"{VECTORS}/encoder/config.json", f"{MODELS}/round_01/config.json", f"{MODELS}/round_01/calibration.json",
-    f"{RESULTS}/round_01/metrics.json", f"{RESULTS}/round_01/manifest.json", f"{LABELS}/settings.json",
-    f"{VECTORS}/indexes/index.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{VECTORS}/encoder/config.json",
+        f"{MODELS}/round_01/config.json",
+        f"{MODELS}/round_01/calibration.json",
+        f"{RESULTS}/round_01/metrics.json",
+        f"{RESULTS}/round_01/manifest.json",
+        f"{LABELS}/settings.json",
+        f"{VECTORS}/indexes/index.json",
+    ],
+)
 def test_json_that_lacks_what_is_needed_is_one_line_that_names_the_file(home, name, content):
     (home / name).write_text(content)
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
@@ -226,22 +309,59 @@ def test_json_that_lacks_what_is_needed_is_one_line_that_names_the_file(home, na
     assert named in said and "KeyError" not in said
 
 
-@pytest.mark.parametrize(("damage", "what"), [
-    (lambda home: (home / f"{RESULTS}/results_log.csv").write_text("round\n"), "does not say what the rounds say"),
-    (lambda home: shutil.rmtree(home / f"{RESULTS}/ann_comparison"), f"{RESULTS}/ann_comparison is not there"),
-    (lambda home: (home / f"{LABELS}/images.csv").write_text("image\n"), "images.csv is not what"),
-    (lambda home: edit_json(home / f"{LABELS}/settings.json", seed=1), "settings.json is not what"),
-    (lambda home: (home / f"{LABELS}/round_01/pairs.csv").write_text("image1\n"), "round_01/pairs.csv is not"),
-    (lambda home: (home / f"{RESULTS}/round_00/scored_pairs.csv").write_text(""), "scored_pairs.csv is not the file"),
-    (lambda home: (home / f"{VECTORS}/indexes/chosen.index").write_bytes(b"x"), "chosen.index"),
-    (lambda home: (home / f"{VECTORS}/indexes/chosen.index.json").unlink(), "chosen.index.json does not exist"),
-    (lambda home: (home / f"{VECTORS}/indexes/chosen.index").unlink(), "chosen.index does not exist"),
-    (lambda home: (home / f"{MODELS}/round_00/manifest.json").unlink(), f"{MODELS}/round_00 has no manifest.json"),
-    (lambda home: shutil.copytree(home / f"{MODELS}/round_00", home / f"{MODELS}/round_01", dirs_exist_ok=True),
-     f"{MODELS}/round_01 belongs to another making"),
-    (lambda home: (home / f"{LABELS}/journal.csv").open("ab").write(b"torn"), "the last line is torn"),
-    (lambda home: (home / f"{LABELS}/journal.csv").open("ab").write(b"no act\n"), "line "),
-])
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (
+            lambda home: (home / f"{RESULTS}/results_log.csv").write_text("round\n"),
+            "does not say what the rounds say",
+        ),
+        (
+            lambda home: shutil.rmtree(home / f"{RESULTS}/ann_comparison"),
+            f"{RESULTS}/ann_comparison is not there",
+        ),
+        (
+            lambda home: (home / f"{LABELS}/images.csv").write_text("image\n"),
+            "images.csv is not what",
+        ),
+        (
+            lambda home: edit_json(home / f"{LABELS}/settings.json", seed=1),
+            "settings.json is not what",
+        ),
+        (
+            lambda home: (home / f"{LABELS}/round_01/pairs.csv").write_text("image1\n"),
+            "round_01/pairs.csv is not",
+        ),
+        (
+            lambda home: (home / f"{RESULTS}/round_00/scored_pairs.csv").write_text(""),
+            "scored_pairs.csv is not the file",
+        ),
+        (lambda home: (home / f"{VECTORS}/indexes/chosen.index").write_bytes(b"x"), "chosen.index"),
+        (
+            lambda home: (home / f"{VECTORS}/indexes/chosen.index.json").unlink(),
+            "chosen.index.json does not exist",
+        ),
+        (
+            lambda home: (home / f"{VECTORS}/indexes/chosen.index").unlink(),
+            "chosen.index does not exist",
+        ),
+        (
+            lambda home: (home / f"{MODELS}/round_00/manifest.json").unlink(),
+            f"{MODELS}/round_00 has no manifest.json",
+        ),
+        (
+            lambda home: shutil.copytree(
+                home / f"{MODELS}/round_00", home / f"{MODELS}/round_01", dirs_exist_ok=True
+            ),
+            f"{MODELS}/round_01 belongs to another making",
+        ),
+        (
+            lambda home: (home / f"{LABELS}/journal.csv").open("ab").write(b"torn"),
+            "the last line is torn",
+        ),
+        (lambda home: (home / f"{LABELS}/journal.csv").open("ab").write(b"no act\n"), "line "),
+    ],
+)
 def test_each_fault_has_its_line_and_nothing_is_written(home, damage, what):
     damage(home)
     before = everything(home)
@@ -252,7 +372,9 @@ def test_each_fault_has_its_line_and_nothing_is_written(home, damage, what):
 
 
 class Writer(threading.Thread):
-    """Another process at work, as its lock tells: it breaks something off, and mends it when it is told to go on."""
+    """Another process at work, as its lock tells: it breaks something off, and mends it when it is
+    told to go on.
+    """
 
     def __init__(self, lock: Path, begin, end):
         super().__init__()
@@ -327,7 +449,9 @@ def test_a_bit_that_the_stamp_does_not_tell_is_found_by_the_check(home):
     stamp = workspace.read_json(folder / ".verified.json")
     files = [(folder / name).stat() for name in ("vectors.npy", "names.csv", "config.json")]
     stamps = [[each.st_size, each.st_ino, each.st_mtime_ns, each.st_ctime_ns] for each in files]
-    workspace.write_json(folder / ".verified.json", {**stamp, "stamps": stamps})  # as after a fault of the disk
+    workspace.write_json(
+        folder / ".verified.json", {**stamp, "stamps": stamps}
+    )  # as after a fault of the disk
     Embeddings.load(folder)
     assert any("tiny/encoder" in fault["what"] for fault in check(home))
 
@@ -340,21 +464,35 @@ def test_the_published_run_is_finished_and_whole_without_what_git_leaves_out():
 
 
 def test_what_a_person_began_waits_for_the_person(tmp_path):
-    """As the README says: ANNOTATOR is a person in notebook 01, some grades are given; then the command is run."""
+    """As the README says: ANNOTATOR is a person in notebook 01, some grades are given; then the
+    command is run.
+    """
     houses, folder = sample_houses(8, seed=1), tmp_path / "pictures"
     folder.mkdir()
     for house in houses.to_dict("records"):
         draw_house(house, 128).save(folder / house["file_label"])
     kinds = houses.house_type + (houses.index % 2).astype(str)
-    houses[["file_label", "house_type"]].assign(kind=kinds).to_csv(folder / "labels.csv", index=False)
-    study = STUDY.replace("{source: synthetic_houses, per_class: 18}", f"{{source: {tmp_path / 'pictures'}}}").replace(
-        "oracle: rubric", "oracle: hierarchy")
+    houses[["file_label", "house_type"]].assign(kind=kinds).to_csv(
+        folder / "labels.csv", index=False
+    )
+    study = STUDY.replace(
+        "{source: synthetic_houses, per_class: 18}", f"{{source: {tmp_path / 'pictures'}}}"
+    ).replace("oracle: rubric", "oracle: hierarchy")
     (tmp_path / "tiny.yaml").write_text(study)
-    code = ("import papermill; papermill.execute_notebook('notebooks/01_data_tagging.ipynb', None, dict(STUDY="
-            f"{str(tmp_path / 'tiny.yaml')!r}, RUN='', ANNOTATOR='person'), progress_bar=False)")
+    code = (
+        "import papermill; papermill.execute_notebook('notebooks/01_data_tagging.ipynb', None, "
+        "dict(STUDY="
+        f"{str(tmp_path / 'tiny.yaml')!r}, RUN='', ANNOTATOR='person'), progress_bar=False)"
+    )
     source = workspace.source()
-    first = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, timeout=800,
-                           env=os.environ | {"IMGSEARCH_HOME": str(tmp_path), "PYTHONPATH": str(source)})
+    first = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        timeout=800,
+        env=os.environ | {"IMGSEARCH_HOME": str(tmp_path), "PYTHONPATH": str(source)},
+    )
     assert "pairs of round 0 wait for a person's grade" in first.stderr
     pairs = pd.read_csv(tmp_path / f"{LABELS}/round_00.partial/pairs.csv")
     asked = pairs[~pairs.automatic]
@@ -363,5 +501,8 @@ def test_what_a_person_began_waits_for_the_person(tmp_path):
         journal.append("ann", one, two, "grade", grade=2)
     before = journal.path.read_bytes()
     done = command(tmp_path, "run", "tiny.yaml")
-    assert done.returncode == 1 and f"{len(asked) - 5} pairs of round 0 wait for a person" in done.stderr
+    assert (
+        done.returncode == 1
+        and f"{len(asked) - 5} pairs of round 0 wait for a person" in done.stderr
+    )
     assert "make tag STUDY=tiny ROUND=0" in done.stderr and journal.path.read_bytes() == before

@@ -1,4 +1,6 @@
-"""The journal under hostile use: killed while it writes, 64 writers, a clock that goes back, odd and changing files."""
+"""The journal under hostile use: killed while it writes, 64 writers, a clock that goes back, odd
+and changing files.
+"""
 
 import os
 import subprocess
@@ -18,8 +20,12 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills and forks are 
 
 def script(code: str, *arguments, wrapper=()) -> subprocess.CompletedProcess:
     """Run Python without this process's threads, so that it may fork."""
-    return subprocess.run([*wrapper, sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)],
-                          capture_output=True, text=True, timeout=800)
+    return subprocess.run(
+        [*wrapper, sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
 
 
 KILLS = """
@@ -53,8 +59,11 @@ def test_a_writer_killed_at_any_moment_keeps_every_acknowledged_act_and_damages_
     Journal(path).append("bob", "a", "b", "grade", grade=1)
     process = script(KILLS, path, 30)
     assert process.returncode == 0, process.stderr
-    expected = [f"b{kill}-{i}-é, quoted" for kill, first, many in (map(int, line.split()) for line in
-                process.stdout.splitlines()) for i in range(first, first + many)]
+    expected = [
+        f"b{kill}-{i}-é, quoted"
+        for kill, first, many in (map(int, line.split()) for line in process.stdout.splitlines())
+        for i in range(first, first + many)
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         acts = Journal(path).acts()
@@ -88,7 +97,9 @@ def test_sixty_four_writers_at_once_write_every_act_once_and_each_in_its_order(t
     assert process.returncode == 0, process.stderr
     acts = Journal(tmp_path / "journal.csv").acts()
     assert len(acts) == 64 * 4
-    by_writer = {f"w{n}": [act.image2 for act in acts if act.annotator == f"w{n}"] for n in range(64)}
+    by_writer = {
+        f"w{n}": [act.image2 for act in acts if act.annotator == f"w{n}"] for n in range(64)
+    }
     assert set(map(tuple, by_writer.values())) == {("b0", "b1", "b2", "b3")}
 
 
@@ -108,14 +119,32 @@ def test_what_is_read_compared_and_appended_alone_is_appended_once(tmp_path):
 
 def test_the_order_of_the_lines_counts_when_the_clock_goes_back(tmp_path):
     path, journal = tmp_path / "journal.csv", Journal(tmp_path / "journal.csv")
-    for pair, act, grade in (("b", "grade", 0), ("b", "grade", 3), ("c", "grade", 1), ("c", "undo", None),
-                             ("d", "vote_up", None), ("d", "vote_down", None), ("c", "grade", 2)):
+    for pair, act, grade in (
+        ("b", "grade", 0),
+        ("b", "grade", 3),
+        ("c", "grade", 1),
+        ("c", "undo", None),
+        ("d", "vote_up", None),
+        ("d", "vote_down", None),
+        ("c", "grade", 2),
+    ):
         journal.append("ann", "a", pair, act, grade=grade)
     header, *lines = path.read_text().splitlines()
-    back = [f"{2026 - n}-01-01T00:00:00.000+00:00,{line.partition(',')[2]}" for n, line in enumerate(lines)]
+    back = [
+        f"{2026 - n}-01-01T00:00:00.000+00:00,{line.partition(',')[2]}"
+        for n, line in enumerate(lines)
+    ]
     path.write_text("\n".join([header, *back, ""]))
     read = Journal(path)
-    assert [act.time[:4] for act in read.acts()] == ["2026", "2025", "2024", "2023", "2022", "2021", "2020"]
+    assert [act.time[:4] for act in read.acts()] == [
+        "2026",
+        "2025",
+        "2024",
+        "2023",
+        "2022",
+        "2021",
+        "2020",
+    ]
     assert read.labels().set_index("image2").similarity.to_dict() == {"b": 3, "c": 2}
     assert read.search_votes()["a", "d"]["ann"].act == "vote_down"
     read.append("ann", "a", "b", "undo")
@@ -134,14 +163,20 @@ def replace_it(path):
     path.with_name("other.csv").replace(path)
 
 
-@pytest.mark.parametrize("change", [
-    replace_it,
-    lambda path: os.truncate(path, 150),
-    lambda path: os.truncate(path, 0),
-    lambda path: path.unlink(),
-    lambda path: path.write_bytes(path.read_bytes().replace(b",b1,grade", b",bX,grade")),
-    lambda path: path.write_bytes(path.read_bytes().replace(b",b2,grade,2", b",b2,grade,3") + path.read_bytes()[-60:]),
-], ids=["replaced", "cut", "emptied", "deleted", "edited", "edited and grown"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        replace_it,
+        lambda path: os.truncate(path, 150),
+        lambda path: os.truncate(path, 0),
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes().replace(b",b1,grade", b",bX,grade")),
+        lambda path: path.write_bytes(
+            path.read_bytes().replace(b",b2,grade,2", b",b2,grade,3") + path.read_bytes()[-60:]
+        ),
+    ],
+    ids=["replaced", "cut", "emptied", "deleted", "edited", "edited and grown"],
+)
 def test_a_journal_that_changes_under_a_reader_is_refused_and_not_written(tmp_path, change):
     path = tmp_path / "journal.csv"
     reader = graded(path, "b0", "b1", "b2")
@@ -151,7 +186,9 @@ def test_a_journal_that_changes_under_a_reader_is_refused_and_not_written(tmp_pa
     for _ in range(2):
         with pytest.raises(ValueError, match="replaced, cut or edited since it was opened"):
             reader.labels()
-        with pytest.raises(ValueError, match="replaced, cut or edited since it was opened; nothing was written"):
+        with pytest.raises(
+            ValueError, match="replaced, cut or edited since it was opened; nothing was written"
+        ):
             reader.append("ann", "a", "b9", "skip")
     assert (path.read_bytes() if path.exists() else None) == after
 
@@ -161,7 +198,10 @@ def test_a_journal_that_is_no_file_is_refused_at_once(tmp_path, make):
     path = tmp_path / "journal.csv"
     make(path)
     began = time.monotonic()
-    for ask in (lambda journal: journal.acts(), lambda journal: journal.append("ann", "a", "b", "skip")):
+    for ask in (
+        lambda journal: journal.acts(),
+        lambda journal: journal.append("ann", "a", "b", "skip"),
+    ):
         with pytest.raises(ValueError, match="expected the journal of a run, a file"):
             ask(Journal(path))
     assert time.monotonic() - began < 20
@@ -182,8 +222,14 @@ except OSError as error:
 def test_a_journal_on_a_read_only_disk_is_read_and_not_written(tmp_path, mounting):
     journal = graded(tmp_path / "run" / "journal.csv", "b", "c")
     before = journal.path.read_bytes()
-    process = script(READ_ONLY, journal.path, wrapper=mounting(f"mount --bind {journal.path.parent} "
-                     f"{journal.path.parent} && mount -o remount,bind,ro {journal.path.parent}"))
+    process = script(
+        READ_ONLY,
+        journal.path,
+        wrapper=mounting(
+            f"mount --bind {journal.path.parent} "
+            f"{journal.path.parent} && mount -o remount,bind,ro {journal.path.parent}"
+        ),
+    )
     assert process.stdout.splitlines() == ["2", "Read-only file system"], process.stderr
     assert journal.path.read_bytes() == before
 
@@ -192,7 +238,9 @@ def test_a_journal_on_a_read_only_disk_is_read_and_not_written(tmp_path, mountin
 def test_a_disk_that_fills_in_the_middle_of_a_line_loses_nothing(tmp_path, room):
     resource = pytest.importorskip("resource")
     journal = graded(tmp_path / "journal.csv", "b", "c")
-    many = pd.DataFrame({"image1": "a", "image2": [f"d{n}" for n in range(40)], "similarity": np.arange(40.0) % 4})
+    many = pd.DataFrame(
+        {"image1": "a", "image2": [f"d{n}" for n in range(40)], "similarity": np.arange(40.0) % 4}
+    )
     before, limits = journal.path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
     try:
@@ -201,12 +249,27 @@ def test_a_disk_that_fills_in_the_middle_of_a_line_loses_nothing(tmp_path, room)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert journal.path.read_bytes() == before and len(journal.acts()) == 2
-    assert journal.append_many(many, "ann", "person") == 40 and len(Journal(journal.path).acts()) == 42
+    assert (
+        journal.append_many(many, "ann", "person") == 40 and len(Journal(journal.path).acts()) == 42
+    )
 
 
 def test_an_act_holds_whatever_a_name_can_hold(tmp_path):
-    odd = ["line\nend", "\r", '"q",', "\u202ertl", "\U0001f3e0", " blank ", "e\u0301", "é", "\\n", "x" * 5000]
+    odd = [
+        "line\nend",
+        "\r",
+        '"q",',
+        "\u202ertl",
+        "\U0001f3e0",
+        " blank ",
+        "e\u0301",
+        "é",
+        "\\n",
+        "x" * 5000,
+    ]
     for image in odd:
         Journal(tmp_path / "journal.csv").append("ann", "a", image, "grade", grade=3)
     acts = Journal(tmp_path / "journal.csv").acts()
-    assert [act.image1 if act.image2 == "a" else act.image2 for act in acts] == odd and isinstance(acts[0], Act)
+    assert [act.image1 if act.image2 == "a" else act.image2 for act in acts] == odd and isinstance(
+        acts[0], Act
+    )

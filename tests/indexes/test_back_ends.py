@@ -65,7 +65,9 @@ def test_other_build_arguments_are_heeded_and_kept(name, arguments, tmp_path, re
     loaded = indexes.load(tmp_path / "index", VECTORS)
     assert loaded.build_arguments == arguments
     assert (loaded.query(QUERIES, K, **point) == index.query(QUERIES, K, **point)).all()
-    assert overlap(loaded.query(QUERIES, K, **point)) > (0.8 if arguments.get("dtype") == "i8" else 0.95)
+    assert overlap(loaded.query(QUERIES, K, **point)) > (
+        0.8 if arguments.get("dtype") == "i8" else 0.95
+    )
 
 
 @pytest.mark.parametrize("name", ["lancedb", "faiss_ivf"])
@@ -86,8 +88,15 @@ def test_killed_while_more_is_saved_it_has_lost_nothing_and_doubles_nothing(name
     assert loaded.count == N and overlap(found) > 0.99 and all(len(set(row)) == K for row in found)
 
 
-@pytest.mark.parametrize("name, exact", [("torch", {}), ("lancedb", {"index_type": "FLAT"}),
-                                         ("pgvector", {"index_type": "FLAT"}), ("milvus", {"index_type": "FLAT"})])
+@pytest.mark.parametrize(
+    "name, exact",
+    [
+        ("torch", {}),
+        ("lancedb", {"index_type": "FLAT"}),
+        ("pgvector", {"index_type": "FLAT"}),
+        ("milvus", {"index_type": "FLAT"}),
+    ],
+)
 def test_engines_in_exact_mode_give_the_same_list(name, exact, request):
     if name == "pgvector":
         request.getfixturevalue("postgres")
@@ -96,13 +105,17 @@ def test_engines_in_exact_mode_give_the_same_list(name, exact, request):
     except indexes.MissingPackage as error:
         pytest.skip(str(error))
     scores, best = (np.einsum("qd,qkd->qk", QUERIES, VECTORS[ids]) for ids in (found, TRUTH))
-    assert np.allclose(scores, best, atol=1e-5)  # in this order; ties aside, these are the same images
+    assert np.allclose(
+        scores, best, atol=1e-5
+    )  # in this order; ties aside, these are the same images
 
 
 def test_hnsw_is_never_searched_with_fewer_candidates_than_results():
     index = indexes.find("faiss_hnsw")().build(VECTORS)
     truth = indexes.find("exact")().build(VECTORS).query(QUERIES, 300)
-    assert overlap(index.query(QUERIES, 300, ef=16), truth) > 0.95  # the published study: efSearch 16 for k 300: .28
+    assert (
+        overlap(index.query(QUERIES, 300, ef=16), truth) > 0.95
+    )  # the published study: efSearch 16 for k 300: .28
 
 
 def test_usearch_builds_the_same_graph_each_time_and_it_leads_to_every_vector():
@@ -112,7 +125,9 @@ def test_usearch_builds_the_same_graph_each_time_and_it_leads_to_every_vector():
         pytest.skip(str(error))
     for index in built:
         index.add(VECTORS[1000:])
-        assert (index.query(VECTORS, 1, ef=512)[:, 0] == np.arange(N)).all()  # two threads lost up to 62 of them
+        assert (
+            index.query(VECTORS, 1, ef=512)[:, 0] == np.arange(N)
+        ).all()  # two threads lost up to 62 of them
         assert (index.query(QUERIES, K, ef=16) == built[0].query(QUERIES, K, ef=16)).all()
 
 
@@ -136,7 +151,9 @@ def test_what_is_built_again_when_loaded_is_built_of_the_same_vectors(name, tmp_
 
 
 def test_lsh_is_centred():
-    cone = normalised(VECTORS + 3 * VECTORS.mean(axis=0))  # mean cosine near 1, as the published study's
+    cone = normalised(
+        VECTORS + 3 * VECTORS.mean(axis=0)
+    )  # mean cosine near 1, as the published study's
     truth = np.argsort(-cone[:50] @ cone.T, axis=1)[:, :5]
     found = indexes.find("faiss_lsh")().build(cone, bits=256).query(cone[:50], 5)
     uncentred = faiss.IndexLSH(DIM, 256)
@@ -177,17 +194,25 @@ def test_milvus_built_again_has_no_row_twice(milvus):
 def test_milvus_lite_has_indexed_everything_when_it_is_built(milvus, monkeypatch):
     monkeypatch.delenv("MILVUS_URI", raising=False)
     index = milvus().build(clustered(5000))
-    stored, indexed = ({path.name.split(".")[0] for path in index._database.rglob(f"*{kind}")}
-                       for kind in (".parquet", ".idx"))
+    stored, indexed = (
+        {path.name.split(".")[0] for path in index._database.rglob(f"*{kind}")}
+        for kind in (".parquet", ".idx")
+    )
     assert stored and stored == indexed
 
 
 def test_milvus_refuses_what_it_would_not_do_as_asked(milvus, monkeypatch):
     monkeypatch.delenv("MILVUS_URI", raising=False)
-    with pytest.raises(ValueError, match="Milvus Lite would search DISKANN by brute force; choose from HNSW"):
+    with pytest.raises(
+        ValueError, match="Milvus Lite would search DISKANN by brute force; choose from HNSW"
+    ):
         milvus().build(VECTORS, index_type="DISKANN")
     index = milvus().build(VECTORS, index_type="IVF_FLAT", metric="IP", nlist=20)
-    assert overlap(index.query(QUERIES, K, nprobe=20)) > 0.99 > overlap(index.query(QUERIES, K, nprobe=1))
+    assert (
+        overlap(index.query(QUERIES, K, nprobe=20))
+        > 0.99
+        > overlap(index.query(QUERIES, K, nprobe=1))
+    )
     with pytest.raises(ValueError, match="ef is for HNSW kinds, got index_type IVF_FLAT"):
         index.query(QUERIES, K, ef=64)
 

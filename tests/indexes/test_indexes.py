@@ -1,8 +1,7 @@
 """indexes: one contract for every registered index.
 
-With MILVUS_URI set, `pytest tests/indexes -k milvus` holds a Milvus server to the same contract; pgvector's PostgreSQL
-is started here.
-"""
+With MILVUS_URI set, `pytest tests/indexes -k milvus` holds a Milvus server to the same contract;
+pgvector's PostgreSQL is started here."""
 
 import json
 
@@ -15,7 +14,9 @@ from tests.indexes.clusters import DIM, QUERIES, TRUTH, VECTORS, K, N, overlap, 
 
 @pytest.fixture(scope="module", params=sorted(indexes.INDEXES))
 def built(request):
-    """Each registered index, built once; skipped, with the line that installs it, when its library is missing."""
+    """Each registered index, built once; skipped, with the line that installs it, when its library
+    is missing.
+    """
     if request.param == "pgvector":
         request.getfixturevalue("postgres")
     try:
@@ -44,7 +45,9 @@ def test_a_vector_finds_itself_and_best_comes_first(built):
     found = built.query(VECTORS[:50], K, **widest(built))
     assert np.mean(found[:, 0] == np.arange(50)) > 0.95
     scores = np.einsum("qd,qkd->qk", VECTORS[:50], VECTORS[found])
-    rounding = 0.01 if built.name in ("faiss_ivf_disk", "faiss_ivf_rabitq") else 1e-4  # its numbers have 8 bits
+    rounding = (
+        0.01 if built.name in ("faiss_ivf_disk", "faiss_ivf_rabitq") else 1e-4
+    )  # its numbers have 8 bits
     assert np.mean(np.diff(scores, axis=1) <= rounding) > 0.95
 
 
@@ -53,7 +56,11 @@ def test_saved_and_loaded_it_answers_the_same(built, tmp_path):
     built.save(path)
     loaded = indexes.load(path, VECTORS)
     assert (loaded.query(QUERIES, K) == built.query(QUERIES, K)).all()
-    assert type(loaded) is type(built) and loaded.count == N and loaded.build_arguments == built.build_arguments
+    assert (
+        type(loaded) is type(built)
+        and loaded.count == N
+        and loaded.build_arguments == built.build_arguments
+    )
     about = json.loads((tmp_path / "folder" / "some.index.json").read_text())
     assert about["dim"] == DIM and about["count"] == N and about["library"]
 
@@ -99,7 +106,9 @@ def test_refuses_bad_input_in_one_line(built):
 def able(built, *verbs):
     if not set(verbs) <= built.can():
         with pytest.raises(ValueError, match=f"{built.name} cannot {verbs[0]}; build it again"):
-            getattr(built, verbs[0])(VECTORS[:1]) if verbs[0] != "filter" else built.query(QUERIES, 1, allowed=[0])
+            getattr(built, verbs[0])(VECTORS[:1]) if verbs[0] != "filter" else built.query(
+                QUERIES, 1, allowed=[0]
+            )
         pytest.skip(f"{built.name} cannot {verbs[0]}, and says so")
 
 
@@ -131,7 +140,10 @@ def test_deletes_and_stays_deleted_when_saved_and_when_more_is_added(built, tmp_
     if "add" in index.can():
         index.add(QUERIES)
         found = index.query(QUERIES, K, **widest(index))
-        assert np.mean(found[:, 0] == np.arange(N - 1, N - 1 + len(QUERIES))) > 0.95 and not np.isin(found, gone).any()
+        assert (
+            np.mean(found[:, 0] == np.arange(N - 1, N - 1 + len(QUERIES))) > 0.95
+            and not np.isin(found, gone).any()
+        )
         index.save(tmp_path / "index")
         loaded = indexes.load(tmp_path / "index", np.concatenate([vectors, QUERIES]))
         assert not np.isin(loaded.query(QUERIES, K), gone).any()
@@ -151,7 +163,9 @@ def test_searches_among_the_allowed(built):
     assert overlap(built.query(QUERIES, K, **widest(built))) > 0.95  # and forgets the filter
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "foreign", "no description", "description", "other vectors"])
+@pytest.mark.parametrize(
+    "damage", ["flipped", "cut", "foreign", "no description", "description", "other vectors"]
+)
 def test_refuses_a_damaged_or_foreign_file_in_one_line(built, damage, tmp_path):
     path, about, vectors = tmp_path / "some.index", tmp_path / "some.index.json", VECTORS
     built.save(path)

@@ -1,4 +1,6 @@
-"""Exact search in vectors as they lie: the same answers as the exact index, whatever the blocks and the filter."""
+"""Exact search in vectors as they lie: the same answers as the exact index, whatever the blocks and
+the filter.
+"""
 
 import numpy as np
 import pytest
@@ -11,7 +13,13 @@ from imgsearch_utils.indexes import scan
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 999), st.integers(1, 60), st.integers(1, 70), st.sampled_from([1, 7, 65_536]), st.booleans())
+@given(
+    st.integers(0, 999),
+    st.integers(1, 60),
+    st.integers(1, 70),
+    st.sampled_from([1, 7, 65_536]),
+    st.booleans(),
+)
 def test_it_answers_as_the_exact_index_does(seed, n, k, block, filtered):
     rng = np.random.default_rng(seed)
     vectors = (rng.normal(size=(n, 5)) * rng.uniform(0.1, 9, (n, 1))).astype(np.float32)
@@ -20,7 +28,9 @@ def test_it_answers_as_the_exact_index_does(seed, n, k, block, filtered):
     exact = indexes.find("exact")().build(normalised(vectors)).query(queries, k, allowed=allowed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "BLOCK", block)
-        np.testing.assert_array_equal(indexes.Scan(vectors).query(queries, k, allowed=allowed), exact)
+        np.testing.assert_array_equal(
+            indexes.Scan(vectors).query(queries, k, allowed=allowed), exact
+        )
     if filtered:
         np.testing.assert_array_equal(indexes.among(vectors, allowed, queries, k), exact)
 

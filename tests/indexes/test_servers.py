@@ -1,4 +1,6 @@
-"""indexes on a server: killed and started again it answers the same, and a build that was killed leaves nothing."""
+"""indexes on a server: killed and started again it answers the same, and a build that was killed
+leaves nothing.
+"""
 
 import signal
 import subprocess
@@ -29,7 +31,9 @@ kind().build(VECTORS, index_type="FLAT")
 """
 
 
-@pytest.fixture(scope="module", params=[("pgvector", Postgres), ("milvus", Milvus)], ids=["pgvector", "milvus"])
+@pytest.fixture(
+    scope="module", params=[("pgvector", Postgres), ("milvus", Milvus)], ids=["pgvector", "milvus"]
+)
 def served(request):
     """The name of an index, and its server, which the environment names."""
     name, kind = request.param
@@ -51,8 +55,11 @@ def test_killed_and_started_again_it_has_lost_nothing_and_doubled_nothing(served
     assert (np.sort(before, 1) == np.sort(TRUTH, 1)).all()
     index.save(tmp_path / "index")
     server.kill()
-    for act in (lambda: indexes.load(tmp_path / "index", VECTORS), lambda: index.query(QUERIES, K),
-                lambda: indexes.find(name)().build(VECTORS[:10])):
+    for act in (
+        lambda: indexes.load(tmp_path / "index", VECTORS),
+        lambda: index.query(QUERIES, K),
+        lambda: indexes.find(name)().build(VECTORS[:10]),
+    ):
         with pytest.raises(indexes.Unreachable, match="does not answer") as refusal:
             act()
         assert "\n" not in str(refusal.value) and "start" in str(refusal.value)
@@ -66,16 +73,22 @@ def test_killed_and_started_again_it_has_lost_nothing_and_doubled_nothing(served
 def test_a_build_that_is_killed_leaves_nothing_that_a_later_one_would_meet(served):
     name = served[0]
     store, at = {"pgvector": ("_copy", 1), "milvus": ("_insert", 0)}[name]
-    child = subprocess.run([sys.executable, "-c", KILLED.format(name=name, store=store, at=at)], cwd=REPOSITORY)
+    child = subprocess.run(
+        [sys.executable, "-c", KILLED.format(name=name, store=store, at=at)], cwd=REPOSITORY
+    )
     assert child.returncode == -signal.SIGKILL
     index = indexes.find(name)().build(VECTORS, **EXACT)
     assert index._count() == len(VECTORS)
     assert (np.sort(index.query(QUERIES, K), 1) == np.sort(TRUTH, 1)).all()
 
 
-@pytest.mark.parametrize("name, variable, address", [
-    ("pgvector", "DATABASE_URL", "postgresql://someone:secret@127.0.0.1:1/none"),
-    ("milvus", "MILVUS_URI", "http://127.0.0.1:1")])
+@pytest.mark.parametrize(
+    "name, variable, address",
+    [
+        ("pgvector", "DATABASE_URL", "postgresql://someone:secret@127.0.0.1:1/none"),
+        ("milvus", "MILVUS_URI", "http://127.0.0.1:1"),
+    ],
+)
 def test_an_unreachable_server_is_one_line(name, variable, address, monkeypatch):
     monkeypatch.setenv(variable, address)
     try:
@@ -84,4 +97,8 @@ def test_an_unreachable_server_is_one_line(name, variable, address, monkeypatch)
         pytest.skip(str(error))
     with pytest.raises(indexes.Unreachable, match="does not answer") as refusal:
         indexes.find(name)().build(VECTORS[:10])
-    assert "\n" not in str(refusal.value) and "secret" not in str(refusal.value) and variable in str(refusal.value)
+    assert (
+        "\n" not in str(refusal.value)
+        and "secret" not in str(refusal.value)
+        and variable in str(refusal.value)
+    )

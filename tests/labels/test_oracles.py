@@ -1,4 +1,6 @@
-"""Every registered oracle answers pairs in either order with grades 0..3, and says where it cannot."""
+"""Every registered oracle answers pairs in either order with grades 0..3, and says where it
+cannot.
+"""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,12 @@ from imgsearch_utils.drawn_houses import sample_houses
 from imgsearch_utils.labels.oracles import ORACLES, answer
 
 LEVELS = pd.DataFrame(
-    {"image": list("abcde"), "top": list("FFFFV"), "coarse": list("ppppq"), "fine": ["m", "m", "n", "o", "m"]}
+    {
+        "image": list("abcde"),
+        "top": list("FFFFV"),
+        "coarse": list("ppppq"),
+        "fine": ["m", "m", "n", "o", "m"],
+    }
 )
 
 
@@ -22,7 +29,12 @@ def known_to(oracle):
     if oracle == "hierarchy":
         return LEVELS, "image"
     names = list("abcdef")
-    graded = [(one, two, (i + j) % 4) for i, one in enumerate(names) for j, two in enumerate(names) if i < j]
+    graded = [
+        (one, two, (i + j) % 4)
+        for i, one in enumerate(names)
+        for j, two in enumerate(names)
+        if i < j
+    ]
     return pd.DataFrame(graded, columns=["image1", "image2", "similarity"]), "image1"
 
 
@@ -43,7 +55,9 @@ def test_a_hierarchy_gives_a_grade_less_for_each_level_up():
     deep = LEVELS.assign(coarse=list("pppqq"))
     assert answer("hierarchy", pairs_of("ab", "ac", "ad", "ae"), deep).tolist() == [3, 2, 1, 0]
     assert answer("hierarchy", pairs, LEVELS[["image", "coarse", "fine"]]).tolist() == [3, 2, 0]
-    assert answer("hierarchy", pairs, LEVELS[["image", "coarse"]].assign(group=0, side="dev")).tolist() == [3, 3, 0]
+    assert answer(
+        "hierarchy", pairs, LEVELS[["image", "coarse"]].assign(group=0, side="dev")
+    ).tolist() == [3, 3, 0]
     assert answer("hierarchy", pairs_of("ae"), LEVELS).tolist() == [0]  # one word, two classes
     with pytest.raises(ValueError, match="at least one class column"):
         answer("hierarchy", pairs, LEVELS[["image"]])
@@ -53,7 +67,9 @@ def test_a_hierarchy_gives_a_grade_less_for_each_level_up():
 
 def test_a_pair_that_nobody_judged_stays_ungraded_and_is_reported(caplog):
     known = pd.DataFrame({"image1": ["b", "a"], "image2": ["a", "b"], "similarity": [2.0, 3.0]})
-    np.testing.assert_array_equal(answer("replay", pairs_of("ab", "ba", "ac"), known), [2, 2, np.nan])
+    np.testing.assert_array_equal(
+        answer("replay", pairs_of("ab", "ba", "ac"), known), [2, 2, np.nan]
+    )
     assert "1 of 3 pairs have no answer and stay ungraded, e.g. a and c" in caplog.text
 
 

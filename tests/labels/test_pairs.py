@@ -1,4 +1,6 @@
-"""Pair files are read exactly or refused with one line; merging and importing name what they meet; no split leaks."""
+"""Pair files are read exactly or refused with one line; merging and importing name what they meet;
+no split leaks.
+"""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,14 @@ from hypothesis import strategies as st
 from imgsearch_utils.labels.files import import_report
 from imgsearch_utils.labels.graded import check_no_leak, usable
 from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.labels.pairs import canonical, lower_median, merge, read_pair_files, read_pairs, write_pairs
+from imgsearch_utils.labels.pairs import (
+    canonical,
+    lower_median,
+    merge,
+    read_pair_files,
+    read_pairs,
+    write_pairs,
+)
 from imgsearch_utils.vectors import Embeddings, Images
 from imgsearch_utils.vectors.duplicates import near_duplicate_groups
 from imgsearch_utils.vectors.sides import split_by_group
@@ -24,7 +33,9 @@ PLAIN = "image1,image2,similarity\nb.jpg,a.jpg,3\nc.jpg,a.jpg,\n"
 
 
 def table(*rows):
-    return pd.DataFrame(rows, columns=["image1", "image2", "similarity"]).astype({"similarity": float})
+    return pd.DataFrame(rows, columns=["image1", "image2", "similarity"]).astype(
+        {"similarity": float}
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,19 +56,28 @@ def table(*rows):
 def test_the_same_pairs_are_read_from_every_dialect(tmp_path, text):
     (tmp_path / "pairs.csv").write_bytes(text.encode())
     pairs = read_pairs(tmp_path / "pairs.csv")
-    assert pairs.image1.tolist() == ["b.jpg", "c.jpg"] and pairs.image2.tolist() == ["a.jpg", "a.jpg"]
+    assert pairs.image1.tolist() == ["b.jpg", "c.jpg"] and pairs.image2.tolist() == [
+        "a.jpg",
+        "a.jpg",
+    ]
     np.testing.assert_array_equal(pairs.similarity, [3, np.nan])
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (PLAIN + "d.jpg,a.jpg,7\n", r"pairs.csv: row 4: similarity must be 0, 1, 2, 3 or empty, got '7'"),
+        (
+            PLAIN + "d.jpg,a.jpg,7\n",
+            r"pairs.csv: row 4: similarity must be 0, 1, 2, 3 or empty, got '7'",
+        ),
         (PLAIN + "d.jpg,a.jpg,1.5\n", "row 4: similarity .* got '1.5'"),
         (PLAIN + "d.jpg,a.jpg,nan\n", "row 4: similarity .* got 'nan'"),
         (PLAIN + "\nd.jpg,a.jpg\n", "row 5: expected 3 fields, got 2"),
         (PLAIN + ",a.jpg,1\n", "row 4: image1 is empty"),
-        ("image1,image2,similarty\na,b,1\n", "expected a column similarity, got .* Did you mean similarty"),
+        (
+            "image1,image2,similarty\na,b,1\n",
+            "expected a column similarity, got .* Did you mean similarty",
+        ),
         ("image1,image1,similarity\na,b,1\n", "stands twice"),
         ("", "expected a column image1"),
         (PLAIN + '"d.jpg,a.jpg,1\n', "not readable as CSV"),
@@ -81,7 +101,9 @@ def test_files_that_are_absent_or_not_text_are_named(tmp_path):
 def test_judged_results_are_read_by_their_own_column_names(tmp_path):
     (tmp_path / "judged.csv").write_text("query_image,retrieved_image,similarity,rank\na,b,2,1\n")
     judged = read_pairs(tmp_path / "judged.csv", "query_image", "retrieved_image")
-    assert judged.to_dict("records") == [{"image1": "a", "image2": "b", "similarity": 2.0, "rank": 1}]
+    assert judged.to_dict("records") == [
+        {"image1": "a", "image2": "b", "similarity": 2.0, "rank": 1}
+    ]
 
 
 def test_a_further_column_of_zeros_is_numbers_and_one_of_nothing_is_not(tmp_path):
@@ -91,7 +113,9 @@ def test_a_further_column_of_zeros_is_numbers_and_one_of_nothing_is_not(tmp_path
     assert pairs.note.tolist() == ["", ""]
 
 
-name = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8)
+name = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8
+)
 grade = st.sampled_from([0.0, 1.0, 2.0, 3.0, np.nan])
 
 
@@ -118,14 +142,21 @@ def test_merging_keeps_each_pair_once_by_the_lower_median_in_any_order(rows):
         known = sorted(g for g in grades if g == g)
         np.testing.assert_equal(found, known[(len(known) - 1) // 2] if known else np.nan)
     assert len(merged.recurring) == sum(len(grades) > 1 for grades in by_pair.values())
-    assert len(merged.conflicts) == sum(len({g for g in grades if g == g}) > 1 for grades in by_pair.values())
+    assert len(merged.conflicts) == sum(
+        len({g for g in grades if g == g}) > 1 for grades in by_pair.values()
+    )
 
 
 def test_canonical_order_takes_paths_along():
-    pairs = table(("b", "a", 1), ("a", "c", 2)).assign(image1_path=["x/b", "x/a"], image2_path=["y/a", "y/c"])
+    pairs = table(("b", "a", 1), ("a", "c", 2)).assign(
+        image1_path=["x/b", "x/a"], image2_path=["y/a", "y/c"]
+    )
     turned = canonical(pairs)
     assert turned[["image1", "image2"]].values.tolist() == [["a", "b"], ["a", "c"]]
-    assert turned[["image1_path", "image2_path"]].values.tolist() == [["y/a", "x/b"], ["x/a", "y/c"]]
+    assert turned[["image1_path", "image2_path"]].values.tolist() == [
+        ["y/a", "x/b"],
+        ["x/a", "y/c"],
+    ]
     assert lower_median([3, np.nan, 2]) == 2 and np.isnan(lower_median([]))
 
 
@@ -136,17 +167,31 @@ def published(shared_data):
     images = pd.read_csv(folder / "sampled_labels.csv").rename(columns={"file_label": "image"})
     names = pd.read_csv(folder / "labels.csv").file_label.to_numpy()
     _, duplicates = near_duplicate_groups(np.load(folder / "clip_vitb32_vectors.npy"), 0.9999)
-    return pairs, images, pd.DataFrame({"image1": names[duplicates[:, 0]], "image2": names[duplicates[:, 1]]})
+    return (
+        pairs,
+        images,
+        pd.DataFrame({"image1": names[duplicates[:, 0]], "image2": names[duplicates[:, 1]]}),
+    )
 
 
 def test_the_published_rounds_are_reported_as_they_are(published):
     pairs, images, duplicates = published
     counts, problems = import_report(pairs, of(images), duplicates)
-    assert (counts["rows"], counts["pairs"], counts["recurring"], counts["conflicts"]) == (2068, 2051, 16, 1)
+    assert (counts["rows"], counts["pairs"], counts["recurring"], counts["conflicts"]) == (
+        2068,
+        2051,
+        16,
+        1,
+    )
     assert (counts["unknown"], counts["automatic_zeros"], counts["people_zeros"]) == (0, 1491, 0)
-    assert (counts["duplicates_within"], counts["duplicates_across"]) == (28, 1) and len(duplicates) == 111
+    assert (counts["duplicates_within"], counts["duplicates_across"]) == (28, 1) and len(
+        duplicates
+    ) == 111
     conflict = problems[problems.problem == "conflict"]
-    assert conflict[["similarity", "file", "row"]].values.tolist() == [[2, "round_2.csv", 86], [1, "round_3.csv", 9]]
+    assert conflict[["similarity", "file", "row"]].values.tolist() == [
+        [2, "round_2.csv", 86],
+        [1, "round_3.csv", 9],
+    ]
     assert (problems.problem == "recurring").sum() == 31  # 15 pairs, one of them three times
 
 
@@ -162,7 +207,9 @@ def test_import_export_import_of_the_published_rounds_is_exact(published, shared
     pd.testing.assert_frame_equal(again, labels, check_dtype=False)
     other = Journal(tmp_path / "other.csv")
     other.append_many(again, "published", "labels.csv")
-    pd.testing.assert_frame_equal(other.labels()[["image1", "image2", "similarity"]], labels.iloc[:, :3])
+    pd.testing.assert_frame_equal(
+        other.labels()[["image1", "image2", "similarity"]], labels.iloc[:, :3]
+    )
     merged = merge(published[0]).pairs
     assert dict(zip(zip(merged.image1, merged.image2), merged.similarity)) == dict(
         zip(zip(labels.image1, labels.image2), labels.similarity)
@@ -172,30 +219,56 @@ def test_import_export_import_of_the_published_rounds_is_exact(published, shared
 def test_every_fault_of_an_import_is_named():
     images = pd.DataFrame({"image": list("abcd"), "kind": list("xxyy")})
     pairs = table(*zip("abacaab", "baqccdc", [2, 3, 1, 3, 1, 0, np.nan]))
-    counts, problems = import_report(pairs, of(images), table(("a", "b", 0), ("b", "d", 0), ("a", "q", 0)))
+    counts, problems = import_report(
+        pairs, of(images), table(("a", "b", 0), ("b", "d", 0), ("a", "q", 0))
+    )
     assert counts == {
-        "rows": 7, "pairs": 6, "recurring": 1, "conflicts": 1, "unknown": 1, "self_pairs": 1, "not_asked": 1,
-        "automatic_zeros": 1, "people_zeros": 0, "graded_across": 1, "duplicates_within": 1, "duplicates_across": 1,
-    }  # fmt: skip
+        "rows": 7,
+        "pairs": 6,
+        "recurring": 1,
+        "conflicts": 1,
+        "unknown": 1,
+        "self_pairs": 1,
+        "not_asked": 1,
+        "automatic_zeros": 1,
+        "people_zeros": 0,
+        "graded_across": 1,
+        "duplicates_within": 1,
+        "duplicates_across": 1,
+    }
     assert problems.problem.tolist() == [
-        "conflict", "conflict", "unknown", "self_pair", "graded_across", "duplicates_within", "duplicates_across",
-    ]  # fmt: skip
+        "conflict",
+        "conflict",
+        "unknown",
+        "self_pair",
+        "graded_across",
+        "duplicates_within",
+        "duplicates_across",
+    ]
     left = usable(pairs, of(images))
     assert list(left.image1 + left.image2) == ["ab", "ba", "ac", "ad", "bc"]
-    assert import_report(pairs, of(images[["image"]]))[0]["people_zeros"] == 1  # without classes no zero is automatic
+    assert (
+        import_report(pairs, of(images[["image"]]))[0]["people_zeros"] == 1
+    )  # without classes no zero is automatic
 
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(0, 25), min_size=30, max_size=60), st.integers(0, 5), st.data())
 def test_groups_stay_whole_and_the_split_is_the_same_each_time(groups, seed, data):
-    kinds = data.draw(st.lists(st.sampled_from(["x", "y"]), min_size=len(groups), max_size=len(groups)))
-    images = pd.DataFrame({"image": [f"{i:03}" for i in range(len(groups))], "kind": kinds, "group": groups})
+    kinds = data.draw(
+        st.lists(st.sampled_from(["x", "y"]), min_size=len(groups), max_size=len(groups))
+    )
+    images = pd.DataFrame(
+        {"image": [f"{i:03}" for i in range(len(groups))], "kind": kinds, "group": groups}
+    )
     if len(set(groups)) < 8:
         return
     split = split_by_group(of(images), 0.2, 0.2, seed).table
     assert (split.groupby("group").side.nunique() == 1).all()
     assert "side" not in images
-    shuffled = split_by_group(of(images.sample(frac=1, random_state=0)), 0.2, 0.2, seed).table.sort_index()
+    shuffled = split_by_group(
+        of(images.sample(frac=1, random_state=0)), 0.2, 0.2, seed
+    ).table.sort_index()
     pd.testing.assert_frame_equal(split, shuffled)
 
 
@@ -204,8 +277,13 @@ def test_single_images_are_split_in_the_given_shares_in_each_class():
     images = pd.DataFrame({"image": names, "group": range(100), "kind": kinds})
     split = split_by_group(of(images), 0.2, 0.2, 0).table
     assert split.groupby(["kind", "side"]).size().to_dict() == {
-        ("x", "dev"): 15, ("x", "test"): 15, ("x", "train"): 45, ("y", "dev"): 5, ("y", "test"): 5, ("y", "train"): 15,
-    }  # fmt: skip
+        ("x", "dev"): 15,
+        ("x", "test"): 15,
+        ("x", "train"): 45,
+        ("y", "dev"): 5,
+        ("y", "test"): 5,
+        ("y", "train"): 15,
+    }
     assert not split_by_group(of(images), 0.2, 0.2, 1).table.side.equals(split.side)
 
 
@@ -216,7 +294,9 @@ def test_too_few_groups_are_refused():
 
 
 def test_a_leak_is_refused_by_name():
-    images = pd.DataFrame({"image": list("abcdef"), "group": [0, 1, 2, 3, 4, 0], "side": ["train"] * 3 + ["test"] * 3})
+    images = pd.DataFrame(
+        {"image": list("abcdef"), "group": [0, 1, 2, 3, 4, 0], "side": ["train"] * 3 + ["test"] * 3}
+    )
     pairs = table(("a", "b", 1), ("d", "e", 2), ("c", "d", 0), ("e", "f", 0))
     train, test = pairs[:1], pairs[[False, True, False, True]]
     check_no_leak(train, test[:1], of(images))

@@ -45,11 +45,19 @@ def test_any_pairs_give_monotone_probabilities(pairs):
     assert 0 < fitted.threshold < 1
     assert Calibration.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
     if np.isfinite(fitted.cosine_at_threshold()):
-        assert fitted.predict(np.array([fitted.cosine_at_threshold()]))[0, 3] == pytest.approx(fitted.threshold)
+        assert fitted.predict(np.array([fitted.cosine_at_threshold()]))[0, 3] == pytest.approx(
+            fitted.threshold
+        )
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 3), st.integers(1, 3)), min_size=2, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.integers(-20, 20), st.integers(0, 3), st.integers(1, 3)),
+        min_size=2,
+        max_size=30,
+    )
+)
 def test_a_weight_is_so_many_pairs(pairs):
     cosine, grades, weight = (np.array(column) for column in zip(*pairs))
     cosine = cosine / 20
@@ -57,12 +65,19 @@ def test_a_weight_is_so_many_pairs(pairs):
     repeated = Calibration.fit(np.repeat(cosine, weight), np.repeat(grades, weight))
     at = np.linspace(-1, 1, 41)
     np.testing.assert_allclose(weighted.predict(at), repeated.predict(at), atol=2e-3)
-    np.testing.assert_allclose(Calibration.fit(cosine, grades).predict(at),
-                               Calibration.fit(cosine, grades, np.ones(len(cosine))).predict(at), atol=1e-12)
+    np.testing.assert_allclose(
+        Calibration.fit(cosine, grades).predict(at),
+        Calibration.fit(cosine, grades, np.ones(len(cosine))).predict(at),
+        atol=1e-12,
+    )
 
 
 @settings(max_examples=60)
-@given(st.lists(st.tuples(st.integers(1, 19), st.booleans(), st.integers(1, 4)), min_size=1, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 19), st.booleans(), st.integers(1, 4)), min_size=1, max_size=30
+    )
+)
 def test_the_threshold_of_weighted_pairs_is_that_of_so_many(pairs):
     p, similar, weight = (np.array(column) for column in zip(*pairs))
     p = p / 20
@@ -72,7 +87,10 @@ def test_the_threshold_of_weighted_pairs_is_that_of_so_many(pairs):
 
 def test_weights_move_the_curves():
     cosine, grades, _ = sample(0, 500)
-    fitted, heavy = (Calibration.fit(cosine, grades, np.where(grades == 0, weight, 1.0)) for weight in (1.0, 20.0))
+    fitted, heavy = (
+        Calibration.fit(cosine, grades, np.where(grades == 0, weight, 1.0))
+        for weight in (1.0, 20.0)
+    )
     assert (heavy.predict(cosine)[:, 3] < fitted.predict(cosine)[:, 3]).all()
 
 
@@ -100,7 +118,9 @@ def test_refuses_what_cannot_be_fitted(cosine, grades, words):
         Calibration.fit(np.array(cosine), np.array(grades))
 
 
-@pytest.mark.parametrize("values", [{}, {"slopes": [1], "intercepts": [1], "threshold": 0.5}, {"slopes": None}])
+@pytest.mark.parametrize(
+    "values", [{}, {"slopes": [1], "intercepts": [1], "threshold": 0.5}, {"slopes": None}]
+)
 def test_refuses_what_is_no_calibration(values):
     with pytest.raises(ValueError, match="slopes"):
         Calibration.from_dict(values)
@@ -118,15 +138,25 @@ def test_moved_curves_are_those_of_the_other_pairs_and_pairs_as_before_move_noth
 
 
 @settings(max_examples=30)
-@given(st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=30),
-       st.floats(0.01, 100))
+@given(
+    st.lists(
+        st.tuples(st.integers(-20, 20), st.integers(0, 3), st.integers(1, 9)),
+        min_size=1,
+        max_size=30,
+    ),
+    st.floats(0.01, 100),
+)
 def test_moving_asks_for_weights_up_to_scale_and_never_goes_far_on_little(pairs, scale):
     cosine, grades, weight = (np.array(column, float) for column in zip(*pairs))
     fitted = Calibration.fit(*sample(0, 500)[:2])
     one, two = (fitted.moved(cosine / 20, grades, weight * factor) for factor in (1.0, scale))
     np.testing.assert_allclose(one.intercepts, two.intercepts, atol=1e-3)
-    assert (np.abs(np.subtract(one.intercepts, fitted.intercepts)) <= 10).all() and 0 < one.threshold < 1
-    assert one.cosine_at_threshold() == pytest.approx(fitted.cosine_at_threshold(), abs=1e-6)  # decides as before
+    assert (
+        np.abs(np.subtract(one.intercepts, fitted.intercepts)) <= 10
+    ).all() and 0 < one.threshold < 1
+    assert one.cosine_at_threshold() == pytest.approx(
+        fitted.cosine_at_threshold(), abs=1e-6
+    )  # decides as before
 
 
 curves = st.builds(Calibration, *[st.tuples(*[st.floats(0, 50)] * 3)] * 2, st.floats(0.01, 0.99))
@@ -135,16 +165,31 @@ curves = st.builds(Calibration, *[st.tuples(*[st.floats(0, 50)] * 3)] * 2, st.fl
 @given(curves, curves, st.floats(-1, 1))
 def test_models_come_back_from_json_as_they_were(encoder, learnt, reach):
     head = Head(6, HeadSettings(hidden=4))
-    models = {"encoder": Model(calibration=encoder, reach=reach), "head": Model.with_head(head, learnt, reach)}
+    models = {
+        "encoder": Model(calibration=encoder, reach=reach),
+        "head": Model.with_head(head, learnt, reach),
+    }
     assert models_from_dict(json.loads(json.dumps(models_to_dict(models))), head) == models
 
 
-@pytest.mark.parametrize("changes", [{"reach": None}, {"reach": 7.0}, {"reach": float("nan")}, {"reach": "0.5"},
-                                     {"head": {}}, {"encoder": 3}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reach": None},
+        {"reach": 7.0},
+        {"reach": float("nan")},
+        {"reach": "0.5"},
+        {"head": {}},
+        {"encoder": 3},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("lost", ["", "reach", "encoder", "head"])
 def test_refuses_what_are_no_models(changes, lost):
     calibration = Calibration((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 0.5)
-    sound = models_to_dict({name: Model(calibration=calibration, reach=0.5) for name in ("encoder", "head")})
+    sound = models_to_dict(
+        {name: Model(calibration=calibration, reach=0.5) for name in ("encoder", "head")}
+    )
     assert models_from_dict(sound, NO_HEAD)["encoder"].reach == 0.5
     broken = {name: value for name, value in {**sound, **changes}.items() if name != lost}
     with pytest.raises(ValueError, match="^expected "):

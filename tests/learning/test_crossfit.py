@@ -1,4 +1,6 @@
-"""Cross-fitting: every pair is judged once, by heads that know neither of its images nor their near-duplicates."""
+"""Cross-fitting: every pair is judged once, by heads that know neither of its images nor their
+near-duplicates.
+"""
 
 from dataclasses import replace
 
@@ -18,15 +20,26 @@ from imgsearch_utils.vectors import Embeddings, Images
 from tests.learning.threads import on_cores
 
 SMALL = HeadSettings(hidden=8, epochs=3, learning_rate=3e-3)
-RECIPES = {"centred": Recipe(network=False), "head": Recipe(), "whitened head": Recipe(whiten=True, pull=0.3)}
+RECIPES = {
+    "centred": Recipe(network=False),
+    "head": Recipe(),
+    "whitened head": Recipe(whiten=True, pull=0.3),
+}
 
 
 def images_of(groups, dim=6, classes=1, seed=0):
     """Images with random vectors, one for each entry of `groups`."""
     rng, n = np.random.default_rng(seed), len(groups)
-    table = pd.DataFrame({"image": [f"{k:03d}" for k in range(n)], "kind": [f"kind {k % classes}" for k in range(n)],
-                          "group": groups})
-    return Images(table, Embeddings(table.image.tolist(), rng.normal(size=(n, dim)).astype(np.float32), {}))
+    table = pd.DataFrame(
+        {
+            "image": [f"{k:03d}" for k in range(n)],
+            "kind": [f"kind {k % classes}" for k in range(n)],
+            "group": groups,
+        }
+    )
+    return Images(
+        table, Embeddings(table.image.tolist(), rng.normal(size=(n, dim)).astype(np.float32), {})
+    )
 
 
 def pairs_of(images, n, seed=0, unlabelled=0.3):
@@ -35,11 +48,17 @@ def pairs_of(images, n, seed=0, unlabelled=0.3):
     i, j = np.triu_indices(len(names), 1)
     some = rng.permutation(len(i))[:n]
     grades = np.where(rng.random(len(some)) < unlabelled, np.nan, rng.integers(0, 4, len(some)))
-    return pd.DataFrame({"image1": np.take(names, i[some]), "image2": np.take(names, j[some]), "similarity": grades})
+    return pd.DataFrame(
+        {"image1": np.take(names, i[some]), "image2": np.take(names, j[some]), "similarity": grades}
+    )
 
 
 @settings(max_examples=80)
-@given(groups=st.lists(st.integers(0, 30), min_size=12, max_size=60), n=st.integers(1, 200), seed=st.integers(0, 2**40))
+@given(
+    groups=st.lists(st.integers(0, 30), min_size=12, max_size=60),
+    n=st.integers(1, 200),
+    seed=st.integers(0, 2**40),
+)
 def test_every_pair_is_held_once_and_by_fits_that_know_nothing_of_its_images(groups, n, seed):
     images = images_of(groups)
     pairs = pairs_of(images, n, seed)
@@ -62,26 +81,35 @@ def test_every_pair_is_held_once_and_by_fits_that_know_nothing_of_its_images(gro
         assert fit.pairs.similarity.notna().all() and len(fit.pairs)
         for part in (fit.pairs, fit.held):
             pd.testing.assert_frame_equal(part, pairs.loc[part.index])
-    if pairs.similarity.notna().sum() > 60 and len(set(groups)) >= 15:  # then no fit lacks pairs to learn from
+    if (
+        pairs.similarity.notna().sum() > 60 and len(set(groups)) >= 15
+    ):  # then no fit lacks pairs to learn from
         assert set(held) == set(pairs.index)
 
 
 def test_the_folds_are_drawn_by_seed_and_are_of_about_one_size():
     images = images_of(range(50))
     pairs = pairs_of(images, 1225)
-    fits, again, other = cross_fits(images, pairs, 0), cross_fits(images, pairs, 0), cross_fits(images, pairs, 1)
+    fits, again, other = (
+        cross_fits(images, pairs, 0),
+        cross_fits(images, pairs, 0),
+        cross_fits(images, pairs, 1),
+    )
     assert [fit.held.index.tolist() for fit in fits] == [fit.held.index.tolist() for fit in again]
     assert [fit.held.index.tolist() for fit in fits] != [fit.held.index.tolist() for fit in other]
     assert len(fits) == 10 and {len(fit.images) for fit in fits} == {30}
     assert sorted(i for fit in fits for i in fit.held.index) == list(range(1225))
 
 
-@pytest.mark.parametrize(("groups", "n", "said"), [
-    ([0] * 20, 30, "20 images in 1 groups of near-duplicates are too few to hold any out"),
-    ([0, 1] * 10, 30, "20 images in 2 groups of near-duplicates are too few to hold any out"),
-    (range(20), 1, "1 graded train pairs are too few to hold any out; grade more"),
-    (range(20), 0, "0 graded train pairs are too few to hold any out; grade more"),
-])
+@pytest.mark.parametrize(
+    ("groups", "n", "said"),
+    [
+        ([0] * 20, 30, "20 images in 1 groups of near-duplicates are too few to hold any out"),
+        ([0, 1] * 10, 30, "20 images in 2 groups of near-duplicates are too few to hold any out"),
+        (range(20), 1, "1 graded train pairs are too few to hold any out; grade more"),
+        (range(20), 0, "0 graded train pairs are too few to hold any out; grade more"),
+    ],
+)
 def test_too_little_to_hold_out_is_refused_in_a_clear_line(groups, n, said):
     images = images_of(list(groups))
     with pytest.raises(ValueError) as refusal:
@@ -135,8 +163,14 @@ def test_what_a_pair_is_graded_changes_no_score_of_the_pairs_of_its_fit(world, j
     for number in (0, len(fits) - 1):
         hidden = set(images.names) - set(fits[number].images.names)
         touched = pairs.image1.isin(hidden) | pairs.image2.isin(hidden)
-        changed = pairs.assign(similarity=pairs.similarity.mask(touched, pairs.similarity.map(
-            lambda grade: grade if np.isnan(grade) else float(rng.integers(0, 4)))))
+        changed = pairs.assign(
+            similarity=pairs.similarity.mask(
+                touched,
+                pairs.similarity.map(
+                    lambda grade: grade if np.isnan(grade) else float(rng.integers(0, 4))
+                ),
+            )
+        )
         assert (changed.similarity.dropna() != pairs.similarity.dropna()).sum() > 50
         again = judge(cross_fits(images, changed, 5), {name: RECIPES[name]}, SMALL, 5)[name].score
         held = fits[number].held.index

@@ -1,4 +1,6 @@
-"""Heads: the whitening's formula, the basis, what an untrained head is, and the way to disk and back."""
+"""Heads: the whitening's formula, the basis, what an untrained head is, and the way to disk and
+back.
+"""
 
 import json
 
@@ -55,7 +57,9 @@ def test_the_basis_is_orthonormal_and_spans_few_vectors(seed, n, dim):
     basis = spread_basis(x)
     np.testing.assert_allclose(basis @ basis.T, np.eye(len(basis)), atol=1e-5)
     assert len(basis) <= min(n, dim)
-    np.testing.assert_allclose(x @ basis.T @ basis, x, atol=2e-3 * n**0.5)  # but directions of hardly any spread
+    np.testing.assert_allclose(
+        x @ basis.T @ basis, x, atol=2e-3 * n**0.5
+    )  # but directions of hardly any spread
 
 
 @settings(max_examples=5)
@@ -95,7 +99,9 @@ def test_vectors_without_any_spread_have_no_basis_and_a_head_all_the_same():
 def images():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(40, 12)).astype(np.float32)
-    table = pd.DataFrame({"image": [f"{k:02d}" for k in range(40)], "kind": np.take(list("abc"), np.arange(40) % 3)})
+    table = pd.DataFrame(
+        {"image": [f"{k:02d}" for k in range(40)], "kind": np.take(list("abc"), np.arange(40) % 3)}
+    )
     return Images(table, Embeddings(table.image.tolist(), vectors, {}))
 
 
@@ -104,19 +110,28 @@ def pairs(images):
     rng = np.random.default_rng(1)
     a, b = rng.integers(0, 40, (2, 200))
     a, b = a[a != b], b[a != b]
-    return pd.DataFrame({"image1": np.take(images.names, a), "image2": np.take(images.names, b),
-                         "similarity": rng.integers(0, 4, len(a)).astype(float)})
+    return pd.DataFrame(
+        {
+            "image1": np.take(images.names, a),
+            "image2": np.take(images.names, b),
+            "similarity": rng.integers(0, 4, len(a)).astype(float),
+        }
+    )
 
 
 def untrained(images, pairs, head, recipe):
     chosen = SMALL.model_copy(update={"head": head, "class_share": 0.0})
     ground = Ground.of(images.vectors, images.classes.to_numpy(str), chosen)
     of_three = pairs[pairs.similarity == 3]
-    similar = tuple(torch.tensor(images.vectors_of(of_three[name])) for name in ("image1", "image2"))
+    similar = tuple(
+        torch.tensor(images.vectors_of(of_three[name])) for name in ("image1", "image2")
+    )
     return Head.untrained(ground, chosen, recipe, similar)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), Recipe(network=False), Recipe(whiten=True), Recipe(True, False)], ids=str)
+@pytest.mark.parametrize(
+    "recipe", [Recipe(), Recipe(network=False), Recipe(whiten=True), Recipe(True, False)], ids=str
+)
 @pytest.mark.parametrize("name", ["residual", "linear"])
 def test_heads_start_as_the_centred_or_whitened_encoder(images, pairs, name, recipe):
     unit = unit_rows(images.vectors)
@@ -128,31 +143,51 @@ def test_heads_start_as_the_centred_or_whitened_encoder(images, pairs, name, rec
         covariance = differences.T @ differences / len(differences)
         value, vector = np.linalg.eigh(covariance + np.trace(covariance) / 12 * np.eye(12))
         expected = unit_rows(expected @ vector @ np.diag(value**-0.5) @ vector.T)
-    np.testing.assert_allclose(untrained(images, pairs, name, recipe).embed(images.vectors), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        untrained(images, pairs, name, recipe).embed(images.vectors), expected, atol=1e-4
+    )
 
 
 def test_what_lies_outside_of_the_basis_is_kept_by_a_head_that_corrects(images, pairs):
-    """Trained on few images, whose span is small: a vector orthogonal to them is moved by their mean alone."""
+    """Trained on few images, whose span is small: a vector orthogonal to them is moved by their
+    mean alone.
+    """
     vectors = np.random.default_rng(0).normal(size=(len(images), LONG)).astype(np.float32)
     few = Images(images.table, Embeddings(images.names, vectors, {})).among(images.names[:6])
-    head, _ = train_head(few, few.both_of(pairs), SMALL.model_copy(update={"epochs": 20, "class_share": 0.0}), 0)
+    head, _ = train_head(
+        few, few.both_of(pairs), SMALL.model_copy(update={"epochs": 20, "class_share": 0.0}), 0
+    )
     outside = np.linalg.svd(np.vstack([few.vectors, head.mean.numpy()]))[2][-2:].astype(np.float32)
     np.testing.assert_allclose(outside @ head.basis.numpy().T, 0, atol=1e-4)
     x = head.centred(torch.tensor(outside)).numpy()
     got = head.embed(outside)
-    np.testing.assert_allclose(got @ outside.T / np.linalg.norm(got @ outside.T, axis=1, keepdims=True),
-                               x @ outside.T / np.linalg.norm(x @ outside.T, axis=1, keepdims=True), atol=1e-4)
+    np.testing.assert_allclose(
+        got @ outside.T / np.linalg.norm(got @ outside.T, axis=1, keepdims=True),
+        x @ outside.T / np.linalg.norm(x @ outside.T, axis=1, keepdims=True),
+        atol=1e-4,
+    )
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), Recipe(network=False), Recipe(True, False), Recipe(True, True, 0.3)],
-                         ids=str)
+@pytest.mark.parametrize(
+    "recipe",
+    [Recipe(), Recipe(network=False), Recipe(True, False), Recipe(True, True, 0.3)],
+    ids=str,
+)
 def test_round_trip_on_disk(images, pairs, recipe, tmp_path):
     head, _ = train_head(images, pairs, SMALL, 0, recipe)
     head.save(tmp_path)
     loaded = load_head(tmp_path)
     np.testing.assert_array_equal(loaded.embed(images.vectors), head.embed(images.vectors))
-    assert (loaded.settings, loaded.recipe, loaded.sha256) == (head.settings, head.recipe, head.sha256)
-    assert loaded.made_of == head.made_of == {"encoder": images.embeddings.encoder, "vectors": images.embeddings.sha256}
+    assert (loaded.settings, loaded.recipe, loaded.sha256) == (
+        head.settings,
+        head.recipe,
+        head.sha256,
+    )
+    assert (
+        loaded.made_of
+        == head.made_of
+        == {"encoder": images.embeddings.encoder, "vectors": images.embeddings.sha256}
+    )
     with pytest.raises(ValueError, match=r"\(n_images, 12\), got \(5, 7\)"):
         loaded.embed(np.zeros((5, 7), np.float32))
 
@@ -163,17 +198,26 @@ def test_refusals_of_what_is_no_head(images, pairs, tmp_path):
     weights = (tmp_path / "head.safetensors").read_bytes()
     config = json.loads((tmp_path / "config.json").read_text())
     recipe = config["recipe"]
-    changed = [{"dim": 13}, {"dim": "many"}, {"settings": {**config["settings"], "head": "linear"}}, {"n_classes": 2},
-               {"settings": {"colour": "red"}}, {"recipe": {**recipe, "network": False}},
-               {"recipe": {**recipe, "colour": 1}}, {"recipe": None}]
+    changed = [
+        {"dim": 13},
+        {"dim": "many"},
+        {"settings": {**config["settings"], "head": "linear"}},
+        {"n_classes": 2},
+        {"settings": {"colour": "red"}},
+        {"recipe": {**recipe, "network": False}},
+        {"recipe": {**recipe, "colour": 1}},
+        {"recipe": None},
+    ]
     spoilt = [
         ("head.safetensors", weights[: len(weights) // 2]),
         ("head.safetensors", b""),
         ("head.safetensors", b"not safetensors at all"),
         ("config.json", b"{"),
         ("config.json", b"[]"),
-        *(("config.json", json.dumps({k: v for k, v in config.items() if k != lost}).encode())
-          for lost in ("dim", "settings", "recipe", "n_classes")),
+        *(
+            ("config.json", json.dumps({k: v for k, v in config.items() if k != lost}).encode())
+            for lost in ("dim", "settings", "recipe", "n_classes")
+        ),
         *(("config.json", json.dumps({**config, **change}).encode()) for change in changed),
     ]
     for name, content in spoilt:

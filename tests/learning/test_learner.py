@@ -1,4 +1,6 @@
-"""What is learnt: no grade judges itself, the choice needs a sure gain, the same seed gives the same, reach."""
+"""What is learnt: no grade judges itself, the choice needs a sure gain, the same seed gives the
+same, reach.
+"""
 
 from dataclasses import asdict, replace
 
@@ -17,7 +19,12 @@ from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.crossfit import cross_fits, judge
 from imgsearch_utils.learning.evaluation import evaluate, score_pairs
 from imgsearch_utils.learning.ground import Ground
-from imgsearch_utils.learning.learner import candidates_of, own_reach, train_candidate, with_unlabelled
+from imgsearch_utils.learning.learner import (
+    candidates_of,
+    own_reach,
+    train_candidate,
+    with_unlabelled,
+)
 from imgsearch_utils.metrics import ap_gain, query_gain
 from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors import Embeddings, Images
@@ -27,14 +34,18 @@ SMALL = HeadSettings(hidden=16, epochs=6, learning_rate=3e-3)
 
 
 def world(n=80, dim=16, people=4, n_pairs=600, classes=0, dev=False, seed=0):
-    """Images of which people look at the first `people` dimensions, and pairs that they graded within each side."""
+    """Images of which people look at the first `people` dimensions, and pairs that they graded
+    within each side.
+    """
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(n, dim)).astype(np.float32)
     side = np.where(np.arange(n) < 0.75 * n, "train", "test")
     if dev:
         side[np.arange(n) % 4 == 0] = "dev"
     kind = {"kind": np.take(list("abc"), np.arange(n) % classes)} if classes else {}
-    table = pd.DataFrame({"image": [f"{k:03d}" for k in range(n)], **kind, "group": np.arange(n), "side": side})
+    table = pd.DataFrame(
+        {"image": [f"{k:03d}" for k in range(n)], **kind, "group": np.arange(n), "side": side}
+    )
     images = Images(table, Embeddings(table.image.tolist(), vectors, {}))
     i, j = np.triu_indices(n, 1)
     some = rng.permutation(np.flatnonzero(side[i] == side[j]))[:n_pairs]
@@ -42,18 +53,34 @@ def world(n=80, dim=16, people=4, n_pairs=600, classes=0, dev=False, seed=0):
     seen = vectors[:, :people] / np.linalg.norm(vectors[:, :people], axis=1, keepdims=True)
     cosine = (seen[i] * seen[j]).sum(1)
     grades = np.digitize(cosine, np.quantile(cosine, [0.5, 0.75, 0.9]))
-    pairs = pd.DataFrame({"image1": np.take(images.names, i), "image2": np.take(images.names, j),
-                          "similarity": grades.astype(float), "round": 0, "automatic": False, "drawn": True,
-                          "side": side[i],
-                          "group1": i, "group2": j})
+    pairs = pd.DataFrame(
+        {
+            "image1": np.take(images.names, i),
+            "image2": np.take(images.names, j),
+            "similarity": grades.astype(float),
+            "round": 0,
+            "automatic": False,
+            "drawn": True,
+            "side": side[i],
+            "group1": i,
+            "group2": j,
+        }
+    )
     return images, pairs.assign(same_class=images.same_class(pairs))
 
 
 def everything(learnt):
     """All that was learnt, as bytes and plain values."""
-    return (learnt.candidate, learnt.promoted, learnt.candidates.to_csv(), learnt.judged.to_csv(),
-            learnt.history.to_csv(), learnt.head.head.sha256, learnt.encoder.reach,
-            *(asdict(model.calibration) for model in (learnt.encoder, learnt.head)))
+    return (
+        learnt.candidate,
+        learnt.promoted,
+        learnt.candidates.to_csv(),
+        learnt.judged.to_csv(),
+        learnt.history.to_csv(),
+        learnt.head.head.sha256,
+        learnt.encoder.reach,
+        *(asdict(model.calibration) for model in (learnt.encoder, learnt.head)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +104,20 @@ def test_the_same_seed_gives_the_same_on_any_number_of_cores(plain, learnt):
 
 
 def test_sums_that_several_cores_share_give_the_same():
-    """With so many images, pairs and dimensions, BLAS would add in another order on each number of cores."""
+    """With so many images, pairs and dimensions, BLAS would add in another order on each number of
+    cores.
+    """
     images, pairs = world(n=600, dim=400, n_pairs=12_000, classes=3)
     found = []
     for cores in (1, 2):
         with on_cores(cores):
-            found.append(everything(learn(images, pairs, SMALL.model_copy(update={"epochs": 1, "batch_size": 512}), 0)))
+            found.append(
+                everything(
+                    learn(
+                        images, pairs, SMALL.model_copy(update={"epochs": 1, "batch_size": 512}), 0
+                    )
+                )
+            )
     assert found[0] == found[1]
 
 
@@ -102,14 +137,18 @@ def test_test_pairs_decide_nothing(plain, learnt):
 
 
 def test_a_pair_is_not_judged_by_what_its_images_were_graded(plain, learnt):
-    """Of one fit, all grades that touch an image that it holds out are changed: its scores stay as they were."""
+    """Of one fit, all grades that touch an image that it holds out are changed: its scores stay as
+    they were.
+    """
     images, pairs = plain
     train = pairs[pairs.side == "train"]
     fit = cross_fits(images.train, with_unlabelled(images.train, train, 0), 0)[0]
     hidden = set(images.train.names) - set(fit.images.names)
     touched = (pairs.side == "train") & (pairs.image1.isin(hidden) | pairs.image2.isin(hidden))
     rng = np.random.default_rng(0)
-    changed = pairs.assign(similarity=pairs.similarity.mask(touched, pd.Series(rng.permutation(pairs.similarity))))
+    changed = pairs.assign(
+        similarity=pairs.similarity.mask(touched, pd.Series(rng.permutation(pairs.similarity)))
+    )
     again = learn(images, changed, SMALL, 0)
     assert again.candidate == learnt.candidate  # else there would be nothing to compare
     key = ["image1", "image2"]
@@ -123,24 +162,30 @@ def test_the_table_compares_the_candidates_with_the_encoder(plain, learnt):
     images, pairs = plain
     table = learnt.candidates.set_index("candidate")
     assert list(table.index) == ["encoder", *candidates_of(images.train)]
-    assert table.loc["encoder", ["ap_gain", "ap_gain_low", "ap_gain_high", "ndcg_gain"]].tolist() == [0, 0, 0, 0]
+    assert table.loc[
+        "encoder", ["ap_gain", "ap_gain_low", "ap_gain_high", "ndcg_gain"]
+    ].tolist() == [0, 0, 0, 0]
     judged, row = learnt.judged, table.loc[learnt.candidate]
     similar = judged.similarity == 3
     assert row.ap == pytest.approx(average_precision_score(similar, judged.score))
     assert table.ap["encoder"] == pytest.approx(average_precision_score(similar, judged.cosine))
     gain = ap_gain(judged, judged.score, judged.cosine)
     assert row[["ap_gain", "ap_gain_low", "ap_gain_high"]].tolist() == pytest.approx(
-        [gain["difference"], gain["low"], gain["high"]])
+        [gain["difference"], gain["low"], gain["high"]]
+    )
     within = query_gain(judged, judged.score, judged.cosine).set_index("measure").loc["nDCG@10"]
     assert row[["ndcg", "ndcg_gain", "ndcg_gain_low", "ndcg_gain_high"]].tolist() == pytest.approx(
-        within[["score", "difference", "low", "high"]].tolist())
+        within[["score", "difference", "low", "high"]].tolist()
+    )
     assert table.ap_gain.tolist() == pytest.approx((table.ap - table.ap["encoder"]).tolist())
     assert set(table.use) <= {"", "chosen", "search"} and (table.use == "search").sum() == 1
 
 
 def test_the_head_is_the_candidate_trained_on_all_train_pairs(plain, learnt):
     images, pairs = plain
-    assert train_candidate(images, pairs, SMALL, 0, learnt.candidate).sha256 == learnt.head.head.sha256
+    assert (
+        train_candidate(images, pairs, SMALL, 0, learnt.candidate).sha256 == learnt.head.head.sha256
+    )
     assert learnt.head.head.recipe == CANDIDATES[learnt.candidate]
 
 
@@ -155,10 +200,13 @@ def is_sound(learnt, images):
     """The rule of choice and promotion, read from the table and the judged pairs."""
     table = learnt.candidates.set_index("candidate")
     chosen = table.loc[learnt.candidate]
-    promoted = ((chosen.ap_gain_low > 0 or chosen.ndcg_gain_low > 0)
-                and not (chosen.ap_gain_high < 0 or chosen.ndcg_gain_high < 0))
+    promoted = (chosen.ap_gain_low > 0 or chosen.ndcg_gain_low > 0) and not (
+        chosen.ap_gain_high < 0 or chosen.ndcg_gain_high < 0
+    )
     assert learnt.promoted == promoted
-    assert table.index[table.use == "search"].tolist() == [learnt.candidate if promoted else "encoder"]
+    assert table.index[table.use == "search"].tolist() == [
+        learnt.candidate if promoted else "encoder"
+    ]
     assert promoted or chosen.use == "chosen"
     if learnt.candidate != candidates_of(images.train)[0]:
         assert chosen.ap > table.ap[candidates_of(images.train)[0]]
@@ -169,7 +217,9 @@ def test_grades_at_random_promote_hardly_ever():
     promoted = []
     for seed in range(12):
         images, pairs = world(seed=seed, n_pairs=400)
-        shuffled = pairs.assign(similarity=np.random.default_rng(seed).permutation(pairs.similarity))
+        shuffled = pairs.assign(
+            similarity=np.random.default_rng(seed).permutation(pairs.similarity)
+        )
         learnt = learn(images, shuffled, SMALL.model_copy(update={"epochs": 2}), seed)
         is_sound(learnt, images)
         promoted.append(learnt.promoted)
@@ -177,7 +227,9 @@ def test_grades_at_random_promote_hardly_ever():
 
 
 def test_a_head_that_is_worse_than_the_encoder_is_not_promoted():
-    """People grade just what the encoder says, and a wild learning rate spoils what a head makes of it."""
+    """People grade just what the encoder says, and a wild learning rate spoils what a head makes of
+    it.
+    """
     images, pairs = world(people=16, n_pairs=900, classes=3)
     wild = SMALL.model_copy(update={"learning_rate": 3.0, "head": "mlp", "class_share": 0.9})
     learnt = learn(images, pairs, wild, 0)
@@ -190,8 +242,10 @@ def test_a_head_that_is_worse_than_the_encoder_is_not_promoted():
 def test_a_head_in_search_stays_until_pairs_show_that_it_is_worse():
     images, pairs = world(n_pairs=400)
     shuffled = pairs.assign(similarity=np.random.default_rng(3).permutation(pairs.similarity))
-    new, kept = (learn(images, shuffled, SMALL.model_copy(update={"epochs": 2}), 3, in_search=before)
-                 for before in (False, True))
+    new, kept = (
+        learn(images, shuffled, SMALL.model_copy(update={"epochs": 2}), 3, in_search=before)
+        for before in (False, True)
+    )
     assert not new.promoted and kept.promoted and new.candidate == kept.candidate
     assert kept.candidates.drop(columns="use").equals(new.candidates.drop(columns="use"))
     images, pairs = world(people=16, n_pairs=900, classes=3)
@@ -233,7 +287,9 @@ def test_a_clearly_better_one_is_promoted():
     learnt = learn(images, pairs, SMALL.model_copy(update={"epochs": 16}), 0)
     is_sound(learnt, images)
     assert learnt.promoted
-    test = evaluate(score_pairs(images, pairs, learnt), {"encoder": learnt.encoder, "head": learnt.head})["test"]
+    test = evaluate(
+        score_pairs(images, pairs, learnt), {"encoder": learnt.encoder, "head": learnt.head}
+    )["test"]
     assert test["head"]["ap"] > test["encoder"]["ap"] + 0.1
 
 
@@ -249,14 +305,20 @@ def test_another_candidate_is_taken_where_it_is_better_for_sure():
     assert learnt.history.epoch.tolist() == [0] and learnt.head.head.network is None
 
 
-WORLDS = {"plain": ({}, {}), "classes": ({"classes": 3}, {}),
-          "wild": ({"people": 16}, {"learning_rate": 10.0, "head": "mlp"})}
+WORLDS = {
+    "plain": ({}, {}),
+    "classes": ({"classes": 3}, {}),
+    "wild": ({"people": 16}, {"learning_rate": 10.0, "head": "mlp"}),
+}
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_first_candidate_is_chosen_or_the_best_of_those_that_are_better_for_sure(name):
     of_world, of_head = WORLDS[name]
-    (images, pairs), chosen = world(n=100, n_pairs=1_000, **of_world), SMALL.model_copy(update=of_head)
+    (images, pairs), chosen = (
+        world(n=100, n_pairs=1_000, **of_world),
+        SMALL.model_copy(update=of_head),
+    )
     learnt = learn(images, pairs, chosen, 0)
     train = pairs[pairs.side == "train"]
     fits = cross_fits(images.train, with_unlabelled(images.train, train, 0), 0)
@@ -268,7 +330,9 @@ def test_the_first_candidate_is_chosen_or_the_best_of_those_that_are_better_for_
     better = {one: gain["difference"] for one, gain in gains.items() if gain["low"] > 0}
     assert learnt.candidate == (max(better, key=better.get) if better else first)
     assert bool(better) == (name == "wild")  # both ways are tried
-    assert learnt.judged.score.sort_index().tolist() == score[learnt.candidate].sort_index().tolist()
+    assert (
+        learnt.judged.score.sort_index().tolist() == score[learnt.candidate].sort_index().tolist()
+    )
 
 
 def test_dev_images_decide_where_there_are_some():
@@ -280,14 +344,22 @@ def test_dev_images_decide_where_there_are_some():
     assert len(judged) == len(dev) and set(judged.index) == set(zip(dev.image1, dev.image2))
     own = learnt.head.cosines(images, dev)  # of the head itself, for it saw no dev image
     np.testing.assert_allclose(judged.score[list(zip(dev.image1, dev.image2))], own, atol=1e-4)
-    shuffled = pairs.similarity.where(pairs.side != "dev", np.random.default_rng(0).permutation(pairs.similarity))
+    shuffled = pairs.similarity.where(
+        pairs.side != "dev", np.random.default_rng(0).permutation(pairs.similarity)
+    )
     again = learn(images, pairs.assign(similarity=shuffled), SMALL, 0)
-    assert train_candidate(images, pairs, SMALL, 0, "whitened head").sha256 == train_candidate(
-        images, pairs.assign(similarity=shuffled), SMALL, 0, "whitened head").sha256
+    assert (
+        train_candidate(images, pairs, SMALL, 0, "whitened head").sha256
+        == train_candidate(
+            images, pairs.assign(similarity=shuffled), SMALL, 0, "whitened head"
+        ).sha256
+    )
     assert not again.promoted
 
 
-@pytest.mark.parametrize(("n_train", "said"), [(0, "0 graded train pairs"), (1, "1 graded train pairs")])
+@pytest.mark.parametrize(
+    ("n_train", "said"), [(0, "0 graded train pairs"), (1, "1 graded train pairs")]
+)
 def test_too_few_grades_are_refused_in_one_line(plain, n_train, said):
     images, pairs = plain
     few = pairs[pairs.side == "train"].head(n_train)
@@ -308,21 +380,41 @@ def test_grades_of_one_kind_teach_without_any_promotion(plain, grade, classes):
 
 # ---- pairs that nobody graded ----
 
+
 @settings(max_examples=40)
-@given(groups=st.lists(st.integers(0, 8), min_size=2, max_size=30), n=st.integers(0, 30), seed=st.integers(0, 2**32))
+@given(
+    groups=st.lists(st.integers(0, 8), min_size=2, max_size=30),
+    n=st.integers(0, 30),
+    seed=st.integers(0, 2**32),
+)
 def test_unlabelled_pairs_are_others_than_the_graded_ones_and_of_two_groups(groups, n, seed):
     rng = np.random.default_rng(seed)
     table = pd.DataFrame({"image": [f"{k:02d}" for k in range(len(groups))], "group": groups})
-    images = Images(table, Embeddings(table.image.tolist(), np.ones((len(groups), 2), np.float32), {}))
+    images = Images(
+        table, Embeddings(table.image.tolist(), np.ones((len(groups), 2), np.float32), {})
+    )
     i, j = np.triu_indices(len(groups), 1)
     some = rng.permutation(len(i))[:n]
-    pairs = pd.DataFrame({"image1": np.take(images.names, j[some]), "image2": np.take(images.names, i[some]),
-                          "similarity": 3.0, "group1": np.take(groups, j[some]), "group2": np.take(groups, i[some])})
+    pairs = pd.DataFrame(
+        {
+            "image1": np.take(images.names, j[some]),
+            "image2": np.take(images.names, i[some]),
+            "similarity": 3.0,
+            "group1": np.take(groups, j[some]),
+            "group2": np.take(groups, i[some]),
+        }
+    )
     both = with_unlabelled(images, pairs, seed)
-    pd.testing.assert_frame_equal(both[: len(pairs)][list(pairs)], pairs.reset_index(drop=True), check_dtype=False)
+    pd.testing.assert_frame_equal(
+        both[: len(pairs)][list(pairs)], pairs.reset_index(drop=True), check_dtype=False
+    )
     assert both.index.tolist() == list(range(len(both)))
     new = both[len(pairs) :]
-    assert new.similarity.isna().all() and (new.group1 != new.group2).all() and new[["drawn", "same_class"]].all(None)
+    assert (
+        new.similarity.isna().all()
+        and (new.group1 != new.group2).all()
+        and new[["drawn", "same_class"]].all(None)
+    )
     group = dict(zip(images.names, groups))
     assert [group[name] for name in new.image1] == new.group1.tolist()
     assert [group[name] for name in new.image2] == new.group2.tolist()
@@ -336,12 +428,16 @@ def test_unlabelled_pairs_are_others_than_the_graded_ones_and_of_two_groups(grou
 
 
 def test_grades_of_the_nearest_pairs_alone_make_not_everything_similar():
-    """Only pairs of the highest cosines were asked, half of them similar: of the others nothing was said."""
+    """Only pairs of the highest cosines were asked, half of them similar: of the others nothing was
+    said.
+    """
     images, pairs = world(n=100, dim=8, n_pairs=10_000)
     cosine = Model().cosines(images, pairs)
     asked = pairs[(pairs.side == "train") & (cosine > np.quantile(cosine, 0.95))]
     rng = np.random.default_rng(0)
-    learnt = learn(images, asked.assign(similarity=rng.choice([0.0, 3.0], len(asked)), drawn=False), SMALL, 0)
+    learnt = learn(
+        images, asked.assign(similarity=rng.choice([0.0, 3.0], len(asked)), drawn=False), SMALL, 0
+    )
     for model in (learnt.encoder, learnt.head):
         p = model.p_similar(model.cosines(images, pairs))
         assert p[cosine < np.quantile(cosine, 0.5)].mean() < 0.05
@@ -350,7 +446,9 @@ def test_grades_of_the_nearest_pairs_alone_make_not_everything_similar():
 
 
 def test_pairs_drawn_at_random_say_how_many_are_similar_where_those_asked_were_so_more_often():
-    """Of the pairs that a strategy asked all that were similar and few others: P(similar) follows those drawn."""
+    """Of the pairs that a strategy asked all that were similar and few others: P(similar) follows
+    those drawn.
+    """
     images, pairs = world(n=120, n_pairs=10_000)
     train = pairs[pairs.side == "train"]
     rng = np.random.default_rng(0)
@@ -359,9 +457,13 @@ def test_pairs_drawn_at_random_say_how_many_are_similar_where_those_asked_were_s
     asked = rest[(rest.similarity == 3) | (rng.random(len(rest)) < 0.05)].assign(drawn=False)
     both = pd.concat([drawn, asked])
     truth = (train.similarity == 3).mean()
-    found = {name: learn(images, table, SMALL, 0).encoder for name, table in {
-        "known": both, "unknown": both.assign(drawn=True)}.items()}
-    p = {name: model.p_similar(model.cosines(images, train)).mean() for name, model in found.items()}
+    found = {
+        name: learn(images, table, SMALL, 0).encoder
+        for name, table in {"known": both, "unknown": both.assign(drawn=True)}.items()
+    }
+    p = {
+        name: model.p_similar(model.cosines(images, train)).mean() for name, model in found.items()
+    }
     assert p["known"] == pytest.approx(truth, abs=0.05) and p["unknown"] > truth + 0.2
 
 
@@ -374,6 +476,7 @@ def test_where_all_ranges_of_scores_were_graded_unlabelled_pairs_change_nothing(
 
 # ---- reach ----
 
+
 @settings(max_examples=30)
 @given(st.integers(2, 60), st.integers(2, 8), st.integers(0, 10_000))
 def test_the_reach_is_the_cosine_that_nearly_every_image_has_to_another_group(n, dim, seed):
@@ -382,7 +485,9 @@ def test_the_reach_is_the_cosine_that_nearly_every_image_has_to_another_group(n,
     table = pd.DataFrame({"image": [f"{k:02d}" for k in range(n)], "group": groups})
     unit, nearest = normalised(vectors), []
     for a in range(n):
-        nearest.append(max([unit[a] @ unit[b] for b in range(n) if groups[a] != groups[b]], default=-1))
+        nearest.append(
+            max([unit[a] @ unit[b] for b in range(n) if groups[a] != groups[b]], default=-1)
+        )
     found = own_reach(Images(table, Embeddings(table.image.tolist(), vectors, {})))
     assert found == pytest.approx(np.quantile(nearest, 0.01), abs=1e-5)
     assert -1 <= found <= 1.001
@@ -390,16 +495,25 @@ def test_the_reach_is_the_cosine_that_nearly_every_image_has_to_another_group(n,
 
 # ---- rounding ----
 
+
 def test_digits_that_depend_on_the_machine_change_few_of_the_next_pairs(plain, learnt):
-    """Vectors changed by a millionth of their size: the pairs that uncertainty asks next stay, but for a few."""
+    """Vectors changed by a millionth of their size: the pairs that uncertainty asks next stay, but
+    for a few.
+    """
     images, pairs = plain
     rng = np.random.default_rng(0)
-    vectors = images.embeddings.vectors * (1 + 1e-6 * rng.normal(size=images.embeddings.vectors.shape))
-    other = replace(images, embeddings=replace(images.embeddings, vectors=vectors.astype(np.float32)))
+    vectors = images.embeddings.vectors * (
+        1 + 1e-6 * rng.normal(size=images.embeddings.vectors.shape)
+    )
+    other = replace(
+        images, embeddings=replace(images.embeddings, vectors=vectors.astype(np.float32))
+    )
     again = learn(other, pairs, SMALL, 0)
     assert again.candidate == learnt.candidate and again.promoted == learnt.promoted
-    asked = [choose_pairs(Pool.of(images.train, result.head, pairs), "uncertainty", 40, 0, 4)
-             for result in (learnt, again)]
+    asked = [
+        choose_pairs(Pool.of(images.train, result.head, pairs), "uncertainty", 40, 0, 4)
+        for result in (learnt, again)
+    ]
     one, two = (set(zip(table.image1, table.image2)) for table in asked)
     print(f"{len(one & two)} of {len(one)} pairs are the same")
     assert len(one) == 40 and len(one & two) >= 36
@@ -418,8 +532,11 @@ def test_a_ground_is_made_once_and_another_one_for_other_images_classes_or_setti
     vectors, classes = images.train.vectors, np.array(["a", "b"] * (len(images.train) // 2))
     made = Ground.of(vectors, classes, SMALL)
     assert Ground.of(vectors.copy(), classes.copy(), SMALL) is made
-    others = [Ground.of(vectors[::-1].copy(), classes, SMALL), Ground.of(vectors, classes[::-1], SMALL),
-              Ground.of(vectors, classes, SMALL.model_copy(update={"class_share": 0.0}))]
+    others = [
+        Ground.of(vectors[::-1].copy(), classes, SMALL),
+        Ground.of(vectors, classes[::-1], SMALL),
+        Ground.of(vectors, classes, SMALL.model_copy(update={"class_share": 0.0})),
+    ]
     assert all(other is not made for other in others) and len(others[2].class_bias) == 0
     for row in range(40):  # older ones are forgotten, and come out the same
         Ground.of(vectors[row % 30 :] + row, classes[row % 30 :], SMALL)
@@ -429,7 +546,9 @@ def test_a_ground_is_made_once_and_another_one_for_other_images_classes_or_setti
 
 
 def test_automatic_zeros_alone_do_not_say_how_many_are_similar():
-    """People's pairs of one class were chosen somehow; only the pairs across classes were drawn: the curves stay."""
+    """People's pairs of one class were chosen somehow; only the pairs across classes were drawn:
+    the curves stay.
+    """
     images, pairs = world(n=120, classes=3, n_pairs=2_500)
     train = pairs[pairs.side == "train"]
     chosen = train.assign(drawn=~train.same_class)
@@ -438,7 +557,9 @@ def test_automatic_zeros_alone_do_not_say_how_many_are_similar():
 
 
 def test_drawn_pairs_of_strata_that_occur_no_more_leave_the_curves_as_they_are():
-    """All pairs but the nearest and the farthest are graded: no pair is left that is like those drawn."""
+    """All pairs but the nearest and the farthest are graded: no pair is left that is like those
+    drawn.
+    """
     images, pairs = world(n=20, n_pairs=10_000)
     train = pairs[pairs.side == "train"]
     cosine = Model().cosines(images, train)
@@ -448,4 +569,6 @@ def test_drawn_pairs_of_strata_that_occur_no_more_leave_the_curves_as_they_are()
     assert not drawn.drawn.all() and drawn.drawn.sum() > 50
     found = [learn(images, table, SMALL, 0) for table in (drawn, known)]
     for one, other in zip(*((learnt.encoder, learnt.head) for learnt in found)):
-        assert one.calibration == other.calibration and np.isfinite(one.calibration.intercepts).all()
+        assert (
+            one.calibration == other.calibration and np.isfinite(one.calibration.intercepts).all()
+        )

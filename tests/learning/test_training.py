@@ -1,4 +1,6 @@
-"""Training: heads learn what people mean, are the same by seed, hold the space where nobody graded; the losses."""
+"""Training: heads learn what people mean, are the same by seed, hold the space where nobody graded;
+the losses.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,16 +27,22 @@ RECIPES = [Recipe(), Recipe(whiten=True), Recipe(pull=0.3), Recipe(whiten=True, 
 
 
 def train_head(embeddings, pairs, settings, seed, train_images=None, classes=None, **options):
-    """Train on images of which the mean (those of the pairs when not given) or the classes are known."""
+    """Train on images of which the mean (those of the pairs when not given) or the classes are
+    known.
+    """
     names = classes.index if classes is not None else train_images
     names = pd.unique(pd.concat([pairs.image1, pairs.image2])) if names is None else names
-    table = pd.DataFrame({"image": list(names), **({} if classes is None else {"kind": classes.to_numpy()})})
+    table = pd.DataFrame(
+        {"image": list(names), **({} if classes is None else {"kind": classes.to_numpy()})}
+    )
     return training.train_head(Images(table, embeddings), pairs, settings, seed, **options)
 
 
 @pytest.fixture(scope="module")
 def world():
-    """120 images in 24 dimensions; people look at the first 4 dimensions, the encoder at all of them."""
+    """120 images in 24 dimensions; people look at the first 4 dimensions, the encoder at all of
+    them.
+    """
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(120, 24)).astype(np.float32)
     names = [f"image {k:03d}.jpg" for k in range(120)]
@@ -42,7 +50,13 @@ def world():
     a, b = a[a != b], b[a != b]
     seen = vectors[:, :4] / np.linalg.norm(vectors[:, :4], axis=1, keepdims=True)
     grades = np.digitize((seen[a] * seen[b]).sum(1), [-0.2, 0.3, 0.7])
-    pairs = pd.DataFrame({"image1": np.take(names, a), "image2": np.take(names, b), "similarity": grades.astype(float)})
+    pairs = pd.DataFrame(
+        {
+            "image1": np.take(names, a),
+            "image2": np.take(names, b),
+            "similarity": grades.astype(float),
+        }
+    )
     return Embeddings(names, vectors, {}), pairs[:900], pairs[900:]
 
 
@@ -51,7 +65,9 @@ def cosines(unit, embeddings, pairs):
 
 
 def auc(head, embeddings, pairs):
-    return roc_auc_score(pairs.similarity == 3, cosines(head.embed(embeddings.vectors), embeddings, pairs))
+    return roc_auc_score(
+        pairs.similarity == 3, cosines(head.embed(embeddings.vectors), embeddings, pairs)
+    )
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -77,7 +93,9 @@ def test_every_recipe_learns_what_holds_for_pairs_that_it_did_not_see(world, rec
     embeddings, train, held = world
     before, _ = train_head(embeddings, train, SMALL, 0, recipe=Recipe(network=False))
     head, _ = train_head(embeddings, train, SMALL, 0, recipe=recipe)
-    assert head.recipe == recipe and auc(head, embeddings, held) > auc(before, embeddings, held) + 0.02
+    assert (
+        head.recipe == recipe and auc(head, embeddings, held) > auc(before, embeddings, held) + 0.02
+    )
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
@@ -87,7 +105,9 @@ def test_gradients_are_finite_on_identical_and_on_zero_vectors(head, loss, recip
     vectors = np.tile(np.array([[1.0, 2, 3]], np.float32), (6, 1))
     vectors[4:] = 0
     embeddings = Embeddings(list("abcdef"), vectors, {})
-    pairs = pd.DataFrame({"image1": list("aabce"), "image2": list("bccdf"), "similarity": [3.0, 0, 1, 3, 2]})
+    pairs = pd.DataFrame(
+        {"image1": list("aabce"), "image2": list("bccdf"), "similarity": [3.0, 0, 1, 3, 2]}
+    )
     chosen = SMALL.model_copy(update={"head": head, "loss": loss})
     trained, history = train_head(embeddings, pairs, chosen, 0, recipe=recipe)
     assert np.isfinite(history.train_loss).all()
@@ -98,7 +118,9 @@ def test_gradients_are_finite_on_identical_and_on_zero_vectors(head, loss, recip
 @pytest.mark.parametrize("n_classes", [1, 2, 3])
 def test_classes_make_their_share_of_the_cosine(world, n_classes):
     embeddings, train, _ = world
-    classes = pd.Series(np.argmax(embeddings.vectors[:, 4 : 4 + n_classes], 1).astype(str), embeddings.names)
+    classes = pd.Series(
+        np.argmax(embeddings.vectors[:, 4 : 4 + n_classes], 1).astype(str), embeddings.names
+    )
     chosen = SMALL.model_copy(update={"class_share": 0.4})
     head, _ = train_head(embeddings, train, chosen, 0, classes=classes[:90])
     plain, _ = train_head(embeddings, train, chosen, 0, train_images=classes.index[:90])
@@ -111,47 +133,85 @@ def test_classes_make_their_share_of_the_cosine(world, n_classes):
     np.testing.assert_allclose(p.sum(1), 1, atol=1e-4)
     assert (p.argmax(1)[90:] == classes[90:].astype(int)).mean() > 0.6
     coefficient = np.sqrt(p) @ np.sqrt(p).T
-    np.testing.assert_allclose(unit @ unit.T, 0.6 * without @ without.T + 0.4 * coefficient, atol=1e-4)
+    np.testing.assert_allclose(
+        unit @ unit.T, 0.6 * without @ without.T + 0.4 * coefficient, atol=1e-4
+    )
 
 
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_the_pull_makes_pairs_that_nobody_graded_more_orthogonal(seed):
-    """The graded pairs show a few images of one side of the space, all of them similar, as an encoder's cone does."""
+    """The graded pairs show a few images of one side of the space, all of them similar, as an
+    encoder's cone does.
+    """
     rng = np.random.default_rng(seed)
     vectors = (rng.normal(size=(60, 12)) + 0.5).astype(np.float32)
     embeddings = Embeddings([f"{k:02d}" for k in range(60)], vectors, {})
     a, b = np.triu_indices(10, 1)
-    pairs = pd.DataFrame({"image1": np.take(embeddings.names, a), "image2": np.take(embeddings.names, b),
-                          "similarity": 3.0})
+    pairs = pd.DataFrame(
+        {
+            "image1": np.take(embeddings.names, a),
+            "image2": np.take(embeddings.names, b),
+            "similarity": 3.0,
+        }
+    )
     chosen = SMALL.model_copy(update={"epochs": 30})
     squared = []
     for pull in (0.0, 1.0):
-        head, _ = train_head(embeddings, pairs, chosen, 0, train_images=embeddings.names, recipe=Recipe(pull=pull))
+        head, _ = train_head(
+            embeddings, pairs, chosen, 0, train_images=embeddings.names, recipe=Recipe(pull=pull)
+        )
         unit = head.embed(vectors)[10:]
         squared.append(np.mean((unit @ unit.T)[np.triu_indices(50, 1)] ** 2))
     assert squared[1] < squared[0]
 
 
 @settings(max_examples=20)
-@given(seed=st.integers(0, 10_000), whiten=st.booleans(), pull=st.sampled_from([0.0, 0.3]), voted=st.booleans(),
-       head=st.sampled_from(sorted(HEADS)))
+@given(
+    seed=st.integers(0, 10_000),
+    whiten=st.booleans(),
+    pull=st.sampled_from([0.0, 0.3]),
+    voted=st.booleans(),
+    head=st.sampled_from(sorted(HEADS)),
+)
 def test_the_loss_of_a_step_is_that_of_the_heads_own_embeddings(seed, whiten, pull, voted, head):
-    """Though a step computes no more than the network's part: the vectors are longer than what it works on."""
+    """Though a step computes no more than the network's part: the vectors are longer than what it
+    works on.
+    """
     rng = np.random.default_rng(seed)
     names = [f"{k:02d}" for k in range(40)]
     embeddings = Embeddings(names, (rng.normal(size=(40, 600)) + 0.2).astype(np.float32), {})
     a, b = np.triu_indices(12, 1)
-    pairs = pd.DataFrame({"image1": np.take(names, a), "image2": np.take(names, b),
-                          "similarity": rng.integers(0, 4, len(a)).astype(float)})
-    votes = pd.DataFrame({"image1": ["00", "00"], "image2": ["20", "30"], "similarity": [3.0, 0.0]}) if voted else None
-    chosen = SMALL.model_copy(update={"head": head, "epochs": 1, "batch_size": 100, "learning_rate": 1e-12})
-    made, history = train_head(embeddings, pairs, chosen, 0, train_images=names,
-                               recipe=Recipe(whiten=whiten, pull=pull), votes=votes)
+    pairs = pd.DataFrame(
+        {
+            "image1": np.take(names, a),
+            "image2": np.take(names, b),
+            "similarity": rng.integers(0, 4, len(a)).astype(float),
+        }
+    )
+    votes = (
+        pd.DataFrame({"image1": ["00", "00"], "image2": ["20", "30"], "similarity": [3.0, 0.0]})
+        if voted
+        else None
+    )
+    chosen = SMALL.model_copy(
+        update={"head": head, "epochs": 1, "batch_size": 100, "learning_rate": 1e-12}
+    )
+    made, history = train_head(
+        embeddings,
+        pairs,
+        chosen,
+        0,
+        train_images=names,
+        recipe=Recipe(whiten=whiten, pull=pull),
+        votes=votes,
+    )
     unit = made.embed(embeddings.vectors).astype(float)
     expected = plain_graded_mse(unit, a, b, pairs.similarity.astype(int))
     expected += pull * np.mean((unit @ unit.T)[np.triu_indices(40, 1)] ** 2)
-    expected += 0.3 * np.log1p(np.exp(-20 * (unit[0] @ unit[20] - unit[0] @ unit[30]))) / 20 if voted else 0
+    expected += (
+        0.3 * np.log1p(np.exp(-20 * (unit[0] @ unit[20] - unit[0] @ unit[30]))) / 20 if voted else 0
+    )
     assert history.train_loss.item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -165,8 +225,12 @@ def test_what_is_watched_joins_the_history_and_changes_no_weight(world):
         grades = torch.tensor(held.similarity.to_numpy(int))
         with torch.no_grad():
             value = loss(torch.tensor(cosines(unit, embeddings, held)), *rows, grades).item()
-        seen.append(np.average((cosines(unit, embeddings, held) - np.take(TARGETS, grades)) ** 2,
-                               weights=np.take(WEIGHTS, grades)))
+        seen.append(
+            np.average(
+                (cosines(unit, embeddings, held) - np.take(TARGETS, grades)) ** 2,
+                weights=np.take(WEIGHTS, grades),
+            )
+        )
         return {"held_loss": value}
 
     head, history = train_head(embeddings, train, SMALL, 0, watch=watch)
@@ -191,7 +255,11 @@ def test_the_callers_randomness_is_kept_and_threads_draw_the_same_weights(world)
     alone = [train_head(embeddings, train[:100], SMALL, seed)[0].sha256 for seed in range(4)]
     assert torch.equal(torch.rand(3), expected) and len(set(alone)) == 4
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda seed: train_head(embeddings, train[:100], SMALL, seed)[0].sha256, range(4)))
+        together = list(
+            pool.map(
+                lambda seed: train_head(embeddings, train[:100], SMALL, seed)[0].sha256, range(4)
+            )
+        )
     assert together == alone
 
 
@@ -212,24 +280,41 @@ def test_refusals_of_training(world):
 def test_votes_teach_an_order_and_none_change_nothing(world, recipe):
     embeddings, train, held = world
     few = train.head(60)
-    votes = held.assign(similarity=held.similarity.map({0: 0.0, 1: 0.0, 3: 3.0})).dropna(subset="similarity")
+    votes = held.assign(similarity=held.similarity.map({0: 0.0, 1: 0.0, 3: 3.0})).dropna(
+        subset="similarity"
+    )
     known = sorted({*few.image1, *few.image2, *votes.image1, *votes.image2})
     longer = SMALL.model_copy(update={"epochs": 60})
-    plain, same, taught = (train_head(embeddings, few, longer, 0, known, recipe=recipe, votes=each)[0]
-                           for each in (None, votes[:0], votes))
+    plain, same, taught = (
+        train_head(embeddings, few, longer, 0, known, recipe=recipe, votes=each)[0]
+        for each in (None, votes[:0], votes)
+    )
     assert plain.sha256 == same.sha256 != taught.sha256
     assert auc(taught, embeddings, votes) > auc(plain, embeddings, votes) + 0.02
     strangers = votes.assign(image1="nobody.jpg")
-    assert train_head(embeddings, few, longer, 0, known, recipe=recipe, votes=strangers)[0].sha256 == plain.sha256
+    assert (
+        train_head(embeddings, few, longer, 0, known, recipe=recipe, votes=strangers)[0].sha256
+        == plain.sha256
+    )
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("abcde"), st.sampled_from([0.0, 3.0])),
-                unique_by=lambda vote: frozenset(vote[:2]), max_size=10))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcde"), st.sampled_from("abcde"), st.sampled_from([0.0, 3.0])),
+        unique_by=lambda vote: frozenset(vote[:2]),
+        max_size=10,
+    )
+)
 def test_triplets_are_all_that_votes_say_of_one_image(votes):
     votes = [vote for vote in votes if vote[0] != vote[1]]
     said = {frozenset(pair): grade for *pair, grade in votes}
-    expected = {(a, p, n) for a in "abcde" for p in "abcde" for n in "abcde"
-                if said.get(frozenset([a, p])) == 3 and said.get(frozenset([a, n])) == 0}
+    expected = {
+        (a, p, n)
+        for a in "abcde"
+        for p in "abcde"
+        for n in "abcde"
+        if said.get(frozenset([a, p])) == 3 and said.get(frozenset([a, n])) == 0
+    }
     found = training.triplets_of(pd.DataFrame(votes, columns=["image1", "image2", "similarity"]))
     assert len(found) == len(expected) and set(map(tuple, found)) == expected
 
@@ -286,10 +371,16 @@ def plain_cosent(e, i, j, grades):
 
 def plain_triplet(e, i, j, grades):
     graded = [*zip(i, j, grades), *zip(j, i, grades)]
-    gaps = [e[a] @ e[p] - e[a] @ e[n] for a, p, g in graded for b, n, h in graded if a == b and g > h]
+    gaps = [
+        e[a] @ e[p] - e[a] @ e[n] for a, p, g in graded for b, n, h in graded if a == b and g > h
+    ]
     semi_hard = [gap for gap in gaps if 0 < gap < 0.5]
     counted = semi_hard or [gap for gap in gaps if gap < 0.5]
     return np.mean([0.5 - gap for gap in counted]) if counted else 0.0
 
 
-PLAIN = {name.removeprefix("plain_"): rule for name, rule in list(globals().items()) if name.startswith("plain_")}
+PLAIN = {
+    name.removeprefix("plain_"): rule
+    for name, rule in list(globals().items())
+    if name.startswith("plain_")
+}

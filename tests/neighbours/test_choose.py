@@ -1,4 +1,6 @@
-"""Choosing an index: the front is what nothing beats, and the recommendation is as its rule says."""
+"""Choosing an index: the front is what nothing beats, and the recommendation is as its rule
+says.
+"""
 
 import pandas as pd
 import pytest
@@ -27,7 +29,9 @@ def test_the_front_is_what_nothing_beats_in_both(points):
 
 def test_recommends_the_fastest_that_is_good_enough_and_exact_when_that_wins():
     slow = rows(("exact", 1.0, 10, 100.0), ("b", 0.96, 50, 5.0), ("c", 0.9, 90, 1.0))
-    assert neighbours.recommend(slow, 0.95)["index"] == "b" and neighbours.recommend(slow, 0.95)["query"] == {"ef": 3}
+    assert neighbours.recommend(slow, 0.95)["index"] == "b" and neighbours.recommend(slow, 0.95)[
+        "query"
+    ] == {"ef": 3}
     assert neighbours.recommend(slow, 0.97)["index"] == "exact"
     quick = rows(("exact", 1.0, 10_000, 0.1), ("b", 0.96, 50_000, 0.02))
     chosen = neighbours.recommend(quick, 0.95)
@@ -38,13 +42,21 @@ def test_recommends_the_fastest_that_is_good_enough_and_exact_when_that_wins():
 
 
 def test_an_index_that_does_not_fit_is_not_recommended():
-    table = rows(("exact", 1.0, 10, 100.0), ("b", 0.96, 50, 5.0), ("c", 0.97, 40, 6.0), ("server", 0.99, 20, 9.0))
+    table = rows(
+        ("exact", 1.0, 10, 100.0),
+        ("b", 0.96, 50, 5.0),
+        ("c", 0.97, 40, 6.0),
+        ("server", 0.99, 20, 9.0),
+    )
     table = table.assign(memory_bytes=[2e9, 3e9, 5e8, float("nan")])
     assert neighbours.recommend(table, 0.95)["index"] == "b"
     fits = neighbours.recommend(table, 0.95, megabytes=600)
     assert fits["index"] == "c" and "that fits into 600 MB" in fits["reason"]
     assert neighbours.recommend(table, 0.95, megabytes=100)["index"] == "server"
-    with pytest.raises(ValueError, match="no index with recall@10 >= 0.95 fits into 100 MB; the smallest takes 500 MB"):
+    with pytest.raises(
+        ValueError,
+        match="no index with recall@10 >= 0.95 fits into 100 MB; the smallest takes 500 MB",
+    ):
         neighbours.recommend(table[:3], 0.95, megabytes=100)
 
 

@@ -1,4 +1,6 @@
-"""Comparing indexes: the judge measures rightly and trusts nobody, and a stopped comparison goes on."""
+"""Comparing indexes: the judge measures rightly and trusts nobody, and a stopped comparison goes
+on.
+"""
 
 import json
 from functools import partial
@@ -35,7 +37,9 @@ def bar_that(says):
 def table():
     lines = []
     bar = bar_that(lines.append)
-    measured = neighbours.compare_indexes(VECTORS, QUERIES, FEW, k=10, runs=2, n_single=20, progress=bar)
+    measured = neighbours.compare_indexes(
+        VECTORS, QUERIES, FEW, k=10, runs=2, n_single=20, progress=bar
+    )
     assert len(lines) == 3 + len(measured) and lines[-1].startswith("annoy")
     return measured
 
@@ -57,17 +61,23 @@ def test_recall_is_that_of_counting_neighbours(table):
     truth = np.argsort(-QUERIES @ VECTORS.T, axis=1)[:, :10]
     found_ids = indexes.find("annoy")().build(VECTORS, trees=5).query(QUERIES, 10, search_k=20)
     counted = np.mean([len(set(f) & set(t)) / 10 for f, t in zip(found_ids, truth)])
-    assert table.loc[3, "recall@10"] == pytest.approx(counted, abs=0.03)  # a forest built by several threads varies
+    assert table.loc[3, "recall@10"] == pytest.approx(
+        counted, abs=0.03
+    )  # a forest built by several threads varies
     assert table.loc[3, "recall@10"] < table.loc[4, "recall@10"]
 
 
 def test_tied_neighbours_count_for_either():
     vectors = np.repeat(VECTORS[:20], 8, axis=0)  # every vector eight times: any of them will do
-    measured = neighbours.compare_indexes(vectors, VECTORS[:5], [FEW[0], FEW[1]], k=4, runs=1, n_single=5)
+    measured = neighbours.compare_indexes(
+        vectors, VECTORS[:5], [FEW[0], FEW[1]], k=4, runs=1, n_single=5
+    )
     assert (measured["recall@4"] > 0.99).all()
 
 
-@pytest.mark.parametrize("wrong, message", [(3, "got 3 twice for query 1"), (1200, "got 1200"), (-7, "got -7")])
+@pytest.mark.parametrize(
+    "wrong, message", [(3, "got 3 twice for query 1"), (1200, "got 1200"), (-7, "got -7")]
+)
 def test_duplicated_and_impossible_ids_are_refused(wrong, message):
     ids = np.tile(np.arange(5), (2, 1))
     ids[1, 0] = wrong
@@ -88,14 +98,18 @@ def test_settings_are_refused_before_anything_is_built():
     ]:
         lines = []
         with pytest.raises(ValueError, match=message):
-            neighbours.compare_indexes(VECTORS, QUERIES, [FEW[0], wrong], progress=bar_that(lines.append))
+            neighbours.compare_indexes(
+                VECTORS, QUERIES, [FEW[0], wrong], progress=bar_that(lines.append)
+            )
         assert not lines
 
 
 def test_a_missing_library_is_reported_and_the_comparison_goes_on(monkeypatch):
     absent = {"module": "no_such_library", "extra": "absent", "name": "absent"}
     monkeypatch.setitem(indexes.INDEXES, "absent", type("Absent", (indexes.find("exact"),), absent))
-    measured = neighbours.compare_indexes(VECTORS, QUERIES, [IndexSettings(name="absent"), FEW[0]], runs=1, n_single=2)
+    measured = neighbours.compare_indexes(
+        VECTORS, QUERIES, [IndexSettings(name="absent"), FEW[0]], runs=1, n_single=2
+    )
     assert 'pip install "imgsearch-utils[absent]"' in measured.loc[0, "problem"]
     assert measured.loc[1, "recall@10"] == 1 and measured.loc[1, "problem"] == ""
     assert neighbours.recommend(measured, 0.9)["index"] == "exact"
@@ -124,7 +138,9 @@ def test_a_stopped_comparison_goes_on_where_it_was(tmp_path):
                 raise KeyboardInterrupt
 
         kept = {"folder": tmp_path, "progress": bar_that(stop)}
-        return lines, neighbours.compare_indexes(vectors, QUERIES, wanted, runs=1, n_single=5, **kept)
+        return lines, neighbours.compare_indexes(
+            vectors, QUERIES, wanted, runs=1, n_single=5, **kept
+        )
 
     with pytest.raises(KeyboardInterrupt):
         compare(FEW, stop_after=3)
@@ -149,11 +165,20 @@ def test_an_index_of_old_vectors_is_judged_by_the_new():
 
 
 def test_searches_among_a_part_are_measured_by_its_share():
-    points = pd.DataFrame({"index": ["exact", "faiss_ivf", "annoy"], "build": ["{}", '{"nlist": 20}', "{}"],
-                           "query": ["{}", '{"nprobe": 4}', "{}"]})
-    found = neighbours.compare_filtered(VECTORS, QUERIES, points, k=10, shares=(1, 0.1, 0.02, 0.001))
+    points = pd.DataFrame(
+        {
+            "index": ["exact", "faiss_ivf", "annoy"],
+            "build": ["{}", '{"nlist": 20}', "{}"],
+            "query": ["{}", '{"nprobe": 4}', "{}"],
+        }
+    )
+    found = neighbours.compare_filtered(
+        VECTORS, QUERIES, points, k=10, shares=(1, 0.1, 0.02, 0.001)
+    )
     assert found["index"].unique().tolist() == ["exact", "faiss_ivf"]  # annoy cannot
     assert found.allowed.tolist() == [1200, 120, 24] * 2  # one vector is not enough
     assert (found["recall@10"][found["index"] == "exact"] == 1).all() and (found.ms > 0).all()
     lists = found[found["index"] == "faiss_ivf"].set_index("share")["recall@10"]
-    assert lists[1] > 0.9 > lists[0.02] > 0  # few of what is allowed lies in the lists that are read
+    assert (
+        lists[1] > 0.9 > lists[0.02] > 0
+    )  # few of what is allowed lies in the lists that are read

@@ -1,4 +1,6 @@
-"""Vectors to compare on: drawn ones are like the given, and the files of ann-benchmarks are written and read."""
+"""Vectors to compare on: drawn ones are like the given, and the files of ann-benchmarks are written
+and read.
+"""
 
 import numpy as np
 import pytest
@@ -32,7 +34,10 @@ def test_ann_benchmarks_files_are_written_and_read(tmp_path):
     neighbours.write_hdf5(path, VECTORS, QUERIES, k=20)
     with h5py.File(path) as file:
         assert {name: values.shape for name, values in file.items()} == {
-            "train": (1200, 32), "test": (60, 32), "neighbors": (60, 20), "distances": (60, 20)
+            "train": (1200, 32),
+            "test": (60, 32),
+            "neighbors": (60, 20),
+            "distances": (60, 20),
         }
         assert file.attrs["distance"] == "angular" and file.attrs["dimension"] == 32
         truth = np.argsort(-QUERIES @ VECTORS.T, axis=1)[:, :20]
@@ -41,7 +46,9 @@ def test_ann_benchmarks_files_are_written_and_read(tmp_path):
         assert file["distances"][:] == pytest.approx(1 - cosines, abs=1e-5)
         assert (np.diff(file["distances"][:]) >= 0).all()
     vectors, queries = neighbours.read_hdf5(path)
-    assert vectors == pytest.approx(VECTORS, abs=1e-6) and queries == pytest.approx(QUERIES, abs=1e-6)
+    assert vectors == pytest.approx(VECTORS, abs=1e-6) and queries == pytest.approx(
+        QUERIES, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("fault", ["other", "euclidean", "no test"])
@@ -56,6 +63,8 @@ def test_other_files_are_refused(tmp_path, fault):
             file.attrs["distance"] = fault
             if fault != "no test":
                 file["test"] = QUERIES
-    with pytest.raises(ValueError, match="euclidean distance" if fault == "euclidean" else "is not an") as refusal:
+    with pytest.raises(
+        ValueError, match="euclidean distance" if fault == "euclidean" else "is not an"
+    ) as refusal:
         neighbours.read_hdf5(path)
     assert "\n" not in str(refusal.value)

@@ -1,4 +1,6 @@
-"""The map in a real Chromium, beside the search page: hover, lasso, colours, and where a selection goes."""
+"""The map in a real Chromium, beside the search page: hover, lasso, colours, and where a selection
+goes.
+"""
 
 import functools
 
@@ -18,7 +20,9 @@ from imgsearch_utils.workspace import find_run
 from tests import tiny_study
 from tests.tiny_study import living_in
 
-browser = pytest.importorskip("benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'")
+browser = pytest.importorskip(
+    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
+)
 pytest.importorskip("plotly", reason="needs plotly: pip install -e '.[map]'")
 needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 HTML = '<img src=x onerror="document.title=1">.png'  # must never be anything but a name
@@ -36,18 +40,25 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("map")
     (folder / "pictures" / "modern").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 255, (90, 60, 3), np.uint8)).save(folder / "pictures" / "modern" / HTML)
+    Image.fromarray(rng.integers(0, 255, (90, 60, 3), np.uint8)).save(
+        folder / "pictures" / "modern" / HTML
+    )
     run = tiny_study.make(folder)
     with living_in(folder):
         names = Service(run).used.names
-        graded = pd.DataFrame({"image1": names[:3], "image2": names[3:6], "similarity": [0.0, 2.0, 3.0]})
+        graded = pd.DataFrame(
+            {"image1": names[:3], "image2": names[3:6], "similarity": [0.0, 2.0, 3.0]}
+        )
         Journal(run.journal).append_many(graded, "ann", "person", 0)
     return folder
 
 
 @pytest.fixture(scope="module")
 def page(home):
-    with browser.ServedPage(home, "serve", "--study=tiny") as server, browser.browser_page(1280, 900) as page:
+    with (
+        browser.ServedPage(home, "serve", "--study=tiny") as server,
+        browser.browser_page(1280, 900) as page,
+    ):
         page.goto(server.url)
         page.get_by_role("link", name="Map").click(timeout=90_000)
         drawn(page)
@@ -55,7 +66,9 @@ def page(home):
 
 
 def drawn(page, points="head pca", coloured="class"):
-    page.locator(f".mp-root[data-points='{points}'][data-coloured='{coloured}']").wait_for(timeout=90_000)
+    page.locator(f".mp-root[data-points='{points}'][data-coloured='{coloured}']").wait_for(
+        timeout=90_000
+    )
     page.locator(".mp-status:not(.mp-waiting)").wait_for(state="attached")
 
 
@@ -86,8 +99,14 @@ def lasso(page, rows, corner=14):
 @needs_chromium
 def test_pointing_at_a_point_shows_its_picture_and_what_is_known(page, home):
     names, places = names_of(home), page.evaluate(PLACES)
-    alone = max(range(len(places)), key=lambda row: min(
-        np.hypot(*np.subtract(places[row], other)) for at, other in enumerate(places) if at != row))
+    alone = max(
+        range(len(places)),
+        key=lambda row: min(
+            np.hypot(*np.subtract(places[row], other))
+            for at, other in enumerate(places)
+            if at != row
+        ),
+    )
     page.mouse.move(*places[alone])
     page.locator(f".mp-root[data-shown='{alone}'] .mp-shown img").wait_for()
     page.locator(".mp-shown", has_text=names[alone]).wait_for()
@@ -119,7 +138,11 @@ def test_a_lasso_selects_and_its_train_images_wait_in_the_tagger(page, home):
             browser.start_grading(tab, "ann")
             browser.press(tab, "2")
             tab.close()
-        [act] = [act for act in Journal(run.journal).acts() if {act.image1, act.image2} <= train and act.round == 1]
+        [act] = [
+            act
+            for act in Journal(run.journal).acts()
+            if {act.image1, act.image2} <= train and act.round == 1
+        ]
         assert act.grade == 2 and act.annotator == "ann"
 
 
@@ -131,7 +154,11 @@ def test_a_selection_is_a_file(page, home, tmp_path):
     file = tmp_path / "selection.csv"
     waiting.value.save_as(file)
     table = read_own(file)
-    assert table.image.tolist() == [names[row] for row in within] and {"class", "side", "grades"} <= set(table)
+    assert table.image.tolist() == [names[row] for row in within] and {
+        "class",
+        "side",
+        "grades",
+    } <= set(table)
 
 
 @needs_chromium
@@ -155,19 +182,24 @@ def test_colours_by_keyboard_select_and_layouts_change(page, home):
     drawn(page)
 
 
-CELLS = ["""\
+CELLS = [
+    """\
 from imgsearch_utils import workspace
 from imgsearch_utils.pages import MapPage
 
 page = MapPage(workspace.find_run("tiny"))
-page""", "print(len(page.selected), 'are selected')"]
+page""",
+    "print(len(page.selected), 'are selected')",
+]
 
 
 @needs_chromium
 def test_the_same_page_in_a_notebook_gives_its_selection_to_python(page, home, monkeypatch):
     cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), home / "map.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), home / "map.ipynb"
+    )
     monkeypatch.setenv("IMGSEARCH_HOME", str(home))
     tab = page.context.new_page()
     with browser.lab(home) as address:
@@ -189,13 +221,17 @@ def test_the_same_page_in_a_notebook_gives_its_selection_to_python(page, home, m
 def test_from_the_map_on_to_the_search_page(page):
     tab = page.context.new_page()
     tab.goto(page.url.replace("/map", "/#like=4"))
-    tab.locator(".sp-root[data-answered] .sp-card[data-row='4'][data-self='1']").first.wait_for(timeout=60_000)
+    tab.locator(".sp-root[data-answered] .sp-card[data-row='4'][data-self='1']").first.wait_for(
+        timeout=60_000
+    )
     tab.close()
 
 
 @needs_chromium
 def test_the_page_has_no_serious_fault_for_those_who_do_not_see_it(page):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="needs axe-playwright-python"
+    )
     for width in (1280, 400):
         page.set_viewport_size({"width": width, "height": 900})
         found = axe.Axe().run(page).response["violations"]
@@ -207,8 +243,10 @@ def test_the_page_has_no_serious_fault_for_those_who_do_not_see_it(page):
 @needs_chromium
 def test_only_the_map_may_make_programs_as_it_goes(page):
     address = page.url.removesuffix("map")
-    policies = {path: page.request.get(address + path).headers["content-security-policy"] for path in (
-        "", "map", "map_page.js", "plotly.min.js", "api/health", "maps")}
+    policies = {
+        path: page.request.get(address + path).headers["content-security-policy"]
+        for path in ("", "map", "map_page.js", "plotly.min.js", "api/health", "maps")
+    }
     assert {path for path, policy in policies.items() if "unsafe" in policy} == {"map"}
     assert all("default-src 'none'" in policy for policy in policies.values())
 
@@ -228,14 +266,24 @@ def test_odd_messages_are_one_line_and_nothing_is_kept(home):
         page, said = page_of(home)
         page.receive({"kind": "hello"})
         assert said[-1][0]["kind"] == "open"
-        kept = (find_run("tiny").labels / SELECTION)
+        kept = find_run("tiny").labels / SELECTION
         before = kept.read_bytes() if kept.is_file() else None
-        odd = [({"kind": "queue"}, rows()), ({"kind": "queue"}, rows(0, 99)), ({"kind": "queue"}, rows(-1, 3)),
-               ({"kind": "queue"}, [b"abc"]), ({"kind": "queue"}, []), ({"kind": "queue"}, rows(4)),
-               ({"kind": "queue", "known_as": 1}, rows(0, 1, 2)),
-               ({"kind": "layout", "model": "head", "method": "../x"}, ()), ({"kind": "layout", "model": "x"}, ()),
-               ({"kind": "colour", "by": "nothing of it"}, ()), ({"kind": "want", "rows": [99], "large": 0}, ()),
-               ({"kind": "want", "rows": "all", "large": 0}, ()), ({"kind": "table"}, rows()), ({}, ())]  # fmt: skip
+        odd = [
+            ({"kind": "queue"}, rows()),
+            ({"kind": "queue"}, rows(0, 99)),
+            ({"kind": "queue"}, rows(-1, 3)),
+            ({"kind": "queue"}, [b"abc"]),
+            ({"kind": "queue"}, []),
+            ({"kind": "queue"}, rows(4)),
+            ({"kind": "queue", "known_as": 1}, rows(0, 1, 2)),
+            ({"kind": "layout", "model": "head", "method": "../x"}, ()),
+            ({"kind": "layout", "model": "x"}, ()),
+            ({"kind": "colour", "by": "nothing of it"}, ()),
+            ({"kind": "want", "rows": [99], "large": 0}, ()),
+            ({"kind": "want", "rows": "all", "large": 0}, ()),
+            ({"kind": "table"}, rows()),
+            ({}, ()),
+        ]
         for message, buffers in odd:
             page.receive({"serial": 7, "known_as": said[0][0]["known_as"], **message}, buffers)
             assert said[-1][0]["kind"] == "error" and "\n" not in said[-1][0]["line"], message
@@ -245,14 +293,17 @@ def test_odd_messages_are_one_line_and_nothing_is_kept(home):
 
 def test_a_run_that_has_no_selection_says_where_to_make_one(tmp_path):
     tiny_study.make(tmp_path)
-    ended = tiny_study.fresh_command(tmp_path, "tag", "tiny", "--queue=map", "--no-browser",
-                                     f"--port={browser.free_port()}")
+    ended = tiny_study.fresh_command(
+        tmp_path, "tag", "tiny", "--queue=map", "--no-browser", f"--port={browser.free_port()}"
+    )
     assert ended.returncode == 1 and "imgsearch serve" in ended.stderr
     assert "nothing was selected on the map of run tiny yet" in ended.stderr
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"name\nx.png\n", b"\xa1\xff\x00", b"image\nghost.png\nother.png\n", b"image\n"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"name\nx.png\n", b"\xa1\xff\x00", b"image\nghost.png\nother.png\n", b"image\n"],
+)
 def test_a_selection_that_is_none_is_a_line_that_names_the_file(home, content):
     with living_in(home):
         run = find_run("tiny")
@@ -265,5 +316,7 @@ def test_a_class_called_as_a_fact_stays_a_class(home):
     with living_in(home):
         run = find_run("tiny")
         names = Service(run).used.names
-        told = facts(run, names, pd.DataFrame({"grades": "a class", "kind": "b"}, range(len(names))))
+        told = facts(
+            run, names, pd.DataFrame({"grades": "a class", "kind": "b"}, range(len(names)))
+        )
     assert set(told["label_grades"]) == {"a class"} and told["grades"].sum() >= 6

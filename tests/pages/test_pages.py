@@ -1,4 +1,6 @@
-"""Both pages for everybody: axe-core finds no serious fault, nothing lies outside a small screen, tabs stay few."""
+"""Both pages for everybody: axe-core finds no serious fault, nothing lies outside a small screen,
+tabs stay few.
+"""
 
 import json
 
@@ -12,8 +14,12 @@ from imgsearch_utils.pictures.collection import read_collection
 from imgsearch_utils.study import ImageSettings, Rubric, read_study
 from tests import tiny_study
 
-browser = pytest.importorskip("benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'")
+browser = pytest.importorskip(
+    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
+)
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'"
+)
 needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 SIZES = ((1280, 800), (400, 800))
 
@@ -36,7 +42,10 @@ def faults(page) -> list[str]:
 def test_the_search_page_is_for_everybody(tmp_path):
     tiny_study.make(tmp_path)
     picture = tiny_study.picture_of(tmp_path, tiny_study.HOUSES[0])
-    with browser.ServedPage(tmp_path, "serve", "--study=tiny") as server, browser.browser_page(*SIZES[0]) as page:
+    with (
+        browser.ServedPage(tmp_path, "serve", "--study=tiny") as server,
+        browser.browser_page(*SIZES[0]) as page,
+    ):
         said = []
         page.on("console", lambda message: said.append(message.text))
         page.goto(server.url)
@@ -47,8 +56,10 @@ def test_the_search_page_is_for_everybody(tmp_path):
         page.wait_for_function("() => document.querySelectorAll('.sp-grid img').length === 24")
         assert not faults(page)
         cards = page.locator(".sp-card")
-        stops = cards.evaluate_all("all => all.map(card => [...card.querySelectorAll('button')].filter("
-                                   "button => !button.disabled && button.tabIndex === 0).length)")
+        stops = cards.evaluate_all(
+            "all => all.map(card => [...card.querySelectorAll('button')].filter("
+            "button => !button.disabled && button.tabIndex === 0).length)"
+        )
         assert stops == [1] * 24
         assert page.locator("img").evaluate_all("all => all.every(each => each.alt)")
         for votes, (place, way) in enumerate(((3, "up"), (4, "down"))):
@@ -92,7 +103,13 @@ def test_the_tagger_is_for_everybody_and_shows_all_controls_at_once(tmp_path):
 def task(tmp_path):
     browser.draw_study(tmp_path, images=4, pairs=6)
     collection = read_collection(tmp_path / "pictures", ImageSettings(source="pictures"))
-    return Task(pd.read_csv(tmp_path / "pairs.csv"), collection, Journal(tmp_path / "journal.csv"), Rubric(), repeats=0)
+    return Task(
+        pd.read_csv(tmp_path / "pairs.csv"),
+        collection,
+        Journal(tmp_path / "journal.csv"),
+        Rubric(),
+        repeats=0,
+    )
 
 
 def sitting(task, said: list):
@@ -102,8 +119,17 @@ def sitting(task, said: list):
 
 
 def an_act(state: dict, serial: str, **more) -> dict:
-    return {"kind": "act", "act": "grade", "grade": 2, "place": state["place"], "seconds": 1.5, "serial": serial,
-            "pair": [each["name"] for each in state["pictures"]], "lines": state["lines"], **more}
+    return {
+        "kind": "act",
+        "act": "grade",
+        "grade": 2,
+        "place": state["place"],
+        "seconds": 1.5,
+        "serial": serial,
+        "pair": [each["name"] for each in state["pictures"]],
+        "lines": state["lines"],
+        **more,
+    }
 
 
 @pytest.mark.parametrize("same_server", [True, False], ids=["connection lost", "server ended"])
@@ -114,7 +140,11 @@ def test_an_act_that_was_not_acknowledged_is_written_once(task, same_server, wri
     message = an_act(said[-1], "a-1")
     if written:
         page.receive(message)
-    other = task if same_server else Task(task.pairs, task.collection, Journal(task.journal.path), repeats=0)
+    other = (
+        task
+        if same_server
+        else Task(task.pairs, task.collection, Journal(task.journal.path), repeats=0)
+    )
     page = sitting(other, said)
     page.receive({**message, "again": True})
     assert (said[-1]["kind"], said[-1]["serial"], said[-1]["done"]) == ("state", "a-1", 1)
@@ -136,11 +166,28 @@ def test_a_page_of_other_pairs_writes_nothing(task):
     assert not task.journal.acts()
 
 
-@pytest.mark.parametrize("spoilt", [
-    {"grade": 7}, {"grade": "3"}, {"act": "undo"}, {"act": "vote_up"}, {"place": -1}, {"place": 10**9}, {"place": "0"},
-    {"seconds": "soon"}, {"answers": "y,n"}, {"answers": 7}, {"serial": None, "pair": 3}, {"kind": "nothing"},
-    {"serial": None}, {"serial": np.nan}, {"serial": np.inf}, {"serial": ["a-1"]}, {"serial": {}},
-])
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"grade": 7},
+        {"grade": "3"},
+        {"act": "undo"},
+        {"act": "vote_up"},
+        {"place": -1},
+        {"place": 10**9},
+        {"place": "0"},
+        {"seconds": "soon"},
+        {"answers": "y,n"},
+        {"answers": 7},
+        {"serial": None, "pair": 3},
+        {"kind": "nothing"},
+        {"serial": None},
+        {"serial": np.nan},
+        {"serial": np.inf},
+        {"serial": ["a-1"]},
+        {"serial": {}},
+    ],
+)
 def test_an_act_that_cannot_be_is_refused_in_one_line(task, spoilt):
     said: list = []
     page = sitting(task, said)
@@ -161,6 +208,8 @@ def test_an_undo_that_could_not_be_acknowledged_takes_nothing_back(task, serial)
 def test_how_long_one_looked_is_bounded(task):
     said: list = []
     page = sitting(task, said)
-    for number, (seconds, kept) in enumerate([(-5, 0), (1e300, 86_400), (np.nan, None), (np.inf, 86_400)]):
+    for number, (seconds, kept) in enumerate(
+        [(-5, 0), (1e300, 86_400), (np.nan, None), (np.inf, 86_400)]
+    ):
         page.receive(an_act(said[-1], f"a-{number}", seconds=seconds))
         assert task.journal.acts()[-1].seconds == kept

@@ -1,4 +1,6 @@
-"""The search page in a real Chromium, served as a user serves it: pictures in, neighbours out, votes in the journal."""
+"""The search page in a real Chromium, served as a user serves it: pictures in, neighbours out,
+votes in the journal.
+"""
 
 import contextlib
 import functools
@@ -23,7 +25,9 @@ from tests import tiny_study
 from tests.tiny_study import living_in
 from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
-browser = pytest.importorskip("benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'")
+browser = pytest.importorskip(
+    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
+)
 needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 HTML = '<img src=x onerror="document.title=1">.png'  # must never be anything but a name
 
@@ -34,7 +38,9 @@ def home(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     (folder / "pictures" / "modern").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 255, (90, 60, 3), np.uint8)).save(folder / "pictures" / "modern" / HTML)
+    Image.fromarray(rng.integers(0, 255, (90, 60, 3), np.uint8)).save(
+        folder / "pictures" / "modern" / HTML
+    )
     tiny_study.make(folder)
     return folder
 
@@ -50,7 +56,11 @@ class Hands:
     """What a user does and sees."""
 
     def __init__(self, page):
-        self.page, self.root, self.status = page, page.locator(".sp-root").first, page.locator(".sp-status").first
+        self.page, self.root, self.status = (
+            page,
+            page.locator(".sp-root").first,
+            page.locator(".sp-status").first,
+        )
 
     def answered(self, act) -> None:
         """Do something that asks, and wait for the answer."""
@@ -72,7 +82,9 @@ class Hands:
         return self.page.locator(f".sp-{model} .sp-name").all_text_contents()
 
     def card(self, name: str, model: str = "head"):
-        return self.page.locator(f".sp-{model} .sp-card", has=self.page.get_by_text(name, exact=True))
+        return self.page.locator(
+            f".sp-{model} .sp-card", has=self.page.get_by_text(name, exact=True)
+        )
 
     def vote(self, name: str, which: str) -> None:
         self.answered(self.card(name).locator(f".sp-{which}").click)
@@ -104,7 +116,9 @@ def bytes_of(searchers, row: int) -> tuple[str, bytes]:
 
 
 @needs_chromium
-def test_a_picture_of_the_study_finds_itself_first_and_its_neighbours_by_both_models(hands, searchers):
+def test_a_picture_of_the_study_finds_itself_first_and_its_neighbours_by_both_models(
+    hands, searchers
+):
     name, content = bytes_of(searchers, 5)
     hands.upload("holiday.jpg", content)
     for model, searcher in searchers.items():
@@ -119,14 +133,30 @@ def test_a_picture_of_the_study_finds_itself_first_and_its_neighbours_by_both_mo
         far = cards.evaluate_all("cards => cards.map(card => card.classList.contains('sp-far'))")
         assert [not dim for dim in far] == expected.close.tolist()
     assert f"is {name} of the study" in hands.page.locator(".sp-caption").inner_text()
-    assert "37 images · run tiny · efficientnet_lite0 and its head" in hands.page.locator(".sp-title").inner_text()
-    assert hands.page.get_by_text("words need an open_clip encoder").count() == 1  # and no field for them:
+    assert (
+        "37 images · run tiny · efficientnet_lite0 and its head"
+        in hands.page.locator(".sp-title").inner_text()
+    )
+    assert (
+        hands.page.get_by_text("words need an open_clip encoder").count() == 1
+    )  # and no field for them:
     assert not hands.page.locator(".sp-text").is_visible()
-    assert "Search uses the head, taught by the grades: " in hands.page.locator(".sp-which .sp-hint").inner_text()
-    for which, seen in (("Encoder", [True, False]), ("Head", [False, True]), ("Both", [True, True])):
+    assert (
+        "Search uses the head, taught by the grades: "
+        in hands.page.locator(".sp-which .sp-hint").inner_text()
+    )
+    for which, seen in (
+        ("Encoder", [True, False]),
+        ("Head", [False, True]),
+        ("Both", [True, True]),
+    ):
         hands.page.locator(".sp-switches").get_by_text(which).click()
-        assert [hands.page.locator(f".sp-column.sp-{model}").is_visible() for model in searchers] == seen
-    hands.page.wait_for_function("() => [...document.querySelectorAll('.sp-grid img')].length === 24")
+        assert [
+            hands.page.locator(f".sp-column.sp-{model}").is_visible() for model in searchers
+        ] == seen
+    hands.page.wait_for_function(
+        "() => [...document.querySelectorAll('.sp-grid img')].length === 24"
+    )
     hands.card(hands.names("head")[1]).locator(".sp-picture").click()
     hands.page.wait_for_function("() => document.querySelectorAll('dialog[open] img').length === 2")
     hands.page.keyboard.press("Escape")
@@ -141,7 +171,10 @@ def test_threshold_and_number_of_results_are_the_users(hands, searchers):
     assert hands.page.locator(".sp-far").count() == 24
     assert "No close match" in hands.page.locator(".sp-head .sp-none").inner_text()
     sliders.nth(1).fill("0")
-    assert hands.page.locator(".sp-far").count() == 0 and not hands.page.locator(".sp-head .sp-none").is_visible()
+    assert (
+        hands.page.locator(".sp-far").count() == 0
+        and not hands.page.locator(".sp-head .sp-none").is_visible()
+    )
     hands.page.get_by_text("as calibrated").click()
     assert hands.page.locator(".sp-far").count() == calibrated
     hands.answered(lambda: sliders.nth(0).fill("3"))
@@ -167,12 +200,18 @@ def test_more_ways_to_search_are_those_of_the_command(hands, searchers):
     hands.answered(lambda: choose[1]("head"))
     by_head = searchers["head"].search(searchers["head"].vectors_of([name]), 12, rerank="head")
     plain = searchers["encoder"].search(searchers["encoder"].vectors_of([name]), 12)
-    assert (hands.names("head"), hands.names("encoder")) == (by_head.image.tolist(), plain.image.tolist())
+    assert (hands.names("head"), hands.names("encoder")) == (
+        by_head.image.tolist(),
+        plain.image.tolist(),
+    )
     hands.answered(lambda: choose[1](""))
     hands.answered(lambda: choose[2]("5"))
     picture = Image.open(io.BytesIO(content)).convert("RGB")
     for model, searcher in searchers.items():
-        assert hands.names(model) == searcher.search(searcher.encode([picture], crops=5), 12).image.tolist()
+        assert (
+            hands.names(model)
+            == searcher.search(searcher.encode([picture], crops=5), 12).image.tolist()
+        )
     hands.answered(lambda: choose[2]("1"))
     where = ways.locator(".sp-where")
     assert where.get_attribute("placeholder").startswith("class = '")
@@ -185,7 +224,9 @@ def test_more_ways_to_search_are_those_of_the_command(hands, searchers):
     for model, searcher in searchers.items():
         rows = searcher.only("class = 'modern'")
         expected = searcher.search(searcher.vectors_of([name]), 12, allowed=rows)
-        assert hands.names(model) == expected.image.tolist() and set(expected["class"]) == {"modern"}
+        assert hands.names(model) == expected.image.tolist() and set(expected["class"]) == {
+            "modern"
+        }
     only("class = 'none'")
     hands.page.locator(".sp-error:has-text('no picture is left where')").wait_for()
     only("kind of house")
@@ -202,18 +243,24 @@ def test_more_like_this_goes_on_and_back_returns(hands, searchers):
     first = hands.names("head")
     hands.answered(lambda: hands.card(first[2]).get_by_text("More like this").click())
     searcher = searchers["head"]
-    assert hands.names("head") == searcher.search(searcher.vectors_of([first[2]]), 12).image.tolist()
+    assert (
+        hands.names("head") == searcher.search(searcher.vectors_of([first[2]]), 12).image.tolist()
+    )
     assert hands.names("head")[0] == first[2] == hands.page.locator(".sp-caption b").inner_text()
     hands.answered(lambda: hands.page.get_by_text("← back").click())
     assert hands.names("head") == first
     hands.answered(lambda: hands.page.locator(".sp-slider input").nth(0).fill("37"))
-    hands.answered(lambda: hands.card(f"modern/{HTML}", "encoder").get_by_text("More like this").click())
+    hands.answered(
+        lambda: hands.card(f"modern/{HTML}", "encoder").get_by_text("More like this").click()
+    )
     assert hands.names("encoder")[0] == f"modern/{HTML}" and hands.page.title() != "1"
     hands.answered(lambda: hands.page.locator(".sp-slider input").nth(0).fill("12"))
 
 
 @needs_chromium
-def test_votes_rank_anew_and_land_in_the_journal_as_pairs_to_grade(hands, searchers, home, monkeypatch):
+def test_votes_rank_anew_and_land_in_the_journal_as_pairs_to_grade(
+    hands, searchers, home, monkeypatch
+):
     monkeypatch.setenv("IMGSEARCH_HOME", str(home))
     run = find_run("tiny")
     journal = Journal(run.journal)
@@ -223,24 +270,40 @@ def test_votes_rank_anew_and_land_in_the_journal_as_pairs_to_grade(hands, search
     hands.vote(one, "up")
     hands.vote(two, "down")
     hands.vote(three, "up")
-    marked = [thumb.get_attribute("title").split(":")[0] for thumb in hands.page.locator(".sp-marks button").all()]
+    marked = [
+        thumb.get_attribute("title").split(":")[0]
+        for thumb in hands.page.locator(".sp-marks button").all()
+    ]
     assert marked == [one, three, two] and "saved, and ranked anew" in hands.status.inner_text()
     hands.answered(hands.page.locator(".sp-marks button").nth(1).click)  # takes it back
     for model, searcher in searchers.items():
         like, unlike = (searcher.vectors_of([other]) for other in (one, two))
         expected = searcher.search(searcher.vectors_of([name]), 12, like=like, unlike=unlike)
         assert hands.names(model) == expected.image.tolist()
-        shown = hands.page.locator(f".sp-{model} .sp-card").evaluate_all("all => all.map(one => Number(one.dataset.p))")
+        shown = hands.page.locator(f".sp-{model} .sp-card").evaluate_all(
+            "all => all.map(one => Number(one.dataset.p))"
+        )
         np.testing.assert_allclose(shown, expected.p_similar, atol=1e-4)
     acts = [(act.annotator, {act.image1, act.image2}, act.act) for act in journal.acts()]
-    assert acts == [("visitor", {name, one}, "vote_up"), ("visitor", {name, two}, "vote_down"),
-                    ("visitor", {name, three}, "vote_up"), ("visitor", {name, three}, "unvote")]
-    assert {(act.source, act.round) for act in journal.acts()} == {("vote", 1)}  # of the round after the one made
+    assert acts == [
+        ("visitor", {name, one}, "vote_up"),
+        ("visitor", {name, two}, "vote_down"),
+        ("visitor", {name, three}, "vote_up"),
+        ("visitor", {name, three}, "unvote"),
+    ]
+    assert {(act.source, act.round) for act in journal.acts()} == {
+        ("vote", 1)
+    }  # of the round after the one made
     assert journal.labels().empty and journal.standing() == []
     assert "2 voted pairs wait to be graded" in hands.page.locator(".sp-votes").inner_text()
     queue = open_queue(run, "votes", 0)
-    assert [set(pair) for pair in queue[["image1", "image2"]].to_numpy()] == [{name, two}, {name, one}]
-    hands.answered(lambda: hands.page.locator(".sp-person").fill("Ann <b>") or hands.page.keyboard.press("Tab"))
+    assert [set(pair) for pair in queue[["image1", "image2"]].to_numpy()] == [
+        {name, two},
+        {name, one},
+    ]
+    hands.answered(
+        lambda: hands.page.locator(".sp-person").fill("Ann <b>") or hands.page.keyboard.press("Tab")
+    )
     assert hands.page.locator(".sp-card[data-vote='up']").count() == 0  # Ann's votes are her own
     hands.vote(one, "down")
     assert journal.acts()[-1].annotator == "Ann <b>"
@@ -248,12 +311,16 @@ def test_votes_rank_anew_and_land_in_the_journal_as_pairs_to_grade(hands, search
     journal.append("bob", name, two, "grade", grade=2)
     hands.vote(two, "up")
     assert "graded 2 already, and the grade stands" in hands.status.inner_text()
-    hands.answered(lambda: hands.page.locator(".sp-person").fill("") or hands.page.keyboard.press("Tab"))
+    hands.answered(
+        lambda: hands.page.locator(".sp-person").fill("") or hands.page.keyboard.press("Tab")
+    )
     assert hands.card(one).get_attribute("data-vote") == "up"
 
 
 @needs_chromium
-def test_votes_on_the_results_of_a_picture_from_elsewhere_rank_anew_and_are_not_kept(hands, home, searchers):
+def test_votes_on_the_results_of_a_picture_from_elsewhere_rank_anew_and_are_not_kept(
+    hands, home, searchers
+):
     file = tiny_study.draw(home.parent, 12)  # of a house that is not in the study
     hands.upload(HTML, file.read_bytes())
     searcher = searchers["head"]
@@ -266,7 +333,9 @@ def test_votes_on_the_results_of_a_picture_from_elsewhere_rank_anew_and_are_not_
     hands.vote(found[2], "up")
     hands.vote(found[0], "down")
     like, unlike = searcher.vectors_of([found[2]]), searcher.vectors_of([found[0]])
-    assert hands.names("head") == searcher.search(vectors, 12, like=like, unlike=unlike).image.tolist()
+    assert (
+        hands.names("head") == searcher.search(vectors, 12, like=like, unlike=unlike).image.tolist()
+    )
     hands.vote(found[2], "up")
     hands.vote(found[0], "down")
     assert hands.names("head") == found and not hands.page.locator(".sp-marks").is_visible()
@@ -286,7 +355,8 @@ def test_uploads_that_are_no_picture_or_too_large_get_one_kind_line(hands, searc
     hands.upload("good.jpg", content)
     before = hands.names("head")
     assert hands.refused("notes.txt", b"no picture") == (
-        "“notes.txt”: not a picture that can be read; try a JPEG or PNG")
+        "“notes.txt”: not a picture that can be read; try a JPEG or PNG"
+    )
     assert "an empty file" in hands.refused("empty.png", b"")
     assert "truncated" in hands.refused("half.jpg", content[: len(content) // 2])
     hands.page.evaluate(DROP, ["huge.png", MAX_UPLOAD + 1])
@@ -294,7 +364,9 @@ def test_uploads_that_are_no_picture_or_too_large_get_one_kind_line(hands, searc
     assert hands.status.inner_text() == "“huge.png”: more than 20 MB; make it smaller first"
     assert hands.names("head") == before
     large = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (1200, 1000, 3), np.uint8)).save(large, "BMP")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (1200, 1000, 3), np.uint8)).save(
+        large, "BMP"
+    )
     hands.upload("parts.bmp", large.getvalue())  # in several messages, and shown as a JPEG
     assert hands.page.locator(".sp-caption b").inner_text() == "parts.bmp"
 
@@ -316,12 +388,16 @@ def test_by_keyboard_a_card_is_one_stop_enlarges_and_votes(hands, searchers, hom
     second = ".sp-encoder .sp-card:nth-child(2) .sp-picture"
     tab_until(hands.page, second)
     hands.page.keyboard.press("Tab")
-    assert hands.page.evaluate("document.activeElement.matches('.sp-encoder .sp-card:nth-child(3) .sp-picture')")
+    assert hands.page.evaluate(
+        "document.activeElement.matches('.sp-encoder .sp-card:nth-child(3) .sp-picture')"
+    )
     hands.page.keyboard.press("Shift+Tab")
     hands.page.keyboard.press("Enter")
     hands.page.wait_for_function("() => document.querySelectorAll('dialog[open] img').length === 2")
     assert hands.page.locator("dialog img").evaluate_all("all => all.map(each => each.alt)") == [
-        "the query", "the result"]
+        "the query",
+        "the result",
+    ]
     hands.page.keyboard.press("Escape")
     assert hands.page.evaluate("selector => document.activeElement.matches(selector)", second)
     hands.page.keyboard.press("ArrowRight")
@@ -331,11 +407,16 @@ def test_by_keyboard_a_card_is_one_stop_enlarges_and_votes(hands, searchers, hom
     assert focused.get_attribute("aria-pressed") == "false"
     hands.answered(lambda: hands.page.keyboard.press("Enter"))
     assert focused.get_attribute("aria-pressed") == "true"
-    assert Journal(home / "active_learning_labels" / "tiny" / "journal.csv").acts()[-1].act == "vote_up"
+    assert (
+        Journal(home / "active_learning_labels" / "tiny" / "journal.csv").acts()[-1].act
+        == "vote_up"
+    )
 
 
 @needs_chromium
-def test_the_page_goes_on_after_its_server_was_killed_and_a_vote_is_written_once(hands, searchers, home, server):
+def test_the_page_goes_on_after_its_server_was_killed_and_a_vote_is_written_once(
+    hands, searchers, home, server
+):
     name, content = bytes_of(searchers, 3)
     hands.upload("a.png", content)
     found = hands.names("head")
@@ -343,13 +424,22 @@ def test_the_page_goes_on_after_its_server_was_killed_and_a_vote_is_written_once
     before = len(journal.acts())
     server.kill()
     hands.page.locator("#notice:has-text('The server has stopped')").wait_for(timeout=3000)
-    assert f"imgsearch serve --study tiny --port {server.port}" in hands.page.locator("#notice").inner_text()
+    assert (
+        f"imgsearch serve --study tiny --port {server.port}"
+        in hands.page.locator("#notice").inner_text()
+    )
     hands.card(found[1]).locator(".sp-up").click()
     server.start()
-    hands.page.locator(f".sp-card[data-vote='up'] .sp-name:text-is('{found[1]}')").first.wait_for(timeout=60_000)
-    hands.page.locator(".sp-marks button").wait_for(timeout=60_000)  # of the answer to what was shown, asked again
+    hands.page.locator(f".sp-card[data-vote='up'] .sp-name:text-is('{found[1]}')").first.wait_for(
+        timeout=60_000
+    )
+    hands.page.locator(".sp-marks button").wait_for(
+        timeout=60_000
+    )  # of the answer to what was shown, asked again
     searcher = searchers["head"]
-    expected = searcher.search(searcher.vectors_of([name]), 12, like=searcher.vectors_of([found[1]])).image.tolist()
+    expected = searcher.search(
+        searcher.vectors_of([name]), 12, like=searcher.vectors_of([found[1]])
+    ).image.tolist()
     assert hands.names("head") == expected and not hands.page.locator("#notice").is_visible()
     acts = journal.acts()[before:]
     assert [({act.image1, act.image2}, act.act) for act in acts] == [({name, found[1]}, "vote_up")]
@@ -360,7 +450,9 @@ def test_a_server_with_another_token_is_not_the_pages_own(hands, server):
     old, server.token = server.token, "another-token-of-the-test"
     server.kill()
     server.start()
-    hands.page.locator("#notice:has-text('open the address that it printed')").wait_for(timeout=60_000)
+    hands.page.locator("#notice:has-text('open the address that it printed')").wait_for(
+        timeout=60_000
+    )
     server.token = old
     server.kill()
     server.start()
@@ -376,11 +468,13 @@ entry()
 
 
 @needs_chromium
-def test_words_where_the_encoder_reads_them(tmp_path, chrome, tiny_clip, monkeypatch):  # noqa: F811
+def test_words_where_the_encoder_reads_them(tmp_path, chrome, tiny_clip, monkeypatch):
     with_words = tmp_path / "words"
     with_words.mkdir()
     tiny_study.make(with_words, encoder=f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}")
-    (with_words / "with_words.py").write_text(WITH_WORDS.format(config=str(tiny_clip[1] / "tiny-clip.json")))
+    (with_words / "with_words.py").write_text(
+        WITH_WORDS.format(config=str(tiny_clip[1] / "tiny-clip.json"))
+    )
     monkeypatch.setenv("IMGSEARCH_HOME", str(with_words))
     page = chrome.new_page()
     with browser.ServedPage(with_words, "serve", "--study=tiny", module="with_words") as server:
@@ -399,12 +493,27 @@ def test_words_where_the_encoder_reads_them(tmp_path, chrome, tiny_clip, monkeyp
 def test_odd_votes_are_a_line_and_nothing_is_written(home):
     with living_in(home):
         run, sent = find_run("tiny"), []
-        page = Searching(run, functools.cache(lambda: Service(run)), lambda message, *_: sent.append(message))
+        page = Searching(
+            run, functools.cache(lambda: Service(run)), lambda message, *_: sent.append(message)
+        )
         page.receive({"kind": "hello", "name": "ann"})
         name, before = Searcher.open(run).names[3], Journal(run.journal).acts()
-        for query, names, said in ((3, [name, name], "the query itself"), (None, [None, name], "this query is gone"),
-                                   (3, ["other", name], "have changed"), (-1, [name, name], "no image of this page")):
-            page.receive({"kind": "vote", "serial": 1, "query": query, "row": 3, "names": names, "vote": "up"})
+        for query, names, said in (
+            (3, [name, name], "the query itself"),
+            (None, [None, name], "this query is gone"),
+            (3, ["other", name], "have changed"),
+            (-1, [name, name], "no image of this page"),
+        ):
+            page.receive(
+                {
+                    "kind": "vote",
+                    "serial": 1,
+                    "query": query,
+                    "row": 3,
+                    "names": names,
+                    "vote": "up",
+                }
+            )
             assert sent[-1]["kind"] == "error" and said in sent[-1]["line"]
         assert Journal(run.journal).acts() == before
 
@@ -412,14 +521,20 @@ def test_odd_votes_are_a_line_and_nothing_is_written(home):
 def test_odd_ways_to_search_are_a_line(home):
     with living_in(home):
         run, sent = find_run("tiny"), []
-        page = Searching(run, functools.cache(lambda: Service(run)), lambda message, *_: sent.append(message))
+        page = Searching(
+            run, functools.cache(lambda: Service(run)), lambda message, *_: sent.append(message)
+        )
         page.receive({"kind": "hello", "name": "ann"})
         name = Searcher.open(run).names[3]
         content = Searcher.open(run).collection.path(name).read_bytes()
         upload = {"kind": "upload", "file": "a.jpg", "part": 0, "last": True, "name": "ann"}
-        for more, said in (({"crops": 11}, "crops must be 1 to 10"), ({"crops": "all"}, "not a message"),
-                           ({"rerank": "magic"}, "rerank is one of"), ({"where": "1;"}, "no condition"),
-                           ({"expand": "some"}, "invalid literal")):
+        for more, said in (
+            ({"crops": 11}, "crops must be 1 to 10"),
+            ({"crops": "all"}, "not a message"),
+            ({"rerank": "magic"}, "rerank is one of"),
+            ({"where": "1;"}, "no condition"),
+            ({"expand": "some"}, "invalid literal"),
+        ):
             page.receive({"serial": 1, **upload, **more}, [content])
             assert sent[-1]["kind"] == "error" and said in sent[-1]["line"], more
 
@@ -427,7 +542,9 @@ def test_odd_ways_to_search_are_a_line(home):
 def test_a_run_that_has_nothing_is_a_line_on_the_page(home):
     with living_in(home):
         said, run = [], open_run("tiny", "begun_only")
-        page = Searching(run, lambda: Service(run), lambda content, buffers=(): said.append(content))
+        page = Searching(
+            run, lambda: Service(run), lambda content, buffers=(): said.append(content)
+        )
         page.receive({"kind": "hello", "name": "visitor"})
     assert said[0]["fatal"] and "run begun_only has no vectors yet" in said[0]["line"]
 
@@ -440,14 +557,20 @@ def test_any_bytes_are_a_picture_or_one_line_without_a_path(kind, data):
     content = bytearray(buffer.getvalue())
     broken = data.draw(st.booleans())
     if broken:
-        for place, value in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)))):
+        for place, value in data.draw(
+            st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)))
+        ):
             content[place] = value
         del content[data.draw(st.integers(0, len(content))) :]
     try:
         picture = read_upload(bytes(content))
     except ValueError as error:
         assert broken or kind in ("PPM", "EPS")
-        assert "\n" not in str(error) and tempfile.gettempdir() not in str(error) and "object at" not in str(error)
+        assert (
+            "\n" not in str(error)
+            and tempfile.gettempdir() not in str(error)
+            and "object at" not in str(error)
+        )
     else:
         assert picture.mode == "RGB" and kind not in ("PPM", "EPS")
 

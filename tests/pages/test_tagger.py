@@ -1,4 +1,6 @@
-"""The tagger in a real Chromium, in JupyterLab and as a page: what the screen acknowledged is in the journal."""
+"""The tagger in a real Chromium, in JupyterLab and as a page: what the screen acknowledged is in
+the journal.
+"""
 
 import time
 from pathlib import Path
@@ -18,7 +20,9 @@ from imgsearch_utils.pages.tagger import Task, contact_sheet
 from imgsearch_utils.pictures.collection import Collection, read_collection
 from imgsearch_utils.study import ImageSettings, Rubric, read_study
 
-browser = pytest.importorskip("benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'")
+browser = pytest.importorskip(
+    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
+)
 HOUSES = read_study(browser.REPOSITORY / "configs" / "synthetic_houses.yaml").rubric
 HTML = "<b class=injected>&amp;</b><img src=x onerror='document.title=2'>"
 needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
@@ -80,7 +84,10 @@ def label(page, script):
 
 
 def written(folder):
-    return [(act.image1, act.image2, act.act, act.grade) for act in Journal(folder / "journal.csv").acts()]
+    return [
+        (act.image1, act.image2, act.act, act.grade)
+        for act in Journal(folder / "journal.csv").acts()
+    ]
 
 
 @needs_chromium
@@ -110,7 +117,9 @@ def test_twenty_grades_undo_skip_reload_and_on_as_a_page(studies, page):
 def twenty_grades_undo_skip_reload_and_on(folder, page, arrive):
     arrive()
     assert page.locator(".lt-person").inner_text() == "Ann <b>"
-    acts = label(page, "32103210001122330123" + "uuu" + "ss")  # 0 0 would restart JupyterLab's kernel
+    acts = label(
+        page, "32103210001122330123" + "uuu" + "ss"
+    )  # 0 0 would restart JupyterLab's kernel
     assert written(folder) == acts
     assert page.locator(".lt-progress b").inner_text() == "19 of 34"  # 28 pairs and 6 repeats
     arrive()  # the name is not asked again
@@ -131,21 +140,38 @@ def twenty_grades_undo_skip_reload_and_on(folder, page, arrive):
     done = pd.read_csv(folder / "pairs.csv")
     labels = Journal(folder / "journal.csv").labels()
     skipped = 2
-    assert len(labels) in (len(done), len(done) - 1, len(done) - skipped)  # a skipped pair may come again as a repeat
+    assert len(labels) in (
+        len(done),
+        len(done) - 1,
+        len(done) - skipped,
+    )  # a skipped pair may come again as a repeat
     assert "Agreement with yourself" in page.locator(".lt-agreement").inner_text()
-    assert page.title() != "1" and page.locator(".lt-root figcaption img").count() == 0  # names are not HTML
+    assert (
+        page.title() != "1" and page.locator(".lt-root figcaption img").count() == 0
+    )  # names are not HTML
 
 
 @needs_chromium
 def test_questions_propose_a_grade_by_the_rule_of_thirds(served, studies, page):
-    browser.draw_study(studies / "rubric", images=4, pairs=6, rubric=HOUSES, annotator="ann", repeats=0)
+    browser.draw_study(
+        studies / "rubric", images=4, pairs=6, rubric=HOUSES, annotator="ann", repeats=0
+    )
     page.goto(served("rubric"))
     browser.start_grading(page, "ann")
-    page.set_viewport_size({"width": 1280, "height": 800})  # a small laptop shows all of the questions
+    page.set_viewport_size(
+        {"width": 1280, "height": 800}
+    )  # a small laptop shows all of the questions
     last = page.locator(".lt-question").last.bounding_box()
     assert last["y"] + last["height"] < 800
     proposed = page.locator(".lt-grade.lt-proposed kbd")
-    for question, presses, grade in ((1, 1, "3"), (2, 2, "2"), (3, 2, "2"), (4, 2, "1"), (5, 1, "2"), (4, 1, "2")):
+    for question, presses, grade in (
+        (1, 1, "3"),
+        (2, 2, "2"),
+        (3, 2, "2"),
+        (4, 2, "1"),
+        (5, 1, "2"),
+        (4, 1, "2"),
+    ):
         for _ in range(presses):
             page.keyboard.press(f"Shift+Digit{question}")
         assert proposed.inner_text() == grade  # y; y n; y n n; y n n n; y n n n y; y n n - y
@@ -177,7 +203,9 @@ def test_two_tabs_keep_every_grade_and_nothing_outside_the_folder_is_sent(served
     assert written(folder) == acts
     other.close()
     Image.new("RGB", (9, 9)).save(folder / "secret.png")
-    browser.write_tagger(folder, pd.DataFrame({"image1": ["../secret.png"], "image2": ["0001.png"]}), annotator="ann")
+    browser.write_tagger(
+        folder, pd.DataFrame({"image1": ["../secret.png"], "image2": ["0001.png"]}), annotator="ann"
+    )
     page.goto(served("tabs"))
     page.locator(".lt-broken").wait_for()
     assert "leads out of the data folder" in page.locator(".lt-broken p").inner_text()
@@ -188,7 +216,12 @@ def test_two_tabs_keep_every_grade_and_nothing_outside_the_folder_is_sent(served
 def test_a_server_killed_at_random_times_loses_nothing_and_writes_nothing_twice(studies, page):
     folder, rng = studies / "killed", np.random.default_rng(0)
     browser.draw_study(folder, images=40, pairs=700, annotator="ann", repeats=0)
-    journal, before, grades, server = Journal(folder / "journal.csv"), 0, "0123", browser.ServedPage(folder).start()
+    journal, before, grades, server = (
+        Journal(folder / "journal.csv"),
+        0,
+        "0123",
+        browser.ServedPage(folder).start(),
+    )
     page.goto(server.url)
     try:
         browser.start_grading(page, "ann")
@@ -208,8 +241,9 @@ def test_a_server_killed_at_random_times_loses_nothing_and_writes_nothing_twice(
                 page.keyboard.press(grades[rng.integers(4)])
             server.kill()
             page.keyboard.press("3")
-            page.locator("#notice:has-text('The server has stopped. Everything you saw confirmed is saved.')").wait_for(
-                timeout=3000)
+            page.locator(
+                "#notice:has-text('The server has stopped. Everything you saw confirmed is saved.')"
+            ).wait_for(timeout=3000)
             acknowledged = page.evaluate("acknowledged.join('')")
             on_disk = "".join(str(act.grade) for act in journal.acts()[before:])
             assert on_disk.startswith(acknowledged) and len(on_disk) <= len(acknowledged) + 1
@@ -232,9 +266,15 @@ def texts(page, selector):
 
 @needs_chromium
 def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studies, page):
-    rubric = Rubric(title="Which boats belong together?", questions=("The same sails", "The same hull"), rule="thirds",
-                    grades=("strangers", "cousins", "sisters", "twins"), hints=("no yes", "one", "two", "all"),
-                    ignored="the weather", version="7b")
+    rubric = Rubric(
+        title="Which boats belong together?",
+        questions=("The same sails", "The same hull"),
+        rule="thirds",
+        grades=("strangers", "cousins", "sisters", "twins"),
+        hints=("no yes", "one", "two", "all"),
+        ignored="the weather",
+        version="7b",
+    )
     folder = studies / "boats"
     browser.draw_study(folder, images=5, pairs=10, rubric=rubric, annotator="ann", repeats=0)
     page.goto(served("boats"))
@@ -245,7 +285,11 @@ def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studie
     assert texts(page, ".lt-grade small") == list(rubric.hints)
     assert texts(page, ".lt-ignored") == ["Does not count: the weather"]
     everything = page.locator(".lt-root").evaluate("root => root.outerHTML").lower()
-    assert not [word for word in ("house", "floor", "roof", "garden", "similar", "alike") if word in everything]
+    assert not [
+        word
+        for word in ("house", "floor", "roof", "garden", "similar", "alike")
+        if word in everything
+    ]
     page.keyboard.press("Shift+Digit1")
     page.keyboard.press("Shift+Digit3")  # there is no third question
     browser.press(page, "Enter")
@@ -256,11 +300,18 @@ def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studie
     browser.press(page, "u")
     acts = Journal(folder / "journal.csv").acts()
     assert [(act.act, act.grade, act.answers, act.rubric) for act in acts] == [
-        ("grade", 3, "y-", "7b"), ("skip", None, "", "7b"), ("undo", None, "", "7b")]
+        ("grade", 3, "y-", "7b"),
+        ("skip", None, "", "7b"),
+        ("undo", None, "", "7b"),
+    ]
     page.keyboard.press("ArrowLeft")
     page.locator(".lt-root[data-standing='3'] .lt-question[data-answer='y']").wait_for()
-    other = rubric.model_copy(update={"version": "8"})  # other questions: the answers given before are not theirs
-    browser.write_tagger(folder, pd.read_csv(folder / "pairs.csv"), other, annotator="ann", repeats=0)
+    other = rubric.model_copy(
+        update={"version": "8"}
+    )  # other questions: the answers given before are not theirs
+    browser.write_tagger(
+        folder, pd.read_csv(folder / "pairs.csv"), other, annotator="ann", repeats=0
+    )
     page.goto(served("boats"))
     browser.start_grading(page, "ann")
     page.keyboard.press("ArrowLeft")
@@ -269,9 +320,18 @@ def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studie
 
 
 @needs_chromium
-def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(served, studies, page):
+def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(
+    served, studies, page
+):
     folder = studies / "checklist"
-    browser.draw_study(folder, images=4, pairs=6, rubric=Rubric(questions=("One", "Two")), annotator="ann", repeats=0)
+    browser.draw_study(
+        folder,
+        images=4,
+        pairs=6,
+        rubric=Rubric(questions=("One", "Two")),
+        annotator="ann",
+        repeats=0,
+    )
     page.goto(served("checklist"))
     browser.start_grading(page, "ann")
     for question in (1, 2, 2):
@@ -281,7 +341,9 @@ def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(s
     assert page.locator(".lt-proposed").count() == 0 and texts(page, ".lt-proposal") == [""]
     page.keyboard.press("Enter")
     browser.press(page, "1")  # an act of Enter would have come before it
-    assert [(act.grade, act.answers) for act in Journal(folder / "journal.csv").acts()] == [(1, "yn")]
+    assert [(act.grade, act.answers) for act in Journal(folder / "journal.csv").acts()] == [
+        (1, "yn")
+    ]
 
 
 @needs_chromium
@@ -290,20 +352,31 @@ def test_a_study_without_a_rubric_shows_no_questions_and_needs_none(served, stud
     browser.draw_study(folder, images=4, pairs=6, annotator="ann", repeats=0)
     page.goto(served("neutral"))
     browser.start_grading(page, "ann")
-    assert texts(page, ".lt-title") == [Rubric().title] and texts(page, ".lt-grade b") == list(Rubric().grades)
+    assert texts(page, ".lt-title") == [Rubric().title] and texts(page, ".lt-grade b") == list(
+        Rubric().grades
+    )
     for part in (".lt-rubric", ".lt-ignored", ".lt-grade small"):
         assert not page.locator(part).first.is_visible()
     assert "house" not in page.locator(".lt-root").inner_text().lower()
     page.keyboard.press("Shift+Digit1")
     page.keyboard.press("Enter")
     browser.press(page, "2")
-    assert [(act.grade, act.answers, act.rubric) for act in Journal(folder / "journal.csv").acts()] == [(2, "", "1")]
+    assert [
+        (act.grade, act.answers, act.rubric) for act in Journal(folder / "journal.csv").acts()
+    ] == [(2, "", "1")]
 
 
 @needs_chromium
 def test_html_in_a_rubric_stays_text(served, studies, page):
-    rubric = Rubric(title=HTML, questions=(HTML, HTML), rule="thirds", grades=(HTML,) * 4, hints=(HTML,) * 4,
-                    ignored=HTML, version=HTML)
+    rubric = Rubric(
+        title=HTML,
+        questions=(HTML, HTML),
+        rule="thirds",
+        grades=(HTML,) * 4,
+        hints=(HTML,) * 4,
+        ignored=HTML,
+        version=HTML,
+    )
     folder = studies / "html"
     browser.draw_study(folder, images=4, pairs=6, rubric=rubric, annotator="ann", repeats=0)
     page.goto(served("html"))
@@ -336,7 +409,9 @@ def test_the_queue_asks_each_pair_once_and_a_share_again_later_turned_round(n, s
         assert i - first[pair] >= n // 4
     assert queue == make_queue(pairs, seed, "ann", repeats)
     if n > 20:
-        assert queue != make_queue(pairs, seed + 1, "ann", repeats) and queue != make_queue(pairs, seed, "bob", repeats)
+        assert queue != make_queue(pairs, seed + 1, "ann", repeats) and queue != make_queue(
+            pairs, seed, "bob", repeats
+        )
         assert 0 < sum(item.left == "a" for item in queue) < len(queue)
 
 
@@ -367,6 +442,8 @@ def test_a_study_without_pictures_or_pairs_is_refused(tmp_path):
 
 
 def test_a_static_sheet_stands_in_for_the_widget(tmp_path):
-    pairs = pd.DataFrame({"image1": ["a.png", "a.png"], "image2": ["b.png", "gone.png"], "similarity": [3, np.nan]})
+    pairs = pd.DataFrame(
+        {"image1": ["a.png", "a.png"], "image2": ["b.png", "gone.png"], "similarity": [3, np.nan]}
+    )
     figure = contact_sheet(pairs, a_collection(tmp_path))
     assert [text.get_text() for text in figure.axes[0].texts][:2] == ["grade 3", "not graded yet"]

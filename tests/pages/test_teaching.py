@@ -1,4 +1,6 @@
-"""From a folder of pictures to a search that has learnt: the commands, and the teaching page in a real Chromium."""
+"""From a folder of pictures to a search that has learnt: the commands, and the teaching page in a
+real Chromium.
+"""
 
 import json
 import shutil
@@ -18,18 +20,27 @@ from imgsearch_utils.steps.teaching import EVERY, Lessons, learn_now
 from imgsearch_utils.workspace import find_run
 from tests.tiny_study import command, living_in
 
-browser = pytest.importorskip("benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'")
+browser = pytest.importorskip(
+    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
+)
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'"
+)
 needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 HOUSES = sample_houses(16, seed=4)
-SMALL = [argument for setting in ("asked_per_round=60", "head.epochs=4", "sizes=[]", "indexes=[{name: exact}]")
-         for argument in ("--set", setting)]
+SMALL = [
+    argument
+    for setting in ("asked_per_round=60", "head.epochs=4", "sizes=[]", "indexes=[{name: exact}]")
+    for argument in ("--set", setting)
+]
 LOG = "active_learning_results/mine/results_log.csv"
 
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory) -> Path:
-    """A workspace with a study of plain pictures that has run to its first report; nobody was asked."""
+    """A workspace with a study of plain pictures that has run to its first report; nobody was
+    asked.
+    """
     home = tmp_path_factory.mktemp("school")
     (home / "pictures").mkdir()
     for house in HOUSES.to_dict("records"):
@@ -56,10 +67,15 @@ def grade(one: str, two: str) -> int:
 
 
 class Person:
-    """Somebody in front of the page who answers by the rubric, by keyboard alone, and remembers what was told."""
+    """Somebody in front of the page who answers by the rubric, by keyboard alone, and remembers
+    what was told.
+    """
 
     def __init__(self, page):
-        self.page, self.told = page, []  # (pair, act, grade) in order, as the journal should hold them
+        self.page, self.told = (
+            page,
+            [],
+        )  # (pair, act, grade) in order, as the journal should hold them
         self.keys = 0
 
     @property
@@ -77,9 +93,14 @@ class Person:
             pair = tuple(self.page.locator(".lt-stage > .lt-figure figcaption").all_text_contents())
             return [pair], pair
         query = self.page.locator(".lt-list > .lt-figure figcaption").text_content()
-        results = self.page.eval_on_selector_all(".lt-result", "all => all.map(each => each.result)")
+        results = self.page.eval_on_selector_all(
+            ".lt-result", "all => all.map(each => each.result)"
+        )
         current = self.page.eval_on_selector(".lt-current", "card => card.result.name")
-        return [(query, each["name"]) for each in results if each["standing"] is None], (query, current)
+        return [(query, each["name"]) for each in results if each["standing"] is None], (
+            query,
+            current,
+        )
 
     def answer(self) -> None:
         """Grade what is on screen, by one key: a pair, a result, or the rest of a list."""
@@ -97,19 +118,27 @@ class Person:
 
     def wait_for(self, *states: str) -> None:
         self.page.wait_for_function(
-            "states => states.includes(document.querySelector('.lt-learnt')?.dataset.state)", arg=list(states),
-            timeout=120_000)
+            "states => states.includes(document.querySelector('.lt-learnt')?.dataset.state)",
+            arg=list(states),
+            timeout=120_000,
+        )
 
 
 def written(home: Path) -> list[tuple]:
     """What people told the journal, in order."""
-    return [((act.image1, act.image2), act.act, act.grade) for act in
-            Journal(home / "active_learning_labels/mine/journal.csv").acts() if act.annotator == "Ada"]
+    return [
+        ((act.image1, act.image2), act.act, act.grade)
+        for act in Journal(home / "active_learning_labels/mine/journal.csv").acts()
+        if act.annotator == "Ada"
+    ]
 
 
 @needs_chromium
 def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_journal(school):
-    with browser.ServedPage(school, "teach", "mine") as server, browser.browser_page(1280, 800) as page:
+    with (
+        browser.ServedPage(school, "teach", "mine") as server,
+        browser.browser_page(1280, 800) as page,
+    ):
         said = []
         page.on("console", lambda message: said.append(message.text))
         page.goto(server.url)
@@ -123,11 +152,15 @@ def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
         ada.press("Enter")  # the rest are different; and that is taken back as one
         ada.press("u")
         assert ada.shown() == (left, pair)
-        ada.told += [(key(*each), "grade", 0) for each in left] + [(key(*each), "undo", None) for each in left]
+        ada.told += [(key(*each), "grade", 0) for each in left] + [
+            (key(*each), "undo", None) for each in left
+        ]
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowDown")
-        page.wait_for_function("() => [...document.querySelectorAll('.lt-result')].findIndex("
-                               "card => card.classList.contains('lt-current')) === 5")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.lt-result')].findIndex("
+            "card => card.classList.contains('lt-current')) === 5"
+        )
         ada.answer()
         page.reload()
         page.locator(".lt-root").wait_for()
@@ -155,10 +188,15 @@ def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
             page.set_viewport_size({"width": width, "height": height})
             for selector in (".lt-stage", ".lt-grades"):
                 box = page.locator(selector).bounding_box()
-                assert box["y"] + box["height"] <= height, f"{selector} lies below the fold at {width}"
+                assert box["y"] + box["height"] <= height, (
+                    f"{selector} lies below the fold at {width}"
+                )
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            serious = [fault["id"] for fault in axe.Axe().run(page).response["violations"]
-                       if fault["impact"] in ("serious", "critical")]
+            serious = [
+                fault["id"]
+                for fault in axe.Axe().run(page).response["violations"]
+                if fault["impact"] in ("serious", "critical")
+            ]
             assert not serious, serious
         page.set_viewport_size({"width": 1280, "height": 800})
         shown_now(school, page)
@@ -167,8 +205,10 @@ def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
             learnt = learn_now(find_run("mine"))
         page.get_by_role("button", name="Finish the round").click()
         page.get_by_role("button", name="Yes, finish it").click()
-        page.wait_for_function("() => document.querySelector('.lt-progress').textContent.startsWith('0 of')",
-                               timeout=180_000)
+        page.wait_for_function(
+            "() => document.querySelector('.lt-progress').textContent.startsWith('0 of')",
+            timeout=180_000,
+        )
         text = page.locator(".lt-learnt").inner_text()
         assert not said, said
     log = (school / LOG).read_text()
@@ -180,12 +220,18 @@ def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
     found = json.loads(command(school, "search", picture, "--study", "mine", "--json").stdout)
     assert found["model"] == ("head" if row.promoted else "encoder")
     process = command(school, "run", "mine", *SMALL)  # goes on to the report, of what was taught
-    assert process.returncode == 0 and "ROUND=0: finished before" in process.stdout, process.stdout + process.stderr
+    assert process.returncode == 0 and "ROUND=0: finished before" in process.stdout, (
+        process.stdout + process.stderr
+    )
     assert "Round by round" in (school / "report_results/mine/index.html").read_text()
     assert (school / LOG).read_text() == log
     assert command(school, "check", "--study", "mine").returncode == 0
-    for folder in ("active_learning_models/mine", "active_learning_results/mine/round_00", "vector_dbs/mine/head",
-                   "active_learning_labels/mine/round_01"):
+    for folder in (
+        "active_learning_models/mine",
+        "active_learning_results/mine/round_00",
+        "vector_dbs/mine/head",
+        "active_learning_labels/mine/round_01",
+    ):
         shutil.rmtree(school / folder)
     (school / LOG).unlink()
     process = command(school, "run", "mine", *SMALL)
@@ -194,13 +240,17 @@ def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
 
 def shown_now(home: Path, page) -> None:
     """The panel's results are those of the vectors that the grades teach, and of the encoder's."""
-    query = page.locator(".lt-list > .lt-figure figcaption, .lt-stage > .lt-figure figcaption").first.text_content()
+    query = page.locator(
+        ".lt-list > .lt-figure figcaption, .lt-stage > .lt-figure figcaption"
+    ).first.text_content()
     with living_in(home):
         lessons = Lessons(find_run("mine"), "mine")
         lessons.taught = learn_now(lessons.run)
         results = lessons.results(query)
-    names = page.eval_on_selector_all(".lt-row", "all => all.map(row => [...row.querySelectorAll('img')].map("
-                                                 "image => image.title))")
+    names = page.eval_on_selector_all(
+        ".lt-row",
+        "all => all.map(row => [...row.querySelectorAll('img')].map(image => image.title))",
+    )
     assert names == [[name for name, _ in results["before"]], [name for name, _ in results["now"]]]
 
 
@@ -235,7 +285,10 @@ def test_killed_while_it_learns_it_leaves_no_process_and_loses_no_act(school):
                 assert children
                 server.kill()
                 until = time.monotonic() + 20
-                while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < until:
+                while (
+                    any(Path(f"/proc/{child}").exists() for child in children)
+                    and time.monotonic() < until
+                ):
                     time.sleep(0.1)
                 assert not [child for child in children if Path(f"/proc/{child}").exists()]
                 assert written(school) == ada.told
@@ -264,12 +317,25 @@ def test_what_cannot_be_taught_is_refused_in_a_line(begun, tmp_path):
 
 
 def test_rows_of_one_query_are_a_list_and_others_stay_pairs():
-    rows = [("a", "b", "random"), ("c", "q", "lists"), ("q", "r", "lists"), ("d", "q", "lists"), ("d", "z", "lists"),
-            ("e", "z", "lists"), ("x", "y", "lists")]
+    rows = [
+        ("a", "b", "random"),
+        ("c", "q", "lists"),
+        ("q", "r", "lists"),
+        ("d", "q", "lists"),
+        ("d", "z", "lists"),
+        ("e", "z", "lists"),
+        ("x", "y", "lists"),
+    ]
     table = pd.DataFrame(rows, columns=["image1", "image2", "strategy"])
-    assert lists_of(table) == [[("a", "b")], [("q", "c"), ("q", "r"), ("q", "d")], [("z", "d"), ("z", "e")],
-                               [("x", "y")]]
-    long = pd.DataFrame([("q", f"r{n:02}", "lists") for n in range(30)], columns=["image1", "image2", "strategy"])
+    assert lists_of(table) == [
+        [("a", "b")],
+        [("q", "c"), ("q", "r"), ("q", "d")],
+        [("z", "d"), ("z", "e")],
+        [("x", "y")],
+    ]
+    long = pd.DataFrame(
+        [("q", f"r{n:02}", "lists") for n in range(30)], columns=["image1", "image2", "strategy"]
+    )
     assert [len(unit) for unit in lists_of(long)] == [12, 12, 6]
     assert lists_of(table.drop(columns="strategy")) == [[(one, two)] for one, two, _ in rows]
     assert REST not in ("", "yn-")

@@ -1,4 +1,6 @@
-"""Picture collections: odd and broken pictures, odd and broken labels.csv, near-duplicates, samples."""
+"""Picture collections: odd and broken pictures, odd and broken labels.csv, near-duplicates,
+samples.
+"""
 
 import struct
 import zlib
@@ -12,7 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgsearch_utils import workspace
-from imgsearch_utils.pictures.collection import open_collection, read_collection, read_labels, thumbnails
+from imgsearch_utils.pictures.collection import (
+    open_collection,
+    read_collection,
+    read_labels,
+    thumbnails,
+)
 from imgsearch_utils.pictures.decoding import open_image, side_by_side
 from imgsearch_utils.study import ImageSettings, parse_study
 from imgsearch_utils.vectors import Embeddings, Images
@@ -30,11 +37,21 @@ def png(width, height, depth, colour_type, rows, palette=b"") -> bytes:
     """A PNG written by hand, for what Pillow does not write."""
 
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + palette
-            + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + palette
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def apart(path: Path, expected: np.ndarray) -> int:
@@ -73,8 +90,16 @@ def test_sixteen_bit_colour_looks_like_its_eight_bit_form(tmp_path):
     assert apart(tmp_path / "deep.png", COLOUR) <= 1
 
 
-@pytest.mark.parametrize("values", [GREY.astype(np.float32) / 255, GREY.astype(np.float32), GREY.astype(np.int32),
-                                    GREY.astype(np.int32) * 257], ids=["0 to 1", "0 to 255", "ints", "16 bits in 32"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        GREY.astype(np.float32) / 255,
+        GREY.astype(np.float32),
+        GREY.astype(np.int32),
+        GREY.astype(np.int32) * 257,
+    ],
+    ids=["0 to 1", "0 to 255", "ints", "16 bits in 32"],
+)
 def test_pictures_of_floats_and_wide_integers_keep_their_looks(tmp_path, values):
     Image.fromarray(values).save(tmp_path / "wide.tif")
     assert apart(tmp_path / "wide.tif", GREY) <= 1
@@ -89,19 +114,31 @@ def test_cmyk_looks_like_rgb(tmp_path):
 def test_an_animation_gives_its_first_frame(tmp_path):
     frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "green", "blue")]
     for suffix in (".gif", ".webp"):
-        frames[0].save(tmp_path / f"moving{suffix}", save_all=True, append_images=frames[1:], lossless=True)
+        frames[0].save(
+            tmp_path / f"moving{suffix}", save_all=True, append_images=frames[1:], lossless=True
+        )
         assert apart(tmp_path / f"moving{suffix}", np.asarray(frames[0], int)) <= 2
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
-@pytest.mark.parametrize("orientation, turned", [(1, PICTURE), (3, PICTURE.transpose(Image.Transpose.ROTATE_180)),
-                                                 (6, PICTURE.transpose(Image.Transpose.ROTATE_270)),
-                                                 (5, PICTURE.transpose(Image.Transpose.TRANSPOSE))])
+@pytest.mark.parametrize(
+    "orientation, turned",
+    [
+        (1, PICTURE),
+        (3, PICTURE.transpose(Image.Transpose.ROTATE_180)),
+        (6, PICTURE.transpose(Image.Transpose.ROTATE_270)),
+        (5, PICTURE.transpose(Image.Transpose.TRANSPOSE)),
+    ],
+)
 def test_a_picture_comes_out_turned_as_its_exif_says(tmp_path, suffix, orientation, turned):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    PICTURE.save(tmp_path / f"turned{suffix}", exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
-    assert apart(tmp_path / f"turned{suffix}", np.asarray(turned, int)) <= (32 if suffix == ".jpg" else 0)
+    PICTURE.save(
+        tmp_path / f"turned{suffix}", exif=exif, **({"lossless": True} if suffix == ".webp" else {})
+    )
+    assert apart(tmp_path / f"turned{suffix}", np.asarray(turned, int)) <= (
+        32 if suffix == ".jpg" else 0
+    )
 
 
 def test_transparency_becomes_white(tmp_path):
@@ -158,7 +195,9 @@ def test_damaged_bytes_give_a_picture_or_one_line(tmp_path_factory, data, kind):
     path = tmp_path_factory.getbasetemp() / f"damaged.{kind}"
     PICTURE.resize((16, 10)).save(path)
     content = bytearray(path.read_bytes())
-    for place, value in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)))):
+    for place, value in data.draw(
+        st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)))
+    ):
         content[place] = value
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     try:
@@ -190,45 +229,77 @@ def test_class_folders_give_the_classes(tmp_path, below):
     assert collect(tmp_path, class_columns=()).class_column is None
 
 
-@pytest.mark.parametrize(("names", "sides"), [
-    (("train", "test"), ("train", "test")), (("train", "val", "test"), ("train", "dev", "test")),
-    (("Training", "Validation", "Testing"), ("train", "dev", "test")), (("train", "valid"), ("train", "dev"))])
+@pytest.mark.parametrize(
+    ("names", "sides"),
+    [
+        (("train", "test"), ("train", "test")),
+        (("train", "val", "test"), ("train", "dev", "test")),
+        (("Training", "Validation", "Testing"), ("train", "dev", "test")),
+        (("train", "valid"), ("train", "dev")),
+    ],
+)
 def test_folders_of_a_split_are_its_sides_and_no_classes(tmp_path, names, sides):
-    write_pictures(tmp_path, *(f"{name}/{kind}/{n}.png" for name in names for kind in ("cat", "dog") for n in range(2)))
+    write_pictures(
+        tmp_path,
+        *(f"{name}/{kind}/{n}.png" for name in names for kind in ("cat", "dog") for n in range(2)),
+    )
     found = collect(tmp_path)
     assert found.class_columns == ["class"] and set(found.images["class"]) == {"cat", "dog"}
-    assert found.split == {f"{name}/{kind}/{n}.png": side for name, side in zip(names, sides)
-                           for kind in ("cat", "dog") for n in range(2)}
+    assert found.split == {
+        f"{name}/{kind}/{n}.png": side
+        for name, side in zip(names, sides)
+        for kind in ("cat", "dog")
+        for n in range(2)
+    }
     assert collect(tmp_path, class_columns=[]).split == found.split
 
 
 def test_a_split_without_classes_and_classes_without_a_split(tmp_path):
-    write_pictures(tmp_path / "plain", *(f"{name}/{n}.png" for name in ("train", "test") for n in range(2)))
+    write_pictures(
+        tmp_path / "plain", *(f"{name}/{n}.png" for name in ("train", "test") for n in range(2))
+    )
     plain = collect(tmp_path / "plain")
     assert plain.class_columns == [] and sorted(set(plain.split.values())) == ["test", "train"]
-    write_pictures(tmp_path / "vehicles", *(f"{name}/{n}.png" for name in ("train", "bus") for n in range(2)))
+    write_pictures(
+        tmp_path / "vehicles", *(f"{name}/{n}.png" for name in ("train", "bus") for n in range(2))
+    )
     vehicles = collect(tmp_path / "vehicles")
     assert vehicles.split == {} and set(vehicles.images["class"]) == {"train", "bus"}
 
 
 def test_a_column_of_a_split_is_its_sides_and_no_class(tmp_path):
     write_pictures(tmp_path, *(f"{n}.png" for n in range(4)))
-    rows = [(f"{n}.png", kind, split) for n, kind, split in zip(range(4), "abab", ("train", "TRAIN", "test", "test "))]
-    pd.DataFrame(rows, columns=["file_label", "kind", "split"]).to_csv(tmp_path / "labels.csv", index=False)
+    rows = [
+        (f"{n}.png", kind, split)
+        for n, kind, split in zip(range(4), "abab", ("train", "TRAIN", "test", "test "))
+    ]
+    pd.DataFrame(rows, columns=["file_label", "kind", "split"]).to_csv(
+        tmp_path / "labels.csv", index=False
+    )
     found = collect(tmp_path)
-    assert found.class_columns == ["kind"] and list(found.split.values()) == ["train", "train", "test", "test"]
+    assert found.class_columns == ["kind"] and list(found.split.values()) == [
+        "train",
+        "train",
+        "test",
+        "test",
+    ]
     pd.DataFrame(rows, columns=["file_label", "kind", "split"]).assign(split=list("xyxy")).to_csv(
-        tmp_path / "labels.csv", index=False)
+        tmp_path / "labels.csv", index=False
+    )
     assert collect(tmp_path).class_columns == ["kind", "split"] and collect(tmp_path).split == {}
 
 
 def test_something_else_beside_a_split_is_refused_by_name(tmp_path):
-    write_pictures(tmp_path / "folders", *(f"{name}/{n}.png" for name in ("train", "test", "more") for n in range(2)))
+    write_pictures(
+        tmp_path / "folders",
+        *(f"{name}/{n}.png" for name in ("train", "test", "more") for n in range(2)),
+    )
     with pytest.raises(ValueError, match="'more' stands beside test and train"):
         collect(tmp_path / "folders")
     write_pictures(tmp_path / "column", *(f"{n}.png" for n in range(3)))
-    pd.DataFrame({"file_label": [f"{n}.png" for n in range(3)], "split": ["train", "test", ""]}).to_csv(
-        tmp_path / "column" / "labels.csv", index=False)
+    pd.DataFrame(
+        {"file_label": [f"{n}.png" for n in range(3)], "split": ["train", "test", ""]}
+    ).to_csv(tmp_path / "column" / "labels.csv", index=False)
     with pytest.raises(ValueError, match="labels.csv: '' stands beside test and train"):
         collect(tmp_path / "column")
 
@@ -237,9 +308,11 @@ def test_folders_in_folders_are_classes_coarse_to_fine(tmp_path):
     write_pictures(tmp_path, "tree/oak/1.png", "tree/elm/deep/2.png", "herb/3.png")
     found = collect(tmp_path)
     assert found.class_columns == ["level_1", "level_2", "level_3"]
-    assert found.images.to_numpy().tolist() == [["herb/3.png", "herb", "herb", "herb"],
-                                                ["tree/elm/deep/2.png", "tree", "elm", "deep"],
-                                                ["tree/oak/1.png", "tree", "oak", "oak"]]
+    assert found.images.to_numpy().tolist() == [
+        ["herb/3.png", "herb", "herb", "herb"],
+        ["tree/elm/deep/2.png", "tree", "elm", "deep"],
+        ["tree/oak/1.png", "tree", "oak", "oak"],
+    ]
 
 
 def test_pictures_in_one_folder_have_no_classes(tmp_path):
@@ -260,12 +333,20 @@ def test_a_loose_picture_beside_class_folders_is_named(tmp_path):
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_labels_of_any_dialect_are_the_same(tmp_path, delimiter, line_end, encoding):
-    rows = [["file_label", "tree", "kind"], ["ä b.png", "oak", "NA"], ['"q,;\t\n".png', "elm", "007"],
-            ["c.png", "a", "1"]]
+    rows = [
+        ["file_label", "tree", "kind"],
+        ["ä b.png", "oak", "NA"],
+        ['"q,;\t\n".png', "elm", "007"],
+        ["c.png", "a", "1"],
+    ]
     quoted = [[f'"{field.replace(chr(34), chr(34) * 2)}"' for field in row] for row in rows]
-    for number, written in enumerate([quoted, [quoted[0], rows[1], quoted[2], rows[3]], [rows[0], *quoted[1:]]]):
+    for number, written in enumerate(
+        [quoted, [quoted[0], rows[1], quoted[2], rows[3]], [rows[0], *quoted[1:]]]
+    ):
         path = tmp_path / f"{number}.csv"
-        path.write_bytes("".join(delimiter.join(row) + line_end for row in written).encode(encoding))
+        path.write_bytes(
+            "".join(delimiter.join(row) + line_end for row in written).encode(encoding)
+        )
         table = read_labels(path)
         assert list(table) == ["image", "tree", "kind"]
         assert table.to_numpy().tolist() == rows[1:]
@@ -278,17 +359,20 @@ def test_labels_may_have_no_class_column(tmp_path):
     assert collect(tmp_path).class_column is None
 
 
-@pytest.mark.parametrize("content, expected", [
-    ("", "expected a column file_label"),
-    ("name,tree\na.png,oak\n", "expected a column file_label, got name, tree"),
-    ("file_label,tree\na.png,oak\na.png,elm\n", "'a.png' is listed more than once"),
-    ("file_label,tree\na.png,oak,tall\nb.png,elm\n", "row 2: expected 2 fields, got 3"),
-    ("file_label,tree,tree\na.png,oak,elm\n", "a column stands twice"),
-    ("file_label,side\na.png,left\n", "'side'.*rename"),
-    ('file_label,tree\n"a.png,oak\n', "not readable"),
-    ("file_label,tree\né.png,oak\n".encode("latin-1"), "UTF-8"),
-    ("file_label,tree\na.png,oak\n".encode("utf-16"), "UTF-8"),
-])
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ("", "expected a column file_label"),
+        ("name,tree\na.png,oak\n", "expected a column file_label, got name, tree"),
+        ("file_label,tree\na.png,oak\na.png,elm\n", "'a.png' is listed more than once"),
+        ("file_label,tree\na.png,oak,tall\nb.png,elm\n", "row 2: expected 2 fields, got 3"),
+        ("file_label,tree,tree\na.png,oak,elm\n", "a column stands twice"),
+        ("file_label,side\na.png,left\n", "'side'.*rename"),
+        ('file_label,tree\n"a.png,oak\n', "not readable"),
+        ("file_label,tree\né.png,oak\n".encode("latin-1"), "UTF-8"),
+        ("file_label,tree\na.png,oak\n".encode("utf-16"), "UTF-8"),
+    ],
+)
 def test_wrong_labels_give_one_line(tmp_path, content, expected):
     path = tmp_path / "labels.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -299,30 +383,51 @@ def test_wrong_labels_give_one_line(tmp_path, content, expected):
 
 def test_listed_pictures_that_cannot_take_part_are_set_aside(tmp_path):
     write_pictures(tmp_path, "images/a.png", "images/b.png", "images/c.png")
-    (tmp_path / "labels.csv").write_text("file_label,tree\nb.png,oak\ngone.png,oak\nc.png,\na.png, elm\n")
+    (tmp_path / "labels.csv").write_text(
+        "file_label,tree\nb.png,oak\ngone.png,oak\nc.png,\na.png, elm\n"
+    )
     found = collect(tmp_path)
     assert found.images.to_dict("list") == {"image": ["b.png", "a.png"], "tree": ["oak", "elm"]}
     assert found.set_aside.image.tolist() == ["gone.png", "c.png"]
-    assert "not in the folder" in found.set_aside.reason[0] and "without a class" in found.set_aside.reason[1]
+    assert (
+        "not in the folder" in found.set_aside.reason[0]
+        and "without a class" in found.set_aside.reason[1]
+    )
     assert collect(tmp_path, class_columns=()).images.image.tolist() == ["b.png", "c.png", "a.png"]
 
 
 def test_a_name_that_leaves_the_folder_is_refused(tmp_path):
     write_pictures(tmp_path, "data/a.png", "data/b.png", "data_too/x.png")
     (tmp_path / "data" / "link.png").symlink_to(tmp_path / "data_too" / "x.png")
-    for name in ("../data_too/x.png", "../absent.png", str(tmp_path / "data_too/x.png"), "link.png", "a/../../z.png"):
+    for name in (
+        "../data_too/x.png",
+        "../absent.png",
+        str(tmp_path / "data_too/x.png"),
+        "link.png",
+        "a/../../z.png",
+    ):
         (tmp_path / "data" / "labels.csv").write_text(f'file_label\na.png\n"{name}"\nb.png\n')
         with pytest.raises(ValueError, match="leads out of the data folder") as caught:
             collect(tmp_path / "data")
         assert name in str(caught.value)
     (tmp_path / "data" / "labels.csv").unlink()  # nobody wrote the name: the rest takes part
     found = collect(tmp_path / "data")
-    assert found.images.image.tolist() == ["a.png", "b.png"] and found.set_aside.image.tolist() == ["link.png"]
+    assert found.images.image.tolist() == ["a.png", "b.png"] and found.set_aside.image.tolist() == [
+        "link.png"
+    ]
     assert "a link that leads out of the data folder" in found.set_aside.reason[0]
 
 
 def test_odd_names_take_part_and_impossible_ones_are_set_aside(tmp_path):
-    odd = [" a b .png", "ü 家.png", "it's \"so\",;.png", "line\nend.png", "NA.png", "-rf.png", "%s{0}.png"]
+    odd = [
+        " a b .png",
+        "ü 家.png",
+        'it\'s "so",;.png',
+        "line\nend.png",
+        "NA.png",
+        "-rf.png",
+        "%s{0}.png",
+    ]
     write_pictures(tmp_path, *odd, "carriage\rreturn.png", "bytes\udcff.png")
     found = collect(tmp_path)
     assert sorted(found.images.image) == sorted(odd)
@@ -365,7 +470,9 @@ def test_vectors_need_labels_and_no_pictures(tmp_path):
 def test_thumbnails_stand_in_for_what_cannot_be_shown(tmp_path):
     write_pictures(tmp_path, "a.png", "b.png")
     (tmp_path / "b.png").write_bytes(b"")
-    good, broken, outside = thumbnails(collect(tmp_path), ["a.png", "b.png", "../../x.png"], side=64)
+    good, broken, outside = thumbnails(
+        collect(tmp_path), ["a.png", "b.png", "../../x.png"], side=64
+    )
     assert good.size == broken.size == outside.size == (64, 64)
     assert list(broken.getdata()) == list(outside.getdata()) != list(good.getdata())
     assert side_by_side(good, broken, gap=4).size == (132, 64)
@@ -378,16 +485,25 @@ def test_the_embedded_study_draws_its_own_pictures(home):
     assert all(found.path(name).is_relative_to(home) for name in found.images.image)
 
 
-@given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5), per_class=st.integers(1, 10),
-       seed=st.integers(0, 99))
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    per_class=st.integers(1, 10),
+    seed=st.integers(0, 99),
+)
 def test_a_balanced_sample_takes_as_many_of_each_class_and_the_same_by_seed(sizes, per_class, seed):
-    classes = np.random.default_rng(seed).permutation(np.repeat([f"c{i}" for i in range(len(sizes))], sizes))
+    classes = np.random.default_rng(seed).permutation(
+        np.repeat([f"c{i}" for i in range(len(sizes))], sizes)
+    )
     table = pd.DataFrame({"image": [f"{i}.png" for i in range(len(classes))], "tree": classes})
     before, images = table.copy(), Images(table, NO_VECTORS)
     sample = balanced_sample(images, per_class, seed).table
     pd.testing.assert_frame_equal(table, before)
     pd.testing.assert_frame_equal(sample, balanced_sample(images, per_class, seed).table)
-    assert sample.tree.value_counts().to_dict() == {f"c{i}": min(n, per_class) for i, n in enumerate(sizes)}
+    assert sample.tree.value_counts().to_dict() == {
+        f"c{i}": min(n, per_class) for i, n in enumerate(sizes)
+    }
     assert sample.index.is_monotonic_increasing
-    assert len(balanced_sample(Images(table[["image"]], NO_VECTORS), per_class, seed)) == min(per_class, len(images))
+    assert len(balanced_sample(Images(table[["image"]], NO_VECTORS), per_class, seed)) == min(
+        per_class, len(images)
+    )
     assert len(balanced_sample(images, None, seed)) == len(images)

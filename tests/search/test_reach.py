@@ -35,11 +35,18 @@ def pictures_of(kind: str, folder: Path) -> pd.DataFrame:
             rows.append((file, house["house_type"]))
         return pd.DataFrame(rows, columns=["file", "kind"])
     table = pd.read_csv(DATA / "grocery/labels.csv").sample(N, random_state=0)
-    return pd.DataFrame({"file": [DATA / "grocery/images" / name for name in table.file_label], "kind": table.coarse})
+    return pd.DataFrame(
+        {
+            "file": [DATA / "grocery/images" / name for name in table.file_label],
+            "kind": table.coarse,
+        }
+    )
 
 
 def make(home: Path, kind: str) -> tuple[Run, np.ndarray]:
-    """A run that learnt from grades by class; its database lacks the test images, whose vectors are returned."""
+    """A run that learnt from grades by class; its database lacks the test images, whose vectors are
+    returned.
+    """
     folder = home / "datasets" / kind
     folder.mkdir(parents=True)
     table = pictures_of(kind, folder)
@@ -51,24 +58,32 @@ def make(home: Path, kind: str) -> tuple[Run, np.ndarray]:
     rng, train = np.random.default_rng(0), images.train
     i, j = np.triu_indices(len(train), 1)
     some = rng.choice(len(i), 1_500, replace=False)
-    pairs = pd.DataFrame({"image1": np.take(train.names, i[some]), "image2": np.take(train.names, j[some])})
+    pairs = pd.DataFrame(
+        {"image1": np.take(train.names, i[some]), "image2": np.take(train.names, j[some])}
+    )
     pairs["group1"], pairs["group2"] = images.of_pairs(pairs, "group")
     pairs["same_class"] = images.same_class(pairs)
     pairs = pairs.assign(similarity=np.where(pairs.same_class, 3.0, 0.0), side="train", drawn=True)
     learnt = learn(images, pairs, HeadSettings(hidden=64, epochs=8), 0)
     kept = all_.of(train.names)
-    run = Run(kind, parse_study({"study": kind, "images": {"source": kind, "vectors": "v.npy"}, "rounds": 1}))
+    run = Run(
+        kind,
+        parse_study({"study": kind, "images": {"source": kind, "vectors": "v.npy"}, "rounds": 1}),
+    )
     np.save(folder / "v.npy", kept)
-    table.rename(columns={"image": "file_label"}).set_index("file_label").loc[train.names, ["kind"]].to_csv(
-        folder / "labels.csv")
+    table.rename(columns={"image": "file_label"}).set_index("file_label").loc[
+        train.names, ["kind"]
+    ].to_csv(folder / "labels.csv")
     with living_in(home):
         Embeddings(train.names, kept, all_.config).save(run.vectors / "encoder")
         this = run.round(0)
         for where in (this.model, run.round(1).labels, this.results):
             where.mkdir(parents=True)
         learnt.head.head.save(this.model)
-        workspace.write_json(this.model / "calibration.json",
-                             models_to_dict({"encoder": learnt.encoder, "head": learnt.head}))
+        workspace.write_json(
+            this.model / "calibration.json",
+            models_to_dict({"encoder": learnt.encoder, "head": learnt.head}),
+        )
         workspace.write_json(this.results / "metrics.json", {"promoted": True})
     return run, all_.of(images.side("test").names)
 
@@ -83,7 +98,9 @@ def made(tmp_path_factory):
 
 @pytest.mark.parametrize("model", ["encoder", "head"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_of_another_kind_are_not_close_and_those_of_its_own_are_in_reach(made, kind, model):
+def test_pictures_of_another_kind_are_not_close_and_those_of_its_own_are_in_reach(
+    made, kind, model
+):
     home, runs = made
     with living_in(home):
         searcher = Searcher.open(runs[kind][0], model)
@@ -96,6 +113,11 @@ def test_pictures_of_another_kind_are_not_close_and_those_of_its_own_are_in_reac
     assert len(strange) >= 50 and len(own) >= 50
     assert close <= 0.05 and far <= 0.05
     assert own.close.any().mean() > 0.5
-    if (kind, model) == ("houses", "head"):  # without a reach it would call nearly all of them close
-        blind = replace(searcher, model=replace(searcher.model, reach=-1.0)).search(runs[other][1], 10)
+    if (kind, model) == (
+        "houses",
+        "head",
+    ):  # without a reach it would call nearly all of them close
+        blind = replace(searcher, model=replace(searcher.model, reach=-1.0)).search(
+            runs[other][1], 10
+        )
         assert blind.groupby("query").close.any().mean() > 0.5

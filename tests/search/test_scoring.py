@@ -1,4 +1,6 @@
-"""Scoring pairs: the scores are the model's, whatever is kept in memory and however the pairs come."""
+"""Scoring pairs: the scores are the model's, whatever is kept in memory and however the pairs
+come.
+"""
 
 import numpy as np
 import pytest
@@ -28,8 +30,13 @@ def some_head(seed):
 
 
 @settings(max_examples=30)
-@given(seed=st.integers(0, 1000), n=st.integers(2, 30), kept=st.integers(0, 40), block=st.integers(1, 20),
-       calls=st.lists(st.integers(0, 25), min_size=1, max_size=5))
+@given(
+    seed=st.integers(0, 1000),
+    n=st.integers(2, 30),
+    kept=st.integers(0, 40),
+    block=st.integers(1, 20),
+    calls=st.lists(st.integers(0, 25), min_size=1, max_size=5),
+)
 def test_scores_are_the_models_however_much_is_kept(seed, n, kept, block, calls):
     rng, known, model = np.random.default_rng(seed), database(seed, n), some_head(seed)
     unit, plain = model.vectors(known.vectors), Model().vectors(known.vectors)
@@ -42,7 +49,9 @@ def test_scores_are_the_models_however_much_is_kept(seed, n, kept, block, calls)
             assert list(table) == ["score", "p_similar", *GRADES, "cosine"]
             np.testing.assert_allclose(table.score, (unit[i] * unit[j]).sum(1), atol=1e-5)
             np.testing.assert_allclose(table.cosine, (plain[i] * plain[j]).sum(1), atol=1e-5)
-            np.testing.assert_array_equal(table.p_similar, CALIBRATION.predict(table.score.to_numpy())[:, 3])
+            np.testing.assert_array_equal(
+                table.p_similar, CALIBRATION.predict(table.score.to_numpy())[:, 3]
+            )
             np.testing.assert_array_equal(table.p_similar, table.p_grade_3)
             np.testing.assert_allclose(table[GRADES].sum(axis=1), 1)
 

@@ -1,4 +1,6 @@
-"""Search as a user types it: right pictures in the right order, resumable databases, one clear line of error."""
+"""Search as a user types it: right pictures in the right order, resumable databases, one clear line
+of error.
+"""
 
 import json
 import os
@@ -59,9 +61,21 @@ def asked(home, *arguments) -> dict:
     return json.loads(out)
 
 
-def test_a_picture_finds_itself_first_with_its_label_and_a_sheet_to_look_at(home, searcher, tmp_path):
+def test_a_picture_finds_itself_first_with_its_label_and_a_sheet_to_look_at(
+    home, searcher, tmp_path
+):
     name = searcher.names[5]
-    done = command(home, "search", f"pictures/{name}", "-k", 4, "--study", "tiny", "--show", tmp_path / "sheet.png")
+    done = command(
+        home,
+        "search",
+        f"pictures/{name}",
+        "-k",
+        4,
+        "--study",
+        "tiny",
+        "--show",
+        tmp_path / "sheet.png",
+    )
     assert done.returncode == 0, done.stderr
     about, header, *rows = done.stdout.strip().splitlines()
     assert "head of run tiny, exact index, 36 pictures" in about
@@ -76,28 +90,41 @@ def test_the_command_and_the_function_say_the_same(home, searcher):
     file = searcher.collection.path(searcher.names[7])
     found = asked(home, file, "-k", 5)
     assert {key: found[key] for key in ("study", "run", "model", "index", "pictures")} == {
-        "study": "tiny", "run": "tiny", "model": "head", "index": "exact", "pictures": 36}
+        "study": "tiny",
+        "run": "tiny",
+        "model": "head",
+        "index": "exact",
+        "pictures": 36,
+    }
     [answer] = found["queries"]
     with living_in(home):
         for picture in (file, Image.open(file)):
             table = search_once(picture, 5, "tiny")
             assert list(table) == ["rank", "image", "class", "score", "p_similar", "close"]
             assert [row["image"] for row in answer["results"]] == table.image.tolist()
-            np.testing.assert_allclose([row["score"] for row in answer["results"]], table.score, atol=1e-5)
-    assert found["threshold"] == searcher.model.threshold and answer["close_match"] == bool(table.close.any())
+            np.testing.assert_allclose(
+                [row["score"] for row in answer["results"]], table.score, atol=1e-5
+            )
+    assert found["threshold"] == searcher.model.threshold and answer["close_match"] == bool(
+        table.close.any()
+    )
 
 
 @pytest.mark.parametrize("few", [0, 20_000])
 @pytest.mark.parametrize("index", ["exact", "annoy", "faiss_ivf"])
 @pytest.mark.parametrize("rerank", ["", "reciprocal", "head"])
-def test_among_a_part_the_results_are_those_of_the_whole_that_fit(home, monkeypatch, few, index, rerank):
+def test_among_a_part_the_results_are_those_of_the_whole_that_fit(
+    home, monkeypatch, few, index, rerank
+):
     """However many fit, and whether or not the index can pass over the others."""
     monkeypatch.setattr("imgsearch_utils.search.searcher.FEW", few)
     with living_in(home):
         opened, every = (Searcher.open(find_run("tiny"), "head", name) for name in (index, "exact"))
     rows, queries = opened.only("class <> 'modern'"), opened.vectors_of(opened.names[:3])
     found = opened.search(queries, 36, rerank=rerank, allowed=rows)
-    assert len(rows) == 24 and set(found["class"]) == {"farmhouse", "rustic"} and len(found) == 3 * 24
+    assert (
+        len(rows) == 24 and set(found["class"]) == {"farmhouse", "rustic"} and len(found) == 3 * 24
+    )
     if not rerank:
         whole = every.search(queries, 36)
         whole = whole[whole["class"] != "modern"]
@@ -113,8 +140,7 @@ def test_order_scores_and_probabilities_are_those_of_the_definition(home, model)
         run = find_run("tiny")
         searcher = Searcher.open(run, model)
     queries = searcher.vectors_of(searcher.names[:3])
-    unit, asked_ = (searcher.model.vectors(v)
-                    for v in (searcher.database.vectors, queries))
+    unit, asked_ = (searcher.model.vectors(v) for v in (searcher.database.vectors, queries))
     cosine = asked_ @ unit.T
     found = searcher.search(queries, 36)
     curves = workspace.read_json(home / "active_learning_models/tiny/round_00/calibration.json")
@@ -144,7 +170,9 @@ def test_the_head_is_asked_only_where_it_was_promoted_and_words_of_it_are_honest
     (copy / "active_learning_results/tiny/round_00/metrics.json").write_text('{"promoted": false}')
     assert asked(copy, name)["model"] == "encoder"
     shutil.rmtree(copy / "active_learning_results/tiny/round_00")
-    assert "round 0 of run tiny lost a part of it" in typed(copy, "search", name, "--study", "tiny")[1]
+    assert (
+        "round 0 of run tiny lost a part of it" in typed(copy, "search", name, "--study", "tiny")[1]
+    )
     shutil.rmtree(copy / "active_learning_models/tiny/round_00")
     found = asked(copy, name)
     assert found["threshold"] is None and found["queries"][0]["results"][0]["p_similar"] is None
@@ -156,9 +184,23 @@ def test_the_head_is_asked_only_where_it_was_promoted_and_words_of_it_are_honest
 
 def test_a_search_by_the_head_imports_nothing_that_only_learning_needs(home):
     picture = next((home / "pictures").rglob("*.jpg"))
-    arguments = ["-m", "imgsearch_utils.cli", "search", picture, "--study", "tiny", "--model", "head"]
-    done = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, cwd=home,
-                          env=os.environ | {"IMGSEARCH_HOME": str(home)})
+    arguments = [
+        "-m",
+        "imgsearch_utils.cli",
+        "search",
+        picture,
+        "--study",
+        "tiny",
+        "--model",
+        "head",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=home,
+        env=os.environ | {"IMGSEARCH_HOME": str(home)},
+    )
     assert done.returncode == 0 and picture.name in done.stdout
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
     assert "torch" in imported and not {"sklearn", "matplotlib", "papermill"} & imported
@@ -179,13 +221,20 @@ def test_a_picture_of_another_kind_is_close_to_nothing_whatever_the_head_says(se
     """Far from all images by the encoder, though the head puts everything in one place."""
     queries = -searcher.database.vectors[:4] + 1e-3
     model = replace(searcher.model, reach=0.2)
-    found = replace(searcher, model=model).search(np.concatenate([queries, searcher.database.vectors[:4]]), 36)
+    found = replace(searcher, model=model).search(
+        np.concatenate([queries, searcher.database.vectors[:4]]), 36
+    )
     without = replace(searcher, model=replace(model, reach=-1.0)).search(queries, 36)
     assert (without.p_similar > 0).all()
     far, near = found[found["query"] < 4], found[found["query"] >= 4]
     assert (far.p_similar == 0).all() and not far.close.any() and (near.p_similar > 0).all()
-    assert far.image.tolist() == without.image.tolist() and far.score.tolist() == without.score.tolist()
-    assert replace(searcher, model=model).search(queries, 3, calibrated=False).p_similar.isna().all()
+    assert (
+        far.image.tolist() == without.image.tolist()
+        and far.score.tolist() == without.score.tolist()
+    )
+    assert (
+        replace(searcher, model=model).search(queries, 3, calibrated=False).p_similar.isna().all()
+    )
 
 
 def test_the_nearest_image_by_the_encoder_decides_even_where_few_results_are_asked_for(searcher):
@@ -201,7 +250,9 @@ def test_the_nearest_image_by_the_encoder_decides_even_where_few_results_are_ask
         assert 5 < (first.p_similar == 0).sum() < 31
 
 
-@pytest.mark.parametrize("reach", [None, "near", [0.5], True, 7.0, -1.5, float("nan"), 0, "absent"], ids=repr)
+@pytest.mark.parametrize(
+    "reach", [None, "near", [0.5], True, 7.0, -1.5, float("nan"), 0, "absent"], ids=repr
+)
 def test_a_calibration_without_a_sound_reach_is_one_line_that_names_the_file(copy, reach):
     file = copy / "active_learning_models/tiny/round_00/calibration.json"
     curves = {**json.loads(file.read_text()), "reach": reach}
@@ -209,19 +260,39 @@ def test_a_calibration_without_a_sound_reach_is_one_line_that_names_the_file(cop
         del curves["reach"]
     file.write_text(json.dumps(curves))
     for model in ("encoder", "head"):
-        _, said = typed(copy, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--model", model)
-        assert "round_00/calibration.json" in said and "reach" in said and len(said.splitlines()) == 1, said
+        _, said = typed(
+            copy, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--model", model
+        )
+        assert (
+            "round_00/calibration.json" in said and "reach" in said and len(said.splitlines()) == 1
+        ), said
 
 
 def test_a_folder_of_queries_names_and_skips_what_is_broken(home, tmp_path):
     folder = tmp_path / "queries"
     shutil.copytree(home / "pictures/rustic", folder / "deeper")
     (folder / "torn.jpg").write_bytes((folder / "deeper/rustic_0001.jpg").read_bytes()[:1500])
-    out, said = typed(home, "search", folder, "--study", "tiny", "-k", 1, "--json",
-                      "--show", tmp_path / "sheet.png")
-    assert said.startswith("set aside: ") and "torn.jpg" in said and len(said.strip().splitlines()) == 1
+    out, said = typed(
+        home,
+        "search",
+        folder,
+        "--study",
+        "tiny",
+        "-k",
+        1,
+        "--json",
+        "--show",
+        tmp_path / "sheet.png",
+    )
+    assert (
+        said.startswith("set aside: ")
+        and "torn.jpg" in said
+        and len(said.strip().splitlines()) == 1
+    )
     answers = json.loads(out)["queries"]
-    assert [Path(a["query"]).name for a in answers] == [Path(a["results"][0]["image"]).name for a in answers]
+    assert [Path(a["query"]).name for a in answers] == [
+        Path(a["results"][0]["image"]).name for a in answers
+    ]
     assert len(answers) == 12 and (tmp_path / "sheet.png").stat().st_size
 
 
@@ -229,7 +300,9 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy):
     vectors = copy / "vector_dbs/tiny/encoder"
     before, stamp = np.load(vectors / "vectors.npy"), (vectors / "vectors.npy").stat().st_mtime_ns
     out, _ = typed(copy, "embed", "--study", "tiny")
-    assert "36 vectors, 0 of them new" in out and (vectors / "vectors.npy").stat().st_mtime_ns == stamp
+    assert (
+        "36 vectors, 0 of them new" in out and (vectors / "vectors.npy").stat().st_mtime_ns == stamp
+    )
     out, _ = typed(copy, "index", "--study", "tiny", "--index", "faiss_hnsw")
     assert "faiss_hnsw of 36 vectors of the head, built" in out
     with living_in(copy):
@@ -241,10 +314,18 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy):
     after, names = np.load(vectors / "vectors.npy"), (vectors / "names.csv").read_text()
     assert all((row == after).all(1).any() for row in before) and new.name in names
     assert new.name not in (copy / "active_learning_labels/tiny/images.csv").read_text()
-    for step in ((), ("index",)):  # the kept index is of the pictures before: it is not used, then made again
+    for step in (
+        (),
+        ("index",),
+    ):  # the kept index is of the pictures before: it is not used, then made again
         if step:
-            out = [typed(copy, *step, "--study", "tiny", "--index", "faiss_hnsw")[0] for _ in range(2)]
-            assert "of 37 vectors of the head, 1 added" in out[0] and "of 37 vectors of the head, as it was" in out[1]
+            out = [
+                typed(copy, *step, "--study", "tiny", "--index", "faiss_hnsw")[0] for _ in range(2)
+            ]
+            assert (
+                "of 37 vectors of the head, 1 added" in out[0]
+                and "of 37 vectors of the head, as it was" in out[1]
+            )
         found = asked(copy, new, "--index", "faiss_hnsw", "-k", 3)
         assert (found["index"], found["pictures"]) == ("faiss_hnsw", 37)
         assert found["queries"][0]["results"][0]["image"].endswith(new.name)
@@ -252,13 +333,30 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy):
         assert search_once(new, 99, "tiny").image.str.endswith(new.name).sum() == 1
 
 
-@pytest.mark.parametrize("name", ["exact", "faiss_ivf", "faiss_ivf_disk", "faiss_ivf_rabitq", "faiss_hnsw_sq",
-                                  "usearch", "lancedb", "scann", "annoy"])
-def test_a_kept_index_takes_what_is_new_and_is_built_anew_where_that_would_not_be_as_good(copy, name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "exact",
+        "faiss_ivf",
+        "faiss_ivf_disk",
+        "faiss_ivf_rabitq",
+        "faiss_hnsw_sq",
+        "usearch",
+        "lancedb",
+        "scann",
+        "annoy",
+    ],
+)
+def test_a_kept_index_takes_what_is_new_and_is_built_anew_where_that_would_not_be_as_good(
+    copy, name
+):
     rng, folder = np.random.default_rng(0), copy / "vector_dbs/tiny/encoder"
 
     def appended(n):
-        database, vectors = Embeddings.load(folder), rng.normal(size=(n, Embeddings.load(folder).vectors.shape[1]))
+        database, vectors = (
+            Embeddings.load(folder),
+            rng.normal(size=(n, Embeddings.load(folder).vectors.shape[1])),
+        )
         names = [f"new/{len(database.names) + number}.jpg" for number in range(n)]
         digests = [f"{len(database.names) + number:064}" for number in range(n)]
         more = replace(database, names=names, vectors=vectors.astype(np.float32), digests=digests)
@@ -279,7 +377,12 @@ def test_a_kept_index_takes_what_is_new_and_is_built_anew_where_that_would_not_b
             assert searcher.index.name == name and found.image.tolist() == [last]
         assert shown == ([36, 0, 4, 3, 103] if can else [36, 0, 40, 43, 103])
         all_of = Embeddings.load(folder)
-        fewer = replace(all_of, names=all_of.names[1:], vectors=all_of.vectors[1:].copy(), digests=all_of.digests[1:])
+        fewer = replace(
+            all_of,
+            names=all_of.names[1:],
+            vectors=all_of.vectors[1:].copy(),
+            digests=all_of.digests[1:],
+        )
         fewer.save(folder)
         assert keep_index(run, "encoder", name).new == 102  # one was removed
 
@@ -288,20 +391,44 @@ def test_a_kept_index_is_loaded_and_a_broken_one_refused(copy):
     with living_in(copy):
         run = find_run("tiny")
         file = keep_index(run, "encoder", "annoy").file
-        assert Searcher.open(run, "encoder", "annoy").search(Searcher.open(run).vectors_of(["modern/modern_0001.jpg"]))[
-            "image"].iloc[0] == "modern/modern_0001.jpg"
+        assert (
+            Searcher.open(run, "encoder", "annoy")
+            .search(Searcher.open(run).vectors_of(["modern/modern_0001.jpg"]))["image"]
+            .iloc[0]
+            == "modern/modern_0001.jpg"
+        )
     file.write_bytes(file.read_bytes()[:-7])
-    _, said = typed(copy, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--model", "encoder",
-                    "--index", "annoy")
-    assert "corrupt, cut off" in said and "build the index again" in said and len(said.splitlines()) == 1
-    assert "36 vectors" in typed(copy, "index", "--study", "tiny", "--model", "encoder", "--index", "annoy")[0]
+    _, said = typed(
+        copy,
+        "search",
+        "pictures/modern/modern_0001.jpg",
+        "--study",
+        "tiny",
+        "--model",
+        "encoder",
+        "--index",
+        "annoy",
+    )
+    assert (
+        "corrupt, cut off" in said
+        and "build the index again" in said
+        and len(said.splitlines()) == 1
+    )
+    assert (
+        "36 vectors"
+        in typed(copy, "index", "--study", "tiny", "--model", "encoder", "--index", "annoy")[0]
+    )
     assert asked(copy, "pictures/modern/modern_0001.jpg", "--model", "encoder", "--index", "annoy")
 
 
 def test_an_index_whose_package_is_missing_names_what_to_install(home, monkeypatch):
     monkeypatch.setitem(sys.modules, "hnswlib", None)
-    _, said = typed(home, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--index", "hnswlib")
-    assert said.strip() == 'imgsearch: hnswlib needs hnswlib: pip install "imgsearch-utils[hnswlib]"'
+    _, said = typed(
+        home, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "--index", "hnswlib"
+    )
+    assert (
+        said.strip() == 'imgsearch: hnswlib needs hnswlib: pip install "imgsearch-utils[hnswlib]"'
+    )
 
 
 def test_labels_of_any_name_stand_beside_the_results_own_columns(tmp_path):
@@ -310,34 +437,70 @@ def test_labels_of_any_name_stand_beside_the_results_own_columns(tmp_path):
     np.save(folder / "v.npy", np.eye(5, dtype=np.float32))
     rows = "".join(f"{n}.jpg;{n % 2};high;{n}\n" for n in range(5))
     (folder / "labels.csv").write_text("file_label;kind;score;rank\n" + rows)
-    (tmp_path / "mine.yaml").write_text("study: mine\nimages: {source: vectors, vectors: v.npy, class_columns: [kind]}")
+    (tmp_path / "mine.yaml").write_text(
+        "study: mine\nimages: {source: vectors, vectors: v.npy, class_columns: [kind]}"
+    )
     typed(tmp_path, "embed", "--study", "mine.yaml")
     with living_in(tmp_path):
         searcher = Searcher.open(find_run("mine.yaml"))
     found = searcher.search(searcher.vectors_of(["3.jpg"]), 5)
-    assert found.image.tolist() == ["3.jpg", "0.jpg", "1.jpg", "2.jpg", "4.jpg"]  # equal scores by name
-    assert list(found) == ["query", "rank", "image", "kind", "label_score", "label_rank", "score", "p_similar", "close"]
-    assert found.iloc[0][["rank", "image", "label_score", "label_rank"]].tolist() == [1, "3.jpg", "high", "3"]
+    assert found.image.tolist() == [
+        "3.jpg",
+        "0.jpg",
+        "1.jpg",
+        "2.jpg",
+        "4.jpg",
+    ]  # equal scores by name
+    assert list(found) == [
+        "query",
+        "rank",
+        "image",
+        "kind",
+        "label_score",
+        "label_rank",
+        "score",
+        "p_similar",
+        "close",
+    ]
+    assert found.iloc[0][["rank", "image", "label_score", "label_rank"]].tolist() == [
+        1,
+        "3.jpg",
+        "high",
+        "3",
+    ]
 
 
 def test_a_database_of_another_encoder_is_refused_and_made_again(copy):
     folder = copy / "vector_dbs/tiny/encoder"
     ours = Embeddings.load(folder)
     theirs = ours.config["preprocessing"].replace("crop 224", "crop 200")
-    replace(ours, config={**ours.config, "preprocessing": theirs}, vectors=np.array(ours.vectors)).save(folder)
+    replace(
+        ours, config={**ours.config, "preprocessing": theirs}, vectors=np.array(ours.vectors)
+    ).save(folder)
     _, said = typed(copy, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny")
-    assert said.startswith("imgsearch: the database of run tiny was made by another encoder (preprocessing: ")
-    assert said.endswith("make it again: imgsearch embed --study tiny\n") and len(said.splitlines()) == 1
+    assert said.startswith(
+        "imgsearch: the database of run tiny was made by another encoder (preprocessing: "
+    )
+    assert (
+        said.endswith("make it again: imgsearch embed --study tiny\n")
+        and len(said.splitlines()) == 1
+    )
     assert "36 vectors" in typed(copy, "embed", "--study", "tiny")[0]
-    assert asked(copy, "pictures/modern/modern_0001.jpg")["queries"][0]["results"][0]["score"] > 0.999
+    assert (
+        asked(copy, "pictures/modern/modern_0001.jpg")["queries"][0]["results"][0]["score"] > 0.999
+    )
 
 
 def test_vectors_of_unknown_origin_answer_for_their_images_only(tmp_path):
     folder = tmp_path / "datasets/vectors"
     folder.mkdir(parents=True)
     np.save(folder / "v.npy", np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32))
-    (folder / "labels.csv").write_text("file_label,kind\n" + "".join(f"{n}.jpg,{n % 3}\n" for n in range(9)))
-    (tmp_path / "mine.yaml").write_text("study: mine\nimages: {source: vectors, vectors: v.npy}\noracle: person\n")
+    (folder / "labels.csv").write_text(
+        "file_label,kind\n" + "".join(f"{n}.jpg,{n % 3}\n" for n in range(9))
+    )
+    (tmp_path / "mine.yaml").write_text(
+        "study: mine\nimages: {source: vectors, vectors: v.npy}\noracle: person\n"
+    )
     assert "9 vectors, 9 of them new" in typed(tmp_path, "embed", "--study", "mine.yaml")[0]
     Image.new("RGB", (30, 30)).save(tmp_path / "black.png")
     _, said = typed(tmp_path, "search", "black.png", "--study", "mine.yaml")
@@ -350,11 +513,23 @@ def test_vectors_of_unknown_origin_answer_for_their_images_only(tmp_path):
         searcher.vectors_of(["x.jpg"])
 
 
-def test_words_search_where_the_encoder_reads_them(tmp_path, tiny_clip):  # noqa: F811
+def test_words_search_where_the_encoder_reads_them(tmp_path, tiny_clip):
     tiny_study.make(tmp_path, encoder=f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}")
-    out, said = typed(tmp_path, "search", "--text", "a red house", "--study", "tiny", "-k", 3,
-                      "--show", tmp_path / "sheet.png")
-    assert out.startswith("a red house - encoder of run tiny") and out.rstrip().endswith("not known of words"), said
+    out, said = typed(
+        tmp_path,
+        "search",
+        "--text",
+        "a red house",
+        "--study",
+        "tiny",
+        "-k",
+        3,
+        "--show",
+        tmp_path / "sheet.png",
+    )
+    assert out.startswith("a red house - encoder of run tiny") and out.rstrip().endswith(
+        "not known of words"
+    ), said
     with living_in(tmp_path):
         searcher = Searcher.open(find_run("tiny"), "encoder")
     text = normalised(searcher.encoder.encode_texts(["a red house"]))
@@ -401,23 +576,31 @@ def test_re_ranking_by_the_head_orders_what_the_encoder_found(home, searcher):
         assert set(part.image[:6]) == set(first[:6]) and part.image.tolist()[6:] == first[6:]
         assert (np.diff(part.score[:6]) <= 2e-6).all()
     p_of = plain.set_index(["query", "image"]).p_similar
-    np.testing.assert_allclose(few.p_similar, p_of[pd.MultiIndex.from_frame(few[["query", "image"]])], atol=1e-6)
+    np.testing.assert_allclose(
+        few.p_similar, p_of[pd.MultiIndex.from_frame(few[["query", "image"]])], atol=1e-6
+    )
     with pytest.raises(ValueError, match="re-ranking by the head needs a model head"):
         encoder.search(asked_, rerank="head")
-    with pytest.raises(ValueError, match="rerank is one of reciprocal, head, or nothing; got 'magic'"):
+    with pytest.raises(
+        ValueError, match="rerank is one of reciprocal, head, or nothing; got 'magic'"
+    ):
         encoder.search(asked_, rerank="magic")
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 8), st.integers(1, 5), st.floats(0, 1))
+@given(
+    st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 8), st.integers(1, 5), st.floats(0, 1)
+)
 def test_reciprocal_distances_are_those_of_the_article(seed, n, near, few, share):
     rng = np.random.default_rng(seed)
     unit = normalised(rng.normal(size=(1 + n, 5)).round(rng.integers(0, 4)) + [1, 0, 0, 0, 0])
     distance = 2 - 2 * (unit @ unit.T).astype(float)
     distance /= max(distance.max(), 1e-12)
     np.fill_diagonal(distance, 0)
-    order = [[row, *(other for other in np.argsort(distance[row], kind="stable") if other != row)]
-             for row in range(1 + n)]
+    order = [
+        [row, *(other for other in np.argsort(distance[row], kind="stable") if other != row)]
+        for row in range(1 + n)
+    ]
 
     def reciprocal(row, size):
         return {other for other in order[row][: size + 1] if row in order[other][: size + 1]}
@@ -432,20 +615,28 @@ def test_reciprocal_distances_are_those_of_the_article(seed, n, near, few, share
         for other in members:
             weights[row, other] = np.exp(-distance[row, other])
         weights[row] /= weights[row].sum()
-    weights = np.array([np.mean([weights[other] for other in order[row][:few]], 0) for row in range(1 + n)])
-    jaccard = [1 - np.minimum(weights[0], weights[row]).sum() / np.maximum(weights[0], weights[row]).sum()
-               for row in range(1, 1 + n)]
+    weights = np.array(
+        [np.mean([weights[other] for other in order[row][:few]], 0) for row in range(1 + n)]
+    )
+    jaccard = [
+        1 - np.minimum(weights[0], weights[row]).sum() / np.maximum(weights[0], weights[row]).sum()
+        for row in range(1, 1 + n)
+    ]
     expected = (1 - share) * np.array(jaccard) + share * distance[0, 1:]
     np.testing.assert_allclose(reciprocal_distances(unit, near, few, share), expected, atol=1e-9)
 
 
 def test_examples_move_a_query_as_defined_and_leave_p_similar_to_the_query(searcher):
-    asked_, like, unlike = (searcher.vectors_of(searcher.names[of]) for of in (slice(3, 4), slice(5, 7), slice(20, 22)))
+    asked_, like, unlike = (
+        searcher.vectors_of(searcher.names[of]) for of in (slice(3, 4), slice(5, 7), slice(20, 22))
+    )
     found = searcher.search(asked_, 36, like=like, unlike=unlike)
     unit, likes, unlikes = map(searcher.model.vectors, (asked_, like, unlike))
     by_hand = (unit[0] + likes.sum(0)) / 3 - 0.4 * unlikes.mean(0)
     expected = normalised(searcher.vectors) @ normalised(by_hand[None])[0]
-    np.testing.assert_allclose(found.score, expected[searcher.database.rows(found.image)], atol=1e-5)
+    np.testing.assert_allclose(
+        found.score, expected[searcher.database.rows(found.image)], atol=1e-5
+    )
     assert (np.diff(found.score) <= 2e-6).all()
     p_of = searcher.search(asked_, 36).set_index("image").p_similar
     np.testing.assert_allclose(found.p_similar, p_of[found.image], atol=1e-6)
@@ -479,13 +670,17 @@ def test_several_pictures_are_one_question_and_what_it_is_not_like(home, searche
     vectors = searcher.encode([Image.open(searcher.collection.path(name)) for name in names])
     table = searcher.search(vectors[:1], 36, like=vectors[1:2], unlike=vectors[2:])
     assert [row["image"] for row in answer["results"]] == table.image.tolist()
-    assert {row["p_similar"] for row in answer["results"]} == {None}  # of several examples it is not known
+    assert {row["p_similar"] for row in answer["results"]} == {
+        None
+    }  # of several examples it is not known
     out, _ = typed(home, "search", *files[:2], "--study", "tiny")
     assert out.rstrip().endswith("P(similar) is not known of several examples")
     found = asked(home, files[0], "--not", files[2], "-k", 36)
     [plain], [answer] = asked(home, files[0], "-k", 36)["queries"], found["queries"]
     p_of = {row["image"]: row["p_similar"] for row in plain["results"]}
-    assert [row["p_similar"] for row in answer["results"]] == [p_of[row["image"]] for row in answer["results"]]
+    assert [row["p_similar"] for row in answer["results"]] == [
+        p_of[row["image"]] for row in answer["results"]
+    ]
 
 
 @given(st.integers(1, MAX_CROPS), st.integers(1, 60), st.integers(1, 60))
@@ -499,36 +694,61 @@ def test_crops_lie_in_the_picture_and_the_first_is_the_picture(n, width, height)
 @given(st.integers(0, 5), st.floats(0, 8), st.integers(0, 2**32 - 1))
 def test_expansion_gives_unit_vectors_and_without_neighbours_changes_nothing(m, alpha, seed):
     rng = np.random.default_rng(seed)
-    queries, near = normalised(rng.normal(size=(3, 7))), rng.normal(size=(3, m, 7)).astype(np.float32)
+    queries, near = (
+        normalised(rng.normal(size=(3, 7))),
+        rng.normal(size=(3, m, 7)).astype(np.float32),
+    )
     near = normalised(near.reshape(-1, 7)).reshape(near.shape)
     found = expanded(queries, near, alpha)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(expanded(queries, np.zeros_like(near), alpha), queries, atol=1e-6)
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["nothing.jpg"], "nothing.jpg: no such file or folder; give a picture, or a folder of pictures"),
-    (["torn.jpg"], "'torn.jpg': not a readable picture"),
-    (["empty"], "empty: no picture in this folder"),
-    (["broken"], "broken: none of its pictures can be read"),
-    ([], "give a picture, a folder of pictures, or --text WORDS"),
-    (["--not", "good.jpg"], "give a picture, a folder of pictures, or --text WORDS"),
-    (["good.jpg", "broken"], "broken is a folder; several pictures are one question, so give a folder by itself"),
-    (["good.jpg", "torn.jpg"], "'torn.jpg': not a readable picture"),
-    (["good.jpg", "--not", "torn.jpg"], "'torn.jpg': not a readable picture"),
-    (["good.jpg", "--not", "nothing.jpg"], "'nothing.jpg': No such file or directory"),
-    (["good.jpg", "--not", "broken"], "'broken': a folder, not a picture"),
-    (["good.jpg", "-k", "0"], "k must be at least 1, expand and alpha at least 0, got 0, 0 and 3.0"),
-    (["good.jpg", "--expand", "-1"], "expand and alpha at least 0, got 10, -1"),
-    (["good.jpg", "--crops", "11"], "crops must be 1 to 10, got 11"),
-    (["good.jpg", "--index", "anoy"], "no index is called anoy. Did you mean annoy?"),
-    (["good.jpg", "--model", "haed"], "no model is called haed. Did you mean head?"),
-    (["good.jpg", "--run", "tinyy"], "no run is called tinyy here; begin it: imgsearch run tiny --run tinyy. Did you "
-                                     "mean tiny?"),
-    (["good.jpg", "--show", "sheet.xyz"], "--show sheet.xyz: Format 'xyz' is not supported"),
-    (["good.jpg", "--show", "nowhere/sheet.png"], "--show nowhere/sheet.png: [Errno 2] No such file"),
-    (["--text", "a house"], "words need an open_clip encoder, and run tiny has efficientnet_lite0"),
-], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["nothing.jpg"],
+            "nothing.jpg: no such file or folder; give a picture, or a folder of pictures",
+        ),
+        (["torn.jpg"], "'torn.jpg': not a readable picture"),
+        (["empty"], "empty: no picture in this folder"),
+        (["broken"], "broken: none of its pictures can be read"),
+        ([], "give a picture, a folder of pictures, or --text WORDS"),
+        (["--not", "good.jpg"], "give a picture, a folder of pictures, or --text WORDS"),
+        (
+            ["good.jpg", "broken"],
+            "broken is a folder; several pictures are one question, so give a folder by itself",
+        ),
+        (["good.jpg", "torn.jpg"], "'torn.jpg': not a readable picture"),
+        (["good.jpg", "--not", "torn.jpg"], "'torn.jpg': not a readable picture"),
+        (["good.jpg", "--not", "nothing.jpg"], "'nothing.jpg': No such file or directory"),
+        (["good.jpg", "--not", "broken"], "'broken': a folder, not a picture"),
+        (
+            ["good.jpg", "-k", "0"],
+            "k must be at least 1, expand and alpha at least 0, got 0, 0 and 3.0",
+        ),
+        (["good.jpg", "--expand", "-1"], "expand and alpha at least 0, got 10, -1"),
+        (["good.jpg", "--crops", "11"], "crops must be 1 to 10, got 11"),
+        (["good.jpg", "--index", "anoy"], "no index is called anoy. Did you mean annoy?"),
+        (["good.jpg", "--model", "haed"], "no model is called haed. Did you mean head?"),
+        (
+            ["good.jpg", "--run", "tinyy"],
+            "no run is called tinyy here; begin it: imgsearch run tiny --run tinyy. Did you "
+            "mean tiny?",
+        ),
+        (["good.jpg", "--show", "sheet.xyz"], "--show sheet.xyz: Format 'xyz' is not supported"),
+        (
+            ["good.jpg", "--show", "nowhere/sheet.png"],
+            "--show nowhere/sheet.png: [Errno 2] No such file",
+        ),
+        (
+            ["--text", "a house"],
+            "words need an open_clip encoder, and run tiny has efficientnet_lite0",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
 def test_bad_input_is_one_clear_line(copy, arguments, said):
     shutil.copy(copy / "pictures/modern/modern_0001.jpg", copy / "good.jpg")
     (copy / "torn.jpg").write_text("no picture")
@@ -541,7 +761,9 @@ def test_bad_input_is_one_clear_line(copy, arguments, said):
 
 
 def test_more_than_there_is_gives_all(home):
-    out, said = typed(home, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "-k", 500, "--json")
+    out, said = typed(
+        home, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny", "-k", 500, "--json"
+    )
     assert len(json.loads(out)["queries"][0]["results"]) == 36
     assert said.strip() == "the database has 36 pictures; all are ranked"
 
@@ -550,10 +772,14 @@ def test_before_a_run_the_next_step_is_named(tmp_path):
     tiny_study.write_study(tmp_path)
     done = command(tmp_path, "search", "x.jpg", "--study", "tiny")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.strip() == "imgsearch: no run is called tiny here; begin it: imgsearch run tiny"
+    assert (
+        done.stderr.strip() == "imgsearch: no run is called tiny here; begin it: imgsearch run tiny"
+    )
     for arguments in (["index"], ["serve"], ["classify", "x.jpg"]):
         assert typed(tmp_path, *arguments, "--study", "tiny") == ("", done.stderr)
     with living_in(tmp_path):
         run = workspace.find_run("tiny", begin=True)
-        with pytest.raises(ValueError, match="run tiny has no vectors yet; make them: imgsearch embed --study tiny"):
+        with pytest.raises(
+            ValueError, match="run tiny has no vectors yet; make them: imgsearch embed --study tiny"
+        ):
             Searcher.open(run)

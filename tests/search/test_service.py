@@ -1,4 +1,6 @@
-"""A service that many ask at once: each gets the answer that it would get alone, or its own line."""
+"""A service that many ask at once: each gets the answer that it would get alone, or its own
+line.
+"""
 
 import io
 import threading
@@ -64,7 +66,10 @@ def test_the_picture_after_those_that_may_wait_is_refused(monkeypatch):
             held.set()
     assert refused and all(isinstance(error, serving.Busy) for error in refused)
     assert "3 pictures wait already" in str(refused[0])
-    assert [answer.result()[0].tolist() for answer in answers if not answer.exception()][0] == [0, 0]
+    assert [answer.result()[0].tolist() for answer in answers if not answer.exception()][0] == [
+        0,
+        0,
+    ]
 
 
 def test_answers_are_those_of_the_searcher(home):
@@ -74,7 +79,9 @@ def test_answers_are_those_of_the_searcher(home):
         for model in ("encoder", "head"):
             searcher = Searcher.open(run, model)
             name = searcher.names[7]
-            expected = searcher.search(searcher.vectors_of([name]), 5, expand=2).drop(columns="query")
+            expected = searcher.search(searcher.vectors_of([name]), 5, expand=2).drop(
+                columns="query"
+            )
             answer = asked.search(image=name, k=5, model=model, expand=2)
             assert answer["results"] == expected.to_dict("records")
             assert (answer["model"], answer["threshold"]) == (model, searcher.model.threshold)
@@ -84,10 +91,16 @@ def test_answers_are_those_of_the_searcher(home):
             asked.search()
         like, unlike = ([searcher.names[row] for row in rows] for rows in ((3, 4), (20,)))
         content = searcher.collection.path(like[1]).read_bytes()
-        answer = asked.search(image=name, like=[like[0], content], unlike=unlike, k=36, model="head")
+        answer = asked.search(
+            image=name, like=[like[0], content], unlike=unlike, k=36, model="head"
+        )
         near = np.concatenate([searcher.vectors_of(like[:1]), asked.encode(content)[0][None]])
-        expected = searcher.search(searcher.vectors_of([name]), 36, like=near, unlike=searcher.vectors_of(unlike))
+        expected = searcher.search(
+            searcher.vectors_of([name]), 36, like=near, unlike=searcher.vectors_of(unlike)
+        )
         assert [row["image"] for row in answer["results"]] == expected.image.tolist()
-        assert {row["p_similar"] for row in answer["results"]} == {None} and not answer["close_match"]
+        assert {row["p_similar"] for row in answer["results"]} == {None} and not answer[
+            "close_match"
+        ]
         with pytest.raises(ValueError, match="at most 20 examples, got 21"):
             asked.search(image=name, unlike=[name] * 20)

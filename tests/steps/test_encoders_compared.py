@@ -1,4 +1,6 @@
-"""Encoders compared: any of them by a checkpoint, measured as defined, with baselines; what is missing is a row."""
+"""Encoders compared: any of them by a checkpoint, measured as defined, with baselines; what is
+missing is a row.
+"""
 
 import json
 
@@ -44,14 +46,27 @@ def compared(home):
 
 def test_the_table_has_every_encoder_two_joined_and_the_baselines(compared):
     joined = compared.encoders.encoder[2]
-    assert compared.encoders.encoder.tolist() == [*encoders.EMBEDDED, joined, baselines.COLOURS, baselines.RANDOM]
-    assert all(name in joined for name in encoders.EMBEDDED) and (compared.encoders.missing == "").all()
+    assert compared.encoders.encoder.tolist() == [
+        *encoders.EMBEDDED,
+        joined,
+        baselines.COLOURS,
+        baselines.RANDOM,
+    ]
+    assert (
+        all(name in joined for name in encoders.EMBEDDED)
+        and (compared.encoders.missing == "").all()
+    )
     assert compared.encoders.dimension.tolist() == [1280, 1280, 2560, 128, 64]
-    assert (compared.encoders.images_per_s[:2] > 0).all() and compared.encoders.images_per_s[2:].isna().all()
-    np.testing.assert_allclose(compared.encoders.megabytes, compared.encoders.dimension * 38 * 4 / 1e6, atol=0.01)
+    assert (compared.encoders.images_per_s[:2] > 0).all() and compared.encoders.images_per_s[
+        2:
+    ].isna().all()
+    np.testing.assert_allclose(
+        compared.encoders.megabytes, compared.encoders.dimension * 38 * 4 / 1e6, atol=0.01
+    )
     every = compared.retrieval[compared.retrieval["class"] == ""]
-    assert set(every.measure) == {f"{name}@{k}" for name in ("P", "nDCG", "judged", "AP") for k in (1, 5, 10)} | {
-        "AP", "R-precision"}
+    assert set(every.measure) == {
+        f"{name}@{k}" for name in ("P", "nDCG", "judged", "AP") for k in (1, 5, 10)
+    } | {"AP", "R-precision"}
     known = every.dropna(subset=["low", "high"])
     assert (known.low <= known["mean"] + 1e-9).all() and (known["mean"] <= known.high + 1e-9).all()
     of_class = compared.retrieval[compared.retrieval["class"] != ""]
@@ -73,7 +88,9 @@ def test_measures_are_those_of_the_definition(home, compared):
         first = np.argsort(-score, kind="stable")
         each.append(average_precision_score(similar, score) if similar.any() else np.nan)
         precision.append(similar[first[: similar.sum()]].mean() if similar.any() else np.nan)
-    found = compared.retrieval[(compared.retrieval.encoder == baselines.COLOURS) & (compared.retrieval["class"] == "")]
+    found = compared.retrieval[
+        (compared.retrieval.encoder == baselines.COLOURS) & (compared.retrieval["class"] == "")
+    ]
     found = found.set_index("measure")["mean"]
     assert found["AP"] == pytest.approx(np.nanmean(each), abs=1e-6)
     assert found["R-precision"] == pytest.approx(np.nanmean(precision), abs=1e-6)
@@ -82,7 +99,10 @@ def test_measures_are_those_of_the_definition(home, compared):
 
 def test_few_labels_say_the_class_better_than_chance_by_an_encoder(compared):
     accuracy = compared.few_labels.set_index(["encoder", "method"]).accuracy
-    assert set(compared.few_labels.method) == {"nearest", "label spreading"} and accuracy.between(0, 1).all()
+    assert (
+        set(compared.few_labels.method) == {"nearest", "label spreading"}
+        and accuracy.between(0, 1).all()
+    )
     assert accuracy[encoders.EMBEDDED[0], "nearest"] > 1 / 3
 
 
@@ -93,15 +113,25 @@ def test_vectors_are_made_once_and_the_command_writes_the_tables(home, compared)
     out, said = typed(home, "encoders", "--study", "tiny")
     assert "mAP" in out and "random ranking" in out and "efficientnet_lite2: " in said
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("vectors.npy")} == stamps
-    kept = pd.read_csv(home / "active_learning_results/tiny/encoders/retrieval.csv", keep_default_na=False)
-    np.testing.assert_allclose(kept["mean"].replace("", np.nan).astype(float), compared.retrieval["mean"], atol=1e-6)
+    kept = pd.read_csv(
+        home / "active_learning_results/tiny/encoders/retrieval.csv", keep_default_na=False
+    )
+    np.testing.assert_allclose(
+        kept["mean"].replace("", np.nan).astype(float), compared.retrieval["mean"], atol=1e-6
+    )
     out, _ = typed(home, "encoders", "efficientnet_lite0", "--study", "tiny", "--json")
     found = json.loads(out)
-    assert [row["encoder"] for row in found["encoders"]] == ["efficientnet_lite0", baselines.COLOURS, baselines.RANDOM]
+    assert [row["encoder"] for row in found["encoders"]] == [
+        "efficientnet_lite0",
+        baselines.COLOURS,
+        baselines.RANDOM,
+    ]
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_backbone_of_random_weights_is_compared_by_its_checkpoint(home, tmp_path, name, monkeypatch):
+def test_a_backbone_of_random_weights_is_compared_by_its_checkpoint(
+    home, tmp_path, name, monkeypatch
+):
     torch.manual_seed(0)
     model = timm.create_model(name, pretrained=False, num_classes=3)
     if any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
@@ -120,7 +150,9 @@ def test_a_backbone_of_random_weights_is_compared_by_its_checkpoint(home, tmp_pa
     assert every["mean"].between(0, 1).all()
 
 
-def test_a_clip_by_path_and_weights_that_are_missing_are_rows(home, tiny_clip, tmp_path, monkeypatch):  # noqa: F811
+def test_a_clip_by_path_and_weights_that_are_missing_are_rows(
+    home, tiny_clip, tmp_path, monkeypatch
+):
     clip = f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}"
     lost = f"timm:resnet18/{tmp_path / 'resnet18.safetensors'}"
     with living_in(home):
@@ -130,9 +162,14 @@ def test_a_clip_by_path_and_weights_that_are_missing_are_rows(home, tiny_clip, t
         with pytest.raises(ValueError, match="timm has no model resnet81. Did you mean resnet18"):
             encoders.compare_encoders(find_run("tiny"), ["timm:resnet81"])
     about = found.encoders.set_index("encoder")
-    assert about.missing[clip] == "" and "no such checkpoint for timm:resnet18; place it there" in about.missing[lost]
+    assert (
+        about.missing[clip] == ""
+        and "no such checkpoint for timm:resnet18; place it there" in about.missing[lost]
+    )
     assert pd.isna(about.dimension[lost]) and lost not in set(found.retrieval.encoder)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # as HF_HUB_OFFLINE=1 in a new process
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HF_HUB_OFFLINE", True
+    )  # as HF_HUB_OFFLINE=1 in a new process
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     done = command(home, "encoders", "efficientnet_lite0", "timm:resnet18", "--study", "tiny")
     assert done.returncode == 0, done.stderr
@@ -148,7 +185,11 @@ def test_a_published_run_shows_what_is_there(home, compared, monkeypatch):
             again = encoders.kept_comparison(run, ["no encoder of this name"])
         finally:
             (run.labels / PUBLISHED).unlink()
-    assert again.encoders.encoder.tolist() == ["efficientnet_lite0", baselines.COLOURS, baselines.RANDOM]
+    assert again.encoders.encoder.tolist() == [
+        "efficientnet_lite0",
+        baselines.COLOURS,
+        baselines.RANDOM,
+    ]
 
 
 def test_where_nothing_can_be_compared_it_says_why(tmp_path):
@@ -156,7 +197,9 @@ def test_where_nothing_can_be_compared_it_says_why(tmp_path):
     assert "no run is called tiny here" in typed(tmp_path, "encoders", "--study", "tiny")[1]
     (tmp_path / "pictures").mkdir()
     for number in range(12):
-        Image.fromarray(np.full((30, 30, 3), 20 * number, np.uint8)).save(tmp_path / "pictures" / f"{number}.png")
+        Image.fromarray(np.full((30, 30, 3), 20 * number, np.uint8)).save(
+            tmp_path / "pictures" / f"{number}.png"
+        )
     with living_in(tmp_path):
         find_run("tiny", begin=True)
     said = typed(tmp_path, "encoders", "--study", "tiny")[1]

@@ -8,26 +8,43 @@ from imgsearch_utils.steps import examples
 
 
 def table(lists: dict[str, dict[str, list[float]]], shared: bool = True) -> pd.DataFrame:
-    """Results of each query and model by their grades in order; a name is one image's for both models, or not."""
+    """Results of each query and model by their grades in order; a name is one image's for both
+    models, or not.
+    """
     rows = []
     for query, by_model in lists.items():
         for model, grades in by_model.items():
             for place, grade in enumerate(grades, 1):
                 image = f"{query}-{grade}-{grades[:place].count(grade)}{'' if shared else model}"
                 rows.append((query, model, place, image, 1 - place / 10, grade, query == "q0"))
-    return pd.DataFrame(rows, columns=["query", "model", "rank", "image", "score", "grade", "drawn"])
+    return pd.DataFrame(
+        rows, columns=["query", "model", "rank", "image", "score", "grade", "drawn"]
+    )
 
 
 def grades(found: pd.DataFrame, **unseen: float) -> pd.DataFrame:
     """What is known of the results; and of an image that nobody found, for some queries."""
-    known = found.dropna(subset="grade").drop_duplicates(["query", "image"])[["query", "image", "grade"]]
-    return pd.concat([known, pd.DataFrame([(query, "unseen", grade) for query, grade in unseen.items()],
-                                          columns=[*known])], ignore_index=True)
+    known = found.dropna(subset="grade").drop_duplicates(["query", "image"])[
+        ["query", "image", "grade"]
+    ]
+    return pd.concat(
+        [
+            known,
+            pd.DataFrame(
+                [(query, "unseen", grade) for query, grade in unseen.items()], columns=[*known]
+            ),
+        ],
+        ignore_index=True,
+    )
 
 
-LISTS = {"q0": {"encoder": [3, 0, 0], "head": [3, 0, 0]}, "better": {"encoder": [0, 0, 3], "head": [3, 0, 0]},
-         "best": {"encoder": [0, 0, 1], "head": [3, 2, 1]}, "worse": {"encoder": [3, 1, 0], "head": [0, 0, 1]},
-         "poor": {"encoder": [0, 1, 3], "head": [0, 1, 3]}}
+LISTS = {
+    "q0": {"encoder": [3, 0, 0], "head": [3, 0, 0]},
+    "better": {"encoder": [0, 0, 3], "head": [3, 0, 0]},
+    "best": {"encoder": [0, 0, 1], "head": [3, 2, 1]},
+    "worse": {"encoder": [3, 1, 0], "head": [0, 0, 1]},
+    "poor": {"encoder": [0, 1, 3], "head": [0, 1, 3]},
+}
 
 
 def test_improved_and_failed_queries_are_those_that_the_grades_name():
@@ -71,5 +88,10 @@ def test_an_encoder_alone_has_failures_and_no_improvement():
 
 
 def test_equal_models_differ_nowhere():
-    same = table({name: {"encoder": lists["head"], "head": lists["head"]} for name, lists in LISTS.items()})
-    assert set(examples.choose_queries(same, examples.compared(same, grades(same)))) == {"examples", "examples_failed"}
+    same = table(
+        {name: {"encoder": lists["head"], "head": lists["head"]} for name, lists in LISTS.items()}
+    )
+    assert set(examples.choose_queries(same, examples.compared(same, grades(same)))) == {
+        "examples",
+        "examples_failed",
+    }

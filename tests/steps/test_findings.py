@@ -1,4 +1,6 @@
-"""The report's sentences: each judgement follows from the numbers, and what is not there is not spoken of."""
+"""The report's sentences: each judgement follows from the numbers, and what is not there is not
+spoken of.
+"""
 
 import re
 
@@ -12,24 +14,48 @@ from imgsearch_utils.steps.found import Found
 from imgsearch_utils.study import parse_study
 from imgsearch_utils.workspace import Run, write_atomic, write_json
 
-SCORED = pd.DataFrame({"side": ["dev"] * 4 + ["test"] * 4, "similarity": [3.0, 0, 0, 1] * 2,
-                       "p_similar": [0.5] * 4 + [0.0] * 3 + [1.0]})
-SURE, OPEN, WORSE, FEW = (0.1, 0.02, 0.18), (0.1, -0.02, 0.22), (-0.1, -0.2, -0.01), (0.1, None, None)
+SCORED = pd.DataFrame(
+    {
+        "side": ["dev"] * 4 + ["test"] * 4,
+        "similarity": [3.0, 0, 0, 1] * 2,
+        "p_similar": [0.5] * 4 + [0.0] * 3 + [1.0],
+    }
+)
+SURE, OPEN, WORSE, FEW = (
+    (0.1, 0.02, 0.18),
+    (0.1, -0.02, 0.22),
+    (-0.1, -0.2, -0.01),
+    (0.1, None, None),
+)
 
 
 def side(ap, order=OPEN, head=0.5):
     numbers = {"ap": head, "f1": 0.4, "ece": 0.02, "roc_auc": 0.8, "n": 1200, "n_similar": 60}
     gains = [dict(zip(("difference", "low", "high"), gain)) for gain in (ap, order)]
-    return {"encoder": numbers | {"ap": 0.4, "roc_auc": 0.7}, "head": numbers, "trivial": {},
-            "ap_gain_over": {"encoder": gains[0]}, "within_queries": {"nDCG@10": gains[1]}}
+    return {
+        "encoder": numbers | {"ap": 0.4, "roc_auc": 0.7},
+        "head": numbers,
+        "trivial": {},
+        "ap_gain_over": {"encoder": gains[0]},
+        "within_queries": {"nDCG@10": gains[1]},
+    }
 
 
 def made(home, promoted=True, log=None, oracle="hierarchy", evidence="grades", **sides):
-    run = Run("tiny", parse_study({"study": "tiny", "images": {"source": "trees"}, "oracle": oracle}))
+    run = Run(
+        "tiny", parse_study({"study": "tiny", "images": {"source": "trees"}, "oracle": oracle})
+    )
     write_atomic(run.labels / "images.csv", "image,group,side\na,0,train\nb,1,test\n")
-    write_json(run.results / "ann_comparison" / "index.json", {"index": "exact", "reason": "exact search: it is quick"})
-    metrics = {"promoted": promoted, "candidate": "head, pull 0.3", "evidence": evidence,
-               "labels": {"labels": 1920, "asked": 480, "similar": 100}}
+    write_json(
+        run.results / "ann_comparison" / "index.json",
+        {"index": "exact", "reason": "exact search: it is quick"},
+    )
+    metrics = {
+        "promoted": promoted,
+        "candidate": "head, pull 0.3",
+        "evidence": evidence,
+        "labels": {"labels": 1920, "asked": 480, "similar": 100},
+    }
     found = Found(run, pd.DataFrame() if log is None else log, metrics | sides if sides else {})
     vars(found)["scored"] = SCORED  # as if read from the last round's folder
     return found
@@ -37,7 +63,10 @@ def made(home, promoted=True, log=None, oracle="hierarchy", evidence="grades", *
 
 def test_more_than_chance_on_test_and_not_promoted_are_both_explained(home):
     found = made(home, False, dev=side(OPEN), test=side(SURE))
-    assert "+0.100 [+0.020, +0.180], more than chance explains. Search keeps the encoder." in findings.result(found)
+    assert (
+        "+0.100 [+0.020, +0.180], more than chance explains. Search keeps the encoder."
+        in findings.result(found)
+    )
     said = " ".join(findings.decision(found))
     assert "is not promoted: search uses the encoder as it is" in said
     assert "saw neither of its images (1,200 pairs, 60 of them of grade 3)" in said
@@ -45,12 +74,23 @@ def test_more_than_chance_on_test_and_not_promoted_are_both_explained(home):
     assert "no contradiction" in said and "another decision" not in said
 
 
-@pytest.mark.parametrize(("dev", "order", "promoted", "expected"), [
-    (SURE, OPEN, True, "and average precision lies above 0"), (SURE, SURE, True, "average precision and nDCG@10 lie"),
-    (OPEN, SURE, True, "and nDCG@10 lies above 0"), (FEW, SURE, True, "and nDCG@10 lies above 0"),
-    (SURE, WORSE, False, "and average precision lies above 0 with the whole interval, but nDCG@10 below 0"),
-    (FEW, FEW, False, "and neither lies above 0"), (OPEN, WORSE, False, "neither lies above 0"),
-])
+@pytest.mark.parametrize(
+    ("dev", "order", "promoted", "expected"),
+    [
+        (SURE, OPEN, True, "and average precision lies above 0"),
+        (SURE, SURE, True, "average precision and nDCG@10 lie"),
+        (OPEN, SURE, True, "and nDCG@10 lies above 0"),
+        (FEW, SURE, True, "and nDCG@10 lies above 0"),
+        (
+            SURE,
+            WORSE,
+            False,
+            "and average precision lies above 0 with the whole interval, but nDCG@10 below 0",
+        ),
+        (FEW, FEW, False, "and neither lies above 0"),
+        (OPEN, WORSE, False, "neither lies above 0"),
+    ],
+)
 def test_the_reason_is_that_of_the_rule(home, dev, order, promoted, expected):
     said = " ".join(findings.decision(made(home, promoted, dev=side(dev, order))))
     assert expected in said and "another decision" not in said
@@ -64,14 +104,24 @@ def test_what_people_taught_stays_until_it_is_worse_for_sure(home):
     assert "another decision" not in said
     said = " ".join(findings.decision(made(home, True, oracle="person", dev=side(OPEN, WORSE))))
     assert "another decision" in said and "goes on with a head" not in said
-    assert "goes on" not in " ".join(findings.decision(made(home, True, oracle="person", dev=side(SURE))))
-    assert "goes on" not in " ".join(findings.decision(made(home, False, oracle="person", dev=side(OPEN))))
+    assert "goes on" not in " ".join(
+        findings.decision(made(home, True, oracle="person", dev=side(SURE)))
+    )
+    assert "goes on" not in " ".join(
+        findings.decision(made(home, False, oracle="person", dev=side(OPEN)))
+    )
 
 
-@pytest.mark.parametrize(("gain", "expected"), [
-    (SURE, "more than chance"), (OPEN, "no more than chance"), (WORSE, "a loss"), (FEW, "too few similar pairs"),
-    ((None, None, None), "too few similar pairs"),
-])
+@pytest.mark.parametrize(
+    ("gain", "expected"),
+    [
+        (SURE, "more than chance"),
+        (OPEN, "no more than chance"),
+        (WORSE, "a loss"),
+        (FEW, "too few similar pairs"),
+        ((None, None, None), "too few similar pairs"),
+    ],
+)
 def test_a_verdict_follows_the_interval(gain, expected):
     gain = tuple(np.nan if value is None else value for value in gain)
     assert expected in findings.verdict(gain)
@@ -92,15 +142,23 @@ def test_without_test_grades_dev_is_named_as_what_it_is(home):
 
 def test_how_far_a_perfect_model_is_off_by_chance_is_told_of_the_same_pairs(home):
     numbers = {"dev": side(SURE)}, {"dev": side(SURE), "test": side(SURE)}
-    dev, test = (" ".join(findings.findings(made(home, **sides), Ceiling(np.nan, 0))) for sides in numbers)
-    told = re.compile(r"off by 0.020 in the mean, where a perfect one is off by ([\d.]+) on as many pairs")
+    dev, test = (
+        " ".join(findings.findings(made(home, **sides), Ceiling(np.nan, 0))) for sides in numbers
+    )
+    told = re.compile(
+        r"off by 0.020 in the mean, where a perfect one is off by ([\d.]+) on as many pairs"
+    )
     assert float(told.search(dev)[1]) == pytest.approx(3 / 16, abs=0.02)  # of four fair coins
     assert float(told.search(test)[1]) == 0  # of probabilities that are 0 or 1
 
 
 def test_what_classes_say_is_not_called_a_grade(home):
     found = made(home, dev=side(SURE), evidence="classes")
-    said = [findings.result(found), *findings.decision(found), *findings.findings(found, Ceiling(np.nan, 0))]
+    said = [
+        findings.result(found),
+        *findings.decision(found),
+        *findings.findings(found, Ceiling(np.nan, 0)),
+    ]
     assert "pairs of the same class" in said[0] and "grade 3" not in " ".join(said)
     assert "from the classes alone" in " ".join(said)
 
@@ -109,7 +167,9 @@ def test_a_run_without_a_round_says_so_and_nothing_of_a_head(home):
     found = made(home)
     assert findings.result(found).startswith("Nothing was taught in this run")
     assert findings.decision(found) == [] and "no round" in findings.missing(found, True)["rounds"]
-    assert findings.findings(found, Ceiling(np.nan, 0)) == ["Recommended index: exact. Exact search: it is quick."]
+    assert findings.findings(found, Ceiling(np.nan, 0)) == [
+        "Recommended index: exact. Exact search: it is quick."
+    ]
     assert set(findings.meanings(found)) == {"class_counts", "recall_and_speed"}
 
 
@@ -118,20 +178,45 @@ def test_an_undefined_quality_is_no_number(home):
     for model in ("encoder", "head"):
         nothing[model] |= dict.fromkeys(("f1", "ece", "roc_auc"))
     found = made(home, False, dev=nothing)
-    said = [findings.result(found), *findings.decision(found), *findings.findings(found, Ceiling(np.nan, 0))]
-    assert "no quality can be told" in said[0] and "nan" not in " ".join(said) and "not defined" in said[2]
+    said = [
+        findings.result(found),
+        *findings.decision(found),
+        *findings.findings(found, Ceiling(np.nan, 0)),
+    ]
+    assert (
+        "no quality can be told" in said[0]
+        and "nan" not in " ".join(said)
+        and "not defined" in said[2]
+    )
 
 
 def test_the_course_of_the_rounds_is_told_by_its_ends(home):
-    log = pd.DataFrame({"labels": [480, 960], "dev_head_ap": [0.4, 0.5], "test_head_ap": np.nan,
-                        "dev_ap_gain": [0.05, 0.1], "dev_ap_gain_low": [np.nan, 0.02], "dev_ap_gain_high": 0.18})
+    log = pd.DataFrame(
+        {
+            "labels": [480, 960],
+            "dev_head_ap": [0.4, 0.5],
+            "test_head_ap": np.nan,
+            "dev_ap_gain": [0.05, 0.1],
+            "dev_ap_gain_low": [np.nan, 0.02],
+            "dev_ap_gain_high": 0.18,
+        }
+    )
     found = made(home, log=log)
     assert found.logged("dev") and not found.logged("test")
     said = findings.meanings(found)
-    assert said["rounds_dev"] == ("With 960 graded pairs the gain in average precision is +0.100 [+0.020, +0.180], "
-                                  "more than chance explains; with 480 it was +0.050.") and "rounds_test" not in said
+    assert (
+        said["rounds_dev"]
+        == (
+            "With 960 graded pairs the gain in average precision is +0.100 [+0.020, +0.180], "
+            "more than chance explains; with 480 it was +0.050."
+        )
+        and "rounds_test" not in said
+    )
 
 
 def test_half_of_the_similar_pairs_are_found_as_a_loop_finds_them():
-    similar, score = pd.Series([1, 0, 1, 0, 1, 1], dtype=bool), pd.Series([0.9, 0.8, 0.7, 0.6, 0.5, 0.1])
+    similar, score = (
+        pd.Series([1, 0, 1, 0, 1, 1], dtype=bool),
+        pd.Series([0.9, 0.8, 0.7, 0.6, 0.5, 0.1]),
+    )
     assert findings._precision_at_half(similar, score) == pytest.approx(2 / 3)

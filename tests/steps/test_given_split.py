@@ -1,4 +1,6 @@
-"""A split that the pictures come with: kept from the folders to the run's images, and never leaking."""
+"""A split that the pictures come with: kept from the folders to the run's images, and never
+leaking.
+"""
 
 import numpy as np
 import pandas as pd
@@ -24,8 +26,12 @@ def test_what_is_kept_stays_on_its_side_and_no_group_stands_on_two(rows):
     names = [f"{n:02}" for n in range(len(rows))]
     images = Images(pd.DataFrame({"image": names, "group": [group for group, _ in rows]}), None)
     sides = dict(zip(names, (side for _, side in rows)))
-    most = {group: max(SIDES.index(side) for other, side in rows if other == group) for group, _ in rows}
-    expected = [name for name, (group, side) in zip(names, rows) if SIDES.index(side) == most[group]]
+    most = {
+        group: max(SIDES.index(side) for other, side in rows if other == group) for group, _ in rows
+    }
+    expected = [
+        name for name, (group, side) in zip(names, rows) if SIDES.index(side) == most[group]
+    ]
     counts = pd.Series([sides[name] for name in expected]).value_counts()
     if min(counts.get("train", 0), counts.get("test", 0)) < 2:
         with pytest.raises(ValueError, match="at least 2 images on its train and test sides"):

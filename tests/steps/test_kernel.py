@@ -1,4 +1,6 @@
-"""A kernel, and the process that it is forked off, end with the process that asked for it, however early."""
+"""A kernel, and the process that it is forked off, end with the process that asked for it, however
+early.
+"""
 
 import ctypes
 import os
@@ -44,7 +46,9 @@ CHILD_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 @pytest.fixture
 def adopting():
-    """This process adopts the orphans of its children, as a container's or a session's first process does."""
+    """This process adopts the orphans of its children, as a container's or a session's first
+    process does.
+    """
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux lets a process adopt orphans")
     libc = ctypes.CDLL(None)
@@ -89,14 +93,29 @@ def test_what_loads_the_libraries_ends_with_its_parent_before_there_is_a_kernel(
 def test_where_no_socket_finds_room_a_kernel_is_started_anew(tmp_path):
     far = tmp_path / ("x" * 80)
     far.mkdir()
-    script = SCRIPT.replace('print("ended")', "from imgsearch_utils.steps import kernel; print(kernel.FORKS)")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120,
-                          env=os.environ | {"TMPDIR": str(far)})
-    assert done.stdout.splitlines() == ["began", "module://matplotlib_inline.backend_inline 20 True", "False"]
+    script = SCRIPT.replace(
+        'print("ended")', "from imgsearch_utils.steps import kernel; print(kernel.FORKS)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"TMPDIR": str(far)},
+    )
+    assert done.stdout.splitlines() == [
+        "began",
+        "module://matplotlib_inline.backend_inline 20 True",
+        "False",
+    ]
 
 
-def test_a_script_is_not_run_again_in_its_kernels_which_show_tables_and_figures_as_notebooks_do(tmp_path):
+def test_a_script_is_not_run_again_in_its_kernels_which_show_tables_and_figures_as_notebooks_do(
+    tmp_path,
+):
     script = tmp_path / "unguarded.py"
     script.write_text(SCRIPT)
-    lines = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120).stdout.splitlines()
+    lines = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120
+    ).stdout.splitlines()
     assert lines == ["began", "module://matplotlib_inline.backend_inline 20 True", "ended"]

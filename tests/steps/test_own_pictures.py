@@ -1,4 +1,6 @@
-"""Anyone's folder through the whole pipeline: duplicates, broken files and odd formats without hand work."""
+"""Anyone's folder through the whole pipeline: duplicates, broken files and odd formats without hand
+work.
+"""
 
 from pathlib import Path
 
@@ -10,20 +12,34 @@ from PIL import Image
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from tests.tiny_study import command
 
-SMALL = [argument for setting in ("rounds=1", "asked_per_round=20", "zeros_per_round=20", "dev_asked=12",
-                                  "test_asked=12", "max_per_image=20", "head.epochs=2", "sizes=[]",
-                                  "indexes=[{name: exact}]") for argument in ("--set", setting)]
+SMALL = [
+    argument
+    for setting in (
+        "rounds=1",
+        "asked_per_round=20",
+        "zeros_per_round=20",
+        "dev_asked=12",
+        "test_asked=12",
+        "max_per_image=20",
+        "head.epochs=2",
+        "sizes=[]",
+        "indexes=[{name: exact}]",
+    )
+    for argument in ("--set", setting)
+]
 
 
 def messy_folder(folder: Path) -> list[str]:
-    """Class folders with twins, two odd formats, odd names; return the names of the three broken files."""
+    """Class folders with twins, two odd formats, odd names; return the names of the three broken
+    files.
+    """
     houses = sample_houses(16, seed=5)
     for house in houses.to_dict("records"):
         place = folder / house["house_type"]
         place.mkdir(parents=True, exist_ok=True)
         draw_house(house).save(place / house["file_label"], quality=92)
     farm, modern, rustic = (folder / name for name in ("farmhouse", "modern", "rustic"))
-    (farm / "an exact \"twin\", é.jpg").write_bytes((farm / "farmhouse_0001.jpg").read_bytes())
+    (farm / 'an exact "twin", é.jpg').write_bytes((farm / "farmhouse_0001.jpg").read_bytes())
     with Image.open(modern / "modern_0001.jpg") as picture:
         picture.resize((200, 200)).save(modern / "modern_0001 smaller.webp", quality=70)
         picture.convert("CMYK").save(modern / "print.jpg", quality=92)
@@ -38,19 +54,30 @@ def messy_folder(folder: Path) -> list[str]:
 
 def test_messy_class_folders_run_to_a_report_that_names_what_was_set_aside(tmp_path):
     broken = messy_folder(tmp_path / "pictures")
-    blind = [(f"farmhouse/farmhouse_{n:04d}.jpg", f"farmhouse/farmhouse_{n + 1:04d}.jpg", n % 4) for n in range(1, 12)]
-    pd.DataFrame(blind, columns=["image1", "image2", "similarity"]).to_csv(tmp_path / "pictures/blind.csv", index=False)
+    blind = [
+        (f"farmhouse/farmhouse_{n:04d}.jpg", f"farmhouse/farmhouse_{n + 1:04d}.jpg", n % 4)
+        for n in range(1, 12)
+    ]
+    pd.DataFrame(blind, columns=["image1", "image2", "similarity"]).to_csv(
+        tmp_path / "pictures/blind.csv", index=False
+    )
     assert command(tmp_path, "new", "mine", tmp_path / "pictures").returncode == 0
     process = command(tmp_path, "run", "mine", *SMALL, "--set", "blind_test=blind.csv")
     assert process.returncode == 0, process.stderr
     own = pd.read_json(tmp_path / "active_learning_results/mine/ann_comparison/own_protocol.json")
-    assert own.model.tolist() == ["encoder", "head"] and (own.pairs == 11).all() and own.accuracy.between(0, 1).all()
+    assert (
+        own.model.tolist() == ["encoder", "head"]
+        and (own.pairs == 11).all()
+        and own.accuracy.between(0, 1).all()
+    )
     assert "The study's own test" in (tmp_path / "report_results/mine/index.html").read_text()
     results = tmp_path / "active_learning_results/mine/tagging"
     assert sorted(pd.read_csv(results / "set_aside.csv").image) == broken
     twins = pd.read_csv(results / "duplicates.csv")
     together = {frozenset(pair) for pair in zip(twins.image1, twins.image2)}
-    assert frozenset(["farmhouse/farmhouse_0001.jpg", "farmhouse/an exact \"twin\", é.jpg"]) in together
+    assert (
+        frozenset(["farmhouse/farmhouse_0001.jpg", 'farmhouse/an exact "twin", é.jpg']) in together
+    )
     images = pd.read_csv(tmp_path / "active_learning_labels/mine/images.csv").set_index("image")
     for pair in together:
         assert images.side[list(pair)].nunique() == 1, "twins stand on one side"
@@ -59,19 +86,37 @@ def test_messy_class_folders_run_to_a_report_that_names_what_was_set_aside(tmp_p
     assert "&#34;twin&#34;" not in page or "<script" not in page
 
 
-@pytest.mark.parametrize(("make", "said"), [
-    (lambda folder: None, "at least two"),
-    (lambda folder: [(folder / f"{n}.jpg").write_text("no picture") for n in range(3)], "none of 3 pictures"),
-    (lambda folder: [Image.new("RGB", (40, 40), colour).save(folder / f"{colour}.png") for colour in ("red", "blue")],
-     "at least 2 images on each of train, dev and test"),
-    (lambda folder: (folder / "labels.csv").write_text("file_label,kind\n../../secret.jpg,a\n/etc/passwd,b\n"),
-     "leads out of the data folder"),
-], ids=["empty", "all broken", "two images", "leaves the folder"])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: None, "at least two"),
+        (
+            lambda folder: [(folder / f"{n}.jpg").write_text("no picture") for n in range(3)],
+            "none of 3 pictures",
+        ),
+        (
+            lambda folder: [
+                Image.new("RGB", (40, 40), colour).save(folder / f"{colour}.png")
+                for colour in ("red", "blue")
+            ],
+            "at least 2 images on each of train, dev and test",
+        ),
+        (
+            lambda folder: (folder / "labels.csv").write_text(
+                "file_label,kind\n../../secret.jpg,a\n/etc/passwd,b\n"
+            ),
+            "leads out of the data folder",
+        ),
+    ],
+    ids=["empty", "all broken", "two images", "leaves the folder"],
+)
 def test_hopeless_folders_end_with_one_clear_line(tmp_path, make, said):
     folder = tmp_path / "pictures"
     folder.mkdir()
     make(folder)
-    (tmp_path / "mine.yaml").write_text(f"study: mine\nimages: {{source: {folder}}}\noracle: person\n")
+    (tmp_path / "mine.yaml").write_text(
+        f"study: mine\nimages: {{source: {folder}}}\noracle: person\n"
+    )
     process = command(tmp_path, "run", "mine.yaml")
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert said in process.stderr.strip().splitlines()[-1]
@@ -84,14 +129,21 @@ def test_without_classes_it_reports_the_encoder_and_grades_given_then_make_round
         draw_house(house, 128).save(folder / house["file_label"])
     process = command(tmp_path, "new", "mine", folder)
     assert [line.split("  #")[0].strip() for line in process.stdout.splitlines()[-3:]] == [
-        "make run STUDY=mine", "make teach STUDY=mine", "make serve STUDY=mine"]
+        "make run STUDY=mine",
+        "make teach STUDY=mine",
+        "make serve STUDY=mine",
+    ]
     process = command(tmp_path, "run", "mine", *SMALL)
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines()[-1].endswith("make teach STUDY=mine")
     assert (tmp_path / "report_results/mine/index.html").is_file()
     assert not (tmp_path / "active_learning_models/mine").exists()
     pairs = pd.read_csv(tmp_path / "active_learning_labels/mine/round_00/pairs.csv")
-    assert not pairs.automatic.any() and set(pairs.strategy) == {"lists", "random"} and set(pairs.side) == {"train"}
+    assert (
+        not pairs.automatic.any()
+        and set(pairs.strategy) == {"lists", "random"}
+        and set(pairs.side) == {"train"}
+    )
     pairs.assign(similarity=np.arange(len(pairs)) % 4).to_csv(tmp_path / "grades.csv", index=False)
     process = command(tmp_path, "labels", "import", "grades.csv", "--study", "mine")
     assert process.returncode == 0, process.stderr

@@ -1,4 +1,6 @@
-"""The whole pipeline on a tiny drawn study: papermill, real encoder, real indexes; killed, resumed, refused."""
+"""The whole pipeline on a tiny drawn study: papermill, real encoder, real indexes; killed, resumed,
+refused.
+"""
 
 import json
 import os
@@ -36,18 +38,24 @@ def last_line(process: subprocess.CompletedProcess) -> str:
 
 
 def test_every_part_of_a_run_is_in_its_folder(finished):
-    for file in ("active_learning_labels/tiny/journal.csv", "active_learning_labels/tiny/round_01/pairs.csv",
-                 "active_learning_models/tiny/round_01/head.safetensors",
-                 "active_learning_models/tiny/round_01/calibration.json",
-                 "active_learning_results/tiny/tagging/notebook.ipynb",
-                 "active_learning_results/tiny/round_01/metrics.json",
-                 "active_learning_results/tiny/round_01/candidates.csv",
-                 "active_learning_results/tiny/round_01/figures/candidates.svg",
-                 "active_learning_results/tiny/round_01/figures/training_curves.svg",
-                 "active_learning_results/tiny/ann_comparison/indexes.csv",
-                 "vector_dbs/tiny/indexes/index.json", "vector_dbs/tiny/indexes/chosen.index.json",
-                 "vector_dbs/tiny/encoder/vectors.npy", "vector_dbs/tiny/head/vectors.npy",
-                 "report_results/tiny/index.html", "report_results/tiny/figures/rounds_test.png"):
+    for file in (
+        "active_learning_labels/tiny/journal.csv",
+        "active_learning_labels/tiny/round_01/pairs.csv",
+        "active_learning_models/tiny/round_01/head.safetensors",
+        "active_learning_models/tiny/round_01/calibration.json",
+        "active_learning_results/tiny/tagging/notebook.ipynb",
+        "active_learning_results/tiny/round_01/metrics.json",
+        "active_learning_results/tiny/round_01/candidates.csv",
+        "active_learning_results/tiny/round_01/figures/candidates.svg",
+        "active_learning_results/tiny/round_01/figures/training_curves.svg",
+        "active_learning_results/tiny/ann_comparison/indexes.csv",
+        "vector_dbs/tiny/indexes/index.json",
+        "vector_dbs/tiny/indexes/chosen.index.json",
+        "vector_dbs/tiny/encoder/vectors.npy",
+        "vector_dbs/tiny/head/vectors.npy",
+        "report_results/tiny/index.html",
+        "report_results/tiny/figures/rounds_test.png",
+    ):
         assert (finished / file).is_file(), file
     assert not list(finished.rglob("*.partial"))
 
@@ -64,11 +72,15 @@ def test_log_has_a_row_a_round_and_no_times(finished):
 
 
 def test_finished_run_does_nothing(finished):
-    assert command(finished, "run", "tiny.yaml").returncode == 0  # what was copied is looked at once
+    assert (
+        command(finished, "run", "tiny.yaml").returncode == 0
+    )  # what was copied is looked at once
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     process = command(finished, "run", "tiny.yaml")
     assert process.returncode == 0 and "is finished with these settings" in process.stdout
-    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()
+    } == before
 
 
 def test_other_settings_are_refused_with_the_difference(finished):
@@ -77,14 +89,20 @@ def test_other_settings_are_refused_with_the_difference(finished):
     assert process.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["run", "tinny"], "no study is called 'tinny'"),
-    (["run", "tiny.yaml", "--set", "ruonds=3"], "no setting is called ruonds. Did you mean rounds?"),
-    (["run", "tiny.yaml", "--set", "head.epocs=3"], "Did you mean epochs?"),
-    (["run", "tiny.yaml", "--set", "rounds"], "--set expects NAME=VALUE"),
-    (["run", "tiny.yaml", "--set", "rounds=many"], "rounds"),
-    (["run", "tiny.yaml", "--run", "../elsewhere"], "RUN must be letters"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "tinny"], "no study is called 'tinny'"),
+        (
+            ["run", "tiny.yaml", "--set", "ruonds=3"],
+            "no setting is called ruonds. Did you mean rounds?",
+        ),
+        (["run", "tiny.yaml", "--set", "head.epocs=3"], "Did you mean epochs?"),
+        (["run", "tiny.yaml", "--set", "rounds"], "--set expects NAME=VALUE"),
+        (["run", "tiny.yaml", "--set", "rounds=many"], "rounds"),
+        (["run", "tiny.yaml", "--run", "../elsewhere"], "RUN must be letters"),
+    ],
+)
 def test_bad_use_is_one_clear_line(finished, arguments, said):
     process = command(finished, *arguments)
     assert process.returncode == 1 and said in process.stderr and "Traceback" not in process.stderr
@@ -93,10 +111,26 @@ def test_bad_use_is_one_clear_line(finished, arguments, said):
 def test_unknown_notebook_parameter_is_refused_by_the_notebook_itself(finished, tmp_path):
     """Papermill alone only warns."""
     notebook = Path(__file__).parents[2] / "notebooks" / "04_report.ipynb"
-    papermill = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "-p", "RUM", "tiny"]
-    process = subprocess.run(papermill, capture_output=True, text=True,
-                             env=os.environ | {"IMGSEARCH_HOME": str(finished)})
-    assert process.returncode and "04_report declares no parameter RUM. Did you mean RUN?" in process.stderr
+    papermill = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(notebook),
+        str(tmp_path / "out.ipynb"),
+        "-p",
+        "RUM",
+        "tiny",
+    ]
+    process = subprocess.run(
+        papermill,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"IMGSEARCH_HOME": str(finished)},
+    )
+    assert (
+        process.returncode
+        and "04_report declares no parameter RUM. Did you mean RUN?" in process.stderr
+    )
 
 
 @contextmanager
@@ -105,7 +139,9 @@ def page_of(report: Path):
     if not CHROMIUM.exists():
         pytest.skip("needs chromium: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
         page = browser.new_page()
         page.goto((report / "index.html").as_uri())
         yield page
@@ -118,7 +154,9 @@ def read_through(page) -> tuple[set[str], str]:
     assert min(pictures.evaluate_all("all => all.map(one => one.naturalWidth)")) > 100
     assert all(pictures.evaluate_all("all => all.map(one => one.alt)"))
     links = page.eval_on_selector_all("main a", "links => links.map(a => a.href)")
-    assert [link for link in links if not Path(link.removeprefix("file://").partition("#")[0]).exists()] == []
+    assert [
+        link for link in links if not Path(link.removeprefix("file://").partition("#")[0]).exists()
+    ] == []
     anchors = page.eval_on_selector_all("nav a", "all => all.map(a => a.getAttribute('href'))")
     assert all(page.locator(anchor).count() == 1 for anchor in anchors)
     page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
@@ -142,9 +180,21 @@ def test_report_in_a_browser_tells_the_run_to_who_was_not_there(finished):
         assert "imgsearch search picture.jpg --study tiny" in page.locator(".next").inner_text()
         figures, text = read_through(page)
         assert not faults(page)
-    assert {"rounds_test", "rounds_dev", "examples", "class_counts", "grade_counts", "candidates", "retrieval",
-            "retrieval_by_class", "score_distributions", "precision_recall", "confusion", "class_confusion",
-            "recall"} <= figures
+    assert {
+        "rounds_test",
+        "rounds_dev",
+        "examples",
+        "class_counts",
+        "grade_counts",
+        "candidates",
+        "retrieval",
+        "retrieval_by_class",
+        "score_distributions",
+        "precision_recall",
+        "confusion",
+        "class_confusion",
+        "recall",
+    } <= figures
     ranked = read_own(finished / "active_learning_results/tiny/ann_comparison/retrieval.csv")
     every = ranked[ranked["class"].isna() & (ranked.measure == "AP")].set_index("model")["mean"]
     assert every.index.tolist() == ["encoder", "head", "colour histogram", "random ranking"]
@@ -190,14 +240,36 @@ def test_report_of_a_run_without_a_round_shows_the_encoder_alone(finished, tmp_p
     (compared / "confusion_head.csv").unlink()
     with page_of(report_of(Found.of(run))) as page:
         figures, text = read_through(page)
-    assert {"examples", "class_counts", "grade_counts", "retrieval", "class_confusion", "recall"} <= figures
-    assert not figures & {"rounds_test", "rounds_dev", "candidates", "training_curves", "score_distributions",
-                          "precision_recall", "confusion", "examples_improved", "examples_different"}
-    assert "Nothing was taught in this run" in text and "This run has no round" in text and "promoted" not in text
+    assert {
+        "examples",
+        "class_counts",
+        "grade_counts",
+        "retrieval",
+        "class_confusion",
+        "recall",
+    } <= figures
+    assert not figures & {
+        "rounds_test",
+        "rounds_dev",
+        "candidates",
+        "training_curves",
+        "score_distributions",
+        "precision_recall",
+        "confusion",
+        "examples_improved",
+        "examples_different",
+    }
+    assert (
+        "Nothing was taught in this run" in text
+        and "This run has no round" in text
+        and "promoted" not in text
+    )
 
 
 @pytest.mark.parametrize("evidence", ["grades", "classes"])
-def test_report_without_test_grades_leaves_out_what_they_would_show(finished, tmp_path, monkeypatch, evidence):
+def test_report_without_test_grades_leaves_out_what_they_would_show(
+    finished, tmp_path, monkeypatch, evidence
+):
     run, compared = left_of(finished, tmp_path, monkeypatch, oracle="person")
     (compared / "retrieval.csv").unlink()
     shutil.rmtree(compared / "figures")
@@ -205,12 +277,27 @@ def test_report_without_test_grades_leaves_out_what_they_would_show(finished, tm
     test = set(read_sides(run).query("side == 'test'").image)
     keep_rows(run.journal, lambda table: ~table.image1.isin(test))
     found = Found.of(run)
-    log = found.log.assign(**dict.fromkeys([name for name in found.log if name.startswith("test_")], np.nan))
-    metrics = {name: value for name, value in found.metrics.items() if name != "test"} | {"evidence": evidence}
+    log = found.log.assign(
+        **dict.fromkeys([name for name in found.log if name.startswith("test_")], np.nan)
+    )
+    metrics = {name: value for name, value in found.metrics.items() if name != "test"} | {
+        "evidence": evidence
+    }
     with page_of(report_of(Found(run, log, metrics))) as page:
         figures, text = read_through(page)
-    assert {"examples", "grade_counts", "rounds_dev", "score_distributions", "class_confusion"} <= figures
-    assert not figures & {"rounds_test", "precision_recall", "confusion", "retrieval"}  # the classes judge examples
+    assert {
+        "examples",
+        "grade_counts",
+        "rounds_dev",
+        "score_distributions",
+        "class_confusion",
+    } <= figures
+    assert not figures & {
+        "rounds_test",
+        "precision_recall",
+        "confusion",
+        "retrieval",
+    }  # the classes judge examples
     assert "No test pair has a grade" in text and "rankings are not judged" in text
     assert ("“similar” means “of the same class”" in text) == (evidence == "classes")
 
@@ -220,9 +307,14 @@ def test_killed_at_random_times_it_ends_with_the_same_log(finished, tmp_path):
     seed = random.randrange(10**6)
     moments = random.Random(seed)
     for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-m", "imgsearch_utils.cli", "run", "tiny.yaml"], cwd=tmp_path,
-                                   env=os.environ | {"IMGSEARCH_HOME": str(tmp_path)}, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "imgsearch_utils.cli", "run", "tiny.yaml"],
+            cwd=tmp_path,
+            env=os.environ | {"IMGSEARCH_HOME": str(tmp_path)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         time.sleep(moments.uniform(4, 14))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -230,16 +322,29 @@ def test_killed_at_random_times_it_ends_with_the_same_log(finished, tmp_path):
     assert process.returncode == 0, f"seed {seed}: {process.stderr}"
     log = "active_learning_results/tiny/results_log.csv"
     assert (tmp_path / log).read_text() == (finished / log).read_text(), f"seed {seed}"
-    without_times = [re.sub(r"^[^,]*,", "", line) for line in
-                     (tmp_path / "active_learning_labels/tiny/journal.csv").read_text().splitlines()]
-    expected = [re.sub(r"^[^,]*,", "", line) for line in
-                (finished / "active_learning_labels/tiny/journal.csv").read_text().splitlines()]
+    without_times = [
+        re.sub(r"^[^,]*,", "", line)
+        for line in (tmp_path / "active_learning_labels/tiny/journal.csv").read_text().splitlines()
+    ]
+    expected = [
+        re.sub(r"^[^,]*,", "", line)
+        for line in (finished / "active_learning_labels/tiny/journal.csv").read_text().splitlines()
+    ]
     assert without_times == expected, f"seed {seed}"
-    same = [file.relative_to(finished) for name in ("scored_pairs.csv", "pairs.csv", "names.csv", "vectors.npy")
-            for file in sorted(finished.rglob(name)) if "figures" not in file.parts]
-    # two rounds; the pairs of both and of the next; vectors of encoder and head, and where these lie on the map
+    same = [
+        file.relative_to(finished)
+        for name in ("scored_pairs.csv", "pairs.csv", "names.csv", "vectors.npy")
+        for file in sorted(finished.rglob(name))
+        if "figures" not in file.parts
+    ]
+    # two rounds; the pairs of both and of the next; vectors of encoder and head, and where these
+    # lie on the map
     assert len(same) == 2 + 3 + 2 * (2 + 2), same
-    other = [str(file) for file in same if (tmp_path / file).read_bytes() != (finished / file).read_bytes()]
+    other = [
+        str(file)
+        for file in same
+        if (tmp_path / file).read_bytes() != (finished / file).read_bytes()
+    ]
     assert not other, f"seed {seed}"
 
 
@@ -277,13 +382,21 @@ def test_pooled_queue_asks_for_results_that_nobody_judged(finished, monkeypatch)
 def test_score_gives_every_pair_its_probabilities_and_names_unknown_images(finished):
     images = pd.read_csv(finished / "active_learning_labels/tiny/images.csv").image
     pairs = finished / "pairs.csv"
-    pairs.write_text(f"image1,image2\n{images[0]},{images[1]}\n{images[2]},ghost.jpg\n{images[30]},{images[3]}\n")
+    pairs.write_text(
+        f"image1,image2\n{images[0]},{images[1]}\n{images[2]},ghost.jpg\n{images[30]},{images[3]}\n"
+    )
     process = command(finished, "score", "pairs.csv", "--study", "tiny.yaml", "--out", "scored.csv")
-    assert process.returncode == 0 and "'ghost.jpg'" in process.stderr and "promoted" in process.stderr
+    assert (
+        process.returncode == 0 and "'ghost.jpg'" in process.stderr and "promoted" in process.stderr
+    )
     scored = pd.read_csv(finished / "scored.csv")
     assert scored.image2.tolist() == [images[1], "ghost.jpg", images[3]]
     assert scored.p_similar.notna().tolist() == [True, False, True]
     sums = scored[[f"p_grade_{grade}" for grade in range(4)]].sum(axis=1, min_count=4)
-    assert sums.dropna().round(4).eq(1).all() and scored.p_grade_3.dropna().equals(scored.p_similar.dropna())
-    none_yet = command(finished, "score", "pairs.csv", "--study", "tiny.yaml", "--run", "begun_only")
+    assert sums.dropna().round(4).eq(1).all() and scored.p_grade_3.dropna().equals(
+        scored.p_similar.dropna()
+    )
+    none_yet = command(
+        finished, "score", "pairs.csv", "--study", "tiny.yaml", "--run", "begun_only"
+    )
     assert none_yet.returncode == 1 and "no run is called begun_only here" in none_yet.stderr

@@ -32,11 +32,15 @@ names_ = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0
 
 def some(n=5, dim=4, seed=0):
     vectors = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
-    return Embeddings([f"{i}.png" for i in range(n)], vectors, {"encoder": "e"}, [f"{i:064x}" for i in range(n)])
+    return Embeddings(
+        [f"{i}.png" for i in range(n)], vectors, {"encoder": "e"}, [f"{i:064x}" for i in range(n)]
+    )
 
 
 class Counting:
-    """An encoder of mean colours that remembers how many pictures it saw, and may be interrupted."""
+    """An encoder of mean colours that remembers how many pictures it saw, and may be
+    interrupted.
+    """
 
     def __init__(self, name="means", stop_after=None):
         self.seen, self.stop_after = 0, stop_after
@@ -86,7 +90,9 @@ def test_what_is_saved_is_loaded(tmp_path_factory, names, dim):
     folder = tmp_path_factory.getbasetemp() / "saved"
     vectors = np.random.default_rng(0).normal(size=(len(names), dim)).astype(np.float32)
     for digests in ([], [f"{i:064x}" for i in range(len(names))]):
-        saved = Embeddings(names, vectors[:, ::-1], {"encoder": "e", "nested": {"a": [1, None]}}, digests)
+        saved = Embeddings(
+            names, vectors[:, ::-1], {"encoder": "e", "nested": {"a": [1, None]}}, digests
+        )
         saved.save(folder)
         loaded = Embeddings.load(folder)
         assert loaded.names == names and loaded.config == saved.config
@@ -95,26 +101,51 @@ def test_what_is_saved_is_loaded(tmp_path_factory, names, dim):
         assert loaded.vectors.flags.c_contiguous and loaded.vectors.dtype == np.float32
 
 
-@pytest.mark.parametrize("damage, expected", [
-    (lambda f: pd.read_csv(f / "names.csv").iloc[:-1].to_csv(f / "names.csv", index=False), r"\(5, 4\), expected.*\(4"),
-    (lambda f: np.save(f / "vectors.npy", np.ones((5, 4))), "float64"),
-    (lambda f: np.save(f / "vectors.npy", np.ones((5, 4), np.float32)[:4]), "not a folder"),
-    (lambda f: np.save(f / "vectors.npy", np.ones(5, np.float32)), r"\(5,\)"),
-    (lambda f: np.save(f / "vectors.npy", np.array([{}] * 5, object), allow_pickle=True), "not a folder"),
-    (lambda f: write_json(f / "config.json", {**read_json(f / "config.json"), "rows": 4}), "expected.*(5, d)"),
-    (lambda f: write_json(f / "config.json", {**read_json(f / "config.json"), "rows": "many"}), "not a folder"),
-    (lambda f: write_json(f / "config.json", {**read_json(f / "config.json"), "chunks": [1]}), "not a folder"),
-    (lambda f: (f / "vectors.npy").write_bytes((f / "vectors.npy").read_bytes()[:-9]), "not a folder"),
-    (lambda f: (f / "vectors.npy").write_bytes(b""), "not a folder"),
-    (lambda f: (f / "vectors.npy").unlink(), "not a folder"),
-    (lambda f: (f / "names.csv").unlink(), "not a folder"),
-    (lambda f: (f / "names.csv").write_text(""), "not a folder"),
-    (lambda f: (f / "names.csv").write_text("nom,sha256\n" + "a,b\n" * 5), "not a folder"),
-    (lambda f: (f / "config.json").unlink(), "not a folder"),
-    (lambda f: (f / "config.json").write_text("{"), "not a folder"),
-    (lambda f: (f / "names.csv").write_text("image,sha256\n" + "a,b\n" * 5), "more than once"),
-    (lambda f: shutil.rmtree(f), "not a folder"),
-])
+@pytest.mark.parametrize(
+    "damage, expected",
+    [
+        (
+            lambda f: pd.read_csv(f / "names.csv").iloc[:-1].to_csv(f / "names.csv", index=False),
+            r"\(5, 4\), expected.*\(4",
+        ),
+        (lambda f: np.save(f / "vectors.npy", np.ones((5, 4))), "float64"),
+        (lambda f: np.save(f / "vectors.npy", np.ones((5, 4), np.float32)[:4]), "not a folder"),
+        (lambda f: np.save(f / "vectors.npy", np.ones(5, np.float32)), r"\(5,\)"),
+        (
+            lambda f: np.save(f / "vectors.npy", np.array([{}] * 5, object), allow_pickle=True),
+            "not a folder",
+        ),
+        (
+            lambda f: write_json(f / "config.json", {**read_json(f / "config.json"), "rows": 4}),
+            "expected.*(5, d)",
+        ),
+        (
+            lambda f: write_json(
+                f / "config.json", {**read_json(f / "config.json"), "rows": "many"}
+            ),
+            "not a folder",
+        ),
+        (
+            lambda f: write_json(
+                f / "config.json", {**read_json(f / "config.json"), "chunks": [1]}
+            ),
+            "not a folder",
+        ),
+        (
+            lambda f: (f / "vectors.npy").write_bytes((f / "vectors.npy").read_bytes()[:-9]),
+            "not a folder",
+        ),
+        (lambda f: (f / "vectors.npy").write_bytes(b""), "not a folder"),
+        (lambda f: (f / "vectors.npy").unlink(), "not a folder"),
+        (lambda f: (f / "names.csv").unlink(), "not a folder"),
+        (lambda f: (f / "names.csv").write_text(""), "not a folder"),
+        (lambda f: (f / "names.csv").write_text("nom,sha256\n" + "a,b\n" * 5), "not a folder"),
+        (lambda f: (f / "config.json").unlink(), "not a folder"),
+        (lambda f: (f / "config.json").write_text("{"), "not a folder"),
+        (lambda f: (f / "names.csv").write_text("image,sha256\n" + "a,b\n" * 5), "more than once"),
+        (lambda f: shutil.rmtree(f), "not a folder"),
+    ],
+)
 def test_files_that_do_not_agree_are_refused(tmp_path, damage, expected):
     folder = tmp_path / "vectors"
     some().save(folder)
@@ -144,13 +175,29 @@ def change(folder):
 
 
 @pytest.mark.parametrize("loaded_before", [False, True])
-@pytest.mark.parametrize("damage", [
-    reverse, swap_names, change,
-    lambda f: (f / "config.json").write_text('{"encoder": "another"}'),
-    lambda f: write_json(f / "config.json", {**read_json(f / "config.json"), "encoder": "another"}),
-    lambda f: shutil.copy(f.parent / "theirs" / "config.json", f),
-    lambda f: shutil.copy(f.parent / "theirs" / "vectors.npy", f),
-], ids=["reversed", "swapped", "a bit", "old config", "edited config", "another's config", "another's vectors"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        reverse,
+        swap_names,
+        change,
+        lambda f: (f / "config.json").write_text('{"encoder": "another"}'),
+        lambda f: write_json(
+            f / "config.json", {**read_json(f / "config.json"), "encoder": "another"}
+        ),
+        lambda f: shutil.copy(f.parent / "theirs" / "config.json", f),
+        lambda f: shutil.copy(f.parent / "theirs" / "vectors.npy", f),
+    ],
+    ids=[
+        "reversed",
+        "swapped",
+        "a bit",
+        "old config",
+        "edited config",
+        "another's config",
+        "another's vectors",
+    ],
+)
 def test_what_was_not_saved_together_is_refused(tmp_path, damage, loaded_before):
     folder = tmp_path / "vectors"
     some().save(folder)
@@ -159,14 +206,18 @@ def test_what_was_not_saved_together_is_refused(tmp_path, damage, loaded_before)
         Embeddings.load(folder)
     damage(folder)
     for again in (False, True, False):
-        with pytest.raises(ValueError, match="not those that were saved together.*imgsearch embed") as caught:
+        with pytest.raises(
+            ValueError, match="not those that were saved together.*imgsearch embed"
+        ) as caught:
             Embeddings.load(folder, again)
         assert str(folder) in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
 def test_a_folder_is_read_wholly_once_and_known_by_its_stamp_then(tmp_path, monkeypatch):
     read, whole = [], store._is_whole
-    monkeypatch.setattr(store, "_is_whole", lambda folder, *more: read.append(folder.name) or whole(folder, *more))
+    monkeypatch.setattr(
+        store, "_is_whole", lambda folder, *more: read.append(folder.name) or whole(folder, *more)
+    )
     folder = tmp_path / "vectors"
     some().save(folder)
     for _ in range(2):
@@ -179,10 +230,18 @@ def test_a_folder_is_read_wholly_once_and_known_by_its_stamp_then(tmp_path, monk
     assert read == ["copy"] * 2
 
 
-@pytest.mark.parametrize("damage", [
-    lambda file: file.write_text(file.read_text().replace("0.png", "4.png").replace("4.png", "0.png", 1)),
-    lambda file: file.write_bytes(b""), Path.unlink, lambda file: file.write_text(file.read_text()[:-70]),
-    lambda file: file.write_bytes(b"\xff" * 99)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_text(
+            file.read_text().replace("0.png", "4.png").replace("4.png", "0.png", 1)
+        ),
+        lambda file: file.write_bytes(b""),
+        Path.unlink,
+        lambda file: file.write_text(file.read_text()[:-70]),
+        lambda file: file.write_bytes(b"\xff" * 99),
+    ],
+)
 def test_names_that_were_remembered_for_speed_are_used_only_as_they_were_written(tmp_path, damage):
     folder = tmp_path / "vectors"
     some().save(folder)
@@ -199,7 +258,11 @@ def test_a_folder_of_an_older_version_is_read_and_gets_its_digest_when_saved(tmp
     (folder / ".verified.json").unlink()
     write_json(folder / "config.json", {"encoder": "e"})
     old = Embeddings.load(folder)
-    assert old.config == {"encoder": "e"} and not old.sha256 and not (folder / ".verified.json").exists()
+    assert (
+        old.config == {"encoder": "e"}
+        and not old.sha256
+        and not (folder / ".verified.json").exists()
+    )
     old.save(folder)
     assert Embeddings.load(folder).sha256
 
@@ -238,10 +301,14 @@ def test_appending_writes_what_is_new_alone_and_refuses_what_does_not_belong(tmp
     mapped, inode = first.vectors, (folder / "vectors.npy").stat().st_ino
     both = first.append(folder, every.subset(every.names[8000:8500]))
     assert (folder / "vectors.npy").stat().st_ino == inode
-    np.testing.assert_array_equal(mapped, every.vectors[:8000])  # who reads the old rows goes on reading them
-    for what, said in ((every.subset(every.names[8400:8600]), "'8400.png' has a vector already"),
-                       (replace(some(3, dim=4), names=list("abc")), "holds 8 numbers an image of e, got 4"),
-                       (replace(some(3, dim=8), names=list("abc"), config={"encoder": "f"}), "of e, got 8 of f")):
+    np.testing.assert_array_equal(
+        mapped, every.vectors[:8000]
+    )  # who reads the old rows goes on reading them
+    for what, said in (
+        (every.subset(every.names[8400:8600]), "'8400.png' has a vector already"),
+        (replace(some(3, dim=4), names=list("abc")), "holds 8 numbers an image of e, got 4"),
+        (replace(some(3, dim=8), names=list("abc"), config={"encoder": "f"}), "of e, got 8 of f"),
+    ):
         with pytest.raises(ValueError, match=said):
             both.append(folder, what)
     with pytest.raises(ValueError, match="changed by another process since it was read"):
@@ -255,7 +322,10 @@ def test_a_folder_of_an_older_version_grows_too(tmp_path, config):
     every.subset(every.names[:5]).save(folder)
     (folder / ".verified.json").unlink()
     if "digest" in config:
-        parts = [*(workspace.digest(folder / name) for name in ("vectors.npy", "names.csv")), '{"encoder": "e"}']
+        parts = [
+            *(workspace.digest(folder / name) for name in ("vectors.npy", "names.csv")),
+            '{"encoder": "e"}',
+        ]
         config = {"encoder": "e", "digest": sha256("\n".join(parts).encode()).hexdigest()}
     write_json(folder / "config.json", config)
     old = Embeddings.load(folder)
@@ -269,7 +339,9 @@ def test_a_folder_of_an_older_version_grows_too(tmp_path, config):
 def test_a_config_that_is_none_is_named(tmp_path, content):
     some().save(tmp_path / "vectors")
     (tmp_path / "vectors" / "config.json").write_text(content)
-    with pytest.raises(ValueError, match="config.json: (expected an object with )?encoder") as caught:
+    with pytest.raises(
+        ValueError, match="config.json: (expected an object with )?encoder"
+    ) as caught:
         Embeddings.load(tmp_path / "vectors")
     assert len(str(caught.value).splitlines()) == 1
 
@@ -288,7 +360,10 @@ if not {exchanged}:
 for seed in range(20):
     some(200, seed=seed).save(Path({str(folder)!r}))
 """
-    writers = [subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) for _ in range(2)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+        for _ in range(2)
+    ]
     known = {seed: some(200, seed=seed).vectors for seed in [*range(20), 9]}
     while any(writer.poll() is None for writer in writers):
         found = Embeddings.load(folder)
@@ -300,7 +375,9 @@ for seed in range(20):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".vectors.lock", "vectors"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root writes everywhere")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not shutil.which("setpriv"), reason="root writes everywhere"
+)
 def test_a_read_only_folder_is_read(tmp_path):
     folder = tmp_path / "shared" / "vectors"
     some().save(folder)
@@ -308,18 +385,32 @@ def test_a_read_only_folder_is_read(tmp_path):
         (folder / name).unlink()
     for path in (folder, folder.parent):
         path.chmod(0o555)
-    code = f"from imgsearch_utils.vectors.embeddings import *; print(Embeddings.load(Path({str(folder)!r})).sha256)"
-    drop = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []
+    code = (
+        "from imgsearch_utils.vectors.embeddings import *; "
+        f"print(Embeddings.load(Path({str(folder)!r})).sha256)"
+    )
+    drop = (
+        ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+        if os.geteuid() == 0
+        else []
+    )
     for path in tmp_path.parents:
         if path != Path("/"):
             path.stat()
-    done = subprocess.run([*drop, sys.executable, "-c", code], capture_output=True, text=True,
-                          cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [*drop, sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
     for path in (folder.parent, folder):
         path.chmod(0o755)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.strip()) == 64 and sorted(path.name for path in folder.iterdir()) == [
-        "config.json", "names.csv", "vectors.npy"]
+        "config.json",
+        "names.csv",
+        "vectors.npy",
+    ]
 
 
 def test_rows_are_found_by_name():
@@ -335,10 +426,18 @@ def test_rows_are_found_by_name():
     assert embeddings.subset(embeddings.names).config == embeddings.config
 
 
-@given(hnp.arrays(np.float64, st.tuples(st.integers(2, 12), st.integers(1, 6)), elements=st.floats(0.01, 9)))
+@given(
+    hnp.arrays(
+        np.float64, st.tuples(st.integers(2, 12), st.integers(1, 6)), elements=st.floats(0.01, 9)
+    )
+)
 def test_the_mean_cosine_is_that_of_a_plain_loop(vectors):
-    cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-               for i, a in enumerate(vectors) for j, b in enumerate(vectors) if i != j]
+    cosines = [
+        a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+        for i, a in enumerate(vectors)
+        for j, b in enumerate(vectors)
+        if i != j
+    ]
     assert mean_cosine(vectors) == pytest.approx(np.mean(cosines), abs=1e-9)
 
 
@@ -385,12 +484,20 @@ def test_a_study_of_vectors_is_read_in_the_order_of_its_labels(tmp_path):
     assert one != read_vectors(vectors_study(tmp_path, vectors * 2)).config
 
 
-@pytest.mark.parametrize("vectors, expected", [
-    (some(19).vectors, "expected 20 vectors.*got 19"), (some(20).vectors[:, :0], "must be"),
-    (some(20).vectors * np.nan, "20 vector"), (some(20).vectors * 0, "20 vector"), (np.ones((20, 4)), "collapsed"),
-    (some(20).vectors.astype(np.float64) * 1e300, "20 vector"), (np.ones(20), "must be"),
-    (np.array([["a"]] * 20), "could not convert"), (np.array([[{}]] * 20, object), "Python objects"),
-])
+@pytest.mark.parametrize(
+    "vectors, expected",
+    [
+        (some(19).vectors, "expected 20 vectors.*got 19"),
+        (some(20).vectors[:, :0], "must be"),
+        (some(20).vectors * np.nan, "20 vector"),
+        (some(20).vectors * 0, "20 vector"),
+        (np.ones((20, 4)), "collapsed"),
+        (some(20).vectors.astype(np.float64) * 1e300, "20 vector"),
+        (np.ones(20), "must be"),
+        (np.array([["a"]] * 20), "could not convert"),
+        (np.array([[{}]] * 20, object), "Python objects"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_vectors_that_cannot_be_used_are_refused_with_their_file(tmp_path, vectors, expected):
     with pytest.raises(ValueError, match=f"v.npy: .*{expected}") as caught:
@@ -426,13 +533,19 @@ def test_each_picture_is_encoded_once(pictures):
     assert run(pictures, counting)[2] == 0
 
 
-def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(pictures, monkeypatch):
+def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(
+    pictures, monkeypatch
+):
     read = []
-    monkeypatch.setattr(embedding, "digest", lambda path: read.append(path.name) or workspace.digest(path))
+    monkeypatch.setattr(
+        embedding, "digest", lambda path: read.append(path.name) or workspace.digest(path)
+    )
     counting = Counting()
     run(pictures, counting)
     assert sorted(read) == [f"{number}.png" for number in range(6)]
-    run(pictures, counting)  # so shortly after they were painted, a change might not be seen by the times
+    run(
+        pictures, counting
+    )  # so shortly after they were painted, a change might not be seen by the times
     assert len(read) == 12
     monkeypatch.setattr(embedding, "LATELY", 0)
     for _ in range(3):
@@ -441,7 +554,9 @@ def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(
     assert not read
     before, colour = (pictures / "3.png").stat(), (pictures / "4.png").read_bytes()
     paint(pictures / "3.png", 77)
-    os.utime(pictures / "3.png", ns=(before.st_atime_ns, before.st_mtime_ns))  # the status change still tells
+    os.utime(
+        pictures / "3.png", ns=(before.st_atime_ns, before.st_mtime_ns)
+    )  # the status change still tells
     paint(pictures / "new.png", 88)
     embeddings, _, encoded = run(pictures, counting)
     assert sorted(read) == ["3.png", "new.png"] and encoded == 2 and len(embeddings.names) == 7
@@ -462,7 +577,11 @@ def test_new_pictures_are_appended_and_removed_ones_leave(pictures):
     for number in range(20, 24):
         paint(pictures / f"0 first by name {number}.png", number)
     embeddings, _, encoded = run(pictures, counting)
-    assert encoded == 4 and file.stat().st_ino == inode and embeddings.names[:6] == [f"{n}.png" for n in range(6)]
+    assert (
+        encoded == 4
+        and file.stat().st_ino == inode
+        and embeddings.names[:6] == [f"{n}.png" for n in range(6)]
+    )
     shutil.copy(pictures / "2.png", pictures / "a copy.png")
     embeddings, _, encoded = run(pictures, counting)
     assert encoded == 0 and file.stat().st_ino == inode and embeddings.names[-1] == "a copy.png"
@@ -493,7 +612,10 @@ def test_broken_pictures_are_set_aside_by_name_and_tried_again(pictures):
     for encoded in (4, 0):
         embeddings, aside, seen = run(pictures, counting)
         assert seen == encoded and embeddings.names == ["0.png", "1.png", "3.png", "5.png"]
-        assert aside.to_numpy().tolist() == [["2.png", "not a readable picture"], ["4.png", "empty file"]]
+        assert aside.to_numpy().tolist() == [
+            ["2.png", "not a readable picture"],
+            ["4.png", "empty file"],
+        ]
     (pictures / "2.png").write_bytes(whole)
     embeddings, aside, seen = run(pictures, counting)
     assert seen == 1 and aside.image.tolist() == ["4.png"]

@@ -1,4 +1,6 @@
-"""Encoders by name: real weights, exact preprocessing, and the loading code of open_clip and timm on tiny models."""
+"""Encoders by name: real weights, exact preprocessing, and the loading code of open_clip and timm
+on tiny models.
+"""
 
 import ast
 import json
@@ -32,22 +34,44 @@ TINY_TIMM = "test_resnet.r160_in1k"
 
 def pictures(n, size=(90, 70), seed=0):
     rng = np.random.default_rng(seed)
-    return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).resize((300, 260)) for _ in range(n)]
+    return [
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).resize((300, 260))
+        for _ in range(n)
+    ]
 
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory):
-    """A small CLIP of random weights, registered with open_clip as ``tiny-clip``; the model and its folder."""
+    """A small CLIP of random weights, registered with open_clip as ``tiny-clip``; the model and its
+    folder.
+    """
     folder = tmp_path_factory.mktemp("clip")
-    config = {"embed_dim": 32,
-              "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
-              "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
+    config = {
+        "embed_dim": 32,
+        "vision_cfg": {
+            "image_size": 32,
+            "layers": 2,
+            "width": 64,
+            "head_width": 32,
+            "patch_size": 8,
+        },
+        "text_cfg": {
+            "context_length": 77,
+            "vocab_size": 49408,
+            "width": 32,
+            "heads": 2,
+            "layers": 1,
+        },
+    }
     (folder / "tiny-clip.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder / "tiny-clip.json")
     torch.manual_seed(0)
     model = open_clip.create_model("tiny-clip").eval()
     torch.save(model.state_dict(), folder / "plain.pt")
-    in_training = {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}
+    in_training = {
+        "epoch": 3,
+        "state_dict": {f"module.{k}": v for k, v in model.state_dict().items()},
+    }
     torch.save(in_training, folder / "epoch.pt")
     save_file(model.state_dict(), folder / "weights.safetensors")
     return model, folder
@@ -73,17 +97,26 @@ def tiny_timm(tmp_path_factory):
     return model, folder
 
 
-@pytest.fixture(scope="session", params=["efficientnet_lite0", "efficientnet_lite2", "timm:", "open_clip:"])
+@pytest.fixture(
+    scope="session", params=["efficientnet_lite0", "efficientnet_lite2", "timm:", "open_clip:"]
+)
 def encoder(request, tiny_clip, tiny_timm):
     """One encoder of every entry of the registry."""
-    rest = {"timm:": f"{TINY_TIMM}/{tiny_timm[1] / 'plain.pth'}",
-            "open_clip:": f"tiny-clip/{tiny_clip[1] / 'plain.pt'}"}
+    rest = {
+        "timm:": f"{TINY_TIMM}/{tiny_timm[1] / 'plain.pth'}",
+        "open_clip:": f"tiny-clip/{tiny_clip[1] / 'plain.pt'}",
+    }
     return get_encoder(request.param + rest.get(request.param, ""))
 
 
 def test_no_entry_of_the_registry_escapes_these_tests():
     elsewhere = {"tuned:"}  # tests/finetuning
-    assert set(ENCODERS) - elsewhere == {"efficientnet_lite0", "efficientnet_lite2", "timm:", "open_clip:"}
+    assert set(ENCODERS) - elsewhere == {
+        "efficientnet_lite0",
+        "efficientnet_lite2",
+        "timm:",
+        "open_clip:",
+    }
 
 
 def test_a_batch_of_one_equals_a_batch_of_many(encoder, tmp_path):
@@ -137,10 +170,14 @@ def test_lite0_sees_pixels_less_127_over_128():
     encoder = get_encoder("efficientnet_lite0")
     shades = np.zeros((224, 224, 3), np.uint8)
     shades[:, :112], shades[:, 112:] = (0, 127, 255), (255, 0, 127)
-    big = Image.fromarray(np.pad(shades, ((16, 16), (16, 16), (0, 0)), mode="edge"))  # 256: no scaling, crop 224
+    big = Image.fromarray(
+        np.pad(shades, ((16, 16), (16, 16), (0, 0)), mode="edge")
+    )  # 256: no scaling, crop 224
     seen = encoder.preprocess(big)
     assert seen.shape == (3, 224, 224) and seen.dtype == torch.float32
-    np.testing.assert_array_equal(seen.numpy(), (shades.transpose(2, 0, 1).astype(np.float32) - 127) / 128)
+    np.testing.assert_array_equal(
+        seen.numpy(), (shades.transpose(2, 0, 1).astype(np.float32) - 127) / 128
+    )
     assert seen.min() == -127 / 128 and seen.max() == 1
     assert get_encoder("efficientnet_lite2").preprocess(big).shape == (3, 260, 260)
 
@@ -148,12 +185,16 @@ def test_lite0_sees_pixels_less_127_over_128():
 def test_lite0_finds_the_same_grocery_as_was_measured_before(shared_data):
     """BASELINES: fine P@1 .843, leave one out by cosine."""
     labels = pd.read_csv(shared_data / "grocery" / "labels.csv")
-    vectors = get_encoder("efficientnet_lite0").encode([shared_data / "grocery/images" / f for f in labels.file_label])
+    vectors = get_encoder("efficientnet_lite0").encode(
+        [shared_data / "grocery/images" / f for f in labels.file_label]
+    )
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosine = unit @ unit.T
     np.fill_diagonal(cosine, -2)
     first = cosine.argmax(1)
-    assert (labels.fine.to_numpy() == labels.fine.to_numpy()[first]).mean() == pytest.approx(0.843, abs=0.01)
+    assert (labels.fine.to_numpy() == labels.fine.to_numpy()[first]).mean() == pytest.approx(
+        0.843, abs=0.01
+    )
 
 
 @pytest.mark.parametrize("file", ["plain.pt", "epoch.pt", "weights.safetensors"])
@@ -164,7 +205,9 @@ def test_open_clip_loads_a_checkpoint_and_gives_the_models_own_vectors(tiny_clip
     preprocessing = open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
     transform = open_clip.transform.image_transform_v2(preprocessing, is_train=False)
     with torch.inference_mode():
-        expected = model.encode_image(torch.stack([transform(picture) for picture in several])).numpy()
+        expected = model.encode_image(
+            torch.stack([transform(picture) for picture in several])
+        ).numpy()
     np.testing.assert_allclose(encoder.encode_images(several), expected, rtol=1e-4, atol=1e-5)
     assert encoder.config["encoder"] == "open_clip:tiny-clip" and file in encoder.config["weights"]
 
@@ -177,7 +220,10 @@ def test_open_clip_encodes_texts_beside_pictures(tiny_clip):
         expected = model.encode_text(open_clip.tokenize(texts)).numpy()
     vectors = encoder.encode_texts(texts)
     np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-5)
-    assert vectors.dtype == np.float32 and vectors.shape[1] == encoder.encode_images(pictures(1)).shape[1]
+    assert (
+        vectors.dtype == np.float32
+        and vectors.shape[1] == encoder.encode_images(pictures(1)).shape[1]
+    )
     assert get_encoder("efficientnet_lite0").encode_texts is None
 
 
@@ -188,7 +234,9 @@ def test_a_tokenizer_that_would_need_the_network_gives_one_line(tiny_clip):
     (folder / "hub-clip.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder / "hub-clip.json")
     encoder = get_encoder(f"open_clip:hub-clip/{folder / 'plain.pt'}")
-    with pytest.raises(ValueError, match="open_clip:hub-clip: its tokenizer is not at hand") as caught:
+    with pytest.raises(
+        ValueError, match="open_clip:hub-clip: its tokenizer is not at hand"
+    ) as caught:
         encoder.encode_texts(["a house"])
     assert len(str(caught.value).splitlines()) == 1
 
@@ -212,21 +260,36 @@ def test_back_ends_give_the_same_vectors_of_drawn_houses(name, houses, tiny_clip
     encoders = {backend: get_encoder(name, backend) for backend in BACKENDS}
     vectors = {backend: encoder.encode(houses) for backend, encoder in encoders.items()}
     assert cosines(vectors["torch"], vectors["onnxruntime"]).min() > 0.999999
-    np.testing.assert_allclose(vectors["torch"], vectors["onnxruntime"], atol=1e-5 * np.abs(vectors["torch"]).max())
-    np.testing.assert_array_equal(vectors["auto"], vectors["onnxruntime"])  # so many files are worth its start
-    np.testing.assert_array_equal(encoders["auto"].encode(houses[:5]), encoders["torch"].encode(houses[:5]))
-    assert encoders["torch"].config == encoders["onnxruntime"].config  # what was encoded before stays of use
+    np.testing.assert_allclose(
+        vectors["torch"], vectors["onnxruntime"], atol=1e-5 * np.abs(vectors["torch"]).max()
+    )
+    np.testing.assert_array_equal(
+        vectors["auto"], vectors["onnxruntime"]
+    )  # so many files are worth its start
+    np.testing.assert_array_equal(
+        encoders["auto"].encode(houses[:5]), encoders["torch"].encode(houses[:5])
+    )
+    assert (
+        encoders["torch"].config == encoders["onnxruntime"].config
+    )  # what was encoded before stays of use
     opened = [Image.open(path) for path in houses[:6]]
-    np.testing.assert_array_equal(encoders["onnxruntime"].encode_images(opened), vectors["onnxruntime"][:6])
+    np.testing.assert_array_equal(
+        encoders["onnxruntime"].encode_images(opened), vectors["onnxruntime"][:6]
+    )
 
 
 @pytest.mark.parametrize("backend", ["auto", "torch"])
 def test_vectors_are_the_same_bytes_however_the_work_is_cut(houses, tmp_path, backend, monkeypatch):
-    """In one go; stopped and gone on with after any part, in more threads; with pictures that came later."""
+    """In one go; stopped and gone on with after any part, in more threads; with pictures that came
+    later.
+    """
     encoder, few = get_encoder("efficientnet_lite0", backend), tmp_path / "few"
     every = read_collection(houses[0].parent.parent, ImageSettings(source="houses"))
     embed(every, encoder, tmp_path / "whole")
-    expected = {name: (tmp_path / "whole" / name).read_bytes() for name in ("vectors.npy", "names.csv", "config.json")}
+    expected = {
+        name: (tmp_path / "whole" / name).read_bytes()
+        for name in ("vectors.npy", "names.csv", "config.json")
+    }
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -256,20 +319,32 @@ def test_many_files_with_broken_ones_among_them(houses, tmp_path):
     paths = [broken, *houses, broken]
     seen = []
     vectors, failures = get_encoder("efficientnet_lite0").encode_files(
-        paths, progress=lambda batches: (seen.append(len(batch)) or batch for batch in batches))
-    assert sorted(failures) == [0, len(paths) - 1] and all("broken.jpg" in reason for reason in failures.values())
-    assert np.isnan(vectors[[0, -1]]).all() and np.isfinite(vectors[1:-1]).all() and sum(seen) == len(paths)
+        paths, progress=lambda batches: (seen.append(len(batch)) or batch for batch in batches)
+    )
+    assert sorted(failures) == [0, len(paths) - 1] and all(
+        "broken.jpg" in reason for reason in failures.values()
+    )
+    assert (
+        np.isnan(vectors[[0, -1]]).all()
+        and np.isfinite(vectors[1:-1]).all()
+        and sum(seen) == len(paths)
+    )
     some = [0, 1, 2, 35, 64, 65]
     expected = get_encoder("efficientnet_lite0", "torch").encode([houses[i] for i in some])
     assert cosines(vectors[1:-1][some], expected).min() > 0.999999  # each in its own row
 
 
 def test_bfloat16_finds_nearly_the_same_neighbours(houses):
-    if not any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+    if not any(
+        torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")
+    ):
         with pytest.raises(ValueError, match="has no bfloat16 arithmetic"):
             get_encoder("efficientnet_lite0@bfloat16")
         return
-    single, half = get_encoder("efficientnet_lite0", "torch"), get_encoder("efficientnet_lite0@bfloat16")
+    single, half = (
+        get_encoder("efficientnet_lite0", "torch"),
+        get_encoder("efficientnet_lite0@bfloat16"),
+    )
     assert half.config == single.config | {"dtype": "bfloat16"}
     vectors = half.encode(houses)
     agreement = cosines(single.encode(houses), vectors)
@@ -282,7 +357,10 @@ def test_texts_and_pictures_in_bfloat16_share_their_space(tiny_clip):
     if not torch.cpu.get_capabilities().get("avx512_bf16"):
         pytest.skip("this processor has no bfloat16 arithmetic")
     name = f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}"
-    single, half = (get_encoder(n).encode_texts(["a red house", "a blue barn"]) for n in (name, f"{name}@bfloat16"))
+    single, half = (
+        get_encoder(n).encode_texts(["a red house", "a blue barn"])
+        for n in (name, f"{name}@bfloat16")
+    )
     assert 0.99 < cosines(single, half).min() < 1
 
 
@@ -293,7 +371,9 @@ def test_a_back_end_that_is_missing_or_unknown_gives_one_line(monkeypatch):
     with pytest.raises(ValueError, match="no back end is called torhc. Did you mean torch"):
         get_encoder("efficientnet_lite0")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as where it is not installed
-    with pytest.raises(ValueError, match=r'onnxruntime is not installed: pip install "imgsearch-utils\[onnx]') as told:
+    with pytest.raises(
+        ValueError, match=r'onnxruntime is not installed: pip install "imgsearch-utils\[onnx]'
+    ) as told:
         get_encoder("efficientnet_lite0", "onnxruntime")
     assert len(str(told.value).splitlines()) == 1
 
@@ -321,15 +401,21 @@ def test_clip_pixels_are_scaled_once(tiny_clip):
     encoder = get_encoder(f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}")
     seen = encoder.preprocess(Image.new("RGB", (50, 40), "white"))
     white = (1 - np.array(open_clip.OPENAI_DATASET_MEAN)) / np.array(open_clip.OPENAI_DATASET_STD)
-    np.testing.assert_allclose(seen.numpy(), np.broadcast_to(white[:, None, None], (3, 32, 32)), rtol=1e-5)
+    np.testing.assert_allclose(
+        seen.numpy(), np.broadcast_to(white[:, None, None], (3, 32, 32)), rtol=1e-5
+    )
 
 
-@pytest.mark.parametrize("file", ["plain.pth", "weights.safetensors", "headless.pth", "ten_classes.pth"])
+@pytest.mark.parametrize(
+    "file", ["plain.pth", "weights.safetensors", "headless.pth", "ten_classes.pth"]
+)
 def test_timm_loads_a_checkpoint_and_gives_the_models_own_features(tiny_timm, file):
     model, folder = tiny_timm
     encoder = get_encoder(f"timm:{TINY_TIMM}/{folder / file}")
     several = pictures(3)
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    transform = timm.data.create_transform(
+        **timm.data.resolve_model_data_config(model), is_training=False
+    )
     with torch.inference_mode():
         batch = torch.stack([transform(picture) for picture in several])
         expected = model.forward_head(model.forward_features(batch), pre_logits=True).numpy()
@@ -337,7 +423,9 @@ def test_timm_loads_a_checkpoint_and_gives_the_models_own_features(tiny_timm, fi
 
 
 def test_a_checkpoint_of_a_larger_model_is_refused(tiny_timm):
-    with pytest.raises(ValueError, match="larger.pth: not a checkpoint of timm:test_resnet.*first layer9.weight"):
+    with pytest.raises(
+        ValueError, match="larger.pth: not a checkpoint of timm:test_resnet.*first layer9.weight"
+    ):
         get_encoder(f"timm:{TINY_TIMM}/{tiny_timm[1] / 'larger.pth'}")
 
 
@@ -345,7 +433,9 @@ def test_another_checkpoint_of_the_same_name_is_another_encoder(tiny_clip, tmp_p
     model, folder = tiny_clip
     other = {k: v + 0.01 if v.is_floating_point() else v for k, v in model.state_dict().items()}
     torch.save(other, tmp_path / "plain.pt")
-    one, two = (get_encoder(f"open_clip:tiny-clip/{place / 'plain.pt'}") for place in (folder, tmp_path))
+    one, two = (
+        get_encoder(f"open_clip:tiny-clip/{place / 'plain.pt'}") for place in (folder, tmp_path)
+    )
     assert one.config != two.config
     assert np.abs(one.encode_images(pictures(1)) - two.encode_images(pictures(1))).max() > 1e-3
 
@@ -366,7 +456,9 @@ def test_a_checkpoint_that_would_run_code_is_refused(tiny_clip, tmp_path, monkey
 
 @pytest.mark.parametrize("prefix", ["open_clip:tiny-clip", f"timm:{TINY_TIMM}"])
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", "another model"])
-def test_a_file_that_is_no_checkpoint_of_the_model_is_refused_by_name(tiny_clip, tmp_path, prefix, content):
+def test_a_file_that_is_no_checkpoint_of_the_model_is_refused_by_name(
+    tiny_clip, tmp_path, prefix, content
+):
     path = tmp_path / "odd.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -377,18 +469,24 @@ def test_a_file_that_is_no_checkpoint_of_the_model_is_refused_by_name(tiny_clip,
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("name, expected", [
-    ("efficientnet_lite1", "Did you mean efficientnet_lite0|Did you mean efficientnet_lite2"),
-    ("openclip:ViT-B-32/openai", "Did you mean open_clip:?"),
-    ("tim:resnet18", "Did you mean timm:?"),
-    ("", "Choose from"),
-    ("timm:resnet18x/x.pt", "timm has no model resnet18x. Did you mean resnet18"),
-    ("open_clip:ViT-B-33/openai", "open_clip has no model ViT-B-33. Did you mean ViT-B-32"),
-    ("open_clip:ViT-B-32/opnai", "neither a checkpoint file nor known weights. Did you mean openai"),
-    ("open_clip:ViT-B-32", "neither a checkpoint file nor known weights"),
-    ("open_clip:tiny-clip//absent/file.pt", "/absent/file.pt is neither"),
-    ("timm:resnet18//absent/file.pt", "/absent/file.pt: no such checkpoint"),
-])
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("efficientnet_lite1", "Did you mean efficientnet_lite0|Did you mean efficientnet_lite2"),
+        ("openclip:ViT-B-32/openai", "Did you mean open_clip:?"),
+        ("tim:resnet18", "Did you mean timm:?"),
+        ("", "Choose from"),
+        ("timm:resnet18x/x.pt", "timm has no model resnet18x. Did you mean resnet18"),
+        ("open_clip:ViT-B-33/openai", "open_clip has no model ViT-B-33. Did you mean ViT-B-32"),
+        (
+            "open_clip:ViT-B-32/opnai",
+            "neither a checkpoint file nor known weights. Did you mean openai",
+        ),
+        ("open_clip:ViT-B-32", "neither a checkpoint file nor known weights"),
+        ("open_clip:tiny-clip//absent/file.pt", "/absent/file.pt is neither"),
+        ("timm:resnet18//absent/file.pt", "/absent/file.pt: no such checkpoint"),
+    ],
+)
 def test_an_unknown_name_gives_the_nearest(tiny_clip, name, expected):
     with pytest.raises(ValueError, match=expected) as caught:
         get_encoder(name)
@@ -409,9 +507,19 @@ for name in ("open_clip:ViT-B-32/laion2b_s34b_b79k", "timm:resnet18"):
     except ValueError as error:
         print(repr(str(error)))
 """
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=800)
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path),
+        "TORCH_HOME": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=800
+    )
     lines = [ast.literal_eval(line) for line in done.stdout.splitlines()]
     assert len(lines) == 2, done.stderr
     for line, name in zip(lines, ("open_clip:ViT-B-32", "timm:resnet18")):
-        assert len(line.splitlines()) == 1 and "not at hand" in line and f"encoder: {name}/<file>" in line
+        assert (
+            len(line.splitlines()) == 1
+            and "not at hand" in line
+            and f"encoder: {name}/<file>" in line
+        )

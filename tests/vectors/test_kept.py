@@ -1,4 +1,6 @@
-"""The network kept beside a run's vectors: the same pixels, the same vectors, no torch; another content is not used."""
+"""The network kept beside a run's vectors: the same pixels, the same vectors, no torch; another
+content is not used.
+"""
 
 import subprocess
 import sys
@@ -21,7 +23,9 @@ from imgsearch_utils.workspace import find_run
 
 
 @settings(max_examples=60)
-@given(st.integers(1, 700), st.integers(1, 700), st.sampled_from(sorted(LITE)), st.integers(0, 2**31))
+@given(
+    st.integers(1, 700), st.integers(1, 700), st.sampled_from(sorted(LITE)), st.integers(0, 2**31)
+)
 def test_pixels_are_those_of_torchvision(width, height, name, seed):
     side = LITE[name]
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
@@ -29,7 +33,11 @@ def test_pixels_are_those_of_torchvision(width, height, name, seed):
     if max(width, height) > 8 * min(width, height):
         return  # the middle of a strip is cut out before
     resize = v2.Resize(round(side / 0.875), interpolation=v2.InterpolationMode.BICUBIC)
-    expected = np.asarray(v2.Compose([resize, v2.CenterCrop(side)])(picture)).transpose(2, 0, 1).astype(np.float32)
+    expected = (
+        np.asarray(v2.Compose([resize, v2.CenterCrop(side)])(picture))
+        .transpose(2, 0, 1)
+        .astype(np.float32)
+    )
     np.testing.assert_array_equal(lite_pixels(picture, side), (expected - 127) / 128)
 
 
@@ -40,7 +48,9 @@ def kept(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     write_houses(home / "datasets" / "houses", 22)
     (home / "configs").mkdir()
-    (home / "configs" / "kept.yaml").write_text("study: kept\nimages: {source: houses}\noracle: person\n")
+    (home / "configs" / "kept.yaml").write_text(
+        "study: kept\nimages: {source: houses}\noracle: person\n"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMGSEARCH_HOME", str(home))
         run = find_run("kept", begin=True)
@@ -59,11 +69,26 @@ def test_a_query_has_the_bytes_of_the_picture_in_the_database(kept):
 
 def test_a_search_imports_no_torch(kept):
     picture = open_collection(kept).path(load_embeddings(kept).names[0])
-    command = [sys.executable, "-X", "importtime", "-m", "imgsearch_utils.cli", "search", picture, "--study", "kept"]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "imgsearch_utils.cli",
+        "search",
+        picture,
+        "--study",
+        "kept",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and picture.name in done.stdout
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
-    assert {"onnxruntime", "pandas"} <= imported and not {"torch", "timm", "sklearn", "torchvision"} & imported
+    assert {"onnxruntime", "pandas"} <= imported and not {
+        "torch",
+        "timm",
+        "sklearn",
+        "torchvision",
+    } & imported
 
 
 def test_another_network_is_not_used(kept, monkeypatch):

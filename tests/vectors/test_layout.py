@@ -1,4 +1,6 @@
-"""Vectors on a map: what the components explain, who stays near whom, and that a kept map is of these vectors."""
+"""Vectors on a map: what the components explain, who stays near whom, and that a kept map is of
+these vectors.
+"""
 
 import numpy as np
 import pytest
@@ -43,7 +45,9 @@ def test_umap_keeps_who_is_near_whom_and_gives_the_same_map_each_time():
 
 @pytest.mark.parametrize("n, dim", [(3, 1), (3, 8), (4, 2), (60, 3)])
 def test_a_few_images_or_dimensions_are_a_map_too(n, dim):
-    layout = lay_out([str(i) for i in range(n)], np.random.default_rng(1).normal(size=(n, dim)), "pca")
+    layout = lay_out(
+        [str(i) for i in range(n)], np.random.default_rng(1).normal(size=(n, dim)), "pca"
+    )
     assert layout.vectors.shape == (n, 2) and np.isfinite(layout.vectors).all()
 
 
@@ -62,7 +66,11 @@ def test_a_kept_map_is_taken_for_these_vectors_alone(tmp_path):
     marked = Embeddings(names, first.vectors + 1, first.config)
     marked.save(folder)  # to see that it is read, and not made
     assert np.array_equal(kept_layout(folder, names, vectors, "pca").vectors, marked.vectors)
-    others = [(names[::-1], vectors, 0), (names, vectors * np.float32(1.001), 0), (names, vectors, 1)]
+    others = [
+        (names[::-1], vectors, 0),
+        (names, vectors * np.float32(1.001), 0),
+        (names, vectors, 1),
+    ]
     for other_names, other_vectors, seed in others:
         marked.save(folder)
         made = kept_layout(folder, other_names, other_vectors, "pca", seed)
@@ -83,5 +91,3 @@ def test_pictures_on_a_map_stand_apart(n, seed, cells):
     apart = np.abs(chosen[:, None] - chosen[None]).max(2)[~np.eye(len(rows), dtype=bool)]
     assert 1 <= len(rows) <= cells**2 and len(set(rows)) == len(rows)
     assert not len(apart) or apart.min() >= 0.75 - 1e-3
-
-

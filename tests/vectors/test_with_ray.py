@@ -1,4 +1,6 @@
-"""vectors.with_ray: workers give the bytes that one process gives, also where one of them is killed."""
+"""vectors.with_ray: workers give the bytes that one process gives, also where one of them is
+killed.
+"""
 
 import contextlib
 import importlib.util
@@ -23,10 +25,12 @@ NOBODY = "no Ray cluster answers at "
 
 
 def test_what_the_command_refuses(tmp_path):
-    for given, message in ((("--engine", "spark"), "--engine knows ray alone, got 'spark'"),
-                           (("--address", "auto"), "give --engine ray too"),
-                           (("--engine", "ray", "--address", "127.0.0.1:1"), NOBODY),
-                           (("--engine", "ray", "--address", "ray://nobody.invalid:70000"), NOBODY)):
+    for given, message in (
+        (("--engine", "spark"), "--engine knows ray alone, got 'spark'"),
+        (("--address", "auto"), "give --engine ray too"),
+        (("--engine", "ray", "--address", "127.0.0.1:1"), NOBODY),
+        (("--engine", "ray", "--address", "ray://nobody.invalid:70000"), NOBODY),
+    ):
         if message is NOBODY and not importlib.util.find_spec("ray"):
             continue
         _, said = typed(tmp_path, "embed", *given)
@@ -77,7 +81,9 @@ def test_the_same_bytes_as_in_one_process_though_a_worker_is_killed(by_ray, tmp_
 
     with pytest.raises(RuntimeError, match="this process uses Ray already; leave the address out"):
         sys.modules["imgsearch_utils.vectors.with_ray"].by_ray(ENCODER, "127.0.0.1:1")
-    together, also_aside = embed(collection, shared_encoder(ENCODER), tmp_path / "ray", progress, by_ray)
+    together, also_aside = embed(
+        collection, shared_encoder(ENCODER), tmp_path / "ray", progress, by_ray
+    )
     assert killed and len(alone.names) > 150
     assert together.names == alone.names and np.array_equal(together.vectors, alone.vectors)
     assert also_aside.equals(aside) and aside.image.tolist() == ["rustic/torn.jpg"]
