@@ -126,9 +126,8 @@ def published(images: Images, train: pd.DataFrame, known: Images, epochs: int = 
         for _ in range(epochs):
             for batch in torch.randperm(len(i)).split(64):
                 optimizer.zero_grad()
-                embedded = network(
-                    vectors
-                )  # of any length: the published loss does not normalise them
+                # of any length: the published loss does not normalise them
+                embedded = network(vectors)
                 distance = torch.sqrt(
                     ((embedded[i[batch]] - embedded[j[batch]]) ** 2).sum(1) + 1e-12
                 )

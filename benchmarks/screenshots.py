@@ -95,9 +95,8 @@ def search_page_and_map(search_file: Path, map_file: Path) -> None:
         page.wait_for_function("() => [...document.images].every((image) => image.complete)")
         page.screenshot(path=map_file)
     for file in (search_file, map_file):
-        Image.open(file).convert("RGB").quantize(256).save(
-            file, optimize=True
-        )  # photographs make a large PNG
+        # photographs make a large PNG
+        Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)
 
 
 def draw_around_the_left(page) -> None:

@@ -32,11 +32,8 @@ from imgsearch_utils.steps.learning import class_pairs
 
 GRADES = (20, 40, 60, 120, 240, 480)
 ROUND = 120
-PER_PAIR, PER_LIST, PER_KEY = (
-    3.0,
-    4.0,
-    1.0,
-)  # seconds: a pair; a list that is looked over, and each key on it
+# seconds: a pair; a list that is looked over, and each key on it
+PER_PAIR, PER_LIST, PER_KEY = (3.0, 4.0, 1.0)
 
 
 def person_seconds(items: list[Item], grades: dict[tuple[str, str], float]) -> float:

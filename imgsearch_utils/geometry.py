@@ -37,7 +37,6 @@ def mean_cosine(vectors: np.ndarray) -> float:
     n, total = len(vectors), np.zeros(vectors.shape[1])
     for at in range(0, n, BLOCK):
         part = vectors[at : at + BLOCK]
-        total += (part / np.linalg.norm(part, axis=1, keepdims=True)).sum(
-            0, dtype=np.float64
-        )  # in its own precision
+        # in its own precision
+        total += (part / np.linalg.norm(part, axis=1, keepdims=True)).sum(0, dtype=np.float64)
     return float((np.square(total).sum() - n) / (n * (n - 1)))

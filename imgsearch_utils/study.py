@@ -18,19 +18,10 @@ from pydantic import (
 )
 
 THOUSAND, MILLION = 1_000, 1_000_000
-WORDS = (
-    "title",
-    "about",
-    "rubric",
-    "classifier",
-)  # settings that decide nothing of a run, so they may change
-INDEXES = (
-    "exact",
-    "faiss_hnsw",
-    "faiss_ivf",
-    "faiss_lsh",
-    "annoy",
-)  # compared when a study names none
+# settings that decide nothing of a run, so they may change
+WORDS = ("title", "about", "rubric", "classifier")
+# compared when a study names none
+INDEXES = ("exact", "faiss_hnsw", "faiss_ivf", "faiss_lsh", "annoy")
 
 
 def _count(most: int, least: int = 1) -> Any:
@@ -46,9 +37,8 @@ def _bounded(value: Any) -> Any:
     return value
 
 
-Plain = Annotated[
-    bool | int | float | str | None, AfterValidator(_bounded)
-]  # what an index may be told
+# what an index may be told
+Plain = Annotated[bool | int | float | str | None, AfterValidator(_bounded)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 LINE = r"^[^\x00-\x1f\x7f]*$"  # plain text without line breaks
 Positive = Annotated[float, Field(gt=0, le=MILLION)]
@@ -66,13 +56,11 @@ class ImageSettings(Settings):
     source: str  # "synthetic_houses", or a folder: absolute, or below datasets/ or IMGSEARCH_DATA
     per_class: _count(MILLION) | None = None  # a balanced sample of each class; all when absent
     class_columns: tuple[str, ...] | None = None  # coarse to fine; all of labels.csv's when absent
-    vectors: str | None = (
-        None  # a .npy in the source folder instead of pictures, in labels.csv's order
-    )
+    # a .npy in the source folder instead of pictures, in labels.csv's order
+    vectors: str | None = None
     obtain: str = ""  # how to get the pictures, said when they are not there
-    sample: str | None = (
-        None  # a CSV in the source folder whose file_label says which images take part
-    )
+    # a CSV in the source folder whose file_label says which images take part
+    sample: str | None = None
 
 
 class HeadSettings(Settings):
@@ -85,27 +73,16 @@ class HeadSettings(Settings):
     batch_size: _count(MILLION) = 64
     learning_rate: Annotated[float, Field(gt=0, le=THOUSAND)] = 3e-4
     weight_decay: Annotated[float, Field(ge=0, le=THOUSAND)] = 1e-2
-    weights: tuple[Positive, Positive, Positive, Positive] = (
-        0.25,
-        1.0,
-        1.0,
-        2.0,
-    )  # of a pair in the loss, by grade
-    targets: tuple[float, float, float, float] = (
-        0.0,
-        0.1,
-        0.5,
-        1.0,
-    )  # graded_mse's cosine, by grade
-    class_share: Annotated[float, Field(ge=0, lt=1)] = (
-        0.5  # of the cosine: whether two images are of one class
-    )
-    margin: Annotated[float, Field(gt=0, le=THOUSAND)] = (
-        0.5  # of the contrastive and triplet losses
-    )
-    drift: Annotated[float, Field(ge=0, le=MILLION)] = (
-        1e-3  # what the linear head pays for leaving identity
-    )
+    # of a pair in the loss, by grade
+    weights: tuple[Positive, Positive, Positive, Positive] = (0.25, 1.0, 1.0, 2.0)
+    # graded_mse's cosine, by grade
+    targets: tuple[float, float, float, float] = (0.0, 0.1, 0.5, 1.0)
+    # of the cosine: whether two images are of one class
+    class_share: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    # of the contrastive and triplet losses
+    margin: Annotated[float, Field(gt=0, le=THOUSAND)] = 0.5
+    # what the linear head pays for leaving identity
+    drift: Annotated[float, Field(ge=0, le=MILLION)] = 1e-3
 
 
 class IndexSettings(Settings):
@@ -168,37 +145,30 @@ class Study(Settings):
 
     study: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=80)]
     images: ImageSettings
-    title: Annotated[str, Field(pattern=LINE, max_length=80)] = (
-        ""  # what readers of the report see, "Drawn houses"
-    )
-    about: Annotated[str, Field(pattern=LINE, max_length=500)] = (
-        ""  # what they show, and what similar means here
-    )
+    # what readers of the report see, "Drawn houses"
+    title: Annotated[str, Field(pattern=LINE, max_length=80)] = ""
+    # what they show, and what similar means here
+    about: Annotated[str, Field(pattern=LINE, max_length=500)] = ""
     encoder: str = "efficientnet_lite0"
     oracle: Literal["rubric", "hierarchy", "replay", "person"] = "person"
     seed: _count(2**32 - 1, 0) = 0
-    labels: tuple[
-        str, ...
-    ] = ()  # for oracle replay: the pairs people graded, one CSV in the source folder a round
-    blind_test: str | None = (
-        None  # pairs that people graded apart, reported by the study's own measures
-    )
-    judged_results: str | None = (
-        None  # query_image, retrieved_image, similarity: retrieved results people judged
-    )
+    # for oracle replay: the pairs people graded, one CSV in the source folder a round
+    labels: tuple[str, ...] = ()
+    # pairs that people graded apart, reported by the study's own measures
+    blind_test: str | None = None
+    # query_image, retrieved_image, similarity: retrieved results people judged
+    judged_results: str | None = None
     rounds: _count(THOUSAND) = 4
     asked_per_round: _count(MILLION) = 120
     zeros_per_round: _count(10 * MILLION, 0) = 360
-    dev_share: Annotated[float, Field(ge=0, lt=1)] = (
-        0  # of the images, to decide on; without, cross-fitting decides
-    )
+    # of the images, to decide on; without, cross-fitting decides
+    dev_share: Annotated[float, Field(ge=0, lt=1)] = 0
     test_share: Share = 0.2
     dev_asked: _count(MILLION) = 200
     test_asked: _count(MILLION) = 300
     duplicate_cosine: Annotated[float, Field(gt=0, le=1)] = 0.98
-    strategy: str = (
-        ""  # what chooses the next pairs; "": what won for studies with, or without, classes
-    )
+    # what chooses the next pairs; "": what won for studies with, or without, classes
+    strategy: str = ""
     max_per_image: _count(MILLION) = 4  # pairs of one round that one image may be part of
     head: HeadSettings = HeadSettings()
     indexes: tuple[IndexSettings, ...] = tuple(IndexSettings(name=name) for name in INDEXES)
@@ -305,10 +275,8 @@ def read_study(path: Path, overrides: dict[str, Any] | None = None) -> Study:
     return parse_study(values, str(path))
 
 
-MOST_YAML, DEEPEST = (
-    100_000,
-    20,
-)  # characters, and mappings in mappings: settings are short and flat
+# characters, and mappings in mappings: settings are short and flat
+MOST_YAML, DEEPEST = (100_000, 20)
 
 
 class _Loader(yaml.SafeLoader):

@@ -162,9 +162,8 @@ def write_own(
     header : off for a further part of a table
     """
     text = table.select_dtypes(exclude="number")
-    returns = any(
-        text[name].astype(str).str.contains("\r").any() for name in text
-    )  # csv quotes them when told to
+    # csv quotes them when told to
+    returns = any(text[name].astype(str).str.contains("\r").any() for name in text)
     whole = (
         written_whole(target) if isinstance(target, str | Path) else contextlib.nullcontext(target)
     )

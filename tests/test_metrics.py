@@ -275,9 +275,8 @@ def test_pairs_that_share_no_group_have_the_plain_variance_and_repeated_ones_are
             )
     found = metrics.ap_gain(alone, score, rival)
     assert (found["high"] - found["low"]) / 2 == pytest.approx(1.96 * (half**2).sum() ** 0.5)
-    assert half.sum() == pytest.approx(
-        0, abs=1e-9
-    )  # twice the weight of every pair changes nothing
+    # twice the weight of every pair changes nothing
+    assert half.sum() == pytest.approx(0, abs=1e-9)
     five = metrics.ap_gain(pd.concat([alone] * 5), np.tile(score, 5), np.tile(rival, 5))
     assert five == pytest.approx(found)
 
@@ -484,13 +483,9 @@ def test_class_confusion_is_the_share_of_each_class_among_the_results():
 
 def test_a_bootstrap_spreads_as_its_groups_do():
     values, groups = np.repeat([0.0, 1.0], 50), np.repeat([0, 1], 50)
-    assert metrics.bootstrap(values, groups) == (
-        0.5,
-        0.0,
-        1.0,
-    )  # two groups: either may be drawn twice
+    # two groups: either may be drawn twice
+    assert metrics.bootstrap(values, groups) == (0.5, 0.0, 1.0)
     mean, low, high = metrics.bootstrap(values, np.arange(100))
     assert mean == 0.5 and 0.35 < low < 0.45 < 0.55 < high < 0.65
-    assert np.isnan(
-        metrics.bootstrap(values[:50], groups[:50])[1:]
-    ).all()  # of one group nothing is known
+    # of one group nothing is known
+    assert np.isnan(metrics.bootstrap(values[:50], groups[:50])[1:]).all()

@@ -408,9 +408,8 @@ def test_each_curve_is_named_at_its_end_and_has_its_own_dashes():
 def test_axes_carry_names_and_models_their_colours():
     axes = plots.retrieval(retrieval(["encoder", "head", "at random"])).axes[0]
     bars = axes.patches
-    assert (
-        len(axes.collections[-1].get_segments()) == 2
-    )  # a baseline is a line across each measure's bars
+    # a baseline is a line across each measure's bars
+    assert len(axes.collections[-1].get_segments()) == 2
     assert {to_hex(bar.get_facecolor()) for bar in bars} == set(plots.MODELS.values())
     for name in ("rounds", "precision_recall", "training_curves", "candidates"):
         for axes in getattr(plots, name)(*CASES[name][0]).axes:
@@ -446,9 +445,8 @@ def test_figures_are_saved_with_an_unfinished_stage_only(tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(folder / "curves.csv"), table)
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     plots.save(plots.training_curves(history()), stage, "curves", table)
-    assert {
-        path.name: path.read_bytes() for path in folder.iterdir()
-    } == first  # the same data, the same bytes
+    # the same data, the same bytes
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
     stage.publish()
     assert plots.save(figure, stage, "late", table) is figure
     assert {

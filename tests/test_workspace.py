@@ -140,9 +140,8 @@ def test_what_a_stage_keeps_is_made_once_and_again_without_writing_where_it_lack
     assert [stage.keep("kept.json", make) for _ in range(2)] == [{"b": 1}] * 2 and len(made) == 1
     stage.publish()
     assert stage.keep("kept.json", make) == {"b": 1} and len(made) == 1
-    rewrite_manifest(
-        stage, files=None
-    )  # as a published run's of an older version, which leaves the file out
+    # as a published run's of an older version, which leaves the file out
+    rewrite_manifest(stage, files=None)
     (stage["results"] / "kept.json").unlink()
     before = everything(tmp_path)
     assert stage.keep("kept.json", make) == {"b": 2} and everything(tmp_path) == before

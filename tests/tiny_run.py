@@ -35,6 +35,5 @@ def make_run(home: Path) -> None:
     assert second.returncode == 0, second.stderr
     assert "goes on with other settings" in second.stderr
     assert "encoder: efficientnet_lite1 -> efficientnet_lite0" in second.stderr
-    assert (
-        len(second.stdout.strip().splitlines()) == 6
-    )  # a line a notebook, and where the report is
+    # a line a notebook, and where the report is
+    assert len(second.stdout.strip().splitlines()) == 6

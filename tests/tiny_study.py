@@ -29,9 +29,8 @@ from imgsearch_utils.vectors import Images
 from imgsearch_utils.vectors.embedding import embed_run
 from imgsearch_utils.vectors.sides import split_by_group
 
-HOUSES = sample_houses(13, seed=5).to_dict(
-    "records"
-)  # of each type; the last one is kept for later
+# of each type; the last one is kept for later
+HOUSES = sample_houses(13, seed=5).to_dict("records")
 
 
 def picture_of(home: Path, house: dict) -> Path:

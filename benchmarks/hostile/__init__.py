@@ -14,6 +14,5 @@ exit status 1 where anything fell. ``case`` starts the commands and judges each;
 import os
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(
-        _name, "1"
-    )  # a process with threads of its own could not be forked safely
+    # a process with threads of its own could not be forked safely
+    os.environ.setdefault(_name, "1")

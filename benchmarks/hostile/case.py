@@ -82,9 +82,8 @@ class Case:
         self, *arguments, disturbed: Disturbance | None = None, fresh: bool = False
     ) -> Command:
         """Start a command in the workspace."""
-        arguments = [
-            str(argument).replace("\0", "") for argument in arguments
-        ]  # no shell can hand on a NUL
+        # no shell can hand on a NUL
+        arguments = [str(argument).replace("\0", "") for argument in arguments]
         self.did.append(f"imgsearch {' '.join(map(repr, arguments))} {disturbed or ''}")
         return Command(self.home, arguments, fresh, disturbed)
 
@@ -106,9 +105,8 @@ class Case:
         """
         own = -disturbed.signal if disturbed and disturbed.signal else 0
         interrupted = own and done.status in (own, 130, 1, 128 - own)
-        too_early = interrupted and "imgsearch_utils" not in done.err.replace(
-            done.line, ""
-        )  # Python itself starts
+        # Python itself starts
+        too_early = interrupted and "imgsearch_utils" not in done.err.replace(done.line, "")
         if "Traceback (most recent call last)" in done.err + done.out and not too_early:
             self.fall(f"traceback of {_shape(done.line)}: {done.last[:200]}")
             self.did.append(done.err[-3000:])

@@ -24,12 +24,10 @@ import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECONDS = 120.0  # that a command may take; `run` gets more
-MEMORY_MB = (
-    2500  # resident, that a command may use; importing torch and loading a network takes 700
-)
-ADDRESSES = (
-    12 << 30
-)  # bytes of addresses: what wants more gets a MemoryError before the machine suffers
+# resident, that a command may use; importing torch and loading a network takes 700
+MEMORY_MB = 2500
+# bytes of addresses: what wants more gets a MemoryError before the machine suffers
+ADDRESSES = 12 << 30
 PIPE = 1 << 20  # bytes of output that are kept
 ACCEPTED = 77  # exit status of a command that `stop_at` ended
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -115,9 +115,8 @@ def damage_some(case: Case) -> list[Path]:
     damaged = []
     for _ in range(1 + (case.rng.random() < 0.2)):
         there = targets(case.home)
-        folder_ = case.one_of(
-            sorted({path.parent for path in there})
-        )  # a folder of few files is met as often
+        # a folder of few files is met as often
+        folder_ = case.one_of(sorted({path.parent for path in there}))
         path, kind = (
             case.one_of([path for path in there if path.parent == folder_]),
             case.one_of(DAMAGES),

@@ -27,12 +27,8 @@ SAID = (
     '{"content":{"kind":"hello"}}',
 )
 STRANGE = Registry("strange request")  # each (site): does something to a server
-BROKEN = (
-    OSError,
-    http.client.HTTPException,
-    WebSocketException,
-    EOFError,
-)  # how a server may end a talk
+# how a server may end a talk
+BROKEN = (OSError, http.client.HTTPException, WebSocketException, EOFError)
 
 
 class Client:
@@ -73,9 +69,8 @@ class Client:
             if stay:
                 self.open.append(connection)
             else:
-                connection.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
-                )  # a reset, no goodbye
+                # a reset, no goodbye
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 connection.close()
 
     def talk(self):
@@ -348,10 +343,8 @@ def until_answered(site: Client, talk, said: dict) -> list[dict]:
         if isinstance(received, bytes) or "content" not in (told := json.loads(received)):
             continue
         answers.append(told["content"])
-        own = told["content"].get("serial") in (
-            said.get("serial"),
-            None,
-        )  # not the end of an answer to another message
+        # not the end of an answer to another message
+        own = told["content"].get("serial") in (said.get("serial"), None)
         if own and told["content"].get("kind") in (
             *ends.get(said["kind"], ("results", "state")),
             "error",

@@ -12,9 +12,8 @@ from benchmarks.hostile.commands import Command
 from benchmarks.hostile.requests import STRANGE, Client
 from imgsearch_utils.labels.journal import Journal
 
-GROWTH_MB = (
-    500  # that a server may grow by in one case; its networks are loaded after it has started
-)
+# that a server may grow by in one case; its networks are loaded after it has started
+GROWTH_MB = 500
 
 
 class Site(Client):
@@ -96,9 +95,8 @@ def exact_journal(site: Site, before: list) -> None:
     ]
     standing, expected = {}, []
     for act in site.acknowledged:
-        if (
-            act[3] in ("grade", "skip", "unsure") or standing.get(act[1:3], "unvote") != act[3]
-        ):  # else it stands so
+        # else it stands so
+        if act[3] in ("grade", "skip", "unsure") or standing.get(act[1:3], "unvote") != act[3]:
             expected.append(act)
         standing[act[1:3]] = act[3]
     rest, unsure = list(expected), list(site.unsure)

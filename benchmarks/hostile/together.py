@@ -22,13 +22,8 @@ TOGETHER = (
     "classify",
     "summary",
 )
-BUSY = (
-    "another",
-    "being",
-    "no vectors yet",
-    "in use",
-    "wait",
-)  # one of them says that somebody else is at work
+# one of them says that somebody else is at work
+BUSY = ("another", "being", "no vectors yet", "in use", "wait")
 
 
 @attack("together", share=0.10)
@@ -136,9 +131,8 @@ def journal(case: Case) -> None:
             for act in acts
             if act.annotator == f"writer {writer}"
         ]
-        more = (
-            [len(expected)] if killed[writer] else []
-        )  # on disk, and killed before it could say so
+        # on disk, and killed before it could say so
+        more = [len(expected)] if killed[writer] else []
         if found not in (expected, expected + more):
             case.fall(
                 f"writer {writer} was told of {len(expected)} acts, the journal has {len(found)}"

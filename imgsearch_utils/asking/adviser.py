@@ -10,9 +10,8 @@ from sklearn.metrics import cohen_kappa_score
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.workspace import Round, read_json
 
-KAPPA = (
-    0.99  # agreement of successive rounds at which Bloodgood and Vijay-Shanker (CoNLL 2009) stop
-)
+# agreement of successive rounds at which Bloodgood and Vijay-Shanker (CoNLL 2009) stop
+KAPPA = 0.99
 WINDOW = 3  # agreements that are averaged
 PATIENCE = 2  # rounds without a new best on dev
 WORTH = 0.005  # of dev AP: what 100 labels, or a round, should bring

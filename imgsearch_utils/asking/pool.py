@@ -219,9 +219,8 @@ def random_pairs(
     ends = np.cumsum(sizes * (sizes - 1) // 2)
     drawn = rng.choice(int(ends[-1]), min(size, int(ends[-1])), replace=False)
     of = np.searchsorted(ends, drawn, side="right")
-    code = (
-        drawn - np.concatenate([[0], ends])[of]
-    )  # within a class, pair (low < high) is high(high-1)/2 + low
+    # within a class, pair (low < high) is high(high-1)/2 + low
+    code = drawn - np.concatenate([[0], ends])[of]
     high = ((1 + np.sqrt(8.0 * code + 1)) / 2).astype(np.int64)
     high -= high * (high - 1) // 2 > code
     high += (high + 1) * high // 2 <= code

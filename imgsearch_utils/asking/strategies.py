@@ -14,9 +14,8 @@ from imgsearch_utils.vectors.images import Images
 #: name -> strategy(pool, size, rng) -> rows (i, j): at most `size` allowed pairs, best first
 STRATEGIES = Registry("strategy")
 COLD = {"random", "stratified", "typical"}  # these can choose the first pairs of a study
-UNCAPPED = {
-    "lists"
-}  # these ask many pairs of one image on purpose; they need no calibration either
+# these ask many pairs of one image on purpose; they need no calibration either
+UNCAPPED = {"lists"}
 SHORTLIST = 10  # the costly strategies look at this many times the pairs that they return
 PASSES = 8  # of dropout
 
@@ -140,9 +139,8 @@ def typical(pool, size, rng):
         min(pool.budget, len(i)), random_state=int(rng.integers(2**31)), n_init=1
     ).fit(features)
     crowd = np.bincount(clusters.labels_)[clusters.labels_]
-    dense = np.argsort(
-        far, kind="stable"
-    )  # densest first; then in turns, one of each cluster, large clusters first
+    # densest first; then in turns, one of each cluster, large clusters first
+    dense = np.argsort(far, kind="stable")
     turn = _turns(clusters.labels_[dense])
     order = dense[np.lexsort((-crowd[dense], turn))][:size]
     return i[order], j[order]
@@ -186,9 +184,8 @@ def _spread_out(features, size, weight, rng, known=None):
         value = np.where(np.isinf(nearest), 1.0, nearest) * (1.0 if weight is None else weight)
         value[chosen] = 0.0
         if not value.any():
-            value[np.setdiff1d(np.arange(len(value)), chosen)] = (
-                1.0  # only copies of chosen pairs are left
-            )
+            # only copies of chosen pairs are left
+            value[np.setdiff1d(np.arange(len(value)), chosen)] = 1.0
         pick = (
             int(np.argmax(value))
             if weight is None

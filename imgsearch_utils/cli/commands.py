@@ -25,9 +25,8 @@ app.add_typer(labels.app, name="labels")
 def run() -> None:
     """Run the command that was typed."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            encoding="utf-8", errors="backslashreplace"
-        )  # a file name may be no text
+        # a file name may be no text
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         try:
             app()

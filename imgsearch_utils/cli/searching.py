@@ -62,10 +62,7 @@ def embed(
 
 @app.command()
 def index(
-    study: StudyOption = DRAWN,
-    run: RunOption = "",
-    model: ModelOption = "",
-    name: IndexOption = "",
+    study: StudyOption = DRAWN, run: RunOption = "", model: ModelOption = "", name: IndexOption = ""
 ) -> None:
     """Keep an index of a run's vectors for search to load; again after new pictures, which it takes
     in, or a round.

@@ -90,9 +90,8 @@ def tag(
             f"run {run.name} is published and never written again; grade a run of your own: "
             "--run NAME"
         )
-    number = (
-        len(run.rounds_made) if queue in ("check", "map") else number
-    )  # their grades count from the next round on
+    # their grades count from the next round on
+    number = len(run.rounds_made) if queue in ("check", "map") else number
     check_queue(run, queue, number)
     from imgsearch_utils.pages.serving import serve as serve_site
     from imgsearch_utils.pages.sites import tagging_site

@@ -97,9 +97,8 @@ def new(
     """Write configs/<study>.yaml for a folder of your own pictures, after looking at it."""
     from imgsearch_utils.pictures.new_study import describe_folder
 
-    parse_study(
-        {"study": study, "images": {"source": str(images)}}, "new"
-    )  # its name, before it is one of a file
+    # its name, before it is one of a file
+    parse_study({"study": study, "images": {"source": str(images)}}, "new")
     file = workspace.home() / "configs" / f"{study}.yaml"
     if file.exists():
         raise ValueError(

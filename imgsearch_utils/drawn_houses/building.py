@@ -28,13 +28,8 @@ _BOLD_HUES = {
     "light": (0.0, 0.05, 0.11, 0.14, 0.38, 0.5, 0.56, 0.93),
     "dark": (0.0, 0.01, 0.4, 0.48, 0.58, 0.63, 0.8),
 }
-_HUES = {
-    "logs": 0.085,
-    "stone": 0.09,
-    "brick": 0.04,
-    "concrete": 0.1,
-    "glass": 0.55,
-}  # others: painted
+# others: painted
+_HUES = {"logs": 0.085, "stone": 0.09, "brick": 0.04, "concrete": 0.1, "glass": 0.55}
 _TONED = {"logs": 0.3, "brick": 0.2, "stone": 0.06, "glass": 0.12}  # more saturated than paint
 _FRAMES = {"farmhouse": (250, 250, 246), "modern": (38, 40, 44), "rustic": (84, 56, 36)}
 

@@ -33,17 +33,15 @@ class Index:
 
     name: ClassVar[str]
     module: ClassVar[str]  # the library that does the work
-    extra: ClassVar[str | None] = (
-        None  # the package's extra that installs it; None: always installed
-    )
+    # the package's extra that installs it; None: always installed
+    extra: ClassVar[str | None] = None
     default_sweep: ClassVar[dict[str, list]] = {}
     remote: bool = False  # on a server: its size is not measured here
 
     dim: int
     build_arguments: dict[str, Any]
-    parts: list[
-        tuple[int, str]
-    ]  # count and fingerprint of the vectors of the build and of each addition
+    # count and fingerprint of the vectors of the build and of each addition
+    parts: list[tuple[int, str]]
     deleted: np.ndarray  # (count,) bool
     some_deleted: bool
 

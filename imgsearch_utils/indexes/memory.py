@@ -22,9 +22,8 @@ def resident_bytes(path: Path) -> int:
     queries.
     """
     command = [sys.executable, "-m", "imgsearch_utils.indexes.memory", str(Path(path).resolve())]
-    package = str(
-        Path(__file__).resolve().parents[2]
-    )  # importable in the child wherever this process stands
+    # importable in the child wherever this process stands
+    package = str(Path(__file__).resolve().parents[2])
     done = subprocess.run(command, capture_output=True, text=True, cwd=package)
     if done.returncode:
         raise RuntimeError(

@@ -35,9 +35,8 @@ class Annoy(Index):
 
     def _write(self, path):
         mapped = path.with_name(path.name + ".mapped")
-        self._forest.save(
-            str(mapped)
-        )  # from now on the forest lives in this file: keep it away from the saved one
+        # from now on the forest lives in this file: keep it away from the saved one
+        self._forest.save(str(mapped))
         shutil.copyfile(mapped, path)
         mapped.unlink()
 

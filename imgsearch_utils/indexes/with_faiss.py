@@ -10,9 +10,8 @@ from imgsearch_utils.geometry import BLOCK
 from imgsearch_utils.indexes.base import Index
 from imgsearch_utils.indexes.registry import MissingPackage, register
 
-PER_CENTRE = (
-    64  # vectors that each centre is learnt from, at most: more take long and change little
-)
+# vectors that each centre is learnt from, at most: more take long and change little
+PER_CENTRE = 64
 
 
 @cache

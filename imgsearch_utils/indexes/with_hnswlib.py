@@ -36,9 +36,8 @@ class Hnswlib(Index):
         found_ids = np.full((len(queries), k), -1, np.int64)
         k = min(k, int(kept.sum()))
         if k:
-            self._graph.set_ef(
-                self.count if 2 * k > kept.sum() else max(ef, k)
-            )  # it raises when it finds fewer
+            # it raises when it finds fewer
+            self._graph.set_ef(self.count if 2 * k > kept.sum() else max(ef, k))
             filtered = None if allowed is None else lambda row: bool(allowed[row])
             found_ids[:, :k] = self._graph.knn_query(queries, k, filter=filtered)[0]
         return found_ids

@@ -33,9 +33,8 @@ class LanceDB(Index):
 
     @classmethod
     def library(cls):
-        os.environ.setdefault(
-            "LANCEDB_LOG", "error"
-        )  # it warns where a small collection gets fewer lists
+        # it warns where a small collection gets fewer lists
+        os.environ.setdefault("LANCEDB_LOG", "error")
         return super().library()
 
     def _build(self, vectors, index_type="IVF_FLAT", nlist=0, dims_per_code=4):

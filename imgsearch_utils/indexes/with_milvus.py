@@ -18,19 +18,11 @@ import numpy as np
 from imgsearch_utils.indexes.base import Index
 from imgsearch_utils.indexes.registry import MissingPackage, Unreachable, register
 
-LITE = (
-    "HNSW",
-    "HNSW_SQ",
-    "IVF_FLAT",
-    "IVF_SQ8",
-    "FLAT",
-    "AUTOINDEX",
-)  # what Lite builds: it accepts more
+# what Lite builds: it accepts more
+LITE = ("HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "FLAT", "AUTOINDEX")
 BATCH = 2000  # rows a message
-UNAVAILABLE, ANSWERED = (
-    2,
-    10,
-)  # Milvus' code for a server that does not answer, and seconds until it is believed
+# Milvus' code for a server that does not answer, and seconds until it is believed
+UNAVAILABLE, ANSWERED = (2, 10)
 PATIENCE = 600  # seconds in which a server's index does not grow, before it is given up
 DATABASE = "milvus.db"  # Lite's folder
 
@@ -39,9 +31,8 @@ class _Client:
     """A MilvusClient whose every error is one line: ``Unreachable``, or RuntimeError."""
 
     def __init__(self, library, uri, token):
-        logging.getLogger("pymilvus").setLevel(
-            logging.CRITICAL
-        )  # it logs a page for an error that it raises too
+        # it logs a page for an error that it raises too
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._library, self._uri = library, uri
         self._client = self._told(library.MilvusClient, uri=uri, token=token, timeout=ANSWERED)
 

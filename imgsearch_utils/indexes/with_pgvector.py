@@ -32,9 +32,8 @@ class PGVector(Index):
     remote = True
 
     def __init__(self):
-        self._turn = (
-            threading.Lock()
-        )  # one connection holds one transaction; a server's threads ask at once
+        # one connection holds one transaction; a server's threads ask at once
+        self._turn = threading.Lock()
 
     @classmethod
     def library(cls):

@@ -23,20 +23,13 @@ from imgsearch_utils.workspace import PUBLISHED
 AT_ONCE = 100_000  # acts that are written by one call
 PATIENCE = 60  # seconds that a writer waits for another
 RUBRIC_VERSION = "1"
-VOTES = (
-    "vote_up",
-    "vote_down",
-    "unvote",
-)  # of the search page: weak evidence of its own kind, never a grade
+# of the search page: weak evidence of its own kind, never a grade
+VOTES = ("vote_up", "vote_down", "unvote")
 ACTS = ("grade", "skip", "unsure", "undo", *VOTES)
 # what `answers` says of acts that one key gave to all that was left of a list; they have one time
 REST = "rest"
-AUTOMATIC, ADJUDICATION, REPEAT, VOTE = (
-    "automatic",
-    "adjudication",
-    "repeat",
-    "vote",
-)  # what `source` may say
+# what `source` may say
+AUTOMATIC, ADJUDICATION, REPEAT, VOTE = ("automatic", "adjudication", "repeat", "vote")
 
 
 class Act(NamedTuple):
@@ -214,9 +207,8 @@ class Journal:
         parsed.
         """
         content = self._content()
-        if content and not content.endswith(
-            b"\n"
-        ):  # torn, or another process is in the middle of writing it
+        # torn, or another process is in the middle of writing it
+        if content and not content.endswith(b"\n"):
             with self.alone():
                 content = self._whole_lines()
         acts, lines = [], content[len(self._read) :].split(b"\n")[:-1]

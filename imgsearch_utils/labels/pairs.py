@@ -19,9 +19,8 @@ GRADES = (0, 1, 2, 3)
 LIST = 12  # results of one query that are asked together
 
 
-_GRADE = re.compile(
-    r"([0-3])(?:\.0*|,0{0,2})?", re.ASCII
-)  # 3 and 3.0 and 3,0; 1,000 could be a thousand
+# 3 and 3.0 and 3,0; 1,000 could be a thousand
+_GRADE = re.compile(r"([0-3])(?:\.0*|,0{0,2})?", re.ASCII)
 
 
 def _grade(text: str, place: str) -> float:

@@ -108,9 +108,8 @@ class Judged:
         )
         grades, rows = np.concatenate(held), []
         for epoch in zip(*(history.itertuples() for _, history in self.by_fit)):
-            dev_loss = np.nan_to_num(
-                [one.dev_loss for one in epoch]
-            )  # NaN where a fit holds no graded pair
+            # NaN where a fit holds no graded pair
+            dev_loss = np.nan_to_num([one.dev_loss for one in epoch])
             rows.append(
                 {
                     "epoch": epoch[0].epoch,

@@ -28,24 +28,11 @@ CANDIDATES = {
     "whitened head, pull 1": Recipe(whiten=True, pull=1.0),
 }
 UNLABELLED = 10_000  # random pairs that say how often each score occurs
-ZEROS = (
-    360  # automatic zeros that teach at most, or as many as other pairs are, where somebody waits
-)
+# automatic zeros that teach at most, or as many as other pairs are, where somebody waits
+ZEROS = 360
 BLOCK = 64  # images whose cosines with all others are held at once
-STRATA = (
-    0.1,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-    0.95,
-    0.975,
-    0.99,
-)  # of the unlabelled pairs' scores
+# of the unlabelled pairs' scores
+STRATA = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)
 
 
 def candidates_of(images: Images, few: bool = False) -> list[str]:
@@ -153,9 +140,8 @@ def learn(
         fits = [replace(fit, pairs=_thinned(fit.pairs, seed)) for fit in fits]
         train = _thinned(train, seed)
     judged = judge(fits, {name: CANDIDATES[name] for name in names}, settings, seed, votes)
-    scores = {
-        name: one.score.round(4) for name, one in judged.items()
-    }  # digits beyond depend on the machine
+    # digits beyond depend on the machine
+    scores = {name: one.score.round(4) for name, one in judged.items()}
     held = pd.concat([fit.held for fit in fits])
     held = held.assign(cosine=Model().cosines(images, held))
     unknown = held[held.similarity.isna()]
@@ -289,9 +275,8 @@ def _calibrate(known, unknown, score):
     grades = np.append(known.similarity, np.zeros(len(empty)))
     fitted = Calibration.fit(score[[*known.index, *empty.index]], grades, weight)
     drawn = known[known.drawn]
-    if (
-        known.drawn.all() or drawn.same_class.sum() < ENOUGH or unknown.empty
-    ):  # automatic zeros alone say nothing
+    # automatic zeros alone say nothing
+    if known.drawn.all() or drawn.same_class.sum() < ENOUGH or unknown.empty:
         return fitted
     of_drawn, of_unlabelled = _strata(
         drawn.cosine, unknown.cosine, drawn.same_class, unknown.same_class

@@ -178,9 +178,8 @@ class _Epoch:
             )
             others = train.others[self._some(len(train.others))] if pulled else train.others[:0]
             votes = self._some(train.triplets.shape[1])
-            every = torch.cat(
-                [images, others, train.triplets[:, votes].flatten()]
-            )  # one pass of the network for all
+            # one pass of the network for all
+            every = torch.cat([images, others, train.triplets[:, votes].flatten()])
             out = self.head.network(self.inside[every])
             length = ((out**2).sum(1) + self.rest_length2[every]).clamp_min(TINY).sqrt()
             paired, apart, voted = zip(

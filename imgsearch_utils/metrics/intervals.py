@@ -87,9 +87,8 @@ def _ap_influence(similar, score):
     """
     order = np.argsort(-score, kind="stable")
     hit, ordered = similar[order].astype(float), score[order]
-    end = np.append(
-        np.flatnonzero(np.diff(ordered)), len(ordered) - 1
-    )  # the last place of each threshold
+    # the last place of each threshold
+    end = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
     of = np.searchsorted(end, np.arange(len(ordered)))
     hits, found = np.cumsum(hit)[end], end + 1.0
     added, precision, total = np.diff(hits, prepend=0.0), hits / found, hits[-1]
@@ -115,9 +114,8 @@ def _dyadic_error(influence, group1, group2):
     edges = np.unique(np.sort([one[across], two[across]], axis=0), axis=1, return_inverse=True)[
         1
     ].ravel()
-    variance = (
-        both - (np.bincount(edges, influence[across]) ** 2).sum()
-    )  # pairs that share both groups count once
+    # pairs that share both groups count once
+    variance = both - (np.bincount(edges, influence[across]) ** 2).sum()
     return np.sqrt(variance if variance > 0 else both)
 
 

@@ -220,9 +220,8 @@ def compare_indexes(
         }
         row |= {"query": "{}", "n": len(vectors), "dim": vectors.shape[1], "k": k, "problem": ""}
         try:
-            row["library"] = indexes.find(
-                settings.name
-            ).library_version()  # imported before a timer starts
+            # imported before a timer starts
+            row["library"] = indexes.find(settings.name).library_version()
         except indexes.MissingPackage as error:
             bar.update(len(points_of(settings)))
             rows.append(row | {"problem": str(error)})

@@ -147,9 +147,8 @@ def latency(table: pd.DataFrame) -> Figure:
             xlim=decades,
             title=f"Vectors of the {model}",
         )
-        place.xaxis.set_minor_formatter(
-            NullFormatter()
-        )  # within one decade they would cover each other
+        # within one decade they would cover each other
+        place.xaxis.set_minor_formatter(NullFormatter())
         place.margins(y=0.15)
     legend_below(figure, *axes.flat)
     return figure

@@ -104,9 +104,8 @@ class Server:
             content,
             {"Authorization": f"Bearer {self._token}", "Content-Type": kind},
         )
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({})
-        )  # no way round by a proxy
+        # no way round by a proxy
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=PATIENCE) as answer:
                 return json.load(answer)

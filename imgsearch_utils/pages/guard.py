@@ -66,9 +66,8 @@ class Guard:
         answer = self._refusal(asked) or self._first_visit(asked)
         if scope["type"] == "websocket":
             if answer:
-                return await send(
-                    {"type": "websocket.close", "code": 1008}
-                )  # before it is accepted: status 403
+                # before it is accepted: status 403
+                return await send({"type": "websocket.close", "code": 1008})
             return await self._app(scope, receive, send)
         try:
             own = _MAP_HEADERS if scope["path"] == f"/{MAP}" else _HEADERS

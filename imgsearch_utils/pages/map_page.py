@@ -70,14 +70,12 @@ class Mapped:
         service = self._service()
         self._searchers, used = service.searchers, service.used
         self._names, self._collection = used.names, used.collection
-        self._known_as = zlib.crc32(
-            repr(self._names).encode("utf-8", "replace")
-        )  # images go by their row
+        # images go by their row
+        self._known_as = zlib.crc32(repr(self._names).encode("utf-8", "replace"))
         classes = used.labels.table()[used.labels.classes]
         self._facts = facts(self._run, self._names, classes)
-        told = [
-            name for name in self._facts if self._facts[name].nunique() > 1
-        ]  # what is alike for all tells nothing
+        # what is alike for all tells nothing
+        told = [name for name in self._facts if self._facts[name].nunique() > 1]
         self._open = True
         self._send(
             {

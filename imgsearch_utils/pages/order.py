@@ -55,9 +55,8 @@ def make_queue(
         ends += [len(first)] * len(unit)
     again = rng.permutation(n // 2)[: round(repeats * n)]
     second = [Item(first[i].right, first[i].left, REPEAT) for i in again]
-    after = rng.uniform(
-        again + max(1, n // 4), n
-    )  # a place; what comes again follows the list that is there
+    # a place; what comes again follows the list that is there
+    after = rng.uniform(again + max(1, n // 4), n)
     places = np.concatenate(
         [np.arange(n), [ends[int(place)] - 1 + place / (n + 1) for place in after]]
     )

@@ -30,11 +30,8 @@ if TYPE_CHECKING:
 
 LONGEST_TEXT = 300  # letters of a description
 QUERY = 900  # pixels, the longer side of an uploaded query
-MOST, SAMPLES, TRAIL = (
-    60,
-    12,
-    20,
-)  # results at most, pictures offered to begin with, queries to go back to
+# results at most, pictures offered to begin with, queries to go back to
+MOST, SAMPLES, TRAIL = (60, 12, 20)
 ACTS = {"up": "vote_up", "down": "vote_down", "": "unvote"}
 
 
@@ -255,9 +252,8 @@ class Searching:
             for way in ("up", "down")
         )
         how = dict(self._how)
-        if (
-            how["rerank"] == "head" != searcher.model.name
-        ):  # the encoder's own column stays in its own order
+        # the encoder's own column stays in its own order
+        if how["rerank"] == "head" != searcher.model.name:
             how["rerank"] = ""
         found = searcher.search(
             query.vectors,
@@ -328,9 +324,8 @@ class Searching:
         """Write a vote to the journal; the pair's grade, where it has one that stands."""
         with self._turn:
             stands = self._journal.search_votes().get(pair, {}).get(annotator)
-            if act != (
-                stands.act if stands else "unvote"
-            ):  # else it was written, and its answer was lost
+            # else it was written, and its answer was lost
+            if act != (stands.act if stands else "unvote"):
                 self._journal.append(
                     annotator, *pair, act, source=VOTE, round=len(self._run.rounds_made)
                 )

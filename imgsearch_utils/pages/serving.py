@@ -55,9 +55,8 @@ def serve(site: Site, port: int, ip: str, open_browser: bool) -> None:
 
     for name_of in ("SIGTERM", "SIGINT", "SIGHUP"):
         if hasattr(signal, name_of):
-            signal.signal(
-                getattr(signal, name_of), stop
-            )  # uvicorn takes over two, and raises them again at its end
+            # uvicorn takes over two, and raises them again at its end
+            signal.signal(getattr(signal, name_of), stop)
     with announced(
         port, {"address": address, "port": port, "pid": os.getpid(), "token": token}
     ) as page:
@@ -93,9 +92,8 @@ def listen(ip: str, port: int) -> socket.socket:
             "machine"
         )
     family = socket.AF_INET6 if given.version == 6 else socket.AF_INET
-    listener = socket.socket(
-        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )  # so named, answers do not wait 40 ms
+    # so named, answers do not wait 40 ms
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((ip, port))

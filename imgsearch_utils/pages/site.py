@@ -208,9 +208,8 @@ class Talk:
         self._site, self._socket = site, socket
         self._asked: asyncio.Queue = asyncio.Queue(WAITING)
         self._answers: asyncio.Queue = asyncio.Queue()
-        self._thread = anyio.CapacityLimiter(
-            1
-        )  # of its own: a page that waits keeps no other waiting
+        # of its own: a page that waits keeps no other waiting
+        self._thread = anyio.CapacityLimiter(1)
         self._ended = False
 
     async def run(self) -> None:
@@ -290,9 +289,8 @@ class Talk:
         await self._answers.join()
 
     def _send(self, head: dict, *buffers: bytes) -> None:
-        if (
-            not self._ended and self._answers.qsize() < UNSENT
-        ):  # who does not take so many is closed, see `_write`
+        # who does not take so many is closed, see `_write`
+        if not self._ended and self._answers.qsize() < UNSENT:
             self._answers.put_nowait((head, buffers))
 
     async def _write(self) -> None:

@@ -60,12 +60,10 @@ class Task:
     repeats: float = 0.05
     source: str = "person"
     also: Sequence[str] = ()
-    turn: threading.RLock = field(
-        default_factory=threading.RLock
-    )  # one act at a time, so that none is written twice
-    written: deque[str] = field(
-        default_factory=lambda: deque(maxlen=1000)
-    )  # the last acts, by ``known_by``
+    # one act at a time, so that none is written twice
+    turn: threading.RLock = field(default_factory=threading.RLock)
+    # the last acts, by ``known_by``
+    written: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
 
     def __post_init__(self):
         if self.collection.folder is None:
@@ -115,9 +113,8 @@ class Tagging:
             dict.fromkeys([*task.pairs[["image1", "image2"]].to_numpy(object).ravel(), *task.also])
         )
         self._number = {name: number for number, name in enumerate(self._pictures)}
-        self._known_as = zlib.crc32(
-            repr(self._pictures).encode("utf-8", "replace")
-        )  # pictures go by their number
+        # pictures go by their number
+        self._known_as = zlib.crc32(repr(self._pictures).encode("utf-8", "replace"))
         self._set_annotator(annotator)
 
     def _set_annotator(self, annotator: str) -> None:
@@ -178,9 +175,8 @@ class Tagging:
 
     def receive(self, message: dict[str, Any], _=()) -> None:
         """Do what the page asks; what cannot be done is sent back as one line."""
-        with refusing(
-            lambda line: self._refuse(message, line)
-        ):  # a full disk, a broken journal: nothing acknowledged
+        # a full disk, a broken journal: nothing acknowledged
+        with refusing(lambda line: self._refuse(message, line)):
             if message["kind"] == "want":
                 return self._on_want(message)
             with self._task.turn:
@@ -192,9 +188,8 @@ class Tagging:
     def _on_hello(self, message) -> None:
         if not self._annotator and message.get("name"):
             self._set_annotator(message["name"])
-        if (
-            "pair" in message and self._pair_at(message["place"]) == message["pair"]
-        ):  # the page was there before
+        # the page was there before
+        if "pair" in message and self._pair_at(message["place"]) == message["pair"]:
             self._at = message["place"]
         elif self._at in self._own_acts():  # answered in another tab in the meantime
             self._at = self._next_open(self._at)

@@ -13,12 +13,10 @@ from PIL import Image, ImageOps
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 MAX_UPLOAD = 20_000_000  # bytes of a picture that a server takes
-MAX_PIXELS = (
-    250_000_000  # 0.75 GB as RGB; more than any camera's picture, less than a decompression bomb
-)
-Image.MAX_IMAGE_PIXELS = (
-    MAX_PIXELS  # Pillow's own limit is lower, and its warning is no news beside ours
-)
+# 0.75 GB as RGB; more than any camera's picture, less than a decompression bomb
+MAX_PIXELS = 250_000_000
+# Pillow's own limit is lower, and its warning is no news beside ours
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
@@ -93,9 +91,8 @@ def decode(file: Path | BinaryIO, formats: Sequence[str] | None = None) -> Image
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if (
-        picture.mode.startswith("I") or picture.mode == "F"
-    ):  # more than 8 bits; 32 say nothing of their range
+    # more than 8 bits; 32 say nothing of their range
+    if picture.mode.startswith("I") or picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture, np.float32))
         top = values.max(initial=0)
         scale = (

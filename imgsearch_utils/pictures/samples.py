@@ -13,12 +13,8 @@ from imgsearch_utils.workspace import read_json
 
 ROWS = 256  # of a shard that are held at once
 MOST = 200_000_000  # bytes of a picture
-TAKEN = (
-    "file_label",
-    "image",
-    "group",
-    "side",
-)  # what no column of a labels.csv may be called beside its first
+# what no column of a labels.csv may be called beside its first
+TAKEN = ("file_label", "image", "group", "side")
 #: the bytes of a picture, or why it is set aside; its name (perhaps empty); and what is said of it
 Sample = tuple[bytes | str | None, str, dict[str, Any]]
 

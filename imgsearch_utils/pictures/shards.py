@@ -178,9 +178,8 @@ def _unpack_shard(shard, source, folder):
         pd.DataFrame(rows.values(), dtype=object) if rows else pd.DataFrame({"file_label": []}),
         file.with_suffix(".csv"),
     )
-    write_json(
-        file, {**now, "source": str(shard.resolve()), "set_aside": aside}
-    )  # last: it says that this is done
+    # last: it says that this is done
+    write_json(file, {**now, "source": str(shard.resolve()), "set_aside": aside})
     return aside
 
 

@@ -9,16 +9,8 @@ import pandas as pd
 from imgsearch_utils.pictures.samples import cells_of, schema_of
 from imgsearch_utils.workspace import written_whole
 
-NAMES = (
-    "file_label",
-    "image",
-    "image_path",
-    "path",
-    "name",
-    "key",
-    "id",
-    "url",
-)  # what a vector may be named by
+# what a vector may be named by
+NAMES = ("file_label", "image", "image_path", "path", "name", "key", "id", "url")
 ROWS = 4096  # of a shard that are held at once
 
 

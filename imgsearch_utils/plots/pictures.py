@@ -34,9 +34,8 @@ def picture_grid(
     high, top = above + wide * tallest + 0.06, 0.35 if title else 0.0
     width, height = columns * side, max(1, -(-len(pictures) // columns)) * high + top
     fine = min(FINEST, max((picture.width for picture in pictures), default=0) / wide or FINEST)
-    sheet = Image.new(
-        "RGB", (round(width * fine), round(height * fine)), "white"
-    )  # one image draws fastest
+    # one image draws fastest
+    sheet = Image.new("RGB", (round(width * fine), round(height * fine)), "white")
     figure = Plot(figsize=(width, height))
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)

@@ -118,9 +118,8 @@ class Classifier:
             ("linear probe", LogisticRegression(C=10.0, max_iter=2000)),
         ):
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # classes of few images, all of them perhaps in one fold
+                # classes of few images, all of them perhaps in one fold
+                warnings.simplefilter("ignore")
                 temperature, model = 1.0, model.fit(x, truth)
                 if folds:
                     held_out = cross_val_predict(
@@ -257,9 +256,8 @@ def figure(picture: Image.Image, table: pd.DataFrame):
     for axes, (method, rows) in zip(others, methods):
         synonyms = method.startswith(("ImageNet", "timm:"))  # a class has several names there
         names = [literal((name.split(",")[0] if synonyms else name)[:24]) for name in rows["class"]]
-        bars = axes.barh(
-            range(len(rows)), rows.p, tick_label=names, color="#5b7a99"
-        )  # two names may be cut alike
+        # two names may be cut alike
+        bars = axes.barh(range(len(rows)), rows.p, tick_label=names, color="#5b7a99")
         axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
         axes.invert_yaxis()
         axes.set(

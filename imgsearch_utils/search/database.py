@@ -144,9 +144,8 @@ def keep_index(run: Run, model: str = "", name: str = "") -> Kept:
                 index.add(unit[index.count :])
         if new:
             index.save(file)
-        indexes.is_made_of(
-            index, file, known_as(database, chosen), lambda: unit
-        )  # the first search need not
+        # the first search need not
+        indexes.is_made_of(index, file, known_as(database, chosen), lambda: unit)
     return Kept(chosen, index, file, new)
 
 
@@ -177,10 +176,8 @@ def _load_index(file: Path) -> indexes.Index:
     try:
         return indexes.load(file)
     except indexes.IndexFileError:
-        with (
-            contextlib.suppress(OSError),
-            folder_lock(file.parent).acquire(timeout=60),
-        ):  # read-only: there is none
+        # read-only: there is none
+        with contextlib.suppress(OSError), folder_lock(file.parent).acquire(timeout=60):
             return indexes.load(file)
         raise
 

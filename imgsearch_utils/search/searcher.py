@@ -26,17 +26,11 @@ if TYPE_CHECKING:
     from imgsearch_utils.vectors.encoder import Encoder  # and torch with it
     from imgsearch_utils.vectors.kept import KeptEncoder
 
-CORNERS = [
-    (0.5, 0.5),
-    (0, 0),
-    (1, 0),
-    (0, 1),
-    (1, 1),
-]  # where the crops of 80 % lie: the middle, the corners
+# where the crops of 80 % lie: the middle, the corners
+CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]
 MAX_CROPS = 2 * len(CORNERS)
-UNLIKE = (
-    0.4  # weight of what a query's answers shall not be like, against 1 of what they shall be like
-)
+# weight of what a query's answers shall not be like, against 1 of what they shall be like
+UNLIKE = 0.4
 FEW = 20_000  # images that are all compared with a query where it is asked of some images alone
 NEAR = 50  # results among which a query has one that is near, if it is of the collection's kind
 

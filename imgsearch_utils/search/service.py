@@ -30,20 +30,13 @@ from imgsearch_utils.workspace import Run
 if TYPE_CHECKING:
     from imgsearch_utils.vectors.encoder import Encoder
 
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "WEBP",
-    "GIF",
-    "BMP",
-    "TIFF",
-)  # none that starts another program to be read
+# none that starts another program to be read
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MOST, MOST_EXPANDED = 1000, 100  # results of one question, and first results that are added to it
 MOST_EXAMPLES = 20  # of one question
 WAITING = 256  # pictures that wait to be encoded; the next is refused
-warnings.filterwarnings(
-    "ignore", module=r"PIL\."
-)  # what an uploaded file has wrong is said to who uploaded it
+# what an uploaded file has wrong is said to who uploaded it
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Busy(RuntimeError):
@@ -128,9 +121,8 @@ class PictureQueue:
     def _work(self) -> None:
         while True:
             taken = [self._waiting.get()]
-            share = -(
-                -(1 + self._waiting.qsize()) // self._workers
-            )  # leave the other threads theirs
+            # leave the other threads theirs
+            share = -(-(1 + self._waiting.qsize()) // self._workers)
             with contextlib.suppress(Empty):
                 while len(taken) < min(share, self._most):
                     taken.append(self._waiting.get_nowait())

@@ -76,9 +76,8 @@ def _writers_wait(run: Run, locks: list[Path], before: str = "") -> Iterator[Non
     where one is at work.
     """
     with contextlib.ExitStack() as held:
-        for lock in filter(
-            Path.is_file, locks
-        ):  # where there is none, nobody wrote; and none is made here
+        # where there is none, nobody wrote; and none is made here
+        for lock in filter(Path.is_file, locks):
             try:
                 held.enter_context(FileLock(lock, timeout=PATIENCE))
             except Timeout:
@@ -139,9 +138,8 @@ def _journal(run: Run, _) -> Iterator[Fault]:
     lost = [line for stage in begun for line in stage.other_sources(JOURNAL)]
     yield from (Fault(line, RESTORE) for line in lost)
     for this in run.rounds:
-        if this.finished and JOURNAL not in this.as_stage().recorded().get(
-            "sources", {}
-        ):  # of an older version
+        # of an older version
+        if this.finished and JOURNAL not in this.as_stage().recorded().get("sources", {}):
             nothing = Embeddings([], np.empty((0, 1), np.float32), {})
             told = this.metrics.get("labels", {}).get("labels", 0)
             graded = count_labels(graded_pairs(this, Images(read_sides(run), nothing)))["labels"]

@@ -18,11 +18,8 @@ from imgsearch_utils.vectors.images import Images
 from imgsearch_utils.vectors.sides import group_near_duplicates
 from imgsearch_utils.workspace import Run, shown, written_whole
 
-MOST_GROUPS, MOST_SHOWN, SIDE = (
-    200,
-    12,
-    150,
-)  # groups on the page, pictures of each, pixels of a picture
+# groups on the page, pictures of each, pixels of a picture
+MOST_GROUPS, MOST_SHOWN, SIDE = (200, 12, 150)
 
 
 def find_duplicates(images: Images, cosine: float) -> pd.DataFrame:

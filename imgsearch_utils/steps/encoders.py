@@ -31,14 +31,10 @@ from imgsearch_utils.workspace import Run, written_whole
 EMBEDDED = tuple(LITE)  # whose weights come with the installation
 CUTS = (1, 5, 10)
 TIMED = 48  # pictures that say how fast an encoder is
-SHARES = np.linspace(
-    0.1, 0.9, 9
-)  # of the first of two joined encoders, compared on the train images
-FEW, DRAWS, NEAR = (
-    5,
-    5,
-    10,
-)  # labelled images of a class, how often they are drawn, neighbours that spread a label
+# of the first of two joined encoders, compared on the train images
+SHARES = np.linspace(0.1, 0.9, 9)
+# labelled images of a class, how often they are drawn, neighbours that spread a label
+FEW, DRAWS, NEAR = (5, 5, 10)
 
 
 class Comparison(NamedTuple):
@@ -144,10 +140,8 @@ def kept_comparison(
             with written_whole(files[name]) as partial:
                 write_own(table, partial)
     tables = {name: read_own(file) for name, file in files.items()}
-    for name, column in (
-        ("encoders", "missing"),
-        ("retrieval", "class"),
-    ):  # a file knows no empty text
+    # a file knows no empty text
+    for name, column in (("encoders", "missing"), ("retrieval", "class")):
         tables[name][column] = tables[name][column].astype(object).fillna("")
     return Comparison(**tables)
 

@@ -174,9 +174,8 @@ def finetune(
     paths = [collection.path(name) for name in table.image]
     pictures = _Pictures(table, read_squares(paths, backbone.pixels, progress))
     lessons = _lessons(run, parts, settings, pictures)
-    before = get_encoder(settings.encoder).encode(
-        paths
-    )  # as it would be used, of as many pixels as it expects
+    # as it would be used, of as many pixels as it expects
+    before = get_encoder(settings.encoder).encode(paths)
     digest = hashlib.sha256(
         json.dumps([settings.model_dump(mode="json"), backbone.base], sort_keys=True).encode()
     )

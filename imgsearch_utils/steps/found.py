@@ -124,9 +124,8 @@ class Found:
     def ranked(self) -> pd.DataFrame:
         """What notebook 03 measured of rankings: see ``relevance.compare_rankings``."""
         table = self.compared("retrieval.csv")
-        return (
-            table if "class" in table else table.assign(**{"class": ""})
-        )  # one that was measured by an older version
+        # one that was measured by an older version
+        return table if "class" in table else table.assign(**{"class": ""})
 
     @cached_property
     def judged_by_classes(self) -> bool:

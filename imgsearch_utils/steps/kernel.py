@@ -62,9 +62,8 @@ class KernelProcess(CONTEXT.Process):
             os.setsid()
         threading.Thread(target=_end_with_parent, daemon=True).start()
         os.environ.clear()
-        os.environ.update(
-            self.env, JPY_PARENT_PID=str(os.getppid())
-        )  # ipykernel ends with that one too
+        # ipykernel ends with that one too
+        os.environ.update(self.env, JPY_PARENT_PID=str(os.getppid()))
         if self.cwd:
             os.chdir(self.cwd)
         sys.argv = ["ipykernel", *self.argv]

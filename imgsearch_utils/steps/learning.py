@@ -172,9 +172,8 @@ def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
         return replayed_pairs(
             this.run, images, lambda table: (table["round"] == number) & (table.side == "train")
         )
-    labelled = Journal(this.run.journal).labels(
-        up_to_round=this.number
-    )  # so it gives the same when made again
+    # so it gives the same when made again
+    labelled = Journal(this.run.journal).labels(up_to_round=this.number)
     seed = study.seed * 1000 + 10 * number
     pool = Pool.of(images.train, model, labelled)
     strategy = study.strategy or usual_strategy(images.train, this.run.taught)

@@ -6,9 +6,8 @@ import contextlib
 import importlib
 import os
 
-os.environ.setdefault(
-    "MPLBACKEND", "module://matplotlib_inline.backend_inline"
-)  # as ipykernel would
+# as ipykernel would
+os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
 for name in (
     "ipykernel.ipkernel",
     "matplotlib.figure",

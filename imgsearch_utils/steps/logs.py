@@ -38,9 +38,8 @@ def rounds_log(run: Run) -> pd.DataFrame:
                 "evidence": metrics.get("evidence", "grades"),
             }
             for side in ("dev", "test"):
-                measured = (
-                    metrics.get(side) if side == "test" and run.taught else metrics[side]
-                )  # None: none is graded
+                # None: none is graded
+                measured = metrics.get(side) if side == "test" and run.taught else metrics[side]
                 for model in MODELS:
                     row |= {
                         f"{side}_{model}_{name}": measured and measured[model].get(name)

@@ -21,9 +21,8 @@ from imgsearch_utils.workspace import Run, shown
 NAMES = {"pca": "principal components", "umap": "UMAP"}
 SMALL = 96  # pixels, a thumbnail on a map
 FACTS = ("grades", "best grade", "judged wrongly")  # a class column of such a name gets another
-SELECTION = (
-    "map_selection.csv"  # in a run's labels: the images that somebody selected on the map last
-)
+# in a run's labels: the images that somebody selected on the map last
+SELECTION = "map_selection.csv"
 
 
 def points_of(

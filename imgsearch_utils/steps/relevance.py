@@ -121,9 +121,8 @@ def nearest(images: Images, model: Model, queries: Sequence[str], k: int) -> pd.
     for at in range(0, len(queries), part):
         for query, cosine in zip(queries[at : at + part], asked[at : at + part] @ unit.T):
             cosine[place.get_loc(query)] = -np.inf
-            rows = np.flatnonzero(
-                cosine >= np.partition(cosine, -n)[-n]
-            )  # the n best, and all that tie with the last
+            # the n best, and all that tie with the last
+            rows = np.flatnonzero(cosine >= np.partition(cosine, -n)[-n])
             rows = rows[np.lexsort([gallery[rows].astype(str), -cosine[rows]])][:n]
             tables.append(
                 pd.DataFrame(

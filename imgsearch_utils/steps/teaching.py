@@ -139,9 +139,8 @@ def _work(connection, *of: Any) -> None:
     threading.Thread(
         target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True
     ).start()
-    multiprocessing.current_process().daemon = (
-        False  # it starts kernels, which a daemonic process may not
-    )
+    # it starts kernels, which a daemonic process may not
+    multiprocessing.current_process().daemon = False
     if hasattr(os, "nice"):
         os.nice(NICE)
     while True:

@@ -19,9 +19,8 @@ from imgsearch_utils.vectors.encoder import DEVICE, Encoder
 from imgsearch_utils.vectors.kept import onnx_session
 
 BACKENDS = ("auto", "torch", "onnxruntime")
-AGREES = (
-    1e-3  # of the largest value: more means that the exported network is another; usual is 1e-6
-)
+# of the largest value: more means that the exported network is another; usual is 1e-6
+AGREES = 1e-3
 
 
 def on_backend(encoder: Encoder, backend: str) -> Encoder:
@@ -60,11 +59,8 @@ def export(encoder: Encoder) -> bytes:
     """The network as ONNX: `pictures` (n, 3, height, width) -> `vectors` (n, dim)."""
     network = copy.deepcopy(encoder.forward)  # the exporter leaves traces in it
     pictures, graph = torch.zeros(2, *_shape(encoder)), io.BytesIO()
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        torch.enable_grad(),
-    ):  # without gradients
+    # without gradients
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.enable_grad():
         warnings.simplefilter("ignore")  # attention is one fused operation that ONNX does not know
         torch.onnx.export(
             network,

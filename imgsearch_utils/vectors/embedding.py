@@ -122,9 +122,8 @@ def embed(
     paths = {name: collection.path(name) for name in names}
     contents, stamps = _contents(paths, saved, folder)
     place = {contents[name]: path for name, path in paths.items()}
-    many = (
-        len(place) >= BULK
-    )  # decides which network encodes, so all pictures are encoded anew where it changes
+    # decides which network encodes, so all pictures are encoded anew where it changes
+    many = len(place) >= BULK
     if saved and (saved.config != plain(encoder.config) or many != (len(saved.names) >= BULK)):
         saved = None
     row = {content: row for row, content in enumerate(saved.digests)} if saved else {}

@@ -15,10 +15,8 @@ from imgsearch_utils.vectors.store import plain
 from imgsearch_utils.workspace import folder_lock
 
 COLLAPSED = 0.98
-LIBRARIES = (
-    "timm",
-    "open_clip",
-)  # of a config: another version of them gives the same vectors, but for rounding
+# of a config: another version of them gives the same vectors, but for rounding
+LIBRARIES = ("timm", "open_clip")
 
 
 @dataclass(frozen=True)
@@ -127,10 +125,8 @@ class Embeddings:
         except ValueError:  # perhaps a writer was at work
             if again:
                 raise
-            with (
-                contextlib.suppress(OSError),
-                folder_lock(folder).acquire(timeout=60),
-            ):  # read-only: there is none
+            # read-only: there is none
+            with contextlib.suppress(OSError), folder_lock(folder).acquire(timeout=60):
                 return cls(*store.read(folder))
             raise
 

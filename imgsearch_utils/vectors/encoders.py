@@ -26,9 +26,8 @@ from imgsearch_utils.workspace import digest
 BFLOAT16 = "@bfloat16"
 WEIGHTS = "IMGSEARCH_WEIGHTS"  # names a folder of checkpoints, each called as its model
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-ENCODERS = Registry(
-    "encoder"
-)  #: name, or prefix that ends in a colon -> builder(rest of the name) of an Encoder
+# : name, or prefix that ends in a colon -> builder(rest of the name) of an Encoder
+ENCODERS = Registry("encoder")
 
 
 class NoWeights(ValueError):
@@ -208,9 +207,8 @@ def open_clip_encoder(rest: str) -> Encoder:
         "open_clip": version("open_clip_torch"),
     }
     _in_use(model)
-    tokenizer = functools.cache(
-        functools.partial(open_clip.get_tokenizer, model_name)
-    )  # reads its vocabulary: 0.2 s
+    # reads its vocabulary: 0.2 s
+    tokenizer = functools.cache(functools.partial(open_clip.get_tokenizer, model_name))
 
     def encode_texts(texts: list[str]) -> np.ndarray:
         try:

@@ -19,10 +19,8 @@ from imgsearch_utils.workspace import digest, read_json, replace_folder, write_j
 
 BULK = 64  # for fewer pictures, starting the network for many files takes longer than it saves
 GRAPH, ABOUT = "network.onnx", "network.json"
-LITE = {
-    "efficientnet_lite0": 224,
-    "efficientnet_lite2": 260,
-}  # prepared by Pillow alone; pixels, side of the input
+# prepared by Pillow alone; pixels, side of the input
+LITE = {"efficientnet_lite0": 224, "efficientnet_lite2": 260}
 
 
 def lite_pixels(picture: Image.Image, side: int) -> np.ndarray:

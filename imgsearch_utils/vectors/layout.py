@@ -119,9 +119,8 @@ def kept_layout(
         } and kept.names == list(names):
             return kept
     made = lay_out(names, vectors, method, seed)
-    with contextlib.suppress(
-        OSError
-    ):  # a workspace that is read only: it is made again the next time
+    # a workspace that is read only: it is made again the next time
+    with contextlib.suppress(OSError):
         made.save(folder)
     return made
 

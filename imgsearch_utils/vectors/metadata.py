@@ -20,16 +20,8 @@ from imgsearch_utils.study import listed
 from imgsearch_utils.vectors.graph import MANY
 from imgsearch_utils.workspace import written_whole
 
-TAKEN = (
-    "query",
-    "rank",
-    "score",
-    "p_similar",
-    "close",
-    "rowid",
-    "oid",
-    "_rowid_",
-)  # a label of that name gets another
+# a label of that name gets another
+TAKEN = ("query", "rank", "score", "p_similar", "close", "rowid", "oid", "_rowid_")
 PATIENCE = 5  # seconds that a condition may take
 LONGEST, MOST_LETTERS = 10_000, 1_000_000  # letters of a condition, and of a text that it may make
 AT_ONCE = 500  # rows that are looked up by one statement
@@ -75,9 +67,8 @@ class Metadata:
         read : gives a table of labels with a column `image`, and the names of those that are
             classes; empty cells for images that the table lacks
         """
-        with contextlib.suppress(
-            sqlite3.Error, OSError, ValueError
-        ):  # there is none, it is none, or it is of others
+        # there is none, it is none, or it is of others
+        with contextlib.suppress(sqlite3.Error, OSError, ValueError):
             there = cls(_connected(file))
             if there.known_as == known_as:
                 return there

@@ -61,9 +61,8 @@ class _Contents(NamedTuple):
     """
 
     rows: int
-    chunks: list[
-        list
-    ]  # bytes of names.csv up to the chunk's end, SHA-256 of its vectors and its lines
+    # bytes of names.csv up to the chunk's end, SHA-256 of its vectors and its lines
+    chunks: list[list]
 
     @property
     def names_end(self) -> int:
@@ -137,9 +136,8 @@ def append(
             for each in (text, file):
                 each.flush()
                 os.fsync(each.fileno())
-            write_json(
-                folder / CONFIG, contents.described(config)
-            )  # from here on the new rows count
+            # from here on the new rows count
+            write_json(folder / CONFIG, contents.described(config))
             file.seek(0)
             np.lib.format.write_array_header_1_0(
                 file,

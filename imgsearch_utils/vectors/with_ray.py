@@ -67,15 +67,13 @@ def by_ray(encoder: str, address: str = "") -> EncodeFiles:
         vectors, when files are encoded.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if (
-        not address and "ray" not in sys.modules
-    ):  # it listens on all of a machine's addresses, and answers whoever
+    # it listens on all of a machine's addresses, and answers whoever
+    if not address and "ray" not in sys.modules:
         # knows the token, which it reads when it is imported
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ.setdefault(
-        "RAY_BACKEND_LOG_LEVEL", "fatal"
-    )  # errors are raised here; what it logs is for its makers
+    # errors are raised here; what it logs is for its makers
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address and "ray" in sys.modules and sys.modules["ray"].is_initialized():
         raise RuntimeError(
             f"this process uses Ray already; leave the address out, or ask {address} from another"

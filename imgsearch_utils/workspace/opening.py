@@ -13,11 +13,8 @@ from imgsearch_utils.study import WORDS, Study, difference, nearest, parse_study
 from imgsearch_utils.workspace.runs import RUN_LOCK, Run, find_study
 from imgsearch_utils.workspace.storage import read_json, shown, source, write_json
 
-BY_PEOPLE = (
-    "person",
-    "repeat",
-    "adjudication",
-)  # what `source` says in the journal where a person gave the grade
+# what `source` says in the journal where a person gave the grade
+BY_PEOPLE = ("person", "repeat", "adjudication")
 
 
 def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) -> Run:

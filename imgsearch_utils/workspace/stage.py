@@ -35,7 +35,7 @@ VERSIONS = (
 # : ending -> how a stage keeps a file of this kind: save(value, path), load(path); other rooms add
 # theirs
 KEPT: dict[str, tuple[Callable[[Any, Path], None], Callable[[Path], Any]]] = {
-    ".json": (lambda values, path: write_json(path, values), read_json),
+    ".json": (lambda values, path: write_json(path, values), read_json)
 }
 
 
@@ -183,10 +183,8 @@ class Stage:
             if file.is_file()
         }
         before = self.recorded().get("files", {})
-        aside = (
-            "/figures/",
-            "/config.json",
-        )  # drawings, and the versions and all the vectors that a head met
+        # drawings, and the versions and all the vectors that a head met
+        aside = ("/figures/", "/config.json")
         other = [
             name
             for name, content in files.items()

@@ -74,10 +74,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        if error.errno and error.filename in (
-            str(partial),
-            None,
-        ):  # people know nothing of the file beside theirs
+        # people know nothing of the file beside theirs
+        if error.errno and error.filename in (str(partial), None):
             error.filename, error.filename2 = str(path), None
         raise
     finally:

@@ -66,9 +66,8 @@ def test_acquisition_runs_and_goes_on_where_it_stopped(workspace):
         and rows[["ap", "roc_auc", "ndcg", "used_ap"]].stack().between(0, 1).all()
     )
     first = rows[(rows.labels == 12) & ((rows.study == "patches") | (rows.strategy != "random"))]
-    assert (
-        first.groupby(["study", "seed"]).ap.nunique() == 1
-    ).all()  # one first round for all that need a model
+    # one first round for all that need a model
+    assert (first.groupby(["study", "seed"]).ap.nunique() == 1).all()
     kept = np.where(rows.promoted, rows.ap, rows.encoder_ap)
     np.testing.assert_allclose(rows.used_ap, kept)
     lines = text.splitlines(keepends=True)
@@ -208,9 +207,8 @@ def test_votes_are_worth_what_the_ranking_gains(workspace, monkeypatch):
     monkeypatch.setattr(examples, "WEIGHTS", (0.0, 0.2))
     run(workspace, examples, "--seeds", "1")
     rows = pd.read_csv(workspace / "examples.csv")
-    assert (
-        len(rows) == 2 * (1 + 2) + 2 * 2
-    )  # train with two weights where there are votes down, test with the default
+    # train with two weights where there are votes down, test with the default
+    assert len(rows) == 2 * (1 + 2) + 2 * 2
     np.testing.assert_allclose(rows.moved - rows.alone, rows.gain, atol=1e-4)
     assert ((rows.gain_low <= rows.gain) & (rows.gain <= rows.gain_high)).all() and (
         rows.queries > 0

@@ -30,9 +30,8 @@ def test_the_comparison_goes_on_where_it_stopped(tmp_path, capsys):
     both = pd.read_csv(tmp_path / "out" / "indexes.csv")
     assert set(both["index"]) == {"exact", "faiss_hnsw"}
     again = both[both["index"] == "exact"]
-    pd.testing.assert_frame_equal(
-        again, exact, check_dtype=False
-    )  # its times too: it was not measured again
+    # its times too: it was not measured again
+    pd.testing.assert_frame_equal(again, exact, check_dtype=False)
     assert (tmp_path / "out" / "recall_and_speed.png").stat().st_size > 5000
     printed = capsys.readouterr().out
     assert "exact search" in printed and "faiss_hnsw" in printed

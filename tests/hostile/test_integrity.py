@@ -110,9 +110,10 @@ def test_what_can_be_made_again_is_made_again_as_it_was(home):
         and "figures/" not in name
         and not name.startswith(REPORT)
     ]
+    # which say when files were read
     assert len(same) > 25 and not [
         name for name in same if after[name][0] != before[name][0] and "/." not in name
-    ]  # which say when files were read
+    ]
 
 
 def test_a_head_that_would_be_another_is_not_made_silently(home):
@@ -449,9 +450,8 @@ def test_a_bit_that_the_stamp_does_not_tell_is_found_by_the_check(home):
     stamp = workspace.read_json(folder / ".verified.json")
     files = [(folder / name).stat() for name in ("vectors.npy", "names.csv", "config.json")]
     stamps = [[each.st_size, each.st_ino, each.st_mtime_ns, each.st_ctime_ns] for each in files]
-    workspace.write_json(
-        folder / ".verified.json", {**stamp, "stamps": stamps}
-    )  # as after a fault of the disk
+    # as after a fault of the disk
+    workspace.write_json(folder / ".verified.json", {**stamp, "stamps": stamps})
     Embeddings.load(folder)
     assert any("tiny/encoder" in fault["what"] for fault in check(home))
 

@@ -126,9 +126,8 @@ def test_the_first_visit_keeps_the_token_as_a_strict_cookie_and_leaves_it_out_of
     assert "HttpOnly" in cookie and "samesite=strict" in cookie.lower()
     assert ask(server, "/", token=None, Cookie=cookie.split(";")[0])[0] == 200
     assert ask(server, "/?token=wrong", token=None)[0] == 401
-    assert (
-        ask(server, f"/api/health?token={server.token}", token=None)[0] == 401
-    )  # a page's address alone may hold it
+    # a page's address alone may hold it
+    assert ask(server, f"/api/health?token={server.token}", token=None)[0] == 401
 
 
 @needs_chromium

@@ -66,9 +66,8 @@ def postgres():
     if os.environ.get(Postgres.variable):
         yield None
         return
-    with tempfile.TemporaryDirectory(
-        ignore_cleanup_errors=True
-    ) as folder:  # another user runs it, where root tests
+    # another user runs it, where root tests
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         server = Postgres(Path(folder))
         os.environ[Postgres.variable] = server.start()
         yield server

@@ -105,17 +105,15 @@ def test_engines_in_exact_mode_give_the_same_list(name, exact, request):
     except indexes.MissingPackage as error:
         pytest.skip(str(error))
     scores, best = (np.einsum("qd,qkd->qk", QUERIES, VECTORS[ids]) for ids in (found, TRUTH))
-    assert np.allclose(
-        scores, best, atol=1e-5
-    )  # in this order; ties aside, these are the same images
+    # in this order; ties aside, these are the same images
+    assert np.allclose(scores, best, atol=1e-5)
 
 
 def test_hnsw_is_never_searched_with_fewer_candidates_than_results():
     index = indexes.find("faiss_hnsw")().build(VECTORS)
     truth = indexes.find("exact")().build(VECTORS).query(QUERIES, 300)
-    assert (
-        overlap(index.query(QUERIES, 300, ef=16), truth) > 0.95
-    )  # the published study: efSearch 16 for k 300: .28
+    # the published study: efSearch 16 for k 300: .28
+    assert overlap(index.query(QUERIES, 300, ef=16), truth) > 0.95
 
 
 def test_usearch_builds_the_same_graph_each_time_and_it_leads_to_every_vector():
@@ -125,9 +123,8 @@ def test_usearch_builds_the_same_graph_each_time_and_it_leads_to_every_vector():
         pytest.skip(str(error))
     for index in built:
         index.add(VECTORS[1000:])
-        assert (
-            index.query(VECTORS, 1, ef=512)[:, 0] == np.arange(N)
-        ).all()  # two threads lost up to 62 of them
+        # two threads lost up to 62 of them
+        assert (index.query(VECTORS, 1, ef=512)[:, 0] == np.arange(N)).all()
         assert (index.query(QUERIES, K, ef=16) == built[0].query(QUERIES, K, ef=16)).all()
 
 
@@ -151,9 +148,8 @@ def test_what_is_built_again_when_loaded_is_built_of_the_same_vectors(name, tmp_
 
 
 def test_lsh_is_centred():
-    cone = normalised(
-        VECTORS + 3 * VECTORS.mean(axis=0)
-    )  # mean cosine near 1, as the published study's
+    # mean cosine near 1, as the published study's
+    cone = normalised(VECTORS + 3 * VECTORS.mean(axis=0))
     truth = np.argsort(-cone[:50] @ cone.T, axis=1)[:, :5]
     found = indexes.find("faiss_lsh")().build(cone, bits=256).query(cone[:50], 5)
     uncentred = faiss.IndexLSH(DIM, 256)

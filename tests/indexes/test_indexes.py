@@ -45,9 +45,8 @@ def test_a_vector_finds_itself_and_best_comes_first(built):
     found = built.query(VECTORS[:50], K, **widest(built))
     assert np.mean(found[:, 0] == np.arange(50)) > 0.95
     scores = np.einsum("qd,qkd->qk", VECTORS[:50], VECTORS[found])
-    rounding = (
-        0.01 if built.name in ("faiss_ivf_disk", "faiss_ivf_rabitq") else 1e-4
-    )  # its numbers have 8 bits
+    # its numbers have 8 bits
+    rounding = 0.01 if built.name in ("faiss_ivf_disk", "faiss_ivf_rabitq") else 1e-4
     assert np.mean(np.diff(scores, axis=1) <= rounding) > 0.95
 
 

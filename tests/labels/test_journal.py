@@ -184,10 +184,8 @@ def test_a_batch_writes_graded_pairs_only_and_people_outvote_automatic_zeros(tmp
     journal.append("ann", "b", "a", "grade", grade=2, round=1)
     journal.append("bob", "b", "a", "grade", grade=3, round=2)
     labels = journal.labels().set_index(["image1", "image2"])
-    assert labels.similarity.to_dict() == {
-        ("a", "b"): 2,
-        ("c", "d"): 0,
-    }  # the lower of two middle grades
+    # the lower of two middle grades
+    assert labels.similarity.to_dict() == {("a", "b"): 2, ("c", "d"): 0}
     assert labels.annotators.tolist() == [2, 1]
     assert journal.labels(up_to_round=0).similarity.tolist() == [0, 0]
     journal.append("eve", "a", "b", "grade", grade=1, source=ADJUDICATION)

@@ -247,9 +247,8 @@ def test_every_fault_of_an_import_is_named():
     ]
     left = usable(pairs, of(images))
     assert list(left.image1 + left.image2) == ["ab", "ba", "ac", "ad", "bc"]
-    assert (
-        import_report(pairs, of(images[["image"]]))[0]["people_zeros"] == 1
-    )  # without classes no zero is automatic
+    # without classes no zero is automatic
+    assert import_report(pairs, of(images[["image"]]))[0]["people_zeros"] == 1
 
 
 @settings(max_examples=60)

@@ -154,9 +154,8 @@ def test_moving_asks_for_weights_up_to_scale_and_never_goes_far_on_little(pairs,
     assert (
         np.abs(np.subtract(one.intercepts, fitted.intercepts)) <= 10
     ).all() and 0 < one.threshold < 1
-    assert one.cosine_at_threshold() == pytest.approx(
-        fitted.cosine_at_threshold(), abs=1e-6
-    )  # decides as before
+    # decides as before
+    assert one.cosine_at_threshold() == pytest.approx(fitted.cosine_at_threshold(), abs=1e-6)
 
 
 curves = st.builds(Calibration, *[st.tuples(*[st.floats(0, 50)] * 3)] * 2, st.floats(0.01, 0.99))

@@ -81,9 +81,8 @@ def test_every_pair_is_held_once_and_by_fits_that_know_nothing_of_its_images(gro
         assert fit.pairs.similarity.notna().all() and len(fit.pairs)
         for part in (fit.pairs, fit.held):
             pd.testing.assert_frame_equal(part, pairs.loc[part.index])
-    if (
-        pairs.similarity.notna().sum() > 60 and len(set(groups)) >= 15
-    ):  # then no fit lacks pairs to learn from
+    # then no fit lacks pairs to learn from
+    if pairs.similarity.notna().sum() > 60 and len(set(groups)) >= 15:
         assert set(held) == set(pairs.index)
 
 

@@ -57,9 +57,8 @@ def test_the_basis_is_orthonormal_and_spans_few_vectors(seed, n, dim):
     basis = spread_basis(x)
     np.testing.assert_allclose(basis @ basis.T, np.eye(len(basis)), atol=1e-5)
     assert len(basis) <= min(n, dim)
-    np.testing.assert_allclose(
-        x @ basis.T @ basis, x, atol=2e-3 * n**0.5
-    )  # but directions of hardly any spread
+    # but directions of hardly any spread
+    np.testing.assert_allclose(x @ basis.T @ basis, x, atol=2e-3 * n**0.5)
 
 
 @settings(max_examples=5)

@@ -61,9 +61,8 @@ def test_recall_is_that_of_counting_neighbours(table):
     truth = np.argsort(-QUERIES @ VECTORS.T, axis=1)[:, :10]
     found_ids = indexes.find("annoy")().build(VECTORS, trees=5).query(QUERIES, 10, search_k=20)
     counted = np.mean([len(set(f) & set(t)) / 10 for f, t in zip(found_ids, truth)])
-    assert table.loc[3, "recall@10"] == pytest.approx(
-        counted, abs=0.03
-    )  # a forest built by several threads varies
+    # a forest built by several threads varies
+    assert table.loc[3, "recall@10"] == pytest.approx(counted, abs=0.03)
     assert table.loc[3, "recall@10"] < table.loc[4, "recall@10"]
 
 
@@ -179,6 +178,5 @@ def test_searches_among_a_part_are_measured_by_its_share():
     assert found.allowed.tolist() == [1200, 120, 24] * 2  # one vector is not enough
     assert (found["recall@10"][found["index"] == "exact"] == 1).all() and (found.ms > 0).all()
     lists = found[found["index"] == "faiss_ivf"].set_index("share")["recall@10"]
-    assert (
-        lists[1] > 0.9 > lists[0.02] > 0
-    )  # few of what is allowed lies in the lists that are read
+    # few of what is allowed lies in the lists that are read
+    assert lists[1] > 0.9 > lists[0.02] > 0

@@ -137,9 +137,8 @@ def test_a_picture_of_the_study_finds_itself_first_and_its_neighbours_by_both_mo
         "37 images · run tiny · efficientnet_lite0 and its head"
         in hands.page.locator(".sp-title").inner_text()
     )
-    assert (
-        hands.page.get_by_text("words need an open_clip encoder").count() == 1
-    )  # and no field for them:
+    # and no field for them:
+    assert hands.page.get_by_text("words need an open_clip encoder").count() == 1
     assert not hands.page.locator(".sp-text").is_visible()
     assert (
         "Search uses the head, taught by the grades: "
@@ -291,9 +290,8 @@ def test_votes_rank_anew_and_land_in_the_journal_as_pairs_to_grade(
         ("visitor", {name, three}, "vote_up"),
         ("visitor", {name, three}, "unvote"),
     ]
-    assert {(act.source, act.round) for act in journal.acts()} == {
-        ("vote", 1)
-    }  # of the round after the one made
+    # of the round after the one made
+    assert {(act.source, act.round) for act in journal.acts()} == {("vote", 1)}
     assert journal.labels().empty and journal.standing() == []
     assert "2 voted pairs wait to be graded" in hands.page.locator(".sp-votes").inner_text()
     queue = open_queue(run, "votes", 0)
@@ -433,9 +431,8 @@ def test_the_page_goes_on_after_its_server_was_killed_and_a_vote_is_written_once
     hands.page.locator(f".sp-card[data-vote='up'] .sp-name:text-is('{found[1]}')").first.wait_for(
         timeout=60_000
     )
-    hands.page.locator(".sp-marks button").wait_for(
-        timeout=60_000
-    )  # of the answer to what was shown, asked again
+    # of the answer to what was shown, asked again
+    hands.page.locator(".sp-marks button").wait_for(timeout=60_000)
     searcher = searchers["head"]
     expected = searcher.search(
         searcher.vectors_of([name]), 12, like=searcher.vectors_of([found[1]])

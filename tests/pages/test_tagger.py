@@ -117,9 +117,8 @@ def test_twenty_grades_undo_skip_reload_and_on_as_a_page(studies, page):
 def twenty_grades_undo_skip_reload_and_on(folder, page, arrive):
     arrive()
     assert page.locator(".lt-person").inner_text() == "Ann <b>"
-    acts = label(
-        page, "32103210001122330123" + "uuu" + "ss"
-    )  # 0 0 would restart JupyterLab's kernel
+    # 0 0 would restart JupyterLab's kernel
+    acts = label(page, "32103210001122330123" + "uuu" + "ss")
     assert written(folder) == acts
     assert page.locator(".lt-progress b").inner_text() == "19 of 34"  # 28 pairs and 6 repeats
     arrive()  # the name is not asked again
@@ -140,15 +139,11 @@ def twenty_grades_undo_skip_reload_and_on(folder, page, arrive):
     done = pd.read_csv(folder / "pairs.csv")
     labels = Journal(folder / "journal.csv").labels()
     skipped = 2
-    assert len(labels) in (
-        len(done),
-        len(done) - 1,
-        len(done) - skipped,
-    )  # a skipped pair may come again as a repeat
+    # a skipped pair may come again as a repeat
+    assert len(labels) in (len(done), len(done) - 1, len(done) - skipped)
     assert "Agreement with yourself" in page.locator(".lt-agreement").inner_text()
-    assert (
-        page.title() != "1" and page.locator(".lt-root figcaption img").count() == 0
-    )  # names are not HTML
+    # names are not HTML
+    assert page.title() != "1" and page.locator(".lt-root figcaption img").count() == 0
 
 
 @needs_chromium
@@ -158,9 +153,8 @@ def test_questions_propose_a_grade_by_the_rule_of_thirds(served, studies, page):
     )
     page.goto(served("rubric"))
     browser.start_grading(page, "ann")
-    page.set_viewport_size(
-        {"width": 1280, "height": 800}
-    )  # a small laptop shows all of the questions
+    # a small laptop shows all of the questions
+    page.set_viewport_size({"width": 1280, "height": 800})
     last = page.locator(".lt-question").last.bounding_box()
     assert last["y"] + last["height"] < 800
     proposed = page.locator(".lt-grade.lt-proposed kbd")
@@ -306,9 +300,8 @@ def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studie
     ]
     page.keyboard.press("ArrowLeft")
     page.locator(".lt-root[data-standing='3'] .lt-question[data-answer='y']").wait_for()
-    other = rubric.model_copy(
-        update={"version": "8"}
-    )  # other questions: the answers given before are not theirs
+    # other questions: the answers given before are not theirs
+    other = rubric.model_copy(update={"version": "8"})
     browser.write_tagger(
         folder, pd.read_csv(folder / "pairs.csv"), other, annotator="ann", repeats=0
     )

@@ -72,10 +72,8 @@ class Person:
     """
 
     def __init__(self, page):
-        self.page, self.told = (
-            page,
-            [],
-        )  # (pair, act, grade) in order, as the journal should hold them
+        # (pair, act, grade) in order, as the journal should hold them
+        self.page, self.told = (page, [])
         self.keys = 0
 
     @property

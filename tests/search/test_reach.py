@@ -113,10 +113,8 @@ def test_pictures_of_another_kind_are_not_close_and_those_of_its_own_are_in_reac
     assert len(strange) >= 50 and len(own) >= 50
     assert close <= 0.05 and far <= 0.05
     assert own.close.any().mean() > 0.5
-    if (kind, model) == (
-        "houses",
-        "head",
-    ):  # without a reach it would call nearly all of them close
+    # without a reach it would call nearly all of them close
+    if (kind, model) == ("houses", "head"):
         blind = replace(searcher, model=replace(searcher.model, reach=-1.0)).search(
             runs[other][1], 10
         )

@@ -314,10 +314,8 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy):
     after, names = np.load(vectors / "vectors.npy"), (vectors / "names.csv").read_text()
     assert all((row == after).all(1).any() for row in before) and new.name in names
     assert new.name not in (copy / "active_learning_labels/tiny/images.csv").read_text()
-    for step in (
-        (),
-        ("index",),
-    ):  # the kept index is of the pictures before: it is not used, then made again
+    # the kept index is of the pictures before: it is not used, then made again
+    for step in ((), ("index",)):
         if step:
             out = [
                 typed(copy, *step, "--study", "tiny", "--index", "faiss_hnsw")[0] for _ in range(2)
@@ -444,13 +442,8 @@ def test_labels_of_any_name_stand_beside_the_results_own_columns(tmp_path):
     with living_in(tmp_path):
         searcher = Searcher.open(find_run("mine.yaml"))
     found = searcher.search(searcher.vectors_of(["3.jpg"]), 5)
-    assert found.image.tolist() == [
-        "3.jpg",
-        "0.jpg",
-        "1.jpg",
-        "2.jpg",
-        "4.jpg",
-    ]  # equal scores by name
+    # equal scores by name
+    assert found.image.tolist() == ["3.jpg", "0.jpg", "1.jpg", "2.jpg", "4.jpg"]
     assert list(found) == [
         "query",
         "rank",
@@ -670,9 +663,8 @@ def test_several_pictures_are_one_question_and_what_it_is_not_like(home, searche
     vectors = searcher.encode([Image.open(searcher.collection.path(name)) for name in names])
     table = searcher.search(vectors[:1], 36, like=vectors[1:2], unlike=vectors[2:])
     assert [row["image"] for row in answer["results"]] == table.image.tolist()
-    assert {row["p_similar"] for row in answer["results"]} == {
-        None
-    }  # of several examples it is not known
+    # of several examples it is not known
+    assert {row["p_similar"] for row in answer["results"]} == {None}
     out, _ = typed(home, "search", *files[:2], "--study", "tiny")
     assert out.rstrip().endswith("P(similar) is not known of several examples")
     found = asked(home, files[0], "--not", files[2], "-k", 36)

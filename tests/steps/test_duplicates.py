@@ -81,9 +81,8 @@ def test_the_command_writes_a_table_and_a_page_that_shows_them(home):
     )
     with page_of(folder) as page:
         assert page.locator("section").count() == table.group.nunique()
-        assert (
-            page.locator("section.across li > b").all_inner_texts() == first.image.tolist()
-        )  # names are no HTML
+        # names are no HTML
+        assert page.locator("section.across li > b").all_inner_texts() == first.image.tolist()
         assert page.locator("img").evaluate_all("all => all.every(one => one.naturalWidth === 150)")
         assert not faults(page)
 

@@ -167,9 +167,8 @@ def test_a_clip_by_path_and_weights_that_are_missing_are_rows(
         and "no such checkpoint for timm:resnet18; place it there" in about.missing[lost]
     )
     assert pd.isna(about.dimension[lost]) and lost not in set(found.retrieval.encoder)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HF_HUB_OFFLINE", True
-    )  # as HF_HUB_OFFLINE=1 in a new process
+    # as HF_HUB_OFFLINE=1 in a new process
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     done = command(home, "encoders", "efficientnet_lite0", "timm:resnet18", "--study", "tiny")
     assert done.returncode == 0, done.stderr

@@ -256,10 +256,8 @@ def test_a_run_that_people_teach_learns_its_classes_before_anybody_is_asked(home
     graded = train[~train.automatic.astype(bool)].assign(similarity=2.0)
     Journal(world.run.journal).append_many(graded, "anna", "person", 1)
     found = learning.evidence(world.run.round(1), world.all)
-    assert set(found.similarity) == {0, 2} and set(found.side) == {
-        "train",
-        "dev",
-    }  # nobody graded a test pair
+    # nobody graded a test pair
+    assert set(found.similarity) == {0, 2} and set(found.side) == {"train", "dev"}
     asked = tagging.check_pairs(world.run, world.all)
     assert len(asked) == 8 and kinds.loc[asked.image1].side.eq("test").all()
     Journal(world.run.journal).append_many(
@@ -544,9 +542,8 @@ def test_votes_up_to_a_round_teach_it_where_nobody_graded_and_only_those_of_two_
         ("ann", (test[0], test[1]), "vote_up", 0),
     ):
         journal.append(who, *pair, act, source="vote", round=number)
-    journal.append(
-        "cy", anchor, free[4], "vote_up", source="search"
-    )  # of a time when votes taught nothing
+    # of a time when votes taught nothing
+    journal.append("cy", anchor, free[4], "vote_up", source="search")
     found = voted_pairs(taught.round, images)
     assert dict(zip(zip(found.image1, found.image2), found.similarity)) == {
         key(anchor, free[0]): 3,

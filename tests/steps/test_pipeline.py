@@ -72,9 +72,8 @@ def test_log_has_a_row_a_round_and_no_times(finished):
 
 
 def test_finished_run_does_nothing(finished):
-    assert (
-        command(finished, "run", "tiny.yaml").returncode == 0
-    )  # what was copied is looked at once
+    # what was copied is looked at once
+    assert command(finished, "run", "tiny.yaml").returncode == 0
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     process = command(finished, "run", "tiny.yaml")
     assert process.returncode == 0 and "is finished with these settings" in process.stdout
@@ -292,12 +291,8 @@ def test_report_without_test_grades_leaves_out_what_they_would_show(
         "score_distributions",
         "class_confusion",
     } <= figures
-    assert not figures & {
-        "rounds_test",
-        "precision_recall",
-        "confusion",
-        "retrieval",
-    }  # the classes judge examples
+    # the classes judge examples
+    assert not figures & {"rounds_test", "precision_recall", "confusion", "retrieval"}
     assert "No test pair has a grade" in text and "rankings are not judged" in text
     assert ("“similar” means “of the same class”" in text) == (evidence == "classes")
 

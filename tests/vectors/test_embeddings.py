@@ -301,9 +301,8 @@ def test_appending_writes_what_is_new_alone_and_refuses_what_does_not_belong(tmp
     mapped, inode = first.vectors, (folder / "vectors.npy").stat().st_ino
     both = first.append(folder, every.subset(every.names[8000:8500]))
     assert (folder / "vectors.npy").stat().st_ino == inode
-    np.testing.assert_array_equal(
-        mapped, every.vectors[:8000]
-    )  # who reads the old rows goes on reading them
+    # who reads the old rows goes on reading them
+    np.testing.assert_array_equal(mapped, every.vectors[:8000])
     for what, said in (
         (every.subset(every.names[8400:8600]), "'8400.png' has a vector already"),
         (replace(some(3, dim=4), names=list("abc")), "holds 8 numbers an image of e, got 4"),
@@ -543,9 +542,8 @@ def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(
     counting = Counting()
     run(pictures, counting)
     assert sorted(read) == [f"{number}.png" for number in range(6)]
-    run(
-        pictures, counting
-    )  # so shortly after they were painted, a change might not be seen by the times
+    # so shortly after they were painted, a change might not be seen by the times
+    run(pictures, counting)
     assert len(read) == 12
     monkeypatch.setattr(embedding, "LATELY", 0)
     for _ in range(3):
@@ -554,9 +552,8 @@ def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(
     assert not read
     before, colour = (pictures / "3.png").stat(), (pictures / "4.png").read_bytes()
     paint(pictures / "3.png", 77)
-    os.utime(
-        pictures / "3.png", ns=(before.st_atime_ns, before.st_mtime_ns)
-    )  # the status change still tells
+    # the status change still tells
+    os.utime(pictures / "3.png", ns=(before.st_atime_ns, before.st_mtime_ns))
     paint(pictures / "new.png", 88)
     embeddings, _, encoded = run(pictures, counting)
     assert sorted(read) == ["3.png", "new.png"] and encoded == 2 and len(embeddings.names) == 7

@@ -170,9 +170,8 @@ def test_lite0_sees_pixels_less_127_over_128():
     encoder = get_encoder("efficientnet_lite0")
     shades = np.zeros((224, 224, 3), np.uint8)
     shades[:, :112], shades[:, 112:] = (0, 127, 255), (255, 0, 127)
-    big = Image.fromarray(
-        np.pad(shades, ((16, 16), (16, 16), (0, 0)), mode="edge")
-    )  # 256: no scaling, crop 224
+    # 256: no scaling, crop 224
+    big = Image.fromarray(np.pad(shades, ((16, 16), (16, 16), (0, 0)), mode="edge"))
     seen = encoder.preprocess(big)
     assert seen.shape == (3, 224, 224) and seen.dtype == torch.float32
     np.testing.assert_array_equal(
@@ -263,15 +262,13 @@ def test_back_ends_give_the_same_vectors_of_drawn_houses(name, houses, tiny_clip
     np.testing.assert_allclose(
         vectors["torch"], vectors["onnxruntime"], atol=1e-5 * np.abs(vectors["torch"]).max()
     )
-    np.testing.assert_array_equal(
-        vectors["auto"], vectors["onnxruntime"]
-    )  # so many files are worth its start
+    # so many files are worth its start
+    np.testing.assert_array_equal(vectors["auto"], vectors["onnxruntime"])
     np.testing.assert_array_equal(
         encoders["auto"].encode(houses[:5]), encoders["torch"].encode(houses[:5])
     )
-    assert (
-        encoders["torch"].config == encoders["onnxruntime"].config
-    )  # what was encoded before stays of use
+    # what was encoded before stays of use
+    assert encoders["torch"].config == encoders["onnxruntime"].config
     opened = [Image.open(path) for path in houses[:6]]
     np.testing.assert_array_equal(
         encoders["onnxruntime"].encode_images(opened), vectors["onnxruntime"][:6]
