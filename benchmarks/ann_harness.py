@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from imgsearch_utils import indexes, neighbours
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils import indexes
 from imgsearch_utils.metrics import recall_at_k
+from imgsearch_utils.metrics.geometry import normalised
 
 K = 10
 POINTS = {"faiss_hnsw": {"ef": 128}, "hnswlib": {"ef": 128}, "annoy": {"search_k": 4000}}
@@ -96,16 +96,16 @@ def measure(name: str, vectors: np.ndarray, queries: np.ndarray, pairs: int) -> 
             for side in ("harness", "bare") if turn % 2 else ("bare", "harness"):
                 if side == "harness":
                     speeds[side] = (
-                        len(some) / neighbours.time_singles(index, some, K, point, runs=1).sum()
+                        len(some) / indexes.time_singles(index, some, K, point, runs=1).sum()
                     )
                 else:
                     speeds[side] = bare_speed(ask, some)
             ratios.append(speeds["harness"] / speeds["bare"])
-        truth = neighbours.exact_neighbours(vectors, queries, K)[1]
+        truth = indexes.exact_neighbours(vectors, queries, K)[1]
         bare = np.array([ask(queries[row : row + 1]) for row in range(len(queries))], np.int64)
         found_ids = {"recall": index.query(queries, K, **point), "bare_recall": bare}
     distances = {
-        side: neighbours.distances_of(vectors, queries, ids) for side, ids in found_ids.items()
+        side: indexes.distances_of(vectors, queries, ids) for side, ids in found_ids.items()
     }
     recalls = {side: recall_at_k(distances[side], truth, K) for side in distances}
     low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()

@@ -5,7 +5,7 @@ search costs there.
     ...] [--hdf5 FILE] python -m benchmarks.ann_scale --write-hdf5 FILE [--n 100000] [--dim 512]
 
 The vectors are synthetic: drawn from a mixture of Gaussians fitted to a study's
-(``neighbours.drawn_like``), to the first `dim` principal components of them. A file of
+(``indexes.drawn_like``), to the first `dim` principal components of them. A file of
 ann-benchmarks (angular distance) may be given instead. Each finished point is kept in
 FOLDER/points, so that the same command goes on where it was stopped. Writes FOLDER/indexes.csv and
 FOLDER/recall_and_speed.png, and prints each index at its fastest setting that reaches the recall.
@@ -23,9 +23,9 @@ from sklearn.decomposition import PCA
 from tqdm import tqdm
 
 from benchmarks.learning_curves import open_trials
-from imgsearch_utils import neighbours
-from imgsearch_utils.geometry import normalised
-from imgsearch_utils.neighbours import figures
+from imgsearch_utils import indexes
+from imgsearch_utils.indexes import index_figures
+from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.study import IndexSettings
 
 INDEXES = (
@@ -61,7 +61,7 @@ def study_vectors(study: str, n: int, dim: int) -> np.ndarray:
         components = min(dim, len(vectors))
         reduced = PCA(components, random_state=0).fit_transform(vectors)
         vectors = normalised(np.pad(reduced, ((0, 0), (0, dim - components))))
-    return neighbours.drawn_like(vectors, n)
+    return indexes.drawn_like(vectors, n)
 
 
 def fastest(table: pd.DataFrame, recall: float) -> pd.DataFrame:
@@ -97,16 +97,16 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("nothing to do: give --out FOLDER, --write-hdf5 FILE, or both")
     began = time.monotonic()
     if chosen.hdf5:
-        vectors, queries = neighbours.read_hdf5(chosen.hdf5)
+        vectors, queries = indexes.read_hdf5(chosen.hdf5)
     else:
         drawn = study_vectors(chosen.study, chosen.n + chosen.queries, chosen.dim)
         vectors, queries = drawn[: chosen.n], drawn[chosen.n :]
     if chosen.write_hdf5:
-        neighbours.write_hdf5(chosen.write_hdf5, vectors, queries)
+        indexes.write_hdf5(chosen.write_hdf5, vectors, queries)
     if not chosen.out:
         return
     wanted = [IndexSettings(name=name) for name in chosen.indexes]
-    table = neighbours.compare_indexes(
+    table = indexes.compare_indexes(
         vectors,
         queries,
         wanted,
@@ -118,13 +118,11 @@ def main(arguments: list[str] | None = None) -> None:
         megabytes=table["bytes"] / 1e6, model=chosen.hdf5.stem if chosen.hdf5 else "mixture"
     )
     table.to_csv(chosen.out / "indexes.csv", index=False, float_format="%.5g")
-    figure = figures.pareto(table.dropna(subset=["recall@10"]), "recall@10")
+    figure = index_figures.pareto(table.dropna(subset=["recall@10"]), "recall@10")
     figure.savefig(chosen.out / "recall_and_speed.png", dpi=110)
     print(*filter(None, table.problem.dropna().unique()), sep="\n")
     print(fastest(table, chosen.recall)[SHOWN].round(3).to_string(index=False))
-    print(
-        neighbours.recommend(table, chosen.recall)["reason"], f"({time.monotonic() - began:.0f} s)"
-    )
+    print(indexes.recommend(table, chosen.recall)["reason"], f"({time.monotonic() - began:.0f} s)")
 
 
 if __name__ == "__main__":

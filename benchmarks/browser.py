@@ -25,12 +25,12 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, sync_playwright
 
-from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.pages.serving import serve
-from imgsearch_utils.pages.sites import task_site
-from imgsearch_utils.pages.tagger import Task
-from imgsearch_utils.pictures.collection import read_collection
+from imgsearch_utils.grades.journal import Journal
+from imgsearch_utils.images.collection import read_collection
 from imgsearch_utils.study import ImageSettings, Rubric
+from imgsearch_utils.web.pages import task_site
+from imgsearch_utils.web.serve import serve
+from imgsearch_utils.web.tagging_page import Task
 
 INSTALL = (
     "needs a Chromium: apt-get install -y --no-install-recommends chromium, or playwright "
@@ -49,8 +49,8 @@ FLAGS = [
 TAGGER_CELL = """\
 from pathlib import Path
 import pandas as pd
-from imgsearch_utils.pages import Tagger
-from imgsearch_utils.pictures.collection import read_collection
+from imgsearch_utils.web import Tagger
+from imgsearch_utils.images.collection import read_collection
 from imgsearch_utils.study import ImageSettings, Rubric
 
 folder = Path({folder!r})

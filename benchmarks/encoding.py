@@ -31,13 +31,13 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from imgsearch_utils.drawn_houses import HOUSE_TYPES, write_houses
-from imgsearch_utils.pictures.collection import read_collection
-from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.encoders.backends import BACKENDS, export
+from imgsearch_utils.encoders.encoder import BATCH, Encoder
+from imgsearch_utils.encoders.encoder_names import get_encoder
+from imgsearch_utils.encoders.onnx_encoder import onnx_session
+from imgsearch_utils.images.collection import read_collection
+from imgsearch_utils.images.decoding import open_image
 from imgsearch_utils.study import ImageSettings
-from imgsearch_utils.vectors.backends import BACKENDS, export
-from imgsearch_utils.vectors.encoder import BATCH, Encoder
-from imgsearch_utils.vectors.encoders import get_encoder
-from imgsearch_utils.vectors.kept import onnx_session
 from imgsearch_utils.workspace import data_folder
 
 PLAIN = 32  # pictures a batch of the plain loop

@@ -26,7 +26,7 @@ from benchmarks.learning_curves import Trial, one_thread, open_trials
 from imgsearch_utils.learning import Model
 from imgsearch_utils.metrics import bootstrap
 from imgsearch_utils.search import searcher
-from imgsearch_utils.steps.learning import class_pairs
+from imgsearch_utils.steps.learning_round import class_pairs
 
 SEEN = 24  # results that the person looks at
 WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8)

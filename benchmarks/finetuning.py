@@ -30,22 +30,22 @@ import torch
 from pytorch_metric_learning import distances, losses
 
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
+from imgsearch_utils.encoders.encoder import DEVICE
+from imgsearch_utils.encoders.encoder_names import get_encoder
+from imgsearch_utils.evaluation.relevance import Judge, of_all
+from imgsearch_utils.finetuning.augmentation import encode, read_squares
 from imgsearch_utils.finetuning.backbone import Backbone
-from imgsearch_utils.finetuning.pictures import encode, read_squares
-from imgsearch_utils.finetuning.settings import Finetuning
-from imgsearch_utils.finetuning.training import Lessons, train
-from imgsearch_utils.labels.pairs import COLUMNS
+from imgsearch_utils.finetuning.backbone_training import Lessons, train
+from imgsearch_utils.finetuning.finetune_run import Parts, Validation, judged, parts_of
+from imgsearch_utils.finetuning.finetuning_settings import Finetuning
+from imgsearch_utils.grades.pairs import COLUMNS
+from imgsearch_utils.images import Embeddings, Images
+from imgsearch_utils.images.collection import open_collection
+from imgsearch_utils.images.image_split import group_near_duplicates, split_by_group
 from imgsearch_utils.learning import learner
 from imgsearch_utils.learning.model import Model
-from imgsearch_utils.pictures.collection import open_collection
-from imgsearch_utils.steps.finetuning import Parts, Validation, judged, parts_of
-from imgsearch_utils.steps.learning import class_pairs
-from imgsearch_utils.steps.relevance import Judge, of_all
+from imgsearch_utils.steps.learning_round import class_pairs
 from imgsearch_utils.study import parse_study
-from imgsearch_utils.vectors import Embeddings, Images
-from imgsearch_utils.vectors.encoder import DEVICE
-from imgsearch_utils.vectors.encoders import get_encoder
-from imgsearch_utils.vectors.sides import group_near_duplicates, split_by_group
 from imgsearch_utils.workspace import Run
 
 AUGMENT = ("crop", "flip", "trivial")

@@ -28,16 +28,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from imgsearch_utils.geometry import normalised, pair_cosines
-from imgsearch_utils.labels.pairs import canonical, read_pair_files
+from imgsearch_utils.grades.pairs import canonical, read_pair_files
+from imgsearch_utils.images import Embeddings, Images
+from imgsearch_utils.images.collection import read_labels
+from imgsearch_utils.images.image_split import group_near_duplicates
 from imgsearch_utils.learning import HEADS, Model, learn
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.learner import Learnt
 from imgsearch_utils.metrics import bootstrap, pair_metrics
-from imgsearch_utils.pictures.collection import read_labels
+from imgsearch_utils.metrics.geometry import normalised, pair_cosines
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.vectors import Embeddings, Images
-from imgsearch_utils.vectors.sides import group_near_duplicates
 from imgsearch_utils.workspace import data_folder
 
 METRICS = ("roc_auc", "ap", "same_class_roc_auc", "f1", "accuracy", "ece")

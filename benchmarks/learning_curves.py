@@ -15,16 +15,15 @@ from tqdm import tqdm
 
 from imgsearch_utils.asking import Pool, choose_pairs
 from imgsearch_utils.asking.pool import NO_PAIRS
-from imgsearch_utils.labels import oracles
-from imgsearch_utils.labels.oracles import known_to_oracle
+from imgsearch_utils.encoders.embed_collection import embed_run
+from imgsearch_utils.grades import oracles
+from imgsearch_utils.grades.oracles import known_to_oracle
+from imgsearch_utils.images import Images, open_collection
 from imgsearch_utils.learning import Model, learn, train_head
 from imgsearch_utils.learning.learner import Learnt
 from imgsearch_utils.metrics import bootstrap, pair_metrics
-from imgsearch_utils.pictures import open_collection
 from imgsearch_utils.steps.tagging import take_part
 from imgsearch_utils.study import HeadSettings, Study, read_study
-from imgsearch_utils.vectors import Images
-from imgsearch_utils.vectors.embedding import embed_run
 from imgsearch_utils.workspace import Run, find_study
 
 MEASURES = ("ap", "roc_auc", "same_class_ap", "same_class_roc_auc", "ndcg")

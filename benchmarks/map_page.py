@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import browser
-from imgsearch_utils.pages.map_library import plotly_file
-from imgsearch_utils.pictures import open_collection
-from imgsearch_utils.vectors.embedding import embed_run
-from imgsearch_utils.vectors.layout import lay_out
+from imgsearch_utils.encoders.embed_collection import embed_run
+from imgsearch_utils.images import open_collection
+from imgsearch_utils.steps.map_layout import lay_out
+from imgsearch_utils.web.map_library import plotly_file
 from imgsearch_utils.workspace import find_run
 
 BARE = """([x, y]) => {

@@ -4,7 +4,7 @@ from 10,000 on.
     python -m benchmarks.million [--n 10000 100000 1000000] [--dim 512] [--home FOLDER] [--out
     benchmarks] [--json]
 
-The vectors are drawn like a study's (``neighbours.drawn_like``); every hundredth is a
+The vectors are drawn like a study's (``indexes.drawn_like``); every hundredth is a
 near-duplicate of another. Each step runs in a process of its own, on two processors or as many as
 there are, and its peak memory is that process's: the vectors that it has mapped from disk count,
 the libraries too. Writes million.csv; a step that is there is not measured again, so a run that was
@@ -111,8 +111,8 @@ def _run():
 
 def store(home: Path, *_) -> dict:
     """The run's embeddings."""
-    from imgsearch_utils.pictures import open_collection
-    from imgsearch_utils.vectors.embedding import embed_run
+    from imgsearch_utils.encoders.embed_collection import embed_run
+    from imgsearch_utils.images import open_collection
 
     run = _run()
     began = time.perf_counter()
@@ -123,8 +123,8 @@ def store(home: Path, *_) -> dict:
 def append(home: Path, n: int, dim: int) -> dict:
     """Further vectors at the end of the store, beside what as many pictures cost alone."""
     from imgsearch_utils.drawn_houses import draw_house, sample_houses
-    from imgsearch_utils.vectors import Embeddings
-    from imgsearch_utils.vectors.encoders import get_encoder
+    from imgsearch_utils.encoders.encoder_names import get_encoder
+    from imgsearch_utils.images import Embeddings
 
     vectors, folder = np.load(home / "more.npy"), _run().vectors / "encoder"
     with tempfile.TemporaryDirectory() as place:
@@ -169,10 +169,10 @@ def open_(home: Path, *_) -> dict:
 
 def index(name: str, home: Path, *_) -> dict:
     """One index: built, asked, kept."""
-    from imgsearch_utils import neighbours
-    from imgsearch_utils.geometry import normalised
+    from imgsearch_utils import indexes
+    from imgsearch_utils.images.vector_store import let_go
+    from imgsearch_utils.metrics.geometry import normalised
     from imgsearch_utils.study import IndexSettings
-    from imgsearch_utils.vectors.store import let_go
 
     stored, asked = (
         np.load(home / "data" / "vectors.npy", mmap_mode="r"),
@@ -181,7 +181,7 @@ def index(name: str, home: Path, *_) -> dict:
     vectors = normalised(stored)
     let_go(stored)
     began = time.perf_counter()
-    table = neighbours.compare_indexes(vectors, asked, [IndexSettings(name=name)], runs=1)
+    table = indexes.compare_indexes(vectors, asked, [IndexSettings(name=name)], runs=1)
     table = table.dropna(subset=["recall@10"]).sort_values("p95_ms")
     good = table[table["recall@10"] >= 0.95]
     best = (good if len(good) else table.sort_values("recall@10", ascending=False)).iloc[0]
@@ -263,16 +263,16 @@ def filtered(home: Path, *_) -> dict:
 
 
 def _images():
-    from imgsearch_utils.vectors import Images
-    from imgsearch_utils.vectors.embedding import load_embeddings
+    from imgsearch_utils.encoders.embed_collection import load_embeddings
+    from imgsearch_utils.images import Images
 
     return Images.of(load_embeddings(_run()))
 
 
 def duplicates(home: Path, *_) -> dict:
     """Groups of near-duplicates, and how many of the true ones of some images are among them."""
-    from imgsearch_utils.geometry import normalised
-    from imgsearch_utils.vectors.sides import group_near_duplicates
+    from imgsearch_utils.images.image_split import group_near_duplicates
+    from imgsearch_utils.metrics.geometry import normalised
 
     images, cosine = _images(), 0.97
     began = time.perf_counter()
@@ -318,11 +318,10 @@ def choose(home: Path, *_) -> dict:
 
 def measure(home: Path, *_) -> dict:
     """Retrieval of the encoder among sampled images, judged by classes."""
-    from imgsearch_utils.labels.pairs import COLUMNS as PAIR
+    from imgsearch_utils.evaluation.relevance import Judge, compare_rankings
+    from imgsearch_utils.grades.pairs import COLUMNS as PAIR
+    from imgsearch_utils.images import Images, open_collection
     from imgsearch_utils.learning import Model
-    from imgsearch_utils.pictures import open_collection
-    from imgsearch_utils.steps.relevance import Judge, compare_rankings
-    from imgsearch_utils.vectors import Images
 
     run = _run()
     collection, embeddings = open_collection(run), _images().embeddings
@@ -352,9 +351,9 @@ def _finish_a_round() -> None:
 
     from imgsearch_utils.learning import Model
     from imgsearch_utils.learning.calibration import Calibration
-    from imgsearch_utils.learning.ground import Ground
     from imgsearch_utils.learning.heads import PLAIN, Head
     from imgsearch_utils.learning.model import models_to_dict
+    from imgsearch_utils.learning.training_statistics import Ground
     from imgsearch_utils.study import HeadSettings
     from imgsearch_utils.workspace import write_json
 

@@ -17,19 +17,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from imgsearch_utils.asking import Pool, choose_pairs
-from imgsearch_utils.asking import pool as pool_room
+from imgsearch_utils.asking import Pool, choose_pairs, pool
+from imgsearch_utils.images import Images
+from imgsearch_utils.images.embeddings import Embeddings
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.vectors import Images
-from imgsearch_utils.vectors.embeddings import Embeddings
 
 
 def bare_product(vectors: torch.Tensor) -> float:
     """Seconds of the product of all pairs' blocks, nothing kept."""
-    buffer = torch.empty(pool_room.BLOCK[0] * pool_room.BLOCK[1])
+    buffer = torch.empty(pool.BLOCK[0] * pool.BLOCK[1])
     start = time.perf_counter()
-    for a0, a1, b0, b1 in pool_room.blocks(len(vectors)):
+    for a0, a1, b0, b1 in pool.blocks(len(vectors)):
         torch.mm(
             vectors[a0:a1],
             vectors[b0:b1].T,

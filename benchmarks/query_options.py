@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from imgsearch_utils.geometry import normalised
-from imgsearch_utils.labels import graded_pairs
+from imgsearch_utils.encoders.embed_collection import open_images
+from imgsearch_utils.evaluation.relevance import Judge
+from imgsearch_utils.grades import graded_pairs
+from imgsearch_utils.images import open_collection, open_image
 from imgsearch_utils.metrics import bootstrap, retrieval_metrics
-from imgsearch_utils.pictures import open_collection, open_image
+from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.search.reranking import FIRST, RERANK, reranked
 from imgsearch_utils.search.searcher import Searcher, crops_of, expanded
-from imgsearch_utils.steps.relevance import Judge
-from imgsearch_utils.vectors.sides import open_images
 from imgsearch_utils.workspace import find_run
 
 CROPS = (1, 3, 6, 10)

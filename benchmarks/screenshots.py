@@ -15,10 +15,10 @@ from PIL import Image
 from benchmarks import browser
 from imgsearch_utils import workspace
 from imgsearch_utils.drawn_houses import write_houses
-from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.labels.oracles import answer
-from imgsearch_utils.pages.order import make_queue
+from imgsearch_utils.grades.journal import Journal
+from imgsearch_utils.grades.oracles import answer
 from imgsearch_utils.study import read_study
+from imgsearch_utils.web.pair_order import make_queue
 from imgsearch_utils.workspace import find_run
 
 ANNOTATOR, OTHER = "Ada", "Grace"

@@ -20,15 +20,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from imgsearch_utils import indexes, neighbours
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils import indexes
+from imgsearch_utils.encoders.embed_collection import embed_run
+from imgsearch_utils.images import open_collection, open_image
+from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images.label_conditions import Metadata
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.pictures import open_collection, open_image
+from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.search.searcher import Searcher
-from imgsearch_utils.vectors.embedding import embed_run
-from imgsearch_utils.vectors.embeddings import Embeddings
-from imgsearch_utils.vectors.metadata import Metadata
 from imgsearch_utils.workspace import find_run
 
 POINTS = {
@@ -68,7 +68,7 @@ def from_file(searcher: Searcher, n: int) -> dict[str, float]:
 
 def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) -> list[dict]:
     """The search part among `n` vectors drawn like the database's, by each of the indexes."""
-    drawn = neighbours.drawn_like(normalised(searcher.database.vectors), n + queries + 3)
+    drawn = indexes.drawn_like(normalised(searcher.database.vectors), n + queries + 3)
     vectors, asked, rows = drawn[:n], drawn[n:], []
     images = [f"{row:07d}.jpg" for row in range(n)]
     kinds = np.random.default_rng(0).choice(["farmhouse", "modern", "rustic"], n)
@@ -88,7 +88,7 @@ def among(searcher: Searcher, n: int, names: list[str], k: int, queries: int) ->
             index,
             point,
         )
-        recall = neighbours.recall_of(index, vectors, asked, k, **point)
+        recall = indexes.recall_of(index, vectors, asked, k, **point)
         rows.append(
             {
                 "index": name,

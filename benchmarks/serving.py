@@ -87,9 +87,9 @@ def others_share(before, after, own: float, seconds: float) -> float:
 
 def bare(contents: list[bytes]) -> float:
     """Median milliseconds of decoding and encoding one picture on one thread, in this process."""
+    from imgsearch_utils.encoders.encoder import one_thread
+    from imgsearch_utils.encoders.encoder_names import get_encoder
     from imgsearch_utils.search.service import read_upload
-    from imgsearch_utils.vectors.encoder import one_thread
-    from imgsearch_utils.vectors.encoders import get_encoder
 
     encoder, taken = get_encoder("efficientnet_lite0"), []
     with one_thread():
@@ -157,8 +157,8 @@ def main() -> None:
     if given.run:
         found = measure(workspace.home(), given.study, given.run, given.pictures, given.clients)
     else:
-        from imgsearch_utils.pictures.collection import open_collection
-        from imgsearch_utils.vectors.embedding import embed_run
+        from imgsearch_utils.encoders.embed_collection import embed_run
+        from imgsearch_utils.images.collection import open_collection
 
         with tempfile.TemporaryDirectory() as folder:
             os.environ["IMGSEARCH_HOME"] = folder

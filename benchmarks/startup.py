@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from imgsearch_utils.pictures import open_collection
-from imgsearch_utils.vectors.sides import read_sides
+from imgsearch_utils.images import open_collection
+from imgsearch_utils.images.image_split import read_sides
 from imgsearch_utils.workspace import find_run
 
 

@@ -25,10 +25,10 @@ from benchmarks.acquisition import stamp
 from benchmarks.learning_curves import Log, Trial, one_thread, open_trials, read_rows
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, first_strategy
 from imgsearch_utils.asking.pool import NO_PAIRS
-from imgsearch_utils.labels.pairs import key
+from imgsearch_utils.grades.pairs import key
 from imgsearch_utils.learning import Model
-from imgsearch_utils.pages.order import Item, make_queue
-from imgsearch_utils.steps.learning import class_pairs
+from imgsearch_utils.steps.learning_round import class_pairs
+from imgsearch_utils.web.pair_order import Item, make_queue
 
 GRADES = (20, 40, 60, 120, 240, 480)
 ROUND = 120

@@ -24,12 +24,12 @@ from tqdm import tqdm
 from benchmarks.learning_curves import Trial, one_thread, open_trials
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs
 from imgsearch_utils.asking.pool import NO_PAIRS
-from imgsearch_utils.labels.pairs import LIST, canonical, key
-from imgsearch_utils.learning import Model, train_head, training
+from imgsearch_utils.grades.pairs import LIST, canonical, key
+from imgsearch_utils.images import Images
+from imgsearch_utils.learning import Model, head_training, train_head
 from imgsearch_utils.learning.learner import CANDIDATES, candidates_of
-from imgsearch_utils.vectors import Images
 
-WEIGHTS = (0.1, training.VOTE, 1.0, 3.0)
+WEIGHTS = (0.1, head_training.VOTE, 1.0, 3.0)
 GRADES, SEARCHES = (60, 120), (10, 30)
 EACH, WRONG = 3, 0.1  # votes up and down on one search at most; the share of them that is wrong
 
@@ -96,7 +96,7 @@ def measured(trial: Trial, weights: tuple[float, ...]) -> Iterator[dict]:
                 np.array([pair not in known for pair in zip(votes.image1, votes.image2)], bool)
             ]
             for weight in weights if searches else (0.0,):
-                with mock.patch.object(training, "VOTE", weight):
+                with mock.patch.object(head_training, "VOTE", weight):
                     head, _ = train_head(train, graded, study.head, trial.seed, recipe, votes=votes)
                 found = trial.measure(Model.with_head(head))
                 yield {
@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
         for trial in tqdm(trials, desc=name, disable=None):
             for judged_by, each, weights in (
                 ("train", halves(trial), WEIGHTS),
-                ("test", trial, (training.VOTE,)),
+                ("test", trial, (head_training.VOTE,)),
             ):
                 rows += [{**row, "judged_by": judged_by} for row in measured(each, weights)]
     by = ["judged_by", "study", "grades", "searches", "weight"]

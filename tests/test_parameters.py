@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from imgsearch_utils import parameters
+from imgsearch_utils.workspace import parameters
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 CELL = "STUDY = 'tiny'\nROUND = 0\nSETTINGS = {}"

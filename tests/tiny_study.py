@@ -17,17 +17,17 @@ import torch
 
 from imgsearch_utils import cli, workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
+from imgsearch_utils.encoders.embed_collection import embed_run
+from imgsearch_utils.images import Images
+from imgsearch_utils.images.collection import open_collection
+from imgsearch_utils.images.image_split import split_by_group
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.ground import Ground
 from imgsearch_utils.learning.heads import PLAIN, Head
 from imgsearch_utils.learning.learner import own_reach
 from imgsearch_utils.learning.model import models_to_dict
-from imgsearch_utils.pictures.collection import open_collection
+from imgsearch_utils.learning.training_statistics import Ground
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.vectors import Images
-from imgsearch_utils.vectors.embedding import embed_run
-from imgsearch_utils.vectors.sides import split_by_group
 
 # of each type; the last one is kept for later
 HOUSES = sample_houses(13, seed=5).to_dict("records")

@@ -312,10 +312,10 @@ def warm_up() -> None:
     import papermill  # noqa: F401
     from PIL import Image
 
-    from imgsearch_utils.search.ready_made import shared_classifier
+    from imgsearch_utils.encoders.encoder import one_thread
+    from imgsearch_utils.encoders.encoder_names import shared_encoder
+    from imgsearch_utils.search.ready_made_classes import shared_classifier
     from imgsearch_utils.study import ClassifierSettings
-    from imgsearch_utils.vectors.encoder import one_thread
-    from imgsearch_utils.vectors.encoders import shared_encoder
 
     gray = Image.new("RGB", (64, 64), "gray")
     with one_thread():

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.hostile import study
 from benchmarks.hostile.commands import MEMORY_MB, SECONDS, Command, Disturbance, Done, left_behind
 from benchmarks.hostile.study import ASKED, JOURNAL, STUDY, TREES, WRITTEN, Base
-from imgsearch_utils.registry import Registry
+from imgsearch_utils.workspace.registry import Registry
 
 ATTACKS = Registry("attack")
 LIBRARIES = ("tmp/.ses",)  # onnxruntime keeps one file of this name for all processes

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.hostile import study
 from benchmarks.hostile.case import ASKED, JOURNAL, STUDY, TREES, Case, Skipped, attack
-from imgsearch_utils.registry import Registry
+from imgsearch_utils.workspace.registry import Registry
 
 DAMAGES = Registry("damage")  # each (path, rng): does something to a file
 

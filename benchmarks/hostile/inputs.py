@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.hostile.case import STUDY, Case, attack
 from benchmarks.hostile.commands import ACCEPTED, Disturbance
-from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.grades.journal import Journal
 
 ODD = [
     "",

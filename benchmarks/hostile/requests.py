@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from benchmarks.hostile import messages
 from benchmarks.hostile.case import STUDY, Case
 from benchmarks.hostile.inputs import ODD, VALUES, mutated, odd_picture
-from imgsearch_utils.registry import Registry
+from imgsearch_utils.workspace.registry import Registry
 
 SAID = (
     "{}",

@@ -10,7 +10,7 @@ import psutil
 from benchmarks.hostile.case import JOURNAL, STUDY, Case, Skipped, attack
 from benchmarks.hostile.commands import Command
 from benchmarks.hostile.requests import STRANGE, Client
-from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.grades.journal import Journal
 
 # that a server may grow by in one case; its networks are loaded after it has started
 GROWTH_MB = 500

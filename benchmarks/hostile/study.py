@@ -14,7 +14,7 @@ import pandas as pd
 
 from benchmarks.hostile.commands import Command, Disturbance, Done
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils.metrics.geometry import normalised
 
 STUDY = "tiny"
 SETTINGS = """\
@@ -188,10 +188,10 @@ def search_is_wrong(base: Base, name: str, out: str, query: str) -> str:
     """What is wrong with a search's JSON, against a plain numpy computation on the finished study's
     vectors.
     """
+    from imgsearch_utils.encoders.encoder import one_thread
+    from imgsearch_utils.encoders.encoder_names import shared_encoder
+    from imgsearch_utils.images.decoding import open_image
     from imgsearch_utils.learning.heads import load_head
-    from imgsearch_utils.pictures.decoding import open_image
-    from imgsearch_utils.vectors.encoder import one_thread
-    from imgsearch_utils.vectors.encoders import shared_encoder
 
     database = np.load(base.home / f"vector_dbs/{STUDY}/encoder/vectors.npy")
     with one_thread():

@@ -9,7 +9,7 @@ from benchmarks.hostile import study
 from benchmarks.hostile.case import ASKED, STUDY, Case, attack
 from benchmarks.hostile.commands import SECONDS
 from benchmarks.hostile.study import WRITTEN
-from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.grades.journal import Journal
 
 TOGETHER = (
     "embed",

@@ -16,10 +16,10 @@ from benchmarks.hostile.commands import surroundings
 from benchmarks.hostile.inputs import odd_picture
 from benchmarks.hostile.messages import acknowledges, grading, kind_of, malformed, searching, told
 from imgsearch_utils import workspace
-from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.pages import SearchPage, Tagger
-from imgsearch_utils.pictures.collection import open_collection
+from imgsearch_utils.grades.journal import Journal
+from imgsearch_utils.images.collection import open_collection
 from imgsearch_utils.search.searcher import UNLIKE
+from imgsearch_utils.web import SearchPage, Tagger
 
 
 class _Recorded:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from imgsearch_utils.asking.pool import NO_PAIRS, Pool, random_pairs
 from imgsearch_utils.asking.strategies import COLD, STRATEGIES, UNCAPPED
-from imgsearch_utils.geometry import pair_cosines
-from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.metrics.geometry import pair_cosines
 
 AUDITED = 0.1  # share of the pairs that is drawn at random, to audit what the strategy does not see
 

@@ -10,11 +10,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.geometry import pair_cosines
+from imgsearch_utils.images.near_pairs import MANY, Lists
+from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.images.vector_store import let_go
 from imgsearch_utils.learning.model import Model
-from imgsearch_utils.vectors.graph import MANY, Lists
-from imgsearch_utils.vectors.images import Images
-from imgsearch_utils.vectors.store import let_go
+from imgsearch_utils.metrics.geometry import pair_cosines
 
 BLOCK = 512, 1024  # a block of cosines that stays in the processor's cache
 PART = 65_536  # images whose vectors are made at once

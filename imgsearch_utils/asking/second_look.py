@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import KFold
 
+from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.head_training import train_head
 from imgsearch_utils.learning.model import Model
-from imgsearch_utils.learning.training import train_head
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.vectors.images import Images
 
 
 def suspected_errors(

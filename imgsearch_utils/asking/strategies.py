@@ -6,10 +6,10 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.neighbors import NearestNeighbors
 
 from imgsearch_utils.asking.pool import Pool
-from imgsearch_utils.geometry import pair_cosines
-from imgsearch_utils.labels.pairs import LIST
-from imgsearch_utils.registry import Registry
-from imgsearch_utils.vectors.images import Images
+from imgsearch_utils.grades.pairs import LIST
+from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.metrics.geometry import pair_cosines
+from imgsearch_utils.workspace.registry import Registry
 
 #: name -> strategy(pool, size, rng) -> rows (i, j): at most `size` allowed pairs, best first
 STRATEGIES = Registry("strategy")

@@ -3,10 +3,11 @@
 import io
 import os
 import sys
+from importlib.metadata import entry_points
 
 import typer
 
-from imgsearch_utils.cli import encoders, labels, searching, serving, studies
+from imgsearch_utils.cli import grade_commands, page_commands, search_commands, study_commands
 
 LONGEST = 1200  # letters of an error's line
 app = typer.Typer(
@@ -15,11 +16,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Teach an image search engine what you mean by similar.",
 )
-app.add_typer(studies.app)
-app.add_typer(searching.app)
-app.add_typer(serving.app)
-app.add_typer(encoders.app)
-app.add_typer(labels.app, name="labels")
+app.add_typer(study_commands.app)
+app.add_typer(search_commands.app)
+app.add_typer(page_commands.app)
+app.add_typer(grade_commands.app, name="labels")
+for wing in entry_points(group="imgsearch_utils.commands"):
+    app.add_typer(wing.load())
 
 
 def run() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgsearch_utils.pictures.decoding import picture_files
+from imgsearch_utils.images.decoding import picture_files
 
 
 def questions(pictures: Sequence[Path], text: str) -> list[list[Path]]:

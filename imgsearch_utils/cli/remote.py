@@ -20,7 +20,7 @@ def search(
     """Ask a server, see ``imgsearch search --server``, and print what it answers."""
     import pandas as pd
 
-    from imgsearch_utils.pages.address import Server
+    from imgsearch_utils.web.server_address import Server
 
     at, answers, about = Server(server), [], {}
     for files in asked:
@@ -70,7 +70,7 @@ def _ask(server, files, unlike, text, options):
 
 
 def _content(file: Path) -> bytes:
-    from imgsearch_utils.pictures.decoding import MAX_UPLOAD, why_no_file
+    from imgsearch_utils.images.decoding import MAX_UPLOAD, why_no_file
 
     if reason := why_no_file(file):
         raise ValueError(reason)

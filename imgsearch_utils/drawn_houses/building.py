@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from imgsearch_utils.drawn_houses.canvas import Canvas, Face
+from imgsearch_utils.drawn_houses.painting import Canvas, Face
 from imgsearch_utils.drawn_houses.textures import TEXTURES
 
 SNOW = (238, 242, 250)

@@ -12,8 +12,8 @@ from PIL import Image, ImageFilter
 from imgsearch_utils.drawn_houses import scenery
 from imgsearch_utils.drawn_houses.attributes import sample_houses
 from imgsearch_utils.drawn_houses.building import Plan
-from imgsearch_utils.drawn_houses.canvas import Camera, Canvas
 from imgsearch_utils.drawn_houses.fittings import draw_building
+from imgsearch_utils.drawn_houses.painting import Camera, Canvas
 
 _DRAWN = b"drawn house"  # how the comment in a picture begins
 _HAND = 3  # to be counted up when the drawing changes, so that old pictures are drawn anew

@@ -3,7 +3,7 @@
 import numpy as np
 
 from imgsearch_utils.drawn_houses.building import Plan, draw_volume
-from imgsearch_utils.drawn_houses.canvas import Canvas, Face
+from imgsearch_utils.drawn_houses.painting import Canvas, Face
 from imgsearch_utils.drawn_houses.textures import TEXTURES
 
 _BARS = {"farmhouse": (2, 3), "modern": (1, 1), "rustic": (2, 2)}  # panes across and down

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from imgsearch_utils.drawn_houses.building import SNOW, Plan
-from imgsearch_utils.drawn_houses.canvas import Canvas, Face, puff
+from imgsearch_utils.drawn_houses.painting import Canvas, Face, puff
 from imgsearch_utils.drawn_houses.textures import grid
 
 _SKIES = {  # zenith, horizon, clouds

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from timm.models import group_parameters
 
-from imgsearch_utils.vectors.encoder import DEVICE
-from imgsearch_utils.vectors.encoders import network_of
-from imgsearch_utils.vectors.tuned import scale_of
+from imgsearch_utils.encoders.encoder import DEVICE
+from imgsearch_utils.encoders.encoder_names import network_of
+from imgsearch_utils.finetuning.tuned_encoder import scale_of
 
 
 @dataclass(frozen=True)

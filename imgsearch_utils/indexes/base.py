@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from imgsearch_utils.geometry import lengths
-from imgsearch_utils.indexes.files import fingerprint, made_of, save
-from imgsearch_utils.indexes.registry import INDEXES, MissingPackage, check_arguments
+from imgsearch_utils.indexes.index_files import fingerprint, made_of, save
+from imgsearch_utils.indexes.index_names import INDEXES, MissingPackage, check_arguments
+from imgsearch_utils.metrics.geometry import lengths
 
 
 class Index:

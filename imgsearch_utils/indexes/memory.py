@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from imgsearch_utils.indexes.files import load
-from imgsearch_utils.indexes.registry import find
+from imgsearch_utils.indexes.index_files import load
+from imgsearch_utils.indexes.index_names import find
 
 
 def resident_bytes(path: Path) -> int:

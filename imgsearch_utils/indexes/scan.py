@@ -6,8 +6,8 @@ import functools
 
 import numpy as np
 
-from imgsearch_utils.geometry import lengths, normalised
 from imgsearch_utils.indexes.base import Index
+from imgsearch_utils.metrics.geometry import lengths, normalised
 
 BLOCK = 65_536  # vectors that are compared at once
 

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 
-from imgsearch_utils.geometry import BLOCK
 from imgsearch_utils.indexes.base import Index
-from imgsearch_utils.indexes.registry import MissingPackage, register
+from imgsearch_utils.indexes.index_names import MissingPackage, register
+from imgsearch_utils.metrics.geometry import BLOCK
 
 # vectors that each centre is learnt from, at most: more take long and change little
 PER_CENTRE = 64

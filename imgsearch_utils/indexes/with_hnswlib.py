@@ -3,7 +3,7 @@
 import numpy as np
 
 from imgsearch_utils.indexes.base import Index
-from imgsearch_utils.indexes.registry import register
+from imgsearch_utils.indexes.index_names import register
 
 
 @register("hnswlib")

@@ -1,7 +1,7 @@
 """Exact search by matrix product and top-k in blocks, on the GPU where there is one."""
 
 from imgsearch_utils.indexes.base import Index
-from imgsearch_utils.indexes.registry import register
+from imgsearch_utils.indexes.index_names import register
 
 BLOCK = 2**24  # scores held at once
 

@@ -12,6 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "learner": ["CANDIDATES", "learn"],
         "losses": ["LOSSES"],
         "model": ["Model", "load_models", "model_in_use"],
-        "training": ["train_head"],
+        "head_training": ["train_head"],
     },
 )

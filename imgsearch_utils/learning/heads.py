@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
 from torch.nn.functional import normalize
 
-from imgsearch_utils.learning.ground import Ground, centred, whitening
-from imgsearch_utils.registry import Registry
+from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.learning.training_statistics import Ground, centred, whitening
 from imgsearch_utils.study import HeadSettings, difference
-from imgsearch_utils.vectors.embeddings import Embeddings
 from imgsearch_utils.workspace import KEPT, read_json, write_json
+from imgsearch_utils.workspace.registry import Registry
 
 # : name -> builder(dim, settings) of a module (n, dim) -> (n, e). ``keeps_rest``: its output stands
 # for its input, and

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.crossfit import Fit, cross_fits, judge
+from imgsearch_utils.learning.cross_fitting import Fit, cross_fits, judge
+from imgsearch_utils.learning.head_training import train_head
 from imgsearch_utils.learning.heads import Head, Recipe
 from imgsearch_utils.learning.model import Model
-from imgsearch_utils.learning.training import train_head
 from imgsearch_utils.metrics import ENOUGH, ap_gain, query_gains
+from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.vectors.images import Images
 
 CANDIDATES = {
     "centred": Recipe(network=False),

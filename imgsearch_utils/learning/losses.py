@@ -3,8 +3,8 @@
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from imgsearch_utils.registry import Registry
 from imgsearch_utils.study import HeadSettings
+from imgsearch_utils.workspace.registry import Registry
 
 # : name -> builder(settings) of a module: (cosines (n,), rows i (n,), rows j (n,), grades (n,)) ->
 # loss (); the rows say

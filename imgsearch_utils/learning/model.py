@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.geometry import normalised, pair_cosines
+from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.images.vector_store import plain
 from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.metrics.geometry import normalised, pair_cosines
 from imgsearch_utils.study import nearest
-from imgsearch_utils.vectors.embeddings import Embeddings
-from imgsearch_utils.vectors.images import Images
-from imgsearch_utils.vectors.store import plain
 from imgsearch_utils.workspace import Round, Run, read_json
 
 if TYPE_CHECKING:

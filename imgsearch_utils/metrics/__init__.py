@@ -1,7 +1,7 @@
 """In: grades and scores of pairs, or lists of results. Out: numbers, and what each is worth.
 
-Pairs are measured in ``pairs``, the order of results in ``rankings``, and the 95 % intervals of
-both in ``intervals``."""
+Pairs are measured in ``pair_metrics``, the order of results in ``ranking_metrics``, and the 95 %
+intervals of both in ``intervals``."""
 
 import lazy_loader
 
@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "intervals": ["ENOUGH", "ap_gain", "bootstrap", "query_gain", "query_gains"],
-        "pairs": [
+        "pair_metrics": [
             "SIMILAR",
             "Ceiling",
             "Chance",
@@ -20,6 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "pair_metrics",
             "trivial_baselines",
         ],
-        "rankings": ["class_confusion", "recall_at_k", "retrieval_metrics"],
+        "ranking_metrics": ["class_confusion", "recall_at_k", "retrieval_metrics"],
     },
 )

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.metrics.pairs import graded_similar
-from imgsearch_utils.metrics.rankings import retrieval_metrics
+from imgsearch_utils.metrics.pair_metrics import graded_similar
+from imgsearch_utils.metrics.ranking_metrics import retrieval_metrics
 
 ENOUGH = 10  # similar pairs, and others, for an interval
 

@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "of_rows",
             "save",
         ],
-        "curves": [
+        "curve_figures": [
             "costs",
             "curves_with_bands",
             "explained_variance",
@@ -25,14 +25,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "rounds",
             "training_curves",
         ],
-        "models": ["by_class", "candidates", "class_confusion", "encoders", "retrieval"],
-        "pairs": [
+        "model_figures": ["by_class", "candidates", "class_confusion", "encoders", "retrieval"],
+        "pair_figures": [
             "class_counts",
             "confusion",
             "grade_counts",
             "precision_recall",
             "score_distributions",
         ],
-        "pictures": ["picture_grid", "picture_map"],
+        "picture_figures": ["picture_grid", "picture_map"],
     },
 )

@@ -17,13 +17,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils.encoders.embed_collection import open_images
+from imgsearch_utils.encoders.encoder import Encoder
+from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.metrics import bootstrap, expected_calibration_error
-from imgsearch_utils.search.ready_made import shared_classifier
+from imgsearch_utils.metrics.geometry import normalised
+from imgsearch_utils.search.ready_made_classes import shared_classifier
 from imgsearch_utils.study import ClassifierSettings, nearest
-from imgsearch_utils.vectors.encoder import Encoder
-from imgsearch_utils.vectors.images import Images
-from imgsearch_utils.vectors.sides import open_images
 from imgsearch_utils.workspace import Run
 
 NEIGHBOURS = 30

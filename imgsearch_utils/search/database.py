@@ -10,20 +10,20 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils import indexes, workspace
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils.encoders.embed_collection import NETWORK, embed_command, load_embeddings
+from imgsearch_utils.encoders.onnx_encoder import KeptEncoder, open_kept
+from imgsearch_utils.images.collection import open_collection, read_labels
+from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images.label_conditions import Metadata
+from imgsearch_utils.images.near_pairs import MANY
+from imgsearch_utils.images.vector_store import let_go, plain
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
-from imgsearch_utils.pictures.collection import open_collection, read_labels
+from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.study import difference
-from imgsearch_utils.vectors.embedding import NETWORK, embed_command, load_embeddings
-from imgsearch_utils.vectors.embeddings import Embeddings
-from imgsearch_utils.vectors.graph import MANY
-from imgsearch_utils.vectors.kept import KeptEncoder, open_kept
-from imgsearch_utils.vectors.metadata import Metadata
-from imgsearch_utils.vectors.store import let_go, plain
 from imgsearch_utils.workspace import Run, folder_lock, stamp
 
 if TYPE_CHECKING:
-    from imgsearch_utils.vectors.encoder import Encoder
+    from imgsearch_utils.encoders.encoder import Encoder
 
 
 def encoder_of(run: Run, database: Embeddings) -> "Encoder | KeptEncoder":
@@ -41,7 +41,7 @@ def encoder_of(run: Run, database: Embeddings) -> "Encoder | KeptEncoder":
         kept := open_kept(run.vectors / NETWORK, theirs)
     ):
         return kept
-    from imgsearch_utils.vectors.encoders import shared_encoder  # and torch with it
+    from imgsearch_utils.encoders.encoder_names import shared_encoder  # and torch with it
 
     encoder = shared_encoder(run.study.encoder)
     if changed := difference(theirs, plain(encoder.config)):

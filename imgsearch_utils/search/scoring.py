@@ -7,14 +7,14 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.geometry import normalised, pair_cosines
-from imgsearch_utils.labels.pairs import pair_parts
+from imgsearch_utils.encoders.embed_collection import load_embeddings
+from imgsearch_utils.grades.pairs import pair_parts
+from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images.vector_store import let_go
 from imgsearch_utils.learning.model import Model, load_models
-from imgsearch_utils.tables import write_own
-from imgsearch_utils.vectors.embedding import load_embeddings
-from imgsearch_utils.vectors.embeddings import Embeddings
-from imgsearch_utils.vectors.store import let_go
+from imgsearch_utils.metrics.geometry import normalised, pair_cosines
 from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace.tables import write_own
 
 ROOM = (
     2**28

@@ -11,20 +11,20 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from imgsearch_utils import indexes, workspace
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils.encoders.embed_collection import load_embeddings
+from imgsearch_utils.images.collection import Collection, known_collection
+from imgsearch_utils.images.decoding import open_image
+from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images.label_conditions import Metadata
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
-from imgsearch_utils.pictures.collection import Collection, known_collection
-from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.search.database import encoder_of, known_as, open_index, open_metadata
 from imgsearch_utils.search.reranking import FIRST, RERANK, reranked
-from imgsearch_utils.vectors.embedding import load_embeddings
-from imgsearch_utils.vectors.embeddings import Embeddings
-from imgsearch_utils.vectors.metadata import Metadata
 from imgsearch_utils.workspace import Run, find_run
 
 if TYPE_CHECKING:
-    from imgsearch_utils.vectors.encoder import Encoder  # and torch with it
-    from imgsearch_utils.vectors.kept import KeptEncoder
+    from imgsearch_utils.encoders.encoder import Encoder  # and torch with it
+    from imgsearch_utils.encoders.onnx_encoder import KeptEncoder
 
 # where the crops of 80 % lie: the middle, the corners
 CORNERS = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)]

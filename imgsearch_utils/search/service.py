@@ -20,15 +20,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from imgsearch_utils.geometry import normalised
-from imgsearch_utils.pictures.decoding import MAX_UPLOAD, decode, open_image
+from imgsearch_utils.encoders.onnx_encoder import KeptEncoder
+from imgsearch_utils.images.decoding import MAX_UPLOAD, decode, open_image
+from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.search.searcher import Searcher, crops_of
 from imgsearch_utils.study import nearest
-from imgsearch_utils.vectors.kept import KeptEncoder
 from imgsearch_utils.workspace import Run
 
 if TYPE_CHECKING:
-    from imgsearch_utils.vectors.encoder import Encoder
+    from imgsearch_utils.encoders.encoder import Encoder
 
 # none that starts another program to be read
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

@@ -6,10 +6,10 @@ be missing."""
 
 import numpy as np
 
+from imgsearch_utils.evaluation.example_queries import ENOUGH_JUDGED, grades_so_far
+from imgsearch_utils.images.image_split import read_sides
 from imgsearch_utils.metrics import Ceiling, calibration_by_chance
-from imgsearch_utils.steps.examples import ENOUGH_JUDGED, grades_so_far
-from imgsearch_utils.steps.found import Found
-from imgsearch_utils.vectors.sides import read_sides
+from imgsearch_utils.steps.run_results import Found
 from imgsearch_utils.workspace import Run
 
 

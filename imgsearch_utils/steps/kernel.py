@@ -23,7 +23,7 @@ LONGEST = 70  # of the temporary folder's path, in which a socket's name must fi
 # elsewhere than on Linux some libraries cannot be used after a fork
 FORKS = sys.platform == "linux" and len(os.fsencode(tempfile.gettempdir())) <= LONGEST
 CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
-LIBRARIES = "imgsearch_utils.steps.libraries"
+LIBRARIES = "imgsearch_utils.steps.kernel_libraries"
 
 
 def prepare() -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from imgsearch_utils import parameters, workspace
+from imgsearch_utils import workspace
+from imgsearch_utils.encoders.embed_collection import embed_run, load_embeddings
+from imgsearch_utils.images.collection import open_collection
 from imgsearch_utils.learning.model import load_models, model_vectors
-from imgsearch_utils.pictures.collection import open_collection
-from imgsearch_utils.steps.check import RESTORE, check_run
-from imgsearch_utils.steps.logs import log_rounds
+from imgsearch_utils.steps.rounds_log import log_rounds
+from imgsearch_utils.steps.run_check import RESTORE, check_run
 from imgsearch_utils.steps.tagging import ready, teach_command
-from imgsearch_utils.vectors.embedding import embed_run, load_embeddings
-from imgsearch_utils.workspace import JOURNAL, PUBLISHED, RUN_LOCK, Run, Stage
+from imgsearch_utils.workspace import JOURNAL, PUBLISHED, RUN_LOCK, Run, Stage, parameters
 
 EXECUTED = "notebook.ipynb"
 

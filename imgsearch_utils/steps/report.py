@@ -14,18 +14,23 @@ import yaml
 from matplotlib.figure import Figure
 
 from imgsearch_utils import plots
-from imgsearch_utils.labels.agreement import human_ceiling
-from imgsearch_utils.neighbours.choose import EXACT
-from imgsearch_utils.pictures.collection import Collection
+from imgsearch_utils.evaluation.example_queries import (
+    KINDS,
+    example_figure,
+    example_figures,
+    grades_so_far,
+)
+from imgsearch_utils.evaluation.relevance import QUERIES, of_all
+from imgsearch_utils.grades.agreement import human_ceiling
+from imgsearch_utils.images.collection import Collection
+from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.indexes.index_choice import EXACT
 from imgsearch_utils.steps import findings
-from imgsearch_utils.steps.examples import KINDS, example_figure, example_figures, grades_so_far
-from imgsearch_utils.steps.found import Found
-from imgsearch_utils.steps.logs import LOGGED
-from imgsearch_utils.steps.relevance import QUERIES, of_all
+from imgsearch_utils.steps.rounds_log import LOGGED
+from imgsearch_utils.steps.run_results import Found
 from imgsearch_utils.steps.tagging import asked_pairs
-from imgsearch_utils.tables import read_own
-from imgsearch_utils.vectors.sides import read_sides
 from imgsearch_utils.workspace import VERSIONS, Stage, shown, source
+from imgsearch_utils.workspace.tables import read_own
 
 __all__ = ["FIGURES", "draw_rounds", "example_figure", "example_figures", "write_page"]
 

@@ -8,15 +8,14 @@ import pandas as pd
 
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, first_strategy
 from imgsearch_utils.asking.pool import NO_PAIRS
-from imgsearch_utils.labels import oracles
-from imgsearch_utils.labels.graded import usable
-from imgsearch_utils.labels.journal import AUTOMATIC, Journal
-from imgsearch_utils.labels.pairs import canonical, key, merge, read_pairs
-from imgsearch_utils.pictures.collection import Collection
-from imgsearch_utils.vectors.embedding import embed_run, load_embeddings
-from imgsearch_utils.vectors.embeddings import Embeddings
-from imgsearch_utils.vectors.images import Images
-from imgsearch_utils.vectors.sides import (
+from imgsearch_utils.encoders.embed_collection import embed_run, load_embeddings
+from imgsearch_utils.grades import oracles
+from imgsearch_utils.grades.journal import AUTOMATIC, Journal
+from imgsearch_utils.grades.pairs import canonical, key, merge, read_pairs
+from imgsearch_utils.grades.usable_grades import usable
+from imgsearch_utils.images.collection import Collection
+from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images.image_split import (
     balanced_sample,
     group_near_duplicates,
     keep_split,
@@ -24,6 +23,7 @@ from imgsearch_utils.vectors.sides import (
     read_sides,
     split_by_group,
 )
+from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.workspace import BY_PEOPLE, Round, Run, Stage, shown, write_atomic
 
 NO_IMAGES = pd.DataFrame(columns=["image", "reason"], dtype=str)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from imgsearch_utils.asking import STRATEGIES, Pool, choice, first_strategy, usual_strategy
 from imgsearch_utils.asking import pool as pool_room
 from imgsearch_utils.asking.strategies import UNCAPPED
+from imgsearch_utils.images import Images
+from imgsearch_utils.images.embeddings import Embeddings
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.vectors import Images
-from imgsearch_utils.vectors.embeddings import Embeddings
 
 CALIBRATION = Calibration((8.0, 7.0, 7.0), (1.0, 0.0, -2.0), 0.3)
 

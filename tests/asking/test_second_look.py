@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from imgsearch_utils.asking.second_look import suspected_errors
+from imgsearch_utils.images import Images
+from imgsearch_utils.images.embeddings import Embeddings
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.vectors import Images
-from imgsearch_utils.vectors.embeddings import Embeddings
 
 SETTINGS = HeadSettings(hidden=16, epochs=8, learning_rate=3e-3)
 

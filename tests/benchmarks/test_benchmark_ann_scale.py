@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from benchmarks import ann_scale
-from imgsearch_utils import neighbours
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils import indexes
+from imgsearch_utils.metrics.geometry import normalised
 
 
 def test_the_comparison_goes_on_where_it_stopped(tmp_path, capsys):
     pytest.importorskip("h5py")
     vectors = normalised(np.random.default_rng(0).normal(size=(420, 16)))
-    neighbours.write_hdf5(tmp_path / "tiny-angular.hdf5", vectors[:400], vectors[400:], k=10)
+    indexes.write_hdf5(tmp_path / "tiny-angular.hdf5", vectors[:400], vectors[400:], k=10)
     command = [
         "--out",
         str(tmp_path / "out"),

@@ -23,7 +23,7 @@ from imgsearch_utils.drawn_houses import (
     sample_houses,
     write_houses,
 )
-from imgsearch_utils.vectors.encoders import get_encoder
+from imgsearch_utils.encoders.encoder_names import get_encoder
 
 FEATURES = ["porch", "garage", "chimney", "pool"]
 NUISANCES = [

@@ -19,19 +19,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from imgsearch_utils.encoders.encoder_names import get_encoder
+from imgsearch_utils.finetuning.augmentation import Pictures, encode, read_squares
 from imgsearch_utils.finetuning.backbone import Backbone
-from imgsearch_utils.finetuning.pictures import Pictures, encode, read_squares
-from imgsearch_utils.finetuning.settings import Finetuning, read_settings
-from imgsearch_utils.finetuning.training import Lessons, batches_of, train
-from imgsearch_utils.pictures.decoding import open_image
-from imgsearch_utils.steps.finetuning import parts_of, verdict
-from imgsearch_utils.vectors import Embeddings, Images
-from imgsearch_utils.vectors.encoders import get_encoder
-from imgsearch_utils.vectors.sides import read_sides
+from imgsearch_utils.finetuning.backbone_training import Lessons, batches_of, train
+from imgsearch_utils.finetuning.finetune_run import parts_of, verdict
+from imgsearch_utils.finetuning.finetuning_settings import Finetuning, read_settings
+from imgsearch_utils.images import Embeddings, Images
+from imgsearch_utils.images.decoding import open_image
+from imgsearch_utils.images.image_split import read_sides
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
+from tests.encoders.test_encoder_names import tiny_clip  # noqa: F401  a fixture
 from tests.tiny_study import living_in, typed
-from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 QUICK = """\
 study: tiny
@@ -48,8 +48,8 @@ class_head: 0.5
 KILLED = """
 import os, signal, sys, torch
 from imgsearch_utils.cli import entry
-from imgsearch_utils.finetuning import training
-training.EVERY, step, left = 0, torch.optim.AdamW.step, [int(sys.argv.pop(1))]
+from imgsearch_utils.finetuning import backbone_training
+backbone_training.EVERY, step, left = 0, torch.optim.AdamW.step, [int(sys.argv.pop(1))]
 def counted(*of, **more):
     left[0] -= 1
     if left[0] == 0:

@@ -25,16 +25,16 @@ from matplotlib.text import Text
 from PIL import Image
 
 from benchmarks.hostile.commands import Command, Disturbance
-from imgsearch_utils import plots, tables
-from imgsearch_utils.labels.files import export_labels, import_labels
-from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.labels.pairs import COLUMNS, canonical, read_pair_files, read_pairs
+from imgsearch_utils import plots
+from imgsearch_utils.grades.import_export import export_labels, import_labels
+from imgsearch_utils.grades.journal import Journal
+from imgsearch_utils.grades.pairs import COLUMNS, canonical, read_pair_files, read_pairs
+from imgsearch_utils.images import Embeddings, Images
+from imgsearch_utils.images.image_split import named_sample
 from imgsearch_utils.search import classify
 from imgsearch_utils.study import read_study
-from imgsearch_utils.tables import foreign_parts, read_foreign
-from imgsearch_utils.vectors import Embeddings, Images
-from imgsearch_utils.vectors.sides import named_sample
-from imgsearch_utils.workspace import find_run, written_whole
+from imgsearch_utils.workspace import find_run, tables, written_whole
+from imgsearch_utils.workspace.tables import foreign_parts, read_foreign
 from tests import tiny_study
 from tests.tiny_study import living_in, typed
 

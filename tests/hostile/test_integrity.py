@@ -19,8 +19,8 @@ from filelock import FileLock
 
 from imgsearch_utils import workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
-from imgsearch_utils.labels.journal import Journal
-from imgsearch_utils.vectors import Embeddings
+from imgsearch_utils.grades.journal import Journal
+from imgsearch_utils.images import Embeddings
 from tests.tiny_run import STUDY
 from tests.tiny_study import command, typed
 
@@ -430,7 +430,7 @@ def test_what_another_process_is_writing_is_no_fault(home, what):
 
 @pytest.mark.parametrize("what", WRITING)
 def test_a_run_that_is_written_for_long_is_not_said_to_be_broken(home, monkeypatch, what):
-    monkeypatch.setattr("imgsearch_utils.steps.check.PATIENCE", 0.1)
+    monkeypatch.setattr("imgsearch_utils.steps.run_check.PATIENCE", 0.1)
     lock, begin, end = WRITING[what](home)
     writer = Writer(home / lock, begin, end)
     writer.start()

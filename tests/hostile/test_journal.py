@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imgsearch_utils.labels.journal import Act, Journal
+from imgsearch_utils.grades.journal import Act, Journal
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills and forks are those of POSIX")
 
@@ -31,7 +31,7 @@ def script(code: str, *arguments, wrapper=()) -> subprocess.CompletedProcess:
 KILLS = """
 import os, random, signal, sys, time
 import pandas as pd
-from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.grades.journal import Journal
 path, kills, number = sys.argv[1], int(sys.argv[2]), 0
 random.seed(4)
 for kill in range(kills):
@@ -77,7 +77,7 @@ def test_a_writer_killed_at_any_moment_keeps_every_acknowledged_act_and_damages_
 
 WRITERS = """
 import os, sys
-from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.grades.journal import Journal
 path, writers, each = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 children = []
 for writer in range(writers):
@@ -209,7 +209,7 @@ def test_a_journal_that_is_no_file_is_refused_at_once(tmp_path, make):
 
 READ_ONLY = """
 import sys
-from imgsearch_utils.labels.journal import Journal
+from imgsearch_utils.grades.journal import Journal
 journal = Journal(sys.argv[1])
 print(len(journal.acts()))
 try:

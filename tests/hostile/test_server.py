@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 
 from benchmarks import browser
 from imgsearch_utils import workspace
-from imgsearch_utils.pages.address import Server
+from imgsearch_utils.web.server_address import Server
 from tests import tiny_study
 from tests.tiny_study import command, fresh_command, living_in
 

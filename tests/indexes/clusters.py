@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils.metrics.geometry import normalised
 
 N, DIM, K = 1500, 32, 10
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from imgsearch_utils import indexes
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils.metrics.geometry import normalised
 from tests.conftest import REPOSITORY
 from tests.indexes.clusters import DIM, QUERIES, TRUTH, VECTORS, K, N, clustered, overlap, widest
 

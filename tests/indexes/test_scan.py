@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch_utils import indexes
-from imgsearch_utils.geometry import normalised
 from imgsearch_utils.indexes import scan
+from imgsearch_utils.metrics.geometry import normalised
 
 
 @settings(max_examples=40)

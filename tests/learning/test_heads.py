@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.learning import train_head
-from imgsearch_utils.learning.ground import WIDTH, Ground, spread_basis, whitening
 from imgsearch_utils.learning.heads import Head, Recipe, load_head
+from imgsearch_utils.learning.training_statistics import WIDTH, Ground, spread_basis, whitening
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.vectors import Embeddings, Images
 
 SMALL = HeadSettings(hidden=8, epochs=3, class_share=0.4)
 

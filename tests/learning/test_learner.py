@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from imgsearch_utils.asking import Pool, choose_pairs
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.learning import CANDIDATES, Model, learn, learner
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.crossfit import cross_fits, judge
-from imgsearch_utils.learning.evaluation import evaluate, score_pairs
-from imgsearch_utils.learning.ground import Ground
+from imgsearch_utils.learning.cross_fitting import cross_fits, judge
 from imgsearch_utils.learning.learner import (
     candidates_of,
     own_reach,
     train_candidate,
     with_unlabelled,
 )
+from imgsearch_utils.learning.round_metrics import evaluate, score_pairs
+from imgsearch_utils.learning.training_statistics import Ground
 from imgsearch_utils.metrics import ap_gain, query_gain
+from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.vectors import Embeddings, Images
 from tests.learning.threads import on_cores
 
 SMALL = HeadSettings(hidden=16, epochs=6, learning_rate=3e-3)

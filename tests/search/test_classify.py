@@ -17,19 +17,19 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
 from imgsearch_utils import workspace
-from imgsearch_utils.geometry import normalised
-from imgsearch_utils.pictures.collection import read_collection
-from imgsearch_utils.pictures.decoding import open_image
+from imgsearch_utils.encoders.embed_collection import embed
+from imgsearch_utils.encoders.encoder_names import get_encoder
+from imgsearch_utils.images import Images
+from imgsearch_utils.images.collection import read_collection
+from imgsearch_utils.images.decoding import open_image
+from imgsearch_utils.images.image_split import balanced_sample, split_by_group
+from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.search.classify import Classifier, by_words, ready_made
 from imgsearch_utils.study import ClassifierSettings, ImageSettings, parse_study
-from imgsearch_utils.vectors import Images
-from imgsearch_utils.vectors.embedding import embed
-from imgsearch_utils.vectors.encoders import get_encoder
-from imgsearch_utils.vectors.sides import balanced_sample, split_by_group
 from imgsearch_utils.workspace import Run
 from tests import tiny_study
+from tests.encoders.test_encoder_names import tiny_clip  # noqa: F401  a fixture
 from tests.tiny_study import command, living_in, typed
-from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 METHODS = ["neighbours", "linear probe"]
 

@@ -10,13 +10,13 @@ import pytest
 
 from imgsearch_utils import workspace
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
+from imgsearch_utils.encoders.encoder_names import shared_encoder
+from imgsearch_utils.images import Embeddings, Images
+from imgsearch_utils.images.image_split import group_near_duplicates, split_by_group
 from imgsearch_utils.learning import learn
 from imgsearch_utils.learning.model import models_to_dict
 from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.study import HeadSettings, parse_study
-from imgsearch_utils.vectors import Embeddings, Images
-from imgsearch_utils.vectors.encoders import shared_encoder
-from imgsearch_utils.vectors.sides import group_near_duplicates, split_by_group
 from imgsearch_utils.workspace import Run
 from tests.tiny_study import living_in
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgsearch_utils.images import Embeddings
 from imgsearch_utils.learning import Head, Model
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.search import scoring
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.vectors import Embeddings
 
 CALIBRATION = Calibration((8.0, 7.0, 7.0), (1.0, 0.0, -2.0), 0.3)
 GRADES = [f"p_grade_{k}" for k in range(4)]

@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgsearch_utils import indexes, workspace
-from imgsearch_utils.geometry import normalised
+from imgsearch_utils.images import Embeddings
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.search import search as search_once
+from imgsearch_utils.metrics.geometry import normalised
+from imgsearch_utils.search import search
 from imgsearch_utils.search.database import keep_index
 from imgsearch_utils.search.reranking import reciprocal_distances
 from imgsearch_utils.search.searcher import MAX_CROPS, Searcher, crops_of, expanded, moved
-from imgsearch_utils.vectors import Embeddings
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
+from tests.encoders.test_encoder_names import tiny_clip  # noqa: F401  a fixture
 from tests.tiny_study import command, living_in, typed
-from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_the_command_and_the_function_say_the_same(home, searcher):
     [answer] = found["queries"]
     with living_in(home):
         for picture in (file, Image.open(file)):
-            table = search_once(picture, 5, "tiny")
+            table = search(picture, 5, "tiny")
             assert list(table) == ["rank", "image", "class", "score", "p_similar", "close"]
             assert [row["image"] for row in answer["results"]] == table.image.tolist()
             np.testing.assert_allclose(
@@ -306,7 +306,7 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy):
     out, _ = typed(copy, "index", "--study", "tiny", "--index", "faiss_hnsw")
     assert "faiss_hnsw of 36 vectors of the head, built" in out
     with living_in(copy):
-        assert len(search_once("pictures/modern/modern_0001.jpg", 99, "tiny")) == 36
+        assert len(search("pictures/modern/modern_0001.jpg", 99, "tiny")) == 36
     new = tiny_study.draw(copy, 12)
     (copy / "pictures/rustic/torn.jpg").write_bytes(b"no picture")
     out, said = typed(copy, "embed", "--study", "tiny")
@@ -328,7 +328,7 @@ def test_new_pictures_are_embedded_alone_and_found_without_a_side(copy):
         assert (found["index"], found["pictures"]) == ("faiss_hnsw", 37)
         assert found["queries"][0]["results"][0]["image"].endswith(new.name)
     with living_in(copy):  # the open database is opened anew
-        assert search_once(new, 99, "tiny").image.str.endswith(new.name).sum() == 1
+        assert search(new, 99, "tiny").image.str.endswith(new.name).sum() == 1
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgsearch_utils.search import service as serving
+from imgsearch_utils.encoders.encoder_names import get_encoder
+from imgsearch_utils.search import service
 from imgsearch_utils.search.searcher import Searcher
-from imgsearch_utils.vectors.encoders import get_encoder
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
 from tests.tiny_study import living_in
@@ -29,7 +29,7 @@ def home(tmp_path_factory):
 def test_pictures_that_wait_together_get_the_vectors_that_they_get_alone(home, faster):
     encoder = get_encoder("efficientnet_lite0")
     files = [tiny_study.picture_of(home, house) for house in tiny_study.HOUSES[:9]]
-    pictures = serving.PictureQueue(encoder)
+    pictures = service.PictureQueue(encoder)
     if faster:
         pictures.faster()
     contents = [file.read_bytes() for file in files]
@@ -43,7 +43,7 @@ def test_pictures_that_wait_together_get_the_vectors_that_they_get_alone(home, f
 
 
 def test_the_picture_after_those_that_may_wait_is_refused(monkeypatch):
-    monkeypatch.setattr(serving, "WAITING", 3)
+    monkeypatch.setattr(service, "WAITING", 3)
     held = threading.Event()
 
     class Held:
@@ -55,7 +55,7 @@ def test_the_picture_after_those_that_may_wait_is_refused(monkeypatch):
             held.wait(60)
             return np.zeros((len(pictures), 2), np.float32)
 
-    pictures, picture = serving.PictureQueue(Held()), io.BytesIO()
+    pictures, picture = service.PictureQueue(Held()), io.BytesIO()
     Image.new("RGB", (9, 9)).save(picture, "PNG")
     with ThreadPoolExecutor(60) as pool:  # more than are at work and may wait
         answers = [pool.submit(pictures.encode, picture.getvalue()) for _ in range(60)]
@@ -64,7 +64,7 @@ def test_the_picture_after_those_that_may_wait_is_refused(monkeypatch):
             if answer.exception():
                 refused.append(answer.exception())
             held.set()
-    assert refused and all(isinstance(error, serving.Busy) for error in refused)
+    assert refused and all(isinstance(error, service.Busy) for error in refused)
     assert "3 pictures wait already" in str(refused[0])
     assert [answer.result()[0].tolist() for answer in answers if not answer.exception()][0] == [
         0,
@@ -75,7 +75,7 @@ def test_the_picture_after_those_that_may_wait_is_refused(monkeypatch):
 def test_answers_are_those_of_the_searcher(home):
     with living_in(home):
         run = find_run("tiny")
-        asked = serving.Service(run)
+        asked = service.Service(run)
         for model in ("encoder", "head"):
             searcher = Searcher.open(run, model)
             name = searcher.names[7]

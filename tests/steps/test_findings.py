@@ -10,7 +10,7 @@ import pytest
 
 from imgsearch_utils.metrics import Ceiling
 from imgsearch_utils.steps import findings
-from imgsearch_utils.steps.found import Found
+from imgsearch_utils.steps.run_results import Found
 from imgsearch_utils.study import parse_study
 from imgsearch_utils.workspace import Run, write_atomic, write_json
 

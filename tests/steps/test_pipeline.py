@@ -21,14 +21,14 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from imgsearch_utils import plots, workspace
-from imgsearch_utils.pictures.collection import open_collection
+from imgsearch_utils.images.collection import open_collection
+from imgsearch_utils.images.image_split import read_sides
 from imgsearch_utils.steps import report
-from imgsearch_utils.steps.found import Found
-from imgsearch_utils.tables import read_own, write_own
-from imgsearch_utils.vectors.sides import read_sides
-from tests.pages.test_pages import faults
+from imgsearch_utils.steps.run_results import Found
+from imgsearch_utils.workspace.tables import read_own, write_own
 from tests.tiny_run import STUDY
 from tests.tiny_study import command
+from tests.web.test_pages import faults
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -361,8 +361,8 @@ def test_published_run_belongs_to_the_committed_settings():
 
 
 def test_pooled_queue_asks_for_results_that_nobody_judged(finished, monkeypatch):
-    from imgsearch_utils.labels.journal import Journal
-    from imgsearch_utils.pages import queues
+    from imgsearch_utils.grades.journal import Journal
+    from imgsearch_utils.web import queues
 
     monkeypatch.setenv("IMGSEARCH_HOME", str(finished))
     run = workspace.find_run(str(finished / "tiny.yaml"))

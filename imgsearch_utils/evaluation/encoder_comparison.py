@@ -1,0 +1,236 @@
+"""Notebook 13: encoders compared by what each finds as it is, with two naive baselines, before
+anything is taught.
+"""
+
+import re
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.semi_supervised import LabelSpreading
+
+from imgsearch_utils.encoders.embed_collection import embed
+from imgsearch_utils.encoders.encoder_names import NoWeights, get_encoder
+from imgsearch_utils.encoders.onnx_encoder import LITE
+from imgsearch_utils.evaluation.baselines import baselines, with_vectors
+from imgsearch_utils.evaluation.example_queries import grades_so_far
+from imgsearch_utils.evaluation.relevance import (
+    Judge,
+    compare_rankings,
+    mean_ap,
+    rank,
+    some_queries,
+)
+from imgsearch_utils.images.collection import Collection, open_collection
+from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.learning.model import Model
+from imgsearch_utils.metrics import bootstrap
+from imgsearch_utils.metrics.geometry import normalised
+from imgsearch_utils.workspace import Run, written_whole
+from imgsearch_utils.workspace.tables import read_own, write_own
+
+EMBEDDED = tuple(LITE)  # whose weights come with the installation
+CUTS = (1, 5, 10)
+TIMED = 48  # pictures that say how fast an encoder is
+# of the first of two joined encoders, compared on the train images
+SHARES = np.linspace(0.1, 0.9, 9)
+# labelled images of a class, how often they are drawn, neighbours that spread a label
+FEW, DRAWS, NEAR = (5, 5, 10)
+
+
+class Comparison(NamedTuple):
+    """What encoders are worth on a run's test images.
+
+    encoders : encoder, dimension, images_per_s, megabytes (of the vectors of all images), missing
+        (why it could not be measured, and what to do; else empty)
+    retrieval : encoder, class (of the queries; empty for all), measure, mean, low, high (95 % over
+        image groups), queries; of all queries also gain, gain_low, gain_high over the first encoder
+    few_labels : encoder, method, labelled (images of each class), accuracy, low, high
+    """
+
+    encoders: pd.DataFrame
+    retrieval: pd.DataFrame
+    few_labels: pd.DataFrame
+
+
+def compare_encoders(
+    run: Run, names: Sequence[str], say: Callable[[str], None] = lambda _: None
+) -> Comparison:
+    """Rank a run's test images for each other by each encoder, and measure what comes first.
+
+    Vectors are kept in ``vector_dbs/<run>/encoders/`` and not made twice. Similar is what the run's
+    oracle, its grades, or else its classes say (``relevance.Judge``). Beside the named encoders
+    stand a random ranking, a colour histogram, and the two best on the train images, joined
+    (``joined``).
+
+    Parameters
+    ----------
+    names : encoders as of ``vectors.encoders.get_encoder``
+    say : gets a line for each encoder
+
+    Raises
+    ------
+    ValueError for a run without sides or pictures, names that are no encoder's, and where nobody
+        says what is similar.
+    """
+    collection, table = open_collection(run), read_sides(run)
+    if collection.folder is None:
+        raise ValueError(
+            f"run {run.name} has vectors only; to compare encoders, place its pictures"
+        )
+    judge = Judge(run, collection, grades_so_far(run))
+    if judge.who == "nobody":
+        raise ValueError(
+            f"nobody says what is similar in run {run.name}: it has no classes, and no test pair "
+            "is "
+            f"graded; first: imgsearch tag {run.study.study}{run.named} --queue check"
+        )
+    found, rows = {}, []
+    for name in dict.fromkeys(names):
+        began = time.monotonic()
+        try:
+            found[name], speed = _vectors(run, collection, table, name)
+        except NoWeights as error:
+            rows.append({"encoder": name, "missing": str(error)})
+            say(f"{name}: left out: {error}")
+            continue
+        rows.append({"encoder": name, "images_per_s": round(speed, 1), "missing": ""})
+        say(f"{name}: {time.monotonic() - began:.0f} s")
+    if not found:
+        raise ValueError("none of the encoders has its weights here; " + rows[0]["missing"])
+    measured = {**found, **joined(run, found, judge)}
+    measured |= baselines(next(iter(found.values())), collection, run.study.seed)
+    known = pd.DataFrame(rows).set_index("encoder")
+    about = pd.DataFrame({"encoder": list(dict.fromkeys([*known.index, *measured]))}).join(
+        known, on="encoder"
+    )
+    width = about.encoder.map({name: images.vectors.shape[1] for name, images in measured.items()})
+    about = about.assign(
+        dimension=width.astype("Int64"),
+        megabytes=(width * len(table) * 4 / 1e6).round(2),
+        missing=about.missing.fillna(""),
+    )
+    retrieval = (
+        compare_rankings(
+            {name: (images.side("test"), Model()) for name, images in measured.items()},
+            judge,
+            CUTS,
+            more=True,
+        )
+        .rename(columns={"model": "encoder"})
+        .drop(columns="judged_by")
+    )
+    return Comparison(
+        about[["encoder", "dimension", "images_per_s", "megabytes", "missing"]],
+        retrieval,
+        few_labels(measured, run.study.seed),
+    )
+
+
+def kept_comparison(
+    run: Run, names: Sequence[str], say: Callable[[str], None] = lambda _: None
+) -> Comparison:
+    """``compare_encoders``, kept in ``active_learning_results/<run>/encoders/``; of a published run
+    what is there.
+    """
+    folder = run.results / "encoders"
+    files = {name: folder / f"{name}.csv" for name in Comparison._fields}
+    if not (run.published and all(file.is_file() for file in files.values())):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in compare_encoders(run, names, say)._asdict().items():
+            with written_whole(files[name]) as partial:
+                write_own(table, partial)
+    tables = {name: read_own(file) for name, file in files.items()}
+    # a file knows no empty text
+    for name, column in (("encoders", "missing"), ("retrieval", "class")):
+        tables[name][column] = tables[name][column].astype(object).fillna("")
+    return Comparison(**tables)
+
+
+def _vectors(
+    run: Run, collection: Collection, table: pd.DataFrame, name: str
+) -> tuple[Images, float]:
+    """The run's images with an encoder's vectors, and how many pictures it encodes in a second."""
+    encoder, ours = get_encoder(name), collection.images.image.isin(table.image)
+    folder = (
+        run.vectors
+        / "encoders"
+        / f"{re.sub('[^A-Za-z0-9]+', '_', name)[:60]}_{zlib.crc32(name.encode()):08x}"
+    )
+    embeddings, _ = embed(replace(collection, images=collection.images[ours]), encoder, folder)
+    paths = [collection.path(image) for image in table.image.head(TIMED)]
+    encoder.encode_files(paths[:1], many=True)
+    began = time.perf_counter()
+    encoder.encode_files(paths, many=True)
+    return Images(table, embeddings), len(paths) / (time.perf_counter() - began)
+
+
+def joined(run: Run, found: dict[str, Images], judge: Judge) -> dict[str, Images]:
+    """The two encoders that are best on the train images, concatenated; empty where there are not
+    two.
+
+    The first one's share of the cosine is that of ``SHARES`` which is best there.
+    """
+    grades = judge.grades(
+        rank(train := next(iter(found.values())).train, Model(), some_queries(train))
+    )
+    best = sorted(found, key=lambda name: -mean_ap(found[name].train, grades))[:2]
+    if len(best) < 2:
+        return {}
+    one, two = best
+
+    def of(share: float) -> Images:
+        parts = [
+            weight**0.5 * normalised(found[name].vectors)
+            for name, weight in ((one, share), (two, 1 - share))
+        ]
+        return with_vectors(found[one], f"{one} + {two}", np.concatenate(parts, 1))
+
+    share = max(SHARES, key=lambda share: mean_ap(of(share).train, grades))
+    return {f"{one} + {two} ({share:.1f} : {1 - share:.1f})": of(share)}
+
+
+def few_labels(measured: dict[str, Images], seed: int) -> pd.DataFrame:
+    """How many test images get their class from ``FEW`` labelled images of each: by the nearest, or
+    by label spreading.
+
+    Label spreading (Zhou et al., NIPS 2003) also uses the images without a label. Means over
+    ``DRAWS`` of the labelled ones; empty for a study without two classes."""
+    rows = []
+    for name, images in measured.items():
+        if not images.class_columns or images.table[images.class_columns[-1]].nunique() < 2:
+            break
+        truth, side = (
+            images.table[images.class_columns[-1]].to_numpy(object),
+            images.table.side.to_numpy(object),
+        )
+        unit, right = normalised(images.vectors), {"nearest": [], "label spreading": []}
+        for draw in range(DRAWS):
+            rng = np.random.default_rng([seed, draw])
+            labelled = np.concatenate(
+                [
+                    rng.permutation(rows_)[:FEW]
+                    for one in np.unique(truth)
+                    if len(rows_ := np.flatnonzero((truth == one) & (side == "train")))
+                ]
+            )
+            nearest = truth[labelled][(unit @ unit[labelled].T).argmax(1)]
+            known = np.full(len(truth), -1)
+            known[labelled] = pd.Categorical(truth[labelled], np.unique(truth)).codes
+            spread = LabelSpreading(
+                kernel="knn", n_neighbors=min(NEAR, len(truth) - 1), max_iter=100
+            ).fit(unit, known)
+            guessed = np.unique(truth)[spread.transduction_]
+            for method, classes in (("nearest", nearest), ("label spreading", guessed)):
+                right[method].append((classes == truth)[side == "test"])
+        groups = images.table.group.to_numpy()[side == "test"]
+        rows += [
+            (name, method, FEW, *bootstrap(np.mean(each, 0), groups))
+            for method, each in right.items()
+        ]
+    return pd.DataFrame(rows, columns=["encoder", "method", "labelled", "accuracy", "low", "high"])

@@ -1,0 +1,346 @@
+"""The journal of labelling: one line per act, only appended to, on disk before `append` returns."""
+
+import contextlib
+import csv
+import io
+import itertools
+import os
+import re
+import stat
+import warnings
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from imgsearch_utils.grades.pairs import GRADES, key, lower_median
+from imgsearch_utils.study import nearest
+from imgsearch_utils.workspace import PUBLISHED
+
+AT_ONCE = 100_000  # acts that are written by one call
+PATIENCE = 60  # seconds that a writer waits for another
+RUBRIC_VERSION = "1"
+# of the search page: weak evidence of its own kind, never a grade
+VOTES = ("vote_up", "vote_down", "unvote")
+ACTS = ("grade", "skip", "unsure", "undo", *VOTES)
+# what `answers` says of acts that one key gave to all that was left of a list; they have one time
+REST = "rest"
+# what `source` may say
+AUTOMATIC, ADJUDICATION, REPEAT, VOTE = ("automatic", "adjudication", "repeat", "vote")
+
+
+class Act(NamedTuple):
+    """One line of the journal.
+
+    time : UTC, ISO 8601
+    image1, image2 : in canonical order
+    grade : 0..3 for the act "grade", else None
+    seconds : how long the annotator looked
+    round : of a grade, the round that asks it; of a vote, the first that may learn from it
+    source : "person", "automatic" (zeros across classes), "adjudication", "repeat" (asked a second
+        time to measure agreement with oneself), "vote", or where the grade came from
+    answers : the rubric's nine questions in order, y, n or - each; may be empty; or ``REST``
+    """
+
+    time: str
+    annotator: str
+    image1: str
+    image2: str
+    act: str
+    grade: int | None = None
+    seconds: float | None = None
+    round: int = 0
+    rubric: str = RUBRIC_VERSION
+    source: str = "person"
+    answers: str = ""
+
+
+# A field never holds a raw line end, so that one act is one line and a torn line cannot swallow the
+# next.
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
+_PLAIN = {escaped: plain for plain, escaped in _ESCAPES.items()}
+
+
+def _line(fields) -> bytes:
+    text = [
+        "" if field is None else re.sub(r"[\\\n\r]", lambda m: _ESCAPES[m[0]], str(field))
+        for field in fields
+    ]
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(text)
+    return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _parse(line: bytes) -> Act:
+    [row] = csv.reader([line.decode("utf-8", "surrogateescape")], strict=True)
+    fields = dict(
+        zip(
+            Act._fields,
+            [re.sub(r"\\[\\nr]", lambda m: _PLAIN[m[0]], field) for field in row],
+            strict=True,
+        )
+    )
+    fields["grade"] = int(fields["grade"]) if fields["grade"] else None
+    fields["seconds"] = float(fields["seconds"]) if fields["seconds"] else None
+    return _checked(Act(**{**fields, "round": int(fields["round"])}))
+
+
+def _checked(act: Act) -> Act:
+    if act.act not in ACTS:
+        raise ValueError(f"no act is called {act.act!r}. {nearest(act.act, ACTS)}")
+    if act.act == "grade" and act.grade not in GRADES:
+        raise ValueError(f"grade: expected 0, 1, 2 or 3, got {act.grade!r}")
+    if act.act != "grade" and act.grade is not None:
+        raise ValueError(f"{act.act}: expected no grade, got {act.grade!r}")
+    if not (act.annotator and act.image1 and act.image2):
+        raise ValueError(
+            f"expected an annotator and two images, got {act.annotator!r}, {act.image1!r}, "
+            f"{act.image2!r}"
+        )
+    return act if act.grade is None else act._replace(grade=int(act.grade))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+_HEADER = _line(Act._fields)
+
+
+class Journal:
+    """An append-only CSV of acts; several processes may write and read it at once.
+
+    An undo takes back its annotator's last standing act on the pair that it names. Votes are not
+    acts of labelling: they never stand, are not undone, and answer nothing; ``search_votes`` alone
+    reads them. A last line without its line end (a power cut) never was acknowledged: the next
+    reader or writer moves it to ``<journal>.torn`` and warns. The order of the lines counts, not
+    their times. A file that no longer begins with what was read from it (replaced, cut, edited) is
+    refused, read or written: open it anew."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._lock = FileLock(f"{self.path}.lock", timeout=PATIENCE)
+        self._read = b""  # what of the file is in what follows: whole lines
+        self._acts: list[Act] = []
+        self._standing: dict[int, Act] = {}
+        self._latest: dict[tuple[str, str, str], list[int]] = {}
+
+    def check_writable(self) -> None:
+        """ValueError where the journal is of a published run."""
+        if self.path.with_name(PUBLISHED).exists():
+            raise ValueError(
+                f"{self.path}: this run is published and never written again; work on a run of "
+                "your own: "
+                "give another name (RUN)"
+            )
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other writers waiting while one reads, compares and appends."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()  # again and again by the same journal, where one holds it already
+        except Timeout:
+            raise RuntimeError(
+                f"{self.path}: another process has been writing for {PATIENCE} s; nothing was "
+                "written, "
+                "try again"
+            ) from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def begin(self) -> None:
+        """Make the file where it is not there yet, so that a lost journal is not taken for an empty
+        one.
+        """
+        if not self.path.exists():
+            self._write([])
+
+    def append(self, annotator: str, image1: str, image2: str, act: str, **fields) -> Act:
+        """Write one act; it is on disk when this returns.
+
+        Parameters
+        ----------
+        act : "grade" (with `grade`), "skip", "unsure", "undo" of the last standing act on this
+            pair, or one of `VOTES`
+        fields : grade, seconds, round, rubric, source, answers, as in `Act`
+
+        Raises
+        ------
+        ValueError
+            for an act, a grade or a pair that cannot be; nothing is written then.
+        """
+        act = _checked(Act(_now(), annotator, *key(image1, image2), act, **fields))
+        self._write([act])
+        return act
+
+    def append_together(
+        self, annotator: str, pairs: Iterable[tuple[str, str]], act: str, **fields
+    ) -> None:
+        """Write one act on each of several pairs, with one time, all or none; as ``append``."""
+        now = _now()
+        self._write([_checked(Act(now, annotator, *key(*pair), act, **fields)) for pair in pairs])
+
+    def append_many(self, pairs: pd.DataFrame, annotator: str, source: str, round: int = 0) -> int:
+        """Write a grade for each pair that has one, all at once or none; return how many.
+
+        Pairs whose similarity is NaN were not asked and get no line.
+        """
+        graded = pairs[pairs.similarity.notna()]
+        if graded.empty:
+            return 0
+        self._write(
+            _checked(
+                Act(_now(), annotator, *key(one, two), "grade", grade, round=round, source=source)
+            )
+            for one, two, grade in zip(graded.image1, graded.image2, graded.similarity)
+        )
+        return len(graded)
+
+    def acts(self) -> list[Act]:
+        """Every act in the file, oldest first; only what was appended since the last call is
+        parsed.
+        """
+        content = self._content()
+        # torn, or another process is in the middle of writing it
+        if content and not content.endswith(b"\n"):
+            with self.alone():
+                content = self._whole_lines()
+        acts, lines = [], content[len(self._read) :].split(b"\n")[:-1]
+        for number, line in enumerate(lines, start=self._read.count(b"\n") + 1):
+            try:
+                if number > 1:
+                    acts.append(_parse(line))
+                elif line + b"\n" != _HEADER:
+                    raise ValueError
+            except (ValueError, TypeError, csv.Error):
+                expected = "an act" if number > 1 else "the header of a journal"
+                raise ValueError(
+                    f"{self.path}: line {number}: expected {expected}, got {line[:80]!r}; mend "
+                    "the line or remove it"
+                ) from None
+        for act in acts:
+            self._replay(len(self._acts), act)
+            self._acts.append(act)
+        self._read = content
+        return list(self._acts)
+
+    def standing(self) -> list[Act]:
+        """The acts of labelling that no undo took back, oldest first."""
+        self.acts()
+        return list(self._standing.values())
+
+    def search_votes(self, up_to_round: int | None = None) -> dict[tuple[str, str], dict[str, Act]]:
+        """By pair and annotator, the last "vote_up" or "vote_down" that was not taken back by
+        "unvote".
+        """
+        votes: dict[tuple[str, str], dict[str, Act]] = {}
+        for act in self.acts():
+            if act.act in VOTES and (up_to_round is None or act.round <= up_to_round):
+                votes.setdefault((act.image1, act.image2), {})[act.annotator] = act
+        kept = {
+            pair: {who: act for who, act in by.items() if act.act != "unvote"}
+            for pair, by in votes.items()
+        }
+        return {pair: by for pair, by in kept.items() if by}
+
+    def _replay(self, number: int, act: Act) -> None:
+        if act.act in VOTES:
+            return
+        latest = self._latest.setdefault((act.annotator, act.image1, act.image2), [])
+        if act.act != "undo":
+            latest.append(number)
+            self._standing[number] = act
+        elif latest:
+            del self._standing[latest.pop()]
+
+    def votes(self, up_to_round: int | None = None) -> dict[tuple[str, str], dict[str, Act]]:
+        """By pair and annotator, the last standing act that says something of the pair (a grade, or
+        "unsure").
+        """
+        votes: dict[tuple[str, str], dict[str, Act]] = {}
+        for act in self.standing():
+            if act.act != "skip" and (up_to_round is None or act.round <= up_to_round):
+                votes.setdefault((act.image1, act.image2), {})[act.annotator] = act
+        return votes
+
+    def labels(self, up_to_round: int | None = None) -> pd.DataFrame:
+        """The current grades: image1, image2, similarity, round, source, annotators (how many
+        count).
+
+        An adjudication decides; else the lower median of all annotators' grades; an automatic zero
+        counts only where nobody graded. Pairs come in the order in which they were first graded.
+        """
+        rows = []
+        for (one, two), by_annotator in self.votes(up_to_round).items():
+            graded = [act for act in by_annotator.values() if act.act == "grade"]
+            judged = [act for act in graded if act.source == ADJUDICATION][-1:]
+            voices = judged or [act for act in graded if act.source != AUTOMATIC] or graded
+            if voices:
+                grade, last = lower_median(act.grade for act in voices), voices[-1]
+                rows.append((one, two, grade, last.round, last.source, len(voices)))
+        columns = ["image1", "image2", "similarity", "round", "source", "annotators"]
+        return pd.DataFrame(rows, columns=columns).astype({"similarity": float})
+
+    def _content(self) -> bytes:
+        """The file's bytes; ValueError where they do not begin with what was read before, or where
+        it is no file.
+        """
+        try:
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise ValueError(
+                    f"{self.path}: expected the journal of a run, a file; move away what stands "
+                    "there"
+                )
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        if not content.startswith(self._read):
+            raise ValueError(
+                f"{self.path}: the journal was replaced, cut or edited since it was opened; "
+                "nothing was "
+                "written; open it anew, by starting this page or command again"
+            )
+        return content
+
+    def _write(self, acts: Iterable[Act]) -> None:
+        """All of the acts or none."""
+        self.check_writable()
+        with self.alone():
+            start = len(self._whole_lines())
+            with self.path.open("ab", buffering=0) as file:
+                lines = itertools.chain([b"" if start else _HEADER], map(_line, acts))
+                try:
+                    while some := b"".join(itertools.islice(lines, AT_ONCE)):
+                        if file.write(some) != len(some):
+                            raise OSError(f"{self.path}: the disk is full; nothing was written")
+                    os.fsync(file.fileno())
+                except BaseException:
+                    file.truncate(start)
+                    raise
+            if not start and os.name == "posix":  # the new file's name must be on disk too
+                folder = os.open(self.path.parent, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
+
+    def _whole_lines(self) -> bytes:
+        """The file's bytes after a torn last line, if any, was set aside; the lock must be held."""
+        content = self._content()
+        whole = content[: content.rfind(b"\n") + 1]
+        if torn := content[len(whole) :]:
+            aside = self.path.with_name(f"{self.path.name}.torn")
+            with aside.open("ab") as file:
+                file.write(torn + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.truncate(self.path, len(whole))
+            warnings.warn(
+                f"{self.path}: the last line was torn and never acknowledged; set aside in {aside}",
+                stacklevel=2,
+            )
+        return whole

@@ -1,0 +1,237 @@
+"""Training a Siamese head on graded pairs of images with cached vectors."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import softplus
+
+from imgsearch_utils.encoders.encoder import one_thread
+from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.learning.heads import PLAIN, Head, Recipe
+from imgsearch_utils.learning.losses import LOSSES
+from imgsearch_utils.learning.training_statistics import Ground
+from imgsearch_utils.metrics.geometry import PAIRS
+from imgsearch_utils.study import HeadSettings
+
+VOTE, SCALE = 0.3, 20.0  # weight of the votes' loss beside the grades', and the steepness of it
+PULLED = 64  # unlabelled images a step, whose pairs are pulled apart; and triplets of votes
+POOL = 2_048  # unlabelled images that take part in a training at most
+TINY = 1e-24  # the least squared length
+_drawing = threading.Lock()  # torch draws first weights from one generator of the process
+
+
+class PairRows:
+    """Graded pairs as tensors: rows `i`, `j` (n,) of the vectors (m, d) of the images `names`, and
+    `grades` (n,).
+
+    others : rows of the images `more`
+    triplets : (3, t) rows of anchors, of images that votes say are similar to them, and of ones
+    that are not"""
+
+    def __init__(
+        self,
+        images: Images,
+        table: pd.DataFrame,
+        more: list[str] = (),
+        votes: pd.DataFrame | None = None,
+    ):
+        table = table[table.similarity.notna()]
+        triplets = np.empty((0, 3), object) if votes is None else triplets_of(images.both_of(votes))
+        grades = table.similarity.to_numpy(float)
+        if not np.isin(grades, (0, 1, 2, 3)).all():
+            raise ValueError(
+                f"similarity must be 0, 1, 2 or 3, got {grades[~np.isin(grades, (0, 1, 2, 3))][0]}"
+            )
+        names = np.concatenate([table.image1, table.image2, *triplets.T, list(more)]).astype(str)
+        self.names, rows = np.unique(names, return_inverse=True)
+        pairs, voted, others = np.split(rows, [2 * len(table), 2 * len(table) + triplets.size])
+        self.i, self.j = torch.tensor(pairs).reshape(2, -1)
+        self.triplets, self.others = torch.tensor(voted).reshape(3, -1), torch.tensor(others)
+        self.grades = torch.tensor(grades, dtype=torch.long)
+        self.vectors = torch.tensor(images.vectors_of(list(self.names)), dtype=torch.float32)
+
+    def __len__(self):
+        return len(self.grades)
+
+
+def triplets_of(votes: pd.DataFrame) -> np.ndarray:
+    """Names (t, 3) of an anchor, an image voted similar to it (3), and one voted not similar
+    (0).
+    """
+    both = pd.concat([votes, votes.rename(columns={"image1": "image2", "image2": "image1"})])[
+        list(votes)
+    ]
+    up, down = both[both.similarity == 3], both[both.similarity == 0]
+    return up.merge(down, on="image1", suffixes=("", "_not"))[
+        ["image1", "image2", "image2_not"]
+    ].to_numpy(object)
+
+
+def train_head(
+    images: Images,
+    pairs: pd.DataFrame,
+    settings: HeadSettings,
+    seed: int,
+    recipe: Recipe = PLAIN,
+    watch: Callable[[Head, torch.nn.Module], dict] | None = None,
+    ground: Ground | None = None,
+    votes: pd.DataFrame | None = None,
+) -> tuple[Head, pd.DataFrame]:
+    """Train a head from scratch, ``settings.epochs`` times over the pairs; safe to call from
+    several threads.
+
+    Parameters
+    ----------
+    images : those that may teach: their mean centres the vectors, two or more classes add the class
+        part, and ``recipe.pull`` pulls random ones apart
+    pairs : image1, image2, similarity; rows without a grade take no part
+    watch : called with the head and the loss after each epoch; what it returns joins the history
+    ground : of these images, where it is known already
+    votes : image1, image2, similarity (3 or 0), weak labels that say an order alone: what is voted
+        similar to an image comes before what is voted not similar to it; of images that may not
+        teach, they are left out
+
+    Returns
+    -------
+    head : in evaluation mode
+    history : one row an epoch: epoch, train_loss, and what `watch` returned; one row of epoch 0
+        without a network
+
+    Raises
+    ------
+    ValueError for no graded training pair where a network is trained, a grade outside 0..3, an
+        image without a vector, an unknown head or loss.
+    """
+    rng = np.random.default_rng(seed)
+    pool = (
+        images.names
+        if len(images) <= POOL
+        else rng.choice(images.names, POOL, replace=False).tolist()
+    )
+    train = PairRows(images, pairs, pool if recipe.pull else (), votes)
+    if recipe.network and not len(train):
+        raise ValueError(
+            "expected graded training pairs, got none; label some pairs of training images first"
+        )
+    loss = LOSSES.find(settings.loss)(settings)
+    similar = [train.vectors[rows[train.grades == 3]] for rows in (train.i, train.j)]
+    with one_thread():  # so that a seed gives the same head each time
+        ground = ground or Ground.of(images.vectors, images.classes.to_numpy(str), settings)
+        with _drawing, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = Head.untrained(ground, settings, recipe, similar)
+        head.made_of = {"encoder": images.embeddings.encoder, "vectors": images.embeddings.sha256}
+        watch = watch or (lambda *_: {})
+        if head.network is None:
+            return head.eval(), pd.DataFrame(
+                [{"epoch": 0, "train_loss": np.nan, **watch(head.eval(), loss)}]
+            )
+        rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+        optimizer = torch.optim.AdamW([*head.parameters(), *loss.parameters()], **rates, fused=True)
+        history, epoch = [], _Epoch(head, loss, optimizer, train, settings.batch_size, seed)
+        for number in range(1, settings.epochs + 1):
+            history.append({"epoch": number, "train_loss": epoch.run(), **watch(head.eval(), loss)})
+    return head, pd.DataFrame(history)
+
+
+class _Epoch:
+    """Passes over the shuffled pairs.
+
+    What the network leaves out of the vectors stays as it is. It adds to the embeddings' inner
+    products and lengths what is known beforehand, so that a step computes and differentiates the
+    network's part alone."""
+
+    def __init__(self, head, loss, optimizer, train, batch_size, seed):
+        self.head, self.loss, self.optimizer, self.train, self.batch_size = (
+            head,
+            loss,
+            optimizer,
+            train,
+            batch_size,
+        )
+        self.generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            x = head.whitened(head.centred(train.vectors))
+            self.inside = x @ head.basis.T
+            self.rest = x - self.inside @ head.basis if head.network.keeps_rest else x[:, :0]
+            self.rest_length2 = (self.rest**2).sum(1)
+            self.paired, self.liked, self.disliked = (
+                self._rest_products(one, two)
+                for one, two in ((train.i, train.j), train.triplets[:2], train.triplets[::2])
+            )
+
+    def _rest_products(self, one, two):
+        """Inner products (n,) of the rests of rows `one` and `two`."""
+        parts = zip(one.split(PAIRS), two.split(PAIRS))
+        return torch.cat([(self.rest[a] * self.rest[b]).sum(1) for a, b in parts])
+
+    def run(self) -> float:
+        """One pass; the mean loss of a pair."""
+        head, train, total = self.head.train(), self.train, 0.0
+        pulled = bool(head.recipe.pull) and len(train.others) > 1
+        for batch in torch.randperm(len(train), generator=self.generator).split(self.batch_size):
+            images, rows = torch.unique(
+                torch.cat([train.i[batch], train.j[batch]]), return_inverse=True
+            )
+            others = train.others[self._some(len(train.others))] if pulled else train.others[:0]
+            votes = self._some(train.triplets.shape[1])
+            # one pass of the network for all
+            every = torch.cat([images, others, train.triplets[:, votes].flatten()])
+            out = self.head.network(self.inside[every])
+            length = ((out**2).sum(1) + self.rest_length2[every]).clamp_min(TINY).sqrt()
+            paired, apart, voted = zip(
+                *(
+                    part.split([len(images), len(others), 3 * len(votes)])
+                    for part in (out / length[:, None], 1 / length)
+                )
+            )
+            value = self.loss(
+                _cosines(*paired, *rows.reshape(2, -1), self.paired[batch]),
+                *rows.reshape(2, -1),
+                train.grades[batch],
+            )
+            if hasattr(head.network, "penalty"):
+                value = value + head.network.penalty()
+            if len(others):
+                value = value + head.recipe.pull * self._pull(*apart, self.rest[others])
+            if len(votes):
+                anchor, similar, other = torch.arange(3 * len(votes)).reshape(3, -1)
+                gain = _cosines(*voted, anchor, similar, self.liked[votes]) - _cosines(
+                    *voted, anchor, other, self.disliked[votes]
+                )
+                value = value + VOTE * order_loss(gain)
+            self.optimizer.zero_grad()
+            value.backward()
+            self.optimizer.step()
+            total += value.item() * len(batch)
+        return total / len(train)
+
+    def _some(self, n):
+        """At most ``PULLED`` of `n` things, drawn without replacement."""
+        return (
+            torch.randperm(n, generator=self.generator)[:PULLED]
+            if n
+            else torch.empty(0, dtype=torch.long)
+        )
+
+    def _pull(self, unit, scale, rest):
+        """Mean squared cosine of all pairs of distinct rows."""
+        n, cosines = len(unit), unit @ unit.T + rest @ rest.T * scale[:, None] * scale
+        return (cosines**2).triu(1).sum() * 2 / (n * (n - 1))
+
+
+def _cosines(unit, scale, i, j, rest):
+    """Cosines of rows `i` and `j`, of the network's parts (m, e) and the inner products (n,) of
+    their rests.
+    """
+    return (unit[i] * unit[j]).sum(1) + rest * scale[i] * scale[j]
+
+
+def order_loss(gain: torch.Tensor) -> torch.Tensor:
+    """Mean loss of an order that votes say, of cosines' differences (n,) (RankNet: Burges et al.,
+    ICML 2005).
+    """
+    return softplus(-SCALE * gain).mean() / SCALE

@@ -1,0 +1,44 @@
+"""The command `unpack`: pictures or vectors in shards become a folder."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgsearch_utils import workspace
+
+app = typer.Typer()
+
+
+@app.command()
+def unpack(
+    source: Annotated[
+        Path, typer.Argument(help="A shard, or a folder of shards: .tar, .parquet, or .arrow.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where the pictures and their labels.csv go.")],
+) -> None:
+    """Unpack pictures that come in shards: tar (webdataset, img2dataset), Parquet, a Hugging Face
+    dataset; vectors too.
+
+    A shard that was unpacked is not unpacked again.
+    """
+    from tqdm import tqdm
+
+    from imgsearch_utils.shards.unpacking import unpack
+
+    def progress(shards):
+        return tqdm(shards, desc="shards", disable=None)
+
+    done = unpack(source, folder, progress)
+    for place, why in list(done.set_aside.items())[:10]:
+        print(f"set aside: {place}: {why}", file=sys.stderr)
+    if len(done.set_aside) > 10:
+        print(f"... and {len(done.set_aside) - 10:,} more", file=sys.stderr)
+    said = f"; labels.csv says of each: {', '.join(done.columns)}" if done.columns else ""
+    print(
+        f"{done.images:,} {'vectors' if done.vectors else 'pictures'} in "
+        f"{workspace.shown(folder)}{said}\n"
+        f"imgsearch new <study> {workspace.shown(folder)} --classes <column>  # or --classes '' "
+        "for none"
+    )

@@ -1,0 +1,183 @@
+"""Notebook 02: one round of active learning, from the grades so far to the pairs to ask next."""
+
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, usual_strategy
+from imgsearch_utils.grades import oracles
+from imgsearch_utils.grades.journal import AUTOMATIC, Journal
+from imgsearch_utils.grades.usable_grades import graded_pairs, voted_pairs
+from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.learning import learner
+from imgsearch_utils.learning.model import Model, models_from_dict, models_to_dict
+from imgsearch_utils.learning.round_metrics import evaluate, score_pairs
+from imgsearch_utils.steps.rounds_log import count_labels
+from imgsearch_utils.steps.tagging import replayed_pairs, with_zeros
+from imgsearch_utils.study import Study
+from imgsearch_utils.workspace import Round, Run
+
+
+def evidence(this: Round, images: Images) -> pd.DataFrame:
+    """What a round learns from, and is judged by: the grades up to it, as of
+    ``labels.graded_pairs``.
+
+    A run that people teach learns from its classes before anybody gave a grade (``class_pairs``);
+    and its test pairs count once somebody graded some of them."""
+    graded = graded_pairs(this, images)
+    given = set(graded.side[~graded.automatic])
+    if not this.run.taught:
+        return graded
+    if "train" not in given and images.has_classes:
+        return class_pairs(images, this.run.study)
+    return graded[(graded.side != "test") | ("test" in given)].reset_index(drop=True)
+
+
+def class_pairs(images: Images, study: Study) -> pd.DataFrame:
+    """Random pairs of train and of test images, graded by what the classes say: 3 within the finest
+    class, 0 across.
+
+    There are as many as a round has asked pairs and automatic zeros; columns as of
+    ``labels.graded_pairs``."""
+    tables = []
+    for number, side in enumerate(("train", "test")):
+        here, seed = images.side(side), study.seed * 1000 + number
+        within = choose_pairs(Pool.of(here), "random", study.asked_per_round, seed)[
+            ["image1", "image2"]
+        ]
+        table = pd.concat(
+            [within, automatic_zeros(here, study.zeros_per_round, seed)[["image1", "image2"]]],
+            ignore_index=True,
+        )
+        grades = oracles.answer("hierarchy", table, here.table[["image", *here.class_columns]])
+        group1, group2 = here.of_pairs(table, "group")
+        tables.append(
+            table.assign(
+                similarity=grades,
+                round=0,
+                source=AUTOMATIC,
+                annotators=0,
+                side=side,
+                automatic=True,
+                same_class=here.same_class(table),
+                group1=group1,
+                group2=group2,
+                drawn=True,
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def head_in_search(before: Round) -> bool:
+    """Whether search uses a head before this round; it stays while the round's grades do not say
+    that it is worse.
+
+    In a run that people teach alone: there a few grades follow on what all classes showed.
+    """
+    run, number = before.run, before.number - 1
+    return run.taught and number >= 0 and bool(run.round(number).metrics["promoted"])
+
+
+class Lesson(NamedTuple):
+    """What a round kept of ``learning.learner.Learnt``, and the pairs scored by it
+    (``evaluation.score_pairs``).
+    """
+
+    models: dict[str, Model]
+    candidates: pd.DataFrame
+    history: pd.DataFrame
+    scored: pd.DataFrame
+
+    @property
+    def chosen(self) -> str:
+        """The candidate that the grades chose."""
+        return learner.decided(self.candidates)[0]
+
+    @property
+    def promoted(self) -> bool:
+        """Whether search uses it."""
+        return learner.decided(self.candidates)[1]
+
+
+def learn(this: Round, images: Images, graded: pd.DataFrame) -> Lesson:
+    """What the round learnt from the grades so far; learnt where it is not there.
+
+    graded : of ``labels.graded_pairs``
+    """
+    study, stage, trained, votes = this.run.study, this.stage(), [], voted_pairs(this, images)
+
+    def make():
+        learnt = learner.learn(
+            images, graded, study.head, study.seed, votes=votes, in_search=head_in_search(this)
+        )
+        trained.append(learnt.head.head)
+        scored = score_pairs(images, graded, learnt)
+        numbers = scored.select_dtypes("floating").columns
+        return (
+            models_to_dict({"encoder": learnt.encoder, "head": learnt.head}),
+            learnt.candidates.round(5),
+            learnt.history,
+            scored.astype(dict.fromkeys(numbers, float)).round(5),
+        )
+
+    curves, *tables = stage.keep(
+        ["model/calibration.json", "candidates.csv", "history.csv", "scored_pairs.csv"], make
+    )
+    lesson = Lesson({}, *tables)
+    head = stage.keep(
+        "model/head.safetensors",
+        lambda: (
+            trained[0]
+            if trained
+            else learner.train_candidate(
+                images, graded, study.head, study.seed, lesson.chosen, votes
+            )
+        ),
+    )
+    return lesson._replace(models=models_from_dict(curves, head))
+
+
+def measure(lesson: Lesson, graded: pd.DataFrame) -> dict[str, Any]:
+    """What metrics.json holds of a round."""
+    by_classes = graded.automatic.all()
+    return {
+        **evaluate(lesson.scored, lesson.models),
+        "candidate": lesson.chosen,
+        "promoted": lesson.promoted,
+        "evidence": "classes" if by_classes else "grades",
+        "labels": count_labels(graded),
+    }
+
+
+def models_of(this: Round, images: Images) -> dict[str, Model]:
+    """The encoder and the round's head, calibrated, by name; made again where a published run
+    leaves the head out.
+    """
+    return learn(this, images, evidence(this, images)).models
+
+
+def models_in(run: Run, images: Images) -> dict[str, Model]:
+    """The models of the last round, as of ``models_of``; before the first one the encoder alone,
+    not calibrated.
+    """
+    return models_of(run.last_round, images) if run.rounds_made else {"encoder": Model()}
+
+
+def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
+    """The pairs to ask in the round after `this`, chosen by the study's strategy; columns as of
+    ``first_pairs``.
+    """
+    study, number = this.run.study, this.number + 1
+    if study.oracle == "replay":
+        return replayed_pairs(
+            this.run, images, lambda table: (table["round"] == number) & (table.side == "train")
+        )
+    # so it gives the same when made again
+    labelled = Journal(this.run.journal).labels(up_to_round=this.number)
+    seed = study.seed * 1000 + 10 * number
+    pool = Pool.of(images.train, model, labelled)
+    strategy = study.strategy or usual_strategy(images.train, this.run.taught)
+    asked = choose_pairs(pool, strategy, study.asked_per_round, seed, study.max_per_image)
+    return with_zeros(asked, images.train, study.zeros_per_round, seed, labelled).assign(
+        side="train"
+    )

@@ -1,0 +1,265 @@
+"""Whether a run is whole: every file against what was written about it; nothing is written."""
+
+import contextlib
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from imgsearch_utils import indexes
+from imgsearch_utils.encoders.embed_collection import EMBED_LOCK, NETWORK, embed_command
+from imgsearch_utils.grades.journal import Journal
+from imgsearch_utils.grades.usable_grades import graded_pairs
+from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.learning.model import MODELS, calibrated_models, load_models
+from imgsearch_utils.steps.rounds_log import count_labels, log_text, rounds_log
+from imgsearch_utils.workspace import (
+    JOURNAL,
+    RUN_LOCK,
+    Run,
+    folder_lock,
+    shown,
+    tuned_stage,
+    tuned_versions,
+)
+
+RESTORE = (
+    "what people gave is never made again: restore the journal from a copy, or begin "
+    "another run (--run NAME)"
+)
+PATIENCE = 10  # seconds to wait for another writer
+
+
+class Fault(NamedTuple):
+    """What is wrong, and what to do."""
+
+    what: str
+    do: str
+
+
+def check_run(run: Run, at_work: bool = False) -> list[Fault]:
+    """Everything that is wrong with a run, the journal first; empty where all is well.
+
+    What is not made yet is no fault. A run of an older version, whose manifests hold no digests, is
+    looked at as far as that goes. What does not look whole is looked at again while its writers
+    wait: it may have been half written.
+
+    at_work : whether the caller works on the run, and holds its lock; vectors that were read wholly
+        before are then known by their stamp at first
+
+    Raises
+    ------
+    RuntimeError where the run does not look whole and another process is writing it: it cannot be
+        told which is why.
+    """
+    found = _look(run, again=not at_work)
+    if not found:
+        return []
+    locks = [] if at_work else [run.labels / RUN_LOCK, run.vectors / EMBED_LOCK]
+    locks += [
+        Path(folder_lock(run.vectors / name).lock_file) for name in (*MODELS, NETWORK, "search")
+    ]
+    with _writers_wait(run, locks, f"{found[0].what}; but "):
+        return _look(run, again=True)
+
+
+@contextlib.contextmanager
+def _writers_wait(run: Run, locks: list[Path], before: str = "") -> Iterator[None]:
+    """Keep those waiting who take these locks to write; RuntimeError, with the words `before`,
+    where one is at work.
+    """
+    with contextlib.ExitStack() as held:
+        # where there is none, nobody wrote; and none is made here
+        for lock in filter(Path.is_file, locks):
+            try:
+                held.enter_context(FileLock(lock, timeout=PATIENCE))
+            except Timeout:
+                raise RuntimeError(
+                    f"{before}another process writes run {run.name} ({shown(lock)} is held): "
+                    "wait for "
+                    "it, and check again"
+                ) from None
+            except OSError:  # read-only: nobody writes
+                pass
+        yield
+
+
+def _look(run: Run, again: bool) -> list[Fault]:
+    """again : read vectors and indexes wholly, however short ago that was done"""
+    found = []
+    for look in (_journal, _stages, _tuned, _vectors, _models, _indexes, _log):
+        try:
+            found += look(run, again)
+        except (OSError, ValueError) as error:
+            found.append(
+                Fault(
+                    " ".join(str(error).split()),
+                    "restore it from a copy, or remove its folder and "
+                    f"run: imgsearch run {run.study.study}{run.named}",
+                )
+            )
+    return list(dict.fromkeys(found))
+
+
+def _run_again(run: Run) -> str:
+    return f"make it again: imgsearch run {run.study.study}{run.named}"
+
+
+def _journal(run: Run, _) -> Iterator[Fault]:
+    begun = [stage for stage in run.stages().values() if stage.begun]
+    if not run.journal.is_file():
+        if begun:
+            yield Fault(f"{shown(run.journal)} is not there", RESTORE)
+        return
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as torn:
+        warnings.simplefilter("always")
+        with _writers_wait(run, [Path(f"{run.journal}.lock")]):
+            copy = Path(shutil.copy(run.journal, folder))
+        try:
+            Journal(copy).acts()
+        except ValueError as error:
+            yield Fault(
+                str(error).replace(str(copy), shown(run.journal)), "restore the journal from a copy"
+            )
+            return
+    if torn:
+        yield Fault(
+            f"{shown(run.journal)}: the last line is torn and never was acknowledged",
+            "the next command that writes a grade sets it aside",
+        )
+        return
+    lost = [line for stage in begun for line in stage.other_sources(JOURNAL)]
+    yield from (Fault(line, RESTORE) for line in lost)
+    for this in run.rounds:
+        # of an older version
+        if this.finished and JOURNAL not in this.as_stage().recorded().get("sources", {}):
+            nothing = Embeddings([], np.empty((0, 1), np.float32), {})
+            told = this.metrics.get("labels", {}).get("labels", 0)
+            graded = count_labels(graded_pairs(this, Images(read_sides(run), nothing)))["labels"]
+            if graded < told:
+                yield Fault(
+                    f"{shown(run.journal)} holds {graded} grades of train pairs up to round "
+                    f"{this.number}, "
+                    f"which was made of {told}",
+                    RESTORE,
+                )
+
+
+def _stages(run: Run, _) -> Iterator[Fault]:
+    stages = run.stages()
+    last = max((number for number, stage in enumerate(stages.values()) if stage.begun), default=-1)
+    for number, stage in enumerate(stages.values()):
+        if number <= last:
+            yield from (
+                Fault(
+                    fault.what,
+                    _run_again(run)
+                    if fault.lost
+                    else "restore it from a copy; or remove it and "
+                    f"what was made after it, and {_run_again(run)}",
+                )
+                for fault in stage.faults()
+                if fault.source != JOURNAL
+            )
+    if run.report_stage().begun and not (run.report / "index.html").is_file():
+        yield Fault(f"{shown(run.report / 'index.html')} is not there", _run_again(run))
+
+
+def _tuned(run: Run, _) -> Iterator[Fault]:
+    for version in tuned_versions(run.name):
+        stage = tuned_stage(run.name, version)
+        folders = " and ".join(
+            shown(folder) for folder in stage.folders.values() if folder.is_dir()
+        )
+        yield from (
+            Fault(
+                fault.what,
+                f"restore it from a copy; or remove {folders}, and make the version again: "
+                "imgsearch finetune CONFIG",
+            )
+            for fault in stage.faults()
+        )
+
+
+def _vectors(run: Run, again: bool) -> Iterator[Fault]:
+    if run.tagging_stage().begun and not run.published and not (run.vectors / "encoder").is_dir():
+        yield Fault(
+            f"{shown(run.vectors / 'encoder')} is not there", f"make it again: {embed_command(run)}"
+        )
+    for model in MODELS:
+        if (run.vectors / model).is_dir():
+            try:
+                Embeddings.load(run.vectors / model, again)
+            except ValueError as error:
+                yield Fault(
+                    f"{shown(run.vectors / model)} is not what was saved "
+                    f"({str(error).partition(': ')[2]})",
+                    f"remove it, and {_run_again(run)}",
+                )
+
+
+def _models(run: Run, again: bool) -> Iterator[Fault]:
+    folder = run.vectors / "encoder"
+    try:
+        embeddings = Embeddings.load(folder, again) if folder.is_dir() else None
+    except ValueError:  # which is said of the vectors
+        embeddings = None
+    for this in run.rounds:
+        if not this.finished:
+            continue
+        if run.published and not (this.model / "head.safetensors").is_file():
+            calibrated_models(this)
+            continue
+        head = load_models(this)["head"].head
+        try:
+            if embeddings:
+                head.check_fits(embeddings)
+        except ValueError as error:
+            yield Fault(
+                f"{shown(this.model)}: {error}",
+                f"restore the run's vectors, or {embed_command(run)}",
+            )
+
+
+def _indexes(run: Run, _) -> Iterator[Fault]:
+    parts = (path for name in ("*.index", "*.index.json") for path in run.vectors.glob(f"*/{name}"))
+    whole = {
+        path.with_suffix("") if path.suffix == ".json" else path
+        for path in parts
+        if path.name[0] != "."
+    }
+    for file in sorted(whole):  # an index is two files, of which one may be lost
+        if run.published and not file.is_file():
+            continue
+        try:
+            indexes.load(file, again=True)
+        except indexes.MissingPackage:
+            continue
+        except indexes.Unreachable as error:
+            yield Fault(*str(error).rsplit("; ", 1))
+        except ValueError as error:
+            yield Fault(
+                " ".join(str(error).split()),
+                f"imgsearch index{run.options}"
+                if file.parent.name == "search"
+                else f"remove {shown(file)}, and {_run_again(run)}",
+            )
+
+
+def _log(run: Run, _) -> Iterator[Fault]:
+    file, begun = run.results / "results_log.csv", run.rounds_made
+    if begun and not file.is_file():
+        yield Fault(f"{shown(file)} is not there", _run_again(run))
+    elif (
+        begun
+        and all(this.finished for this in begun)
+        and file.read_text("utf-8") != log_text(rounds_log(run))
+    ):
+        yield Fault(f"{shown(file)} does not say what the rounds say", _run_again(run))

@@ -1,0 +1,141 @@
+"""What the stages of a run left, read for its report."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from imgsearch_utils.evaluation.relevance import of_all
+from imgsearch_utils.learning.model import calibrated_models
+from imgsearch_utils.steps.rounds_log import log_rounds
+from imgsearch_utils.workspace import Round, Run, read_json
+from imgsearch_utils.workspace.tables import read_own
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the stages of a run left, as far as it is there.
+
+    log : results_log.csv; empty where there was no round. Rounds that were judged by other evidence
+        than the last one (by the classes, before anybody graded) are left out: their numbers cannot
+        be compared
+    metrics : of the last round; empty where there was none
+    """
+
+    run: Run
+    log: pd.DataFrame
+    metrics: dict[str, Any]
+
+    @classmethod
+    def of(cls, run: Run) -> "Found":
+        """ValueError where a round, or the comparison, lost a part of it."""
+        log = log_rounds(run)
+        log = log[log.evidence == log.evidence.iloc[-1]] if len(log) else log
+        return cls(run, log, run.last_round.metrics if run.rounds_made else {})
+
+    @property
+    def last(self) -> Round | None:
+        """The last round, if there was any."""
+        return self.run.last_round if self.metrics else None
+
+    @property
+    def by_classes(self) -> bool:
+        """Whether the last round learnt from what the classes alone say, without a grade."""
+        return self.metrics.get("evidence") == "classes"
+
+    @property
+    def similar(self) -> str:
+        """What the pairs are that count as similar."""
+        return "of the same class" if self.by_classes else "of grade 3"
+
+    @property
+    def promoted(self) -> bool:
+        """Whether search uses what was learnt."""
+        return bool(self.metrics.get("promoted"))
+
+    def measures(self, side: str) -> bool:
+        """Whether encoder and head were measured on a side's pairs."""
+        return isinstance(self.metrics.get(side), dict) and bool(self.metrics[side].get("encoder"))
+
+    def logged(self, side: str) -> bool:
+        """Whether the log has quality on a side to draw."""
+        column = f"{side}_head_ap"
+        return column in self.log and bool(self.log[column].notna().any())
+
+    def quality_of(self, side: str, model: str, name: str) -> float:
+        """A measure of the last round; NaN where it is undefined."""
+        return _number(self.metrics[side][model].get(name))
+
+    def gain(self, side: str, of: str = "ap") -> tuple[float, float, float]:
+        """The head's gain over the encoder and its interval: in AP, or in the nDCG@10 within a
+        query's judged pairs.
+        """
+        measured = self.metrics[side]
+        gain = (
+            measured["ap_gain_over"]["encoder"]
+            if of == "ap"
+            else measured["within_queries"]["nDCG@10"]
+        )
+        return tuple(_number(gain[name]) for name in ("difference", "low", "high"))
+
+    @cached_property
+    def scored(self) -> pd.DataFrame:
+        """The last round's scored pairs; no row where there was no round."""
+        return (
+            read_own(self.last.results / "scored_pairs.csv")
+            if self.last
+            else pd.DataFrame({"side": []})
+        )
+
+    @cached_property
+    def candidates(self) -> pd.DataFrame:
+        return read_own(self.last.results / "candidates.csv") if self.last else pd.DataFrame()
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """The training of the chosen candidate; no row where that trains no network."""
+        table = (
+            read_own(self.last.results / "history.csv")
+            if self.last
+            else pd.DataFrame({"train_loss": []})
+        )
+        return table if table.train_loss.notna().any() else table[:0]
+
+    @cached_property
+    def thresholds(self) -> dict[str, float]:
+        """From which P(similar) on each model calls a pair similar."""
+        return {name: model.threshold for name, model in calibrated_models(self.last).items()}
+
+    def compared(self, name: str) -> pd.DataFrame:
+        """A table of notebook 03; without rows where it is not there."""
+        file = self.run.results / "ann_comparison" / name
+        return read_own(file) if file.is_file() and file.stat().st_size > 1 else pd.DataFrame()
+
+    @cached_property
+    def retrieval(self) -> pd.DataFrame:
+        """Means of retrieval measures (rows) by model (columns); empty where no result was
+        judged.
+        """
+        table = of_all(self.ranked)
+        return table.pivot(index="measure", columns="model", values="mean") if len(table) else table
+
+    @cached_property
+    def ranked(self) -> pd.DataFrame:
+        """What notebook 03 measured of rankings: see ``relevance.compare_rankings``."""
+        table = self.compared("retrieval.csv")
+        # one that was measured by an older version
+        return table if "class" in table else table.assign(**{"class": ""})
+
+    @cached_property
+    def judged_by_classes(self) -> bool:
+        """Whether results of test images were judged by their classes, as nobody graded any."""
+        return set(self.ranked.get("judged_by", [])) == {"classes"}
+
+    @cached_property
+    def choice(self) -> dict[str, Any]:
+        return read_json(self.run.results / "ann_comparison" / "index.json", "index", "reason")
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

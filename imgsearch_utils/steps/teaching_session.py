@@ -1,0 +1,276 @@
+"""Notebook 05: a person teaches a run; what the grades have taught is learnt anew meanwhile, in
+another process.
+"""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from imgsearch_utils.encoders.embed_collection import load_embeddings
+from imgsearch_utils.grades.journal import AUTOMATIC, Journal
+from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.metrics.geometry import normalised
+from imgsearch_utils.workspace import Round, Run, how_begun
+
+EVERY = 20  # grades after which it is learnt anew
+SHOWN = 6  # results of a query, before and after
+NICE = 10  # how far the learning process steps back for the page
+
+
+def open_round(run: Run) -> Round:
+    """The round whose pairs are asked now: the one after those that were made."""
+    return run.round(len(run.rounds_made))
+
+
+def check_teachable(run: Run) -> None:
+    """ValueError where a run is not taught by people, is published, or has nothing to ask yet."""
+    if not run.taught:
+        raise ValueError(
+            f"run {run.name} has an oracle ({run.study.oracle}) that answers; to teach a run "
+            "yourself, "
+            "write oracle: person in its study, or begin with: imgsearch new NAME FOLDER"
+        )
+    if run.published:
+        raise ValueError(
+            f"run {run.name} is published and never written again; teach a run of your own"
+        )
+    if not open_round(run).pairs.is_file():
+        raise ValueError(
+            f"run {run.name} has no pairs to ask yet; first: imgsearch run "
+            f"{run.study.study}{run.named}"
+        )
+
+
+class Taught(NamedTuple):
+    """What a run's grades taught up to a moment.
+
+    grades : by pair, those of train pairs that people gave
+    candidates : of ``learning.learner.Learnt``
+    vectors : (n, e) of length 1, by what was learnt, of the images in the order of the run's
+        embeddings
+    curves : the calibration of the encoder and of what was learnt
+    reach : of ``learning.Model``
+    seconds : that it took
+    """
+
+    grades: dict[tuple[str, str], float]
+    candidates: pd.DataFrame
+    vectors: np.ndarray
+    curves: dict[str, Calibration]
+    reach: float
+    seconds: float
+
+    @property
+    def chosen(self) -> pd.Series:
+        """The row of the candidate that the grades chose; `use` says whether search would use
+        it.
+        """
+        rows = self.candidates[self.candidates.use.isin(["chosen", "search"])]
+        return rows[rows.candidate != "encoder"].iloc[0]
+
+
+def people_grades(run: Run, journal: Journal, train: set[str]) -> dict[tuple[str, str], float]:
+    """The current grades that people gave to pairs of these images, by pair."""
+    labels = journal.labels()
+    labels = labels[
+        (labels.source != AUTOMATIC) & labels.image1.isin(train) & labels.image2.isin(train)
+    ]
+    return dict(zip(zip(labels.image1, labels.image2), labels.similarity))
+
+
+def learn_now(run: Run, *_) -> Taught:
+    """Learn from a run's grades as notebook 02 would, but for some of its candidates, and keep
+    nothing.
+
+    ValueError for too few grades.
+    """
+    from imgsearch_utils.grades.usable_grades import voted_pairs
+    from imgsearch_utils.images.study_images import Images
+    from imgsearch_utils.learning import learner  # torch, which the page does without
+    from imgsearch_utils.steps.learning_round import evidence, head_in_search
+
+    began, embeddings = time.monotonic(), load_embeddings(run)
+    images = Images(read_sides(run), embeddings)
+    grades = people_grades(run, Journal(run.journal), set(images.train.names))
+    this = open_round(run)
+    learnt = learner.learn(
+        images,
+        evidence(this, images),
+        run.study.head,
+        run.study.seed,
+        few=True,
+        votes=voted_pairs(this, images),
+        in_search=head_in_search(this),
+    )
+    return Taught(
+        grades,
+        learnt.candidates,
+        learnt.head.vectors(np.asarray(embeddings.vectors)),
+        {model.name: model.calibration for model in (learnt.encoder, learnt.head)},
+        learnt.head.reach,
+        time.monotonic() - began,
+    )
+
+
+def finish_now(run: Run, study: str, settings: dict[str, Any]) -> list[int]:
+    """Make the rounds whose pairs are all answered, as ``imgsearch run`` would; return their
+    numbers.
+    """
+    from imgsearch_utils.steps.pipeline import finish_rounds
+
+    return finish_rounds(run, study, settings)
+
+
+JOBS: dict[str, Callable] = {"learn": learn_now, "finish": finish_now}
+
+
+def _work(connection, *of: Any) -> None:
+    """What the learning process does: one job after the other; it ends with the process that
+    started it.
+    """
+    threading.Thread(
+        target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True
+    ).start()
+    # it starts kernels, which a daemonic process may not
+    multiprocessing.current_process().daemon = False
+    if hasattr(os, "nice"):
+        os.nice(NICE)
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(JOBS[job](*of))
+        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+            connection.send(RuntimeError(" ".join(str(error).split())))
+
+
+@dataclass
+class State:
+    """What the learning process is about: "waiting", "learning", "learnt", "failed", or "finishing"
+    a round.
+    """
+
+    name: str = "waiting"
+    line: str = ""
+
+
+class Lessons:
+    """A run that is being taught: what its grades taught, learnt anew after each ``EVERY`` of them.
+
+    Learning goes on in a process of its own, which steps back for this one. All of it may be called
+    by several threads.
+
+    study : by name or path, as it was typed
+    """
+
+    def __init__(self, run: Run, study: str):
+        self.run, self.state, self.taught = run, State(), None
+        self._of = run, *how_begun(study, run)
+        self.history: list[dict[str, float]] = []
+        self.embeddings = load_embeddings(run)
+        self._unit = normalised(np.asarray(self.embeddings.vectors))
+        sides = read_sides(run)
+        self._train = set(sides.image[sides.side == "train"])
+        self._journal, self._turn = Journal(run.journal), threading.Lock()
+        self._tried: dict[tuple[str, str], float] = {}  # the grades of the last try
+        self._process = self._connection = None
+        self._row = {name: row for row, name in enumerate(self.embeddings.names)}
+
+    def look(self) -> dict[tuple[str, str], float]:
+        """Begin to learn where enough grades came, changed or went; returns the grades."""
+        with self._turn:
+            grades = people_grades(self.run, self._journal, self._train)
+            if self.state.name not in ("learning", "finishing") and self._changed(grades) >= EVERY:
+                self._tried = grades
+                self._begin("learn", State("learning"))
+            return grades
+
+    def _changed(self, grades) -> int:
+        return len({pair for pair, _ in grades.items() ^ self._tried.items()})
+
+    def missing(self, grades: dict) -> int:
+        """How many more grades it takes until it is learnt anew."""
+        return max(0, EVERY - self._changed(grades))
+
+    def finish(self) -> None:
+        """Begin to make the round; ValueError where something is under way."""
+        with self._turn:
+            if self.state.name in ("learning", "finishing"):
+                raise ValueError("it is learning just now; finish the round in a few seconds")
+            self._begin("finish", State("finishing"))
+
+    def _begin(self, job: str, state: State) -> None:
+        self.state = state
+        threading.Thread(target=self._do, args=(job,), daemon=True).start()
+
+    def _do(self, job: str) -> None:
+        try:
+            if self._process is None or not self._process.is_alive():
+                context = multiprocessing.get_context("spawn")
+                self._connection, there = context.Pipe()
+                self._process = context.Process(target=_work, args=(there, *self._of), daemon=True)
+                self._process.start()
+                there.close()
+            self._connection.send(job)
+            answer = self._connection.recv()
+        except (OSError, EOFError):
+            answer = RuntimeError(
+                "the process that learns has stopped; it is started again with the next grades"
+            )
+        with self._turn:
+            if isinstance(answer, RuntimeError):
+                self.state = State(
+                    "failed",
+                    f"{'not learnt' if job == 'learn' else 'the round is not made'}: {answer}",
+                )
+            elif job == "learn":
+                self.taught, self.state = answer, State("learnt")
+                row = answer.chosen
+                encoder = answer.candidates.set_index("candidate").ap["encoder"]
+                self.history.append(
+                    {"grades": len(answer.grades), "encoder": encoder, "learnt": row.ap}
+                )
+            else:
+                self.state = State(
+                    "learnt" if self.taught else "waiting",
+                    f"round {max(answer)} is made" if answer else "",
+                )
+
+    def results(self, query: str) -> dict[str, list[tuple[str, float]]]:
+        """The first results of a query with their P(similar), by the encoder ("before") and by what
+        was learnt.
+        """
+        taught, row = self.taught, self._row[query]
+        found = {}
+        for name, model, unit in (
+            ("before", "encoder", self._unit),
+            ("now", "head", taught and taught.vectors),
+        ):
+            if unit is None:
+                continue
+            cosine = unit @ unit[row]
+            first = [i for i in np.lexsort((self.embeddings.names, -cosine.round(6))) if i != row][
+                :SHOWN
+            ]
+            p = (
+                taught.curves[model].predict(cosine[first])[:, 3]
+                if taught
+                else np.full(len(first), np.nan)
+            )
+            found[name] = [(self.embeddings.names[i], float(chance)) for i, chance in zip(first, p)]
+        return found
+
+    def close(self) -> None:
+        """End the learning process."""
+        if self._process is not None:
+            self._process.terminate()

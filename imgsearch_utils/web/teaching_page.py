@@ -1,0 +1,279 @@
+"""What the teaching page does: the tagger of a run's open round, beside it what the grades have
+taught so far.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imgsearch_utils.asking.advice import WORTH, expected_gain
+from imgsearch_utils.grades.journal import Journal
+from imgsearch_utils.images.collection import open_collection
+from imgsearch_utils.steps import tagging
+from imgsearch_utils.steps.teaching_session import EVERY, Lessons, check_teachable, open_round
+from imgsearch_utils.web.messages import serial_of
+from imgsearch_utils.web.tagging_page import Tagging, Task, known_by
+from imgsearch_utils.workspace import Run
+
+AHEAD = 100  # grades that the forecast looks ahead
+MEASURES = {
+    "ap": ("Average precision", "of finding pairs of grade 3 among all judged pairs; 1 is perfect"),
+    "ndcg": ("nDCG@10", "of the order within one picture's judged results; 1 is perfect"),
+}
+
+
+class Classroom:
+    """A run that is being taught by one or several people at once: its open round and its lessons.
+
+    study : by name or path, as it was typed
+
+    ValueError as of ``check_teachable``.
+    """
+
+    def __init__(self, run: Run, study: str):
+        check_teachable(run)
+        self.run, self.lessons = run, Lessons(run, study)
+        self._collection, self._turn = open_collection(run), threading.Lock()
+        self._task: Task | None = None
+        self.task()
+
+    def task(self) -> Task:
+        """The tagger's task of the open round; a new one when a round was made."""
+        with self._turn:
+            if self._task and self.lessons.state.name == "finishing":
+                return self._task
+            this = open_round(self.run)
+            if self._task is None or self._task.round != this.number:
+                self._task = Task(
+                    tagging.asked_pairs(this),
+                    self._collection,
+                    Journal(self.run.journal),
+                    self.run.study.rubric,
+                    this.number,
+                    self.run.study.seed + this.number,
+                    also=self.lessons.embeddings.names,
+                )
+            return self._task
+
+    def waiting(self) -> pd.DataFrame:
+        """The open round's pairs that nobody has answered."""
+        return tagging.waiting_pairs(self.run.round(self.task().round))
+
+    def health(self) -> dict[str, Any]:
+        """What a program is told of it."""
+        return {
+            "study": self.run.study.study,
+            "run": self.run.name,
+            "round": self.task().round,
+            "pairs": len(self.task().pairs),
+            "learning": self.lessons.state.name,
+        }
+
+
+class Teaching(Tagging):
+    """One person's sitting in a classroom: a tagger that also says what was learnt, and that ends
+    rounds.
+
+    The page asks for what was learnt again and again; what has not changed since is not said again.
+    """
+
+    def __init__(self, room: Classroom, send: Callable[..., None], annotator: str = ""):
+        self._room = room
+        super().__init__(room.task(), send, annotator)
+        self._handlers |= {"news": self._on_news, "finish": self._on_finish}
+
+    def receive(self, message: dict[str, Any], _=()) -> None:
+        """Do what the page asks, in the round that is open now."""
+        try:
+            task = self._room.task()
+        except (OSError, ValueError) as error:
+            return self._refuse(message, " ".join(str(error).split()))
+        if task is not self._task:  # a round was made meanwhile
+            self._take_up(task, self._annotator)
+            self._show()
+        if self._room.lessons.state.name == "finishing" and _is_one_of(
+            message, "act", "rest", "undo"
+        ):
+            return self._refuse(
+                message, f"round {self._task.round} is being made; go on in a moment"
+            )
+        super().receive(message)
+
+    def _more(self) -> dict[str, Any]:
+        return {"teaches": True, "next": "Finish the round, and the next pairs come."}
+
+    def _on_news(self, message) -> None:
+        lesson = self._lesson()
+        if lesson["version"] != message.get("known"):
+            self._send(lesson)
+
+    def _on_finish(self, message) -> None:
+        serial = serial_of(message, needed=True)
+        if not self._can_finish(self._room.lessons.look()):
+            raise ValueError("the round cannot be finished yet: it needs a lesson that was learnt")
+        if not self._holds(message, lambda _, act: act.act == "skip"):
+            waiting = self._room.waiting()
+            places = [
+                self._place[*pair, self._task.source]
+                for pair in zip(waiting.image1, waiting.image2)
+            ]
+            if places:
+                self._write_together(places, "skip")
+            self._task.written.append(known_by(message))
+        self._room.lessons.finish()
+        self._show(serial)
+
+    def _can_finish(self, grades: dict) -> bool:
+        lessons = self._room.lessons
+        return (
+            lessons.taught is not None
+            and lessons.state.name in ("learnt", "failed")
+            and len(grades) >= EVERY
+        )
+
+    def _query(self) -> str:
+        """The picture whose results are shown: the one on the left."""
+        return self._queue[min(self._at, len(self._queue) - 1)].left
+
+    def _lesson(self) -> dict[str, Any]:
+        """What the page is told of what was learnt."""
+        lessons = self._room.lessons
+        grades = lessons.look()
+        taught, state, missing = lessons.taught, lessons.state, lessons.missing(grades)
+        query = self._query()
+        results = {
+            name: [
+                {"number": self._number[image], "name": image, "p": None if np.isnan(p) else p}
+                for image, p in found
+            ]
+            for name, found in lessons.results(query).items()
+        }
+        waiting = len(self._room.waiting())
+        lesson = {
+            "kind": "lesson",
+            "state": state.name,
+            "line": self._line(state, taught, missing),
+            "every": EVERY,
+            "missing": missing,
+            "learnt_from": len(taught.grades) if taught else None,
+            "uses": _in_search(self._room.run),
+            "then": _after_the_round(taught),
+            "quality": _quality(taught),
+            "history": lessons.history,
+            "sentences": self._sentences(lessons.history),
+            "before": results["before"] if taught else [],
+            "now": results.get("now", []),
+            "can_finish": self._can_finish(grades),
+            "question": f"{waiting} pairs that nobody has graded are left out then. Finish round "
+            f"{self._task.round}?"
+            if waiting
+            else f"Finish round {self._task.round}?",
+        }
+        lesson["version"] = repr(
+            (state, len(lessons.history), missing, query, waiting, self._task.round)
+        )
+        return lesson
+
+    def _line(self, state, taught, missing: int) -> str:
+        more = f"It learns again after {missing} more." if missing else ""
+        if state.name == "learning":
+            return "It learns from your grades. Go on meanwhile."
+        if state.name == "finishing":
+            return f"Round {self._task.round} is being made; this takes about half a minute."
+        if state.name == "failed":
+            return f"{state.line[0].upper()}{state.line[1:]}. {more}"
+        if state.name == "learnt":
+            return f"Learnt from {len(taught.grades)} grades in {taught.seconds:.0f} s. {more}"
+        return (
+            f"{state.line + '. ' if state.line else ''}It learns from the first {EVERY} "
+            f"grades; {missing} to go."
+        )
+
+    def _sentences(self, history: list[dict]) -> list[str]:
+        log = pd.DataFrame(history, columns=["grades", "encoder", "learnt"])
+        log = log.rename(columns={"grades": "asked", "learnt": "dev_head_ap"})
+        gain, low, high = expected_gain(log, AHEAD) if len(log) else (np.nan,) * 3
+        if not np.isfinite([gain, low, high]).all():
+            return []
+        advice = "worth while" if high >= WORTH else "not worth your time"
+        return [
+            f"{AHEAD} more grades should change average precision by {gain:+.3f} [{low:+.3f}, "
+            f"{high:+.3f}]: "
+            f"{advice}."
+        ]
+
+
+def _is_one_of(message: Any, *kinds: str) -> bool:
+    return isinstance(message, dict) and message.get("kind") in kinds
+
+
+def _quality(taught) -> list[dict[str, Any]]:
+    """Measures of the encoder and of what was learnt, with the gain and its 95 % interval, None
+    where there is none.
+    """
+    if taught is None:
+        return []
+    encoder, row = taught.candidates.set_index("candidate").loc["encoder"], taught.chosen
+    table = [
+        {
+            "measure": name,
+            "about": about,
+            "encoder": encoder[column],
+            "learnt": row[column],
+            "gain": row[f"{column}_gain"],
+            "low": row[f"{column}_gain_low"],
+            "high": row[f"{column}_gain_high"],
+        }
+        for column, (name, about) in MEASURES.items()
+    ]
+    known = [each for each in table if np.isfinite([each["encoder"], each["learnt"]]).all()]
+    return [
+        {
+            name: None if isinstance(value, float) and np.isnan(value) else value
+            for name, value in each.items()
+        }
+        for each in known
+    ]
+
+
+def _in_search(run: Run) -> str:
+    """What search uses now."""
+    if (
+        not run.rounds_made
+        or not (last := run.rounds_made[-1]).finished
+        or not last.metrics["promoted"]
+    ):
+        return "the encoder as it is"
+    return "what the classes taught" if last.by_classes else f"what round {last.number} taught"
+
+
+def _after_the_round(taught) -> str:
+    """What it will use when the round is finished, and why."""
+    if taught is None:
+        return ""
+    better = " and ".join(
+        name for column, (name, _) in MEASURES.items() if taught.chosen[f"{column}_gain_low"] > 0
+    )
+    if taught.chosen.use == "search" and not better:
+        return (
+            "When the round is finished, search goes on with a head, the one of this round: an "
+            "earlier round "
+            "showed that a head is better than the encoder, and these grades do not say "
+            "otherwise for sure."
+        )
+    if taught.chosen.use == "search":
+        return (
+            f"When the round is finished, search uses what was learnt: its {better} is better "
+            "than the encoder's "
+            "for sure (the whole interval of the gain is above 0), on pairs whose pictures it "
+            "had not seen."
+        )
+    return (
+        "If the round were finished now, search would use the encoder: what was learnt is not "
+        "better for sure (the "
+        "interval of its gain, on pairs whose pictures it had not seen, reaches below 0). More "
+        "grades decide."
+    )

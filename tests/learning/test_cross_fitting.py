@@ -1,0 +1,200 @@
+"""Cross-fitting: every pair is judged once, by heads that know neither of its images nor their
+near-duplicates.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from imgsearch_utils.images import Embeddings, Images
+from imgsearch_utils.learning.cross_fitting import cross_fits, judge
+from imgsearch_utils.learning.head_training import train_head
+from imgsearch_utils.learning.heads import Recipe
+from imgsearch_utils.metrics.geometry import pair_cosines
+from imgsearch_utils.study import HeadSettings
+from tests.learning.threads import on_cores
+
+SMALL = HeadSettings(hidden=8, epochs=3, learning_rate=3e-3)
+RECIPES = {
+    "centred": Recipe(network=False),
+    "head": Recipe(),
+    "whitened head": Recipe(whiten=True, pull=0.3),
+}
+
+
+def images_of(groups, dim=6, classes=1, seed=0):
+    """Images with random vectors, one for each entry of `groups`."""
+    rng, n = np.random.default_rng(seed), len(groups)
+    table = pd.DataFrame(
+        {
+            "image": [f"{k:03d}" for k in range(n)],
+            "kind": [f"kind {k % classes}" for k in range(n)],
+            "group": groups,
+        }
+    )
+    return Images(
+        table, Embeddings(table.image.tolist(), rng.normal(size=(n, dim)).astype(np.float32), {})
+    )
+
+
+def pairs_of(images, n, seed=0, unlabelled=0.3):
+    """Random distinct pairs; a share of them without a grade."""
+    rng, names = np.random.default_rng(seed), images.names
+    i, j = np.triu_indices(len(names), 1)
+    some = rng.permutation(len(i))[:n]
+    grades = np.where(rng.random(len(some)) < unlabelled, np.nan, rng.integers(0, 4, len(some)))
+    return pd.DataFrame(
+        {"image1": np.take(names, i[some]), "image2": np.take(names, j[some]), "similarity": grades}
+    )
+
+
+@settings(max_examples=80)
+@given(
+    groups=st.lists(st.integers(0, 30), min_size=12, max_size=60),
+    n=st.integers(1, 200),
+    seed=st.integers(0, 2**40),
+)
+def test_every_pair_is_held_once_and_by_fits_that_know_nothing_of_its_images(groups, n, seed):
+    images = images_of(groups)
+    pairs = pairs_of(images, n, seed)
+    by_image = images.table.set_index("image").group
+    before = pairs.copy()
+    try:
+        fits = cross_fits(images, pairs, seed)
+    except ValueError as error:
+        few = len(set(groups)) < 3 or pairs.similarity.notna().sum() < 10
+        assert "too few" in str(error) and "\n" not in str(error) and (few or len(set(groups)) < 6)
+        return
+    pd.testing.assert_frame_equal(pairs, before)
+    held = np.concatenate([fit.held.index for fit in fits])
+    assert len(held) == len(set(held))
+    for fit in fits:
+        known = set(fit.images.table.group)
+        judged = set(by_image[fit.held.image1]) | set(by_image[fit.held.image2])
+        assert not known & judged
+        assert set(fit.pairs.image1) | set(fit.pairs.image2) <= set(fit.images.names)
+        assert fit.pairs.similarity.notna().all() and len(fit.pairs)
+        for part in (fit.pairs, fit.held):
+            pd.testing.assert_frame_equal(part, pairs.loc[part.index])
+    # then no fit lacks pairs to learn from
+    if pairs.similarity.notna().sum() > 60 and len(set(groups)) >= 15:
+        assert set(held) == set(pairs.index)
+
+
+def test_the_folds_are_drawn_by_seed_and_are_of_about_one_size():
+    images = images_of(range(50))
+    pairs = pairs_of(images, 1225)
+    fits, again, other = (
+        cross_fits(images, pairs, 0),
+        cross_fits(images, pairs, 0),
+        cross_fits(images, pairs, 1),
+    )
+    assert [fit.held.index.tolist() for fit in fits] == [fit.held.index.tolist() for fit in again]
+    assert [fit.held.index.tolist() for fit in fits] != [fit.held.index.tolist() for fit in other]
+    assert len(fits) == 10 and {len(fit.images) for fit in fits} == {30}
+    assert sorted(i for fit in fits for i in fit.held.index) == list(range(1225))
+
+
+@pytest.mark.parametrize(
+    ("groups", "n", "said"),
+    [
+        ([0] * 20, 30, "20 images in 1 groups of near-duplicates are too few to hold any out"),
+        ([0, 1] * 10, 30, "20 images in 2 groups of near-duplicates are too few to hold any out"),
+        (range(20), 1, "1 graded train pairs are too few to hold any out; grade more"),
+        (range(20), 0, "0 graded train pairs are too few to hold any out; grade more"),
+    ],
+)
+def test_too_little_to_hold_out_is_refused_in_a_clear_line(groups, n, said):
+    images = images_of(list(groups))
+    with pytest.raises(ValueError) as refusal:
+        cross_fits(images, pairs_of(images, n, unlabelled=0), 0)
+    assert str(refusal.value) == said
+
+
+def test_pairs_without_a_grade_alone_are_refused():
+    images = images_of(range(20))
+    with pytest.raises(ValueError, match="0 graded train pairs are too few"):
+        cross_fits(images, pairs_of(images, 100, unlabelled=1), 0)
+
+
+@pytest.fixture(scope="module")
+def world():
+    images = images_of(np.arange(40) // 2, classes=2)
+    pairs = pairs_of(images, 300)
+    return images, pairs, cross_fits(images, pairs, 5)
+
+
+@pytest.fixture(scope="module")
+def judged(world):
+    return judge(world[2], RECIPES, SMALL, 5)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_scores_are_those_of_heads_that_each_fit_trains(world, judged, name):
+    images, pairs, fits = world
+    expected, curves = pd.Series(index=pairs.index, dtype=float), []
+    for fit in fits:
+        head, history = train_head(fit.images, fit.pairs, SMALL, 5, RECIPES[name])
+        unit = head.embed(images.vectors)
+        expected[fit.held.index] = pair_cosines(unit, *images.rows_of(fit.held))
+        curves.append(history.train_loss * len(fit.pairs) / sum(len(one.pairs) for one in fits))
+    found = judged[name].score
+    assert sorted(found.index) == list(pairs.index)
+    np.testing.assert_allclose(found.sort_index(), expected, atol=1e-5)
+    history = judged[name].history
+    assert list(history) == ["epoch", "train_loss", "dev_loss", "dev_ap"]
+    np.testing.assert_allclose(history.train_loss, sum(curves), rtol=1e-4)
+    graded = pairs[pairs.similarity.notna()]
+    ap = average_precision_score(graded.similarity == 3, expected[graded.index])
+    assert history.dev_ap.iloc[-1] == pytest.approx(ap, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_a_pair_is_graded_changes_no_score_of_the_pairs_of_its_fit(world, judged, name):
+    """Nor do grades of other pairs of the images that a fit holds out."""
+    images, pairs, fits = world
+    rng = np.random.default_rng(0)
+    for number in (0, len(fits) - 1):
+        hidden = set(images.names) - set(fits[number].images.names)
+        touched = pairs.image1.isin(hidden) | pairs.image2.isin(hidden)
+        changed = pairs.assign(
+            similarity=pairs.similarity.mask(
+                touched,
+                pairs.similarity.map(
+                    lambda grade: grade if np.isnan(grade) else float(rng.integers(0, 4))
+                ),
+            )
+        )
+        assert (changed.similarity.dropna() != pairs.similarity.dropna()).sum() > 50
+        again = judge(cross_fits(images, changed, 5), {name: RECIPES[name]}, SMALL, 5)[name].score
+        held = fits[number].held.index
+        assert len(held) > 10 and again[held].tolist() == judged[name].score[held].tolist()
+        if name != "centred":  # which learns from no grade
+            assert again.sort_index().tolist() != judged[name].score.sort_index().tolist()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_vectors_of_images_held_out_do_not_teach(world, judged, name):
+    images, pairs, fits = world
+    hidden = min(set(images.names) - set(fits[0].images.names))
+    vectors = images.embeddings.vectors.copy()
+    vectors[images.names.index(hidden)] = 7.0
+    other = replace(images, embeddings=replace(images.embeddings, vectors=vectors))
+    again = judge(cross_fits(other, pairs, 5), {name: RECIPES[name]}, SMALL, 5)[name].score
+    held = fits[0].held[(fits[0].held[["image1", "image2"]] != hidden).all(axis=1)].index
+    assert len(held) > 10
+    np.testing.assert_allclose(again[held], judged[name].score[held], atol=1e-6)
+
+
+@pytest.mark.parametrize("cores", [1, 3, 16])
+def test_the_number_of_cores_changes_no_score(world, judged, cores):
+    with on_cores(cores):
+        again = judge(world[2], RECIPES, SMALL, 5)
+    for name in RECIPES:
+        pd.testing.assert_series_equal(again[name].score, judged[name].score, check_exact=True)
+        pd.testing.assert_frame_equal(again[name].history, judged[name].history, check_exact=True)

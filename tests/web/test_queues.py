@@ -1,0 +1,98 @@
+"""Queues put first what needs an annotator most, and refuse what is not there."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from imgsearch_utils.grades.journal import AUTOMATIC, Journal
+from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.study import parse_study
+from imgsearch_utils.web.queues import open_queue, pooled, voted
+from imgsearch_utils.workspace import Run
+
+
+def test_results_that_nobody_judged_are_pooled_over_systems():
+    rankings = pd.DataFrame(
+        [
+            ("a", "b", "cosine", 1),
+            ("a", "c", "cosine", 2),
+            ("a", "d", "cosine", 3),
+            ("a", "c", "head", 1),
+            ("c", "a", "head", 1),
+            ("e", "a", "head", 2),
+            ("d", "e", "head", 1),
+        ],
+        columns=["query_image", "retrieved_image", "system", "rank"],
+    )
+    labels = pd.DataFrame({"image1": ["b"], "image2": ["a"], "similarity": [2.0]})
+    assert pooled(rankings, labels, 2).values.tolist() == [
+        ["a", "c", 2, 1],
+        ["d", "e", 1, 1],
+        ["a", "e", 1, 2],
+    ]
+    assert pooled(rankings, labels[:0], 1)[["image1", "image2"]].values.tolist() == [
+        ["a", "b"],
+        ["a", "c"],
+        ["d", "e"],
+    ]
+
+
+def test_grades_that_were_spoilt_are_suspected(home):
+    study = parse_study(
+        {"study": "tiny", "images": {"source": "none"}, "head": {"hidden": 8, "epochs": 4}}
+    )
+    run, rng = Run("tiny", study), np.random.default_rng(0)
+    names = [f"{k:02d}.png" for k in range(48)]
+    kinds = np.arange(48) % 4
+    vectors = (4 * np.eye(4)[kinds] + rng.normal(size=(48, 4))).astype(np.float32)
+    Embeddings(names, vectors, {"encoder": "e"}).save(run.vectors / "encoder")
+    images = pd.DataFrame(
+        {"image": names, "type": "a", "group": range(48), "side": ["train"] * 40 + ["test"] * 8}
+    )
+    run.labels.mkdir(parents=True)
+    images.to_csv(run.labels / "images.csv", index=False)
+    i, j = np.triu_indices(40, 1)
+    chosen = rng.permutation(len(i))[:300]
+    pairs = pd.DataFrame({"image1": np.take(names, i[chosen]), "image2": np.take(names, j[chosen])})
+    truth = 3.0 * (kinds[i[chosen]] == kinds[j[chosen]])
+    spoilt = rng.choice(300, 8, replace=False)
+    pairs["similarity"] = truth
+    pairs.loc[spoilt, "similarity"] = 3 - truth[spoilt]
+    Journal(run.journal).append_many(pairs, "ann", "person", 0)
+    listed = open_queue(run, "suspected_errors", 0)
+    expected = set(pairs.loc[spoilt, ["image1", "image2"]].itertuples(index=False, name=None))
+    found = set(listed[["image1", "image2"]].head(10).itertuples(index=False, name=None))
+    assert len(found & expected) >= 6 and len(listed) == 50
+
+
+def test_voted_pairs_wait_until_somebody_grades_them(tmp_path):
+    journal = Journal(tmp_path / "journal.csv")
+    assert voted(journal).empty
+    journal.append(AUTOMATIC, "a", "b", "grade", grade=0, source=AUTOMATIC)
+    for name, pair, act in (
+        ("ann", "b", "vote_up"),
+        ("ann", "c", "vote_up"),
+        ("bob", "b", "vote_down"),
+        ("ann", "d", "vote_down"),
+        ("ann", "e", "vote_up"),
+        ("ann", "e", "unvote"),
+    ):
+        journal.append(name, "a", pair, act)
+        time.sleep(0.002)  # the journal's clock counts milliseconds
+    assert voted(journal)[["image2", "up", "down"]].values.tolist() == [
+        ["b", 1, 1],
+        ["d", 0, 1],
+        ["c", 1, 0],
+    ]
+    journal.append("cat", "a", "d", "skip")
+    journal.append("cat", "a", "b", "grade", grade=2)
+    assert voted(journal).image2.tolist() == ["d", "c"]
+    journal.append("cat", "a", "b", "undo")
+    assert voted(journal).image2.tolist() == ["b", "d", "c"]
+
+
+def test_an_unknown_queue_is_refused():
+    with pytest.raises(ValueError, match="Did you mean disagreements"):
+        open_queue(None, "disagreement", 0)

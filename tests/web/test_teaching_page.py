@@ -1,0 +1,339 @@
+"""From a folder of pictures to a search that has learnt: the commands, and the teaching page in a
+real Chromium.
+"""
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from imgsearch_utils.drawn_houses import draw_house, grade_pairs, sample_houses
+from imgsearch_utils.grades.journal import REST, Journal
+from imgsearch_utils.grades.pairs import key
+from imgsearch_utils.steps.teaching_session import EVERY, Lessons, learn_now
+from imgsearch_utils.web.pair_order import lists_of
+from imgsearch_utils.workspace import find_run
+from tests.tiny_study import command, living_in
+
+browser = pytest.importorskip(
+    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
+)
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'"
+)
+needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
+HOUSES = sample_houses(16, seed=4)
+SMALL = [
+    argument
+    for setting in ("asked_per_round=60", "head.epochs=4", "sizes=[]", "indexes=[{name: exact}]")
+    for argument in ("--set", setting)
+]
+LOG = "active_learning_results/mine/results_log.csv"
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory) -> Path:
+    """A workspace with a study of plain pictures that has run to its first report; nobody was
+    asked.
+    """
+    home = tmp_path_factory.mktemp("school")
+    (home / "pictures").mkdir()
+    for house in HOUSES.to_dict("records"):
+        draw_house(house, 128).save(home / "pictures" / house["file_label"])
+    assert command(home, "new", "mine", home / "pictures").returncode == 0
+    process = command(home, "run", "mine", *SMALL)
+    assert process.returncode == 0, process.stderr
+    assert (home / "report_results/mine/index.html").is_file() and not (home / LOG).exists()
+    return home
+
+
+@pytest.fixture
+def school(begun, tmp_path) -> Path:
+    """A copy of it, to be taught."""
+    for folder in begun.iterdir():
+        if folder.name != "pictures":  # which the study names by its path
+            shutil.copytree(folder, tmp_path / folder.name, symlinks=True)
+    return tmp_path
+
+
+def grade(one: str, two: str) -> int:
+    """What the rubric says of two houses."""
+    return int(grade_pairs(HOUSES, pd.DataFrame({"image1": [one], "image2": [two]}))[0])
+
+
+class Person:
+    """Somebody in front of the page who answers by the rubric, by keyboard alone, and remembers
+    what was told.
+    """
+
+    def __init__(self, page):
+        # (pair, act, grade) in order, as the journal should hold them
+        self.page, self.told = (page, [])
+        self.keys = 0
+
+    @property
+    def done(self) -> int:
+        return int(self.page.locator(".lt-root").get_attribute("data-done"))
+
+    def press(self, pressed: str) -> None:
+        browser.press(self.page, pressed)
+        self.keys += 1
+
+    def shown(self) -> tuple[list[tuple[str, str]], tuple[str, str]]:
+        """The pairs on screen that have no grade yet, and the one that a key grades."""
+        browser.ready(self.page)
+        if not self.page.locator(".lt-root.lt-listing").count():
+            pair = tuple(self.page.locator(".lt-stage > .lt-figure figcaption").all_text_contents())
+            return [pair], pair
+        query = self.page.locator(".lt-list > .lt-figure figcaption").text_content()
+        results = self.page.eval_on_selector_all(
+            ".lt-result", "all => all.map(each => each.result)"
+        )
+        current = self.page.eval_on_selector(".lt-current", "card => card.result.name")
+        return [(query, each["name"]) for each in results if each["standing"] is None], (
+            query,
+            current,
+        )
+
+    def answer(self) -> None:
+        """Grade what is on screen, by one key: a pair, a result, or the rest of a list."""
+        left, pair = self.shown()
+        if len(left) > 1 and all(grade(*each) == 0 for each in left):
+            self.press("Enter")
+            self.told += [(key(*each), "grade", 0) for each in left]
+        else:
+            self.press(str(grade(*pair)))
+            self.told.append((key(*pair), "grade", grade(*pair)))
+
+    def teach(self, until: int) -> None:
+        while self.done < until:
+            self.answer()
+
+    def wait_for(self, *states: str) -> None:
+        self.page.wait_for_function(
+            "states => states.includes(document.querySelector('.lt-learnt')?.dataset.state)",
+            arg=list(states),
+            timeout=120_000,
+        )
+
+
+def written(home: Path) -> list[tuple]:
+    """What people told the journal, in order."""
+    return [
+        ((act.image1, act.image2), act.act, act.grade)
+        for act in Journal(home / "active_learning_labels/mine/journal.csv").acts()
+        if act.annotator == "Ada"
+    ]
+
+
+@needs_chromium
+def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_journal(school):
+    with (
+        browser.ServedPage(school, "teach", "mine") as server,
+        browser.browser_page(1280, 800) as page,
+    ):
+        said = []
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(server.url)
+        page.locator(".lt-root").wait_for(timeout=90_000)
+        browser.start_grading(page, "Ada")
+        ada = Person(page)
+        while not page.locator(".lt-root.lt-listing").count():
+            ada.answer()
+        left, pair = ada.shown()
+        assert len(left) > 5
+        ada.press("Enter")  # the rest are different; and that is taken back as one
+        ada.press("u")
+        assert ada.shown() == (left, pair)
+        ada.told += [(key(*each), "grade", 0) for each in left] + [
+            (key(*each), "undo", None) for each in left
+        ]
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.lt-result')].findIndex("
+            "card => card.classList.contains('lt-current')) === 5"
+        )
+        ada.answer()
+        page.reload()
+        page.locator(".lt-root").wait_for()
+        browser.ready(page)
+        ada.teach(EVERY + 5)
+        ada.wait_for("learnt", "failed")
+        left, pair = ada.shown()
+        skipped = left if page.locator(".lt-root.lt-listing").count() else [pair]
+        ada.press("s")
+        ada.told += [(key(*each), "skip", None) for each in skipped]
+        second = page.context.new_page()
+        second.goto(server.address)
+        browser.start_grading(second, "Ada")
+        other = Person(second)
+        other.teach(ada.done + 4)
+        second.close()
+        ada.told += other.told
+        page.reload()
+        page.locator(".lt-root").wait_for()
+        browser.ready(page)
+        ada.teach(50)
+        ada.wait_for("learnt")
+        page.wait_for_function("() => document.querySelectorAll('.lt-row').length === 2")
+        for width, height in ((1280, 800), (400, 800)):
+            page.set_viewport_size({"width": width, "height": height})
+            for selector in (".lt-stage", ".lt-grades"):
+                box = page.locator(selector).bounding_box()
+                assert box["y"] + box["height"] <= height, (
+                    f"{selector} lies below the fold at {width}"
+                )
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            serious = [
+                fault["id"]
+                for fault in axe.Axe().run(page).response["violations"]
+                if fault["impact"] in ("serious", "critical")
+            ]
+            assert not serious, serious
+        page.set_viewport_size({"width": 1280, "height": 800})
+        shown_now(school, page)
+        assert written(school) == ada.told
+        with living_in(school):
+            learnt = learn_now(find_run("mine"))
+        page.get_by_role("button", name="Finish the round").click()
+        page.get_by_role("button", name="Yes, finish it").click()
+        page.wait_for_function(
+            "() => document.querySelector('.lt-progress').textContent.startsWith('0 of')",
+            timeout=180_000,
+        )
+        text = page.locator(".lt-learnt").inner_text()
+        assert not said, said
+    log = (school / LOG).read_text()
+    row = pd.read_csv(school / LOG).iloc[0]
+    assert row["round"] == 0 and row.asked == len(learnt.grades) and row.evidence == "grades"
+    assert ("Search now uses what round 0 taught" in text) == row.promoted
+    picture = school / "pictures.jpg"
+    draw_house(HOUSES.iloc[0].to_dict(), 128).save(picture)
+    found = json.loads(command(school, "search", picture, "--study", "mine", "--json").stdout)
+    assert found["model"] == ("head" if row.promoted else "encoder")
+    process = command(school, "run", "mine", *SMALL)  # goes on to the report, of what was taught
+    assert process.returncode == 0 and "ROUND=0: finished before" in process.stdout, (
+        process.stdout + process.stderr
+    )
+    assert "Round by round" in (school / "report_results/mine/index.html").read_text()
+    assert (school / LOG).read_text() == log
+    assert command(school, "check", "--study", "mine").returncode == 0
+    for folder in (
+        "active_learning_models/mine",
+        "active_learning_results/mine/round_00",
+        "vector_dbs/mine/head",
+        "active_learning_labels/mine/round_01",
+    ):
+        shutil.rmtree(school / folder)
+    (school / LOG).unlink()
+    process = command(school, "run", "mine", *SMALL)
+    assert process.returncode == 0 and (school / LOG).read_text() == log, process.stderr
+
+
+def shown_now(home: Path, page) -> None:
+    """The panel's results are those of the vectors that the grades teach, and of the encoder's."""
+    query = page.locator(
+        ".lt-list > .lt-figure figcaption, .lt-stage > .lt-figure figcaption"
+    ).first.text_content()
+    with living_in(home):
+        lessons = Lessons(find_run("mine"), "mine")
+        lessons.taught = learn_now(lessons.run)
+        results = lessons.results(query)
+    names = page.eval_on_selector_all(
+        ".lt-row",
+        "all => all.map(row => [...row.querySelectorAll('img')].map(image => image.title))",
+    )
+    assert names == [[name for name, _ in results["before"]], [name for name, _ in results["now"]]]
+
+
+def children_of(process: int) -> list[str]:
+    """The numbers of the processes that a process started, from /proc."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = file.read_text().rpartition(")")[2].split()[1]
+        except OSError:  # it has ended meanwhile
+            continue
+        if parent == str(process):
+            found.append(file.parent.name)
+    return found
+
+
+@needs_chromium
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc, as Linux has it")
+def test_killed_while_it_learns_it_leaves_no_process_and_loses_no_act(school):
+    server = browser.ServedPage(school, "teach", "mine").start()
+    try:
+        with browser.browser_page() as page:
+            page.goto(server.url)
+            page.locator(".lt-root").wait_for(timeout=90_000)
+            browser.start_grading(page, "Ada")
+            ada, rng = Person(page), np.random.default_rng(3)
+            for _ in range(2):
+                ada.teach(ada.done + EVERY)
+                ada.wait_for("learning", "learnt", "failed")
+                time.sleep(rng.uniform(0, 2))
+                children = children_of(server.process.pid)
+                assert children
+                server.kill()
+                until = time.monotonic() + 20
+                while (
+                    any(Path(f"/proc/{child}").exists() for child in children)
+                    and time.monotonic() < until
+                ):
+                    time.sleep(0.1)
+                assert not [child for child in children if Path(f"/proc/{child}").exists()]
+                assert written(school) == ada.told
+                server.start()
+                page.locator("#notice").wait_for(state="hidden")
+                browser.ready(page)
+            ada.answer()
+            assert written(school) == ada.told
+    finally:
+        if server.process.poll() is None:
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 0
+
+
+def test_what_cannot_be_taught_is_refused_in_a_line(begun, tmp_path):
+    process = command(begun, "teach", "grocery")
+    assert process.returncode == 1 and "no run is called grocery here" in process.stderr
+    study = "study: drawn\nimages: {source: synthetic_houses, per_class: 4}\noracle: rubric\n"
+    (tmp_path / "drawn.yaml").write_text(study)
+    (tmp_path / "active_learning_labels").mkdir()
+    with living_in(tmp_path):
+        find_run("drawn.yaml", begin=True)
+    process = command(tmp_path, "teach", "drawn.yaml")
+    assert process.returncode == 1 and "has an oracle (rubric) that answers" in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
+
+
+def test_rows_of_one_query_are_a_list_and_others_stay_pairs():
+    rows = [
+        ("a", "b", "random"),
+        ("c", "q", "lists"),
+        ("q", "r", "lists"),
+        ("d", "q", "lists"),
+        ("d", "z", "lists"),
+        ("e", "z", "lists"),
+        ("x", "y", "lists"),
+    ]
+    table = pd.DataFrame(rows, columns=["image1", "image2", "strategy"])
+    assert lists_of(table) == [
+        [("a", "b")],
+        [("q", "c"), ("q", "r"), ("q", "d")],
+        [("z", "d"), ("z", "e")],
+        [("x", "y")],
+    ]
+    long = pd.DataFrame(
+        [("q", f"r{n:02}", "lists") for n in range(30)], columns=["image1", "image2", "strategy"]
+    )
+    assert [len(unit) for unit in lists_of(long)] == [12, 12, 6]
+    assert lists_of(table.drop(columns="strategy")) == [[(one, two)] for one, two, _ in rows]
+    assert REST not in ("", "yn-")
