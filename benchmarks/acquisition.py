@@ -87,7 +87,7 @@ def curve(trial: Trial, strategy: str, budgets: list[int]) -> Iterator[dict]:
             else new.reset_index(drop=True)
         )
         learnt = trial.learn(graded)
-        model = learnt.head
+        model = learnt.models["head"]
         found = trial.measure(model)
         used = found if learnt.promoted else encoder
         yield {
@@ -97,7 +97,7 @@ def curve(trial: Trial, strategy: str, budgets: list[int]) -> Iterator[dict]:
             "labels": labels,
             "similar": int((graded.similarity[graded.asked.astype(bool)] == 3).sum()),
             **found,
-            "candidate": learnt.candidate,
+            "candidate": learnt.chosen,
             "promoted": learnt.promoted,
             **{f"used_{name}": used[name] for name in ("ap", "ndcg")},
             **{f"encoder_{name}": encoder[name] for name in ("ap", "ndcg")},

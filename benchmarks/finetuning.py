@@ -35,7 +35,7 @@ from imgsearch_utils.encoders.encoder_names import get_encoder
 from imgsearch_utils.evaluation.relevance import Judge, of_all
 from imgsearch_utils.finetuning.augmentation import encode, read_squares
 from imgsearch_utils.finetuning.backbone import Backbone
-from imgsearch_utils.finetuning.backbone_training import Lessons, train
+from imgsearch_utils.finetuning.backbone_training import TrainingData, train
 from imgsearch_utils.finetuning.finetune_run import Parts, Validation, judged, parts_of
 from imgsearch_utils.finetuning.finetuning_settings import Finetuning
 from imgsearch_utils.grades.pairs import COLUMNS
@@ -88,7 +88,7 @@ def throughput(images: int, pixels: int, turns: int, epochs: int) -> dict:
             paths.append(Path(folder) / f"{number}.png")
             draw_house(house, 256).save(paths[-1])
         squares = read_squares(paths, pixels)
-        lessons = Lessons(np.arange(images), np.arange(images) % 8)
+        lessons = TrainingData(np.arange(images), np.arange(images) % 8)
         ours, bare = [], []
         for turn in range(turns):
             backbone = Backbone.open(settings.encoder, settings.blocks, pixels)
@@ -245,7 +245,7 @@ def _trained(backbone, squares, names, parts, settings, judge):
         return train(
             backbone,
             squares,
-            Lessons(rows, classes),
+            TrainingData(rows, classes),
             settings,
             validate,
             Path(folder) / "checkpoint",

@@ -34,7 +34,7 @@ from imgsearch_utils.images.collection import read_labels
 from imgsearch_utils.images.image_split import group_near_duplicates
 from imgsearch_utils.learning import HEADS, Model, learn
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.learner import Learnt
+from imgsearch_utils.learning.learner import LearningResult
 from imgsearch_utils.metrics import bootstrap, pair_metrics
 from imgsearch_utils.metrics.geometry import normalised, pair_cosines
 from imgsearch_utils.study import HeadSettings
@@ -145,7 +145,7 @@ def published_last_round(images: Images, train: pd.DataFrame, known: Images) -> 
     return published(images, train[train.file == "round_3.csv"], known)
 
 
-def our_learner(images: Images, train: pd.DataFrame, known: Images) -> Learnt:
+def our_learner(images: Images, train: pd.DataFrame, known: Images) -> LearningResult:
     """What the package learns with its own settings: the candidate that the training pairs choose,
     calibrated.
     """
@@ -176,12 +176,12 @@ def calibrate(
     )
     for teach, hold in folds:
         teaching, held_out = (side.among(side.table.image.iloc[rows]) for rows in (teach, hold))
-        held = held_out.both_of(train)
-        if len(held):
+        held_out = held_out.both_of(train)
+        if len(held_out):
             scores.append(
-                model(images, teaching.both_of(train), known.without(held_out.names))(held)
+                model(images, teaching.both_of(train), known.without(held_out.names))(held_out)
             )
-            grades.append(held.similarity)
+            grades.append(held_out.similarity)
     return Calibration.fit(np.concatenate(scores), np.concatenate(grades))
 
 
@@ -205,14 +205,14 @@ def run_split(data: Data, split: int) -> dict[str, pd.DataFrame]:
             decision = {"p_similar": p, "similar": p >= calibration.threshold}
         scored[name] = test.assign(split=split, score=score, **decision)
     learnt = our_learner(data.images, train, known)
-    score = learnt.head.cosines(data.images, test)
-    p = learnt.head.p_similar(score)
+    score = learnt.models["head"].cosines(data.images, test)
+    p = learnt.models["head"].p_similar(score)
     scored[OURS] = test.assign(
         split=split,
         score=score,
         p_similar=p,
-        similar=p >= learnt.head.threshold,
-        candidate=learnt.candidate,
+        similar=p >= learnt.models["head"].threshold,
+        candidate=learnt.chosen,
         promoted=learnt.promoted,
     )
     return scored

@@ -20,7 +20,7 @@ from imgsearch_utils.grades import oracles
 from imgsearch_utils.grades.oracles import known_to_oracle
 from imgsearch_utils.images import Images, open_collection
 from imgsearch_utils.learning import Model, learn, train_head
-from imgsearch_utils.learning.learner import Learnt
+from imgsearch_utils.learning.learner import LearningResult
 from imgsearch_utils.metrics import bootstrap, pair_metrics
 from imgsearch_utils.steps.tagging import take_part
 from imgsearch_utils.study import HeadSettings, Study, read_study
@@ -47,7 +47,7 @@ class Trial:
         """The pairs with the oracle's grades."""
         return pairs.assign(similarity=oracles.answer(self.study.oracle, pairs, self.known))
 
-    def learn(self, pairs: pd.DataFrame, in_search: bool = False) -> Learnt:
+    def learn(self, pairs: pd.DataFrame, in_search: bool = False) -> LearningResult:
         """What the package learns from graded pairs of train images; `in_search` as of
         ``learning.learn``.
         """

@@ -170,7 +170,7 @@ def open_(home: Path, *_) -> dict:
 def index(name: str, home: Path, *_) -> dict:
     """One index: built, asked, kept."""
     from imgsearch_utils import indexes
-    from imgsearch_utils.images.vector_store import let_go
+    from imgsearch_utils.images.vector_store import drop_page_cache
     from imgsearch_utils.metrics.geometry import normalised
     from imgsearch_utils.study import IndexSettings
 
@@ -179,7 +179,7 @@ def index(name: str, home: Path, *_) -> dict:
         np.load(home / "asked.npy"),
     )
     vectors = normalised(stored)
-    let_go(stored)
+    drop_page_cache(stored)
     began = time.perf_counter()
     table = indexes.compare_indexes(vectors, asked, [IndexSettings(name=name)], runs=1)
     table = table.dropna(subset=["recall@10"]).sort_values("p95_ms")
@@ -353,13 +353,13 @@ def _finish_a_round() -> None:
     from imgsearch_utils.learning.calibration import Calibration
     from imgsearch_utils.learning.heads import PLAIN, Head
     from imgsearch_utils.learning.model import models_to_dict
-    from imgsearch_utils.learning.training_statistics import Ground
+    from imgsearch_utils.learning.training_statistics import TrainingStatistics
     from imgsearch_utils.study import HeadSettings
     from imgsearch_utils.workspace import write_json
 
     run, settings = _run(), HeadSettings(head="mlp", class_share=0)
     some = np.asarray(_images().embeddings.vectors[:200])
-    ground = Ground.of(some, np.array(["a", "b"] * 100), settings)
+    ground = TrainingStatistics.of(some, np.array(["a", "b"] * 100), settings)
     head = Head.untrained(ground, settings, PLAIN, (torch.zeros(0, len(ground.mean)),) * 2)
     calibration = Calibration((8.0, 7.0, 7.0), (1.0, 0.0, -2.0), 0.3)
     for folder in (run.round(0).model, run.round(0).results, run.round(1).labels):

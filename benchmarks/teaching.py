@@ -104,12 +104,12 @@ def _learnt(trial, graded, in_search):
         learnt = trial.learn(graded.reset_index(drop=True), in_search)
     except ValueError:
         return Model(), {"promoted": False}
-    found = trial.measure(learnt.head)
-    return learnt.head, {
+    found = trial.measure(learnt.models["head"])
+    return learnt.models["head"], {
         "learnt_ap": found["ap"],
         "learnt_ndcg": found["ndcg"],
         "promoted": learnt.promoted,
-        "candidate": learnt.candidate,
+        "candidate": learnt.chosen,
     }
 
 

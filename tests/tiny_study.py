@@ -24,9 +24,9 @@ from imgsearch_utils.images.image_split import split_by_group
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.heads import PLAIN, Head
-from imgsearch_utils.learning.learner import own_reach
+from imgsearch_utils.learning.learner import nearest_neighbour_cosine
 from imgsearch_utils.learning.model import models_to_dict
-from imgsearch_utils.learning.training_statistics import Ground
+from imgsearch_utils.learning.training_statistics import TrainingStatistics
 from imgsearch_utils.study import HeadSettings
 
 # of each type; the last one is kept for later
@@ -85,16 +85,19 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
             images.train,
             images.side("dev"),
         )
-        ground = Ground.of(train.vectors, train.classes.to_numpy(str), chosen)
+        ground = TrainingStatistics.of(train.vectors, train.classes.to_numpy(str), chosen)
         torch.manual_seed(0)
         head = Head.untrained(ground, chosen, PLAIN, (torch.zeros(0, len(ground.mean)),) * 2)
         one, two = np.triu_indices(len(dev), 1)
         pairs = pd.DataFrame({"image1": np.take(dev.names, one), "image2": np.take(dev.names, two)})
-        grades, reach = np.where(images.same_class(pairs), 3, 0), own_reach(train)
+        grades, out_of_collection_cosine = (
+            np.where(images.same_class(pairs), 3, 0),
+            nearest_neighbour_cosine(train),
+        )
         models = {
             model.name: replace(
                 model,
-                reach=reach,
+                out_of_collection_cosine=out_of_collection_cosine,
                 calibration=Calibration.fit(model.cosines(images, pairs), grades),
             )
             for model in (Model(), Model.with_head(head))

@@ -8,7 +8,7 @@ from scipy.stats import t
 from sklearn.metrics import cohen_kappa_score
 
 from imgsearch_utils.workspace import Round, read_json
-from imgsearch_utils.workspace.tables import read_own
+from imgsearch_utils.workspace.tables import read_table
 
 # agreement of successive rounds at which Bloodgood and Vijay-Shanker (CoNLL 2009) stop
 KAPPA = 0.99
@@ -21,7 +21,7 @@ def decisions(of: Round) -> pd.Series:
     """What a finished round's head decides on the pairs that decide: (image1, image2) ->
     similar?
     """
-    scored = read_own(of.results / "scored_pairs.csv")
+    scored = read_table(of.results / "scored_pairs.csv")
     threshold = read_json(of.model / "calibration.json", "head")["head"]["threshold"]
     dev = scored[scored.side == "dev"].set_index(["image1", "image2"])
     return dev.p_similar >= threshold

@@ -12,7 +12,7 @@ import pandas as pd
 
 from imgsearch_utils.images.near_pairs import MANY, Lists
 from imgsearch_utils.images.study_images import Images
-from imgsearch_utils.images.vector_store import let_go
+from imgsearch_utils.images.vector_store import drop_page_cache
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.metrics.geometry import pair_cosines
 
@@ -83,7 +83,7 @@ class Pool:
             for at, part in zip(range(0, len(names), PART), itertools.chain([unit], parts)):
                 every[at : at + PART] = part
             unit = every
-            let_go(images.embeddings.vectors)
+            drop_page_cache(images.embeddings.vectors)
         return cls(
             images,
             names,

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from imgsearch_utils.workspace import written_whole
+from imgsearch_utils.workspace import atomic_path
 
 
 @contextlib.contextmanager
 def bytes_read(file: Path) -> Iterator[Callable[[int, int], None]]:
-    """A bar of the bytes of a file on a terminal; gives what ``tables.foreign_parts`` calls
+    """A bar of the bytes of a file on a terminal; gives what ``tables.user_csv_parts`` calls
     `watch`.
     """
     from tqdm import tqdm
@@ -34,7 +34,7 @@ def output(file: Path | None) -> Iterator[TextIO]:
     """
     text = {"encoding": "utf-8", "newline": ""}
     if file:
-        with written_whole(file) as partial, partial.open("w", **text) as opened:
+        with atomic_path(file) as partial, partial.open("w", **text) as opened:
             yield opened
         return
     with tempfile.TemporaryFile("w+", **text) as opened:

@@ -11,7 +11,7 @@ import typer
 from imgsearch_utils import workspace
 from imgsearch_utils.cli import remote
 from imgsearch_utils.cli.questions import named, questions
-from imgsearch_utils.workspace import DRAWN, written_whole
+from imgsearch_utils.workspace import DRAWN, atomic_path
 from imgsearch_utils.workspace.command_options import (
     IndexOption,
     JsonOption,
@@ -101,7 +101,7 @@ def _opened(asked: list[list[Path]], typed: list[Path]):
 
 def _draw(figure, file: Path) -> None:
     try:
-        with written_whole(file) as partial:
+        with atomic_path(file) as partial:
             figure.savefig(partial, format=file.suffix[1:] or "png")
     except (ValueError, OSError) as error:
         raise ValueError(f"--show {file}: {' '.join(str(error).split())}") from None

@@ -14,7 +14,7 @@ from imgsearch_utils.images.embeddings import Embeddings, check_health
 from imgsearch_utils.images.image_split import read_sides
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.images.vector_store import plain
-from imgsearch_utils.workspace import Run, digest, written_whole
+from imgsearch_utils.workspace import Run, atomic_path, digest
 
 if TYPE_CHECKING:
     from imgsearch_utils.encoders.encoder import (
@@ -205,7 +205,7 @@ def _keep_stamps(folder: Path, names: list[str], stamps: dict[str, tuple], began
     """
     table = np.array([stamps[name] for name in names], np.int64)
     table[table[:, 1:].max(1) > began - LATELY] = 0
-    with written_whole(folder / STAMPS) as partial, partial.open("wb") as file:
+    with atomic_path(folder / STAMPS) as partial, partial.open("wb") as file:
         np.save(file, table)
 
 

@@ -15,8 +15,8 @@ from imgsearch_utils.images.image_split import group_near_duplicates
 from imgsearch_utils.images.near_duplicates import SAME_PICTURE
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.metrics.geometry import normalised
-from imgsearch_utils.workspace import Run, shown, written_whole
-from imgsearch_utils.workspace.tables import write_own
+from imgsearch_utils.workspace import Run, atomic_path, shown
+from imgsearch_utils.workspace.tables import write_table
 
 # groups on the page, pictures of each, pixels of a picture
 MOST_GROUPS, MOST_SHOWN, SIDE = (200, 12, 150)
@@ -65,7 +65,7 @@ def write_duplicates(
     the former.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_own(table, folder / "duplicates.csv")
+    write_table(table, folder / "duplicates.csv")
     if collection.folder is None:
         return folder / "duplicates.csv"
     groups = []
@@ -99,7 +99,7 @@ def write_duplicates(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    with written_whole(folder / "index.html") as partial:
+    with atomic_path(folder / "index.html") as partial:
         partial.write_text(
             environment.get_template("duplicates.html.j2").render(
                 title=run.study.title or run.study.study,

@@ -31,8 +31,8 @@ from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.metrics import bootstrap
 from imgsearch_utils.metrics.geometry import normalised
-from imgsearch_utils.workspace import Run, written_whole
-from imgsearch_utils.workspace.tables import read_own, write_own
+from imgsearch_utils.workspace import Run, atomic_path
+from imgsearch_utils.workspace.tables import read_table, write_table
 
 EMBEDDED = tuple(LITE)  # whose weights come with the installation
 CUTS = (1, 5, 10)
@@ -70,7 +70,7 @@ def compare_encoders(
 
     Parameters
     ----------
-    names : encoders as of ``vectors.encoders.get_encoder``
+    names : encoders as of ``get_encoder``
     say : gets a line for each encoder
 
     Raises
@@ -84,7 +84,7 @@ def compare_encoders(
             f"run {run.name} has vectors only; to compare encoders, place its pictures"
         )
     judge = Judge(run, collection, grades_so_far(run))
-    if judge.who == "nobody":
+    if judge.source == "nobody":
         raise ValueError(
             f"nobody says what is similar in run {run.name}: it has no classes, and no test pair "
             "is "
@@ -143,9 +143,9 @@ def kept_comparison(
     if not (run.published and all(file.is_file() for file in files.values())):
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in compare_encoders(run, names, say)._asdict().items():
-            with written_whole(files[name]) as partial:
-                write_own(table, partial)
-    tables = {name: read_own(file) for name, file in files.items()}
+            with atomic_path(files[name]) as partial:
+                write_table(table, partial)
+    tables = {name: read_table(file) for name, file in files.items()}
     # a file knows no empty text
     for name, column in (("encoders", "missing"), ("retrieval", "class")):
         tables[name][column] = tables[name][column].astype(object).fillna("")

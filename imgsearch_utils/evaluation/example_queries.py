@@ -15,7 +15,7 @@ from imgsearch_utils.images.image_split import read_sides
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.metrics import retrieval_metrics
 from imgsearch_utils.workspace import Run
-from imgsearch_utils.workspace.tables import read_own
+from imgsearch_utils.workspace.tables import read_table
 
 ENOUGH_JUDGED = 0.5  # of each model's first results, or a query is not compared by the grades
 KINDS = {
@@ -29,7 +29,7 @@ BY_CLASS = {0: "other class", 3: "same class"}  # where nobody graded a test pai
 
 
 def grades_so_far(run: Run) -> pd.DataFrame:
-    """All grades of the run, as ``labels.graded_pairs`` gives them; needs no vectors."""
+    """All grades of the run, as ``grades.graded_pairs`` gives them; needs no vectors."""
     last = run.last_round if run.rounds_made else run.round(0)
     return graded_pairs(
         last, Images(read_sides(run), Embeddings([], np.empty((0, 0), np.float32), {}))
@@ -44,7 +44,7 @@ def read_examples(run: Run, collection: Collection) -> tuple[pd.DataFrame, pd.Da
     query, model, rank, image, score, drawn (all of them where an older run did not say), and
     `grade`, NaN where nobody knows it; then the grades `query`, `image`, `grade` of all test images
     for these queries, as far as they are known"""
-    examples = read_own(run.results / "ann_comparison" / "examples.csv")
+    examples = read_table(run.results / "ann_comparison" / "examples.csv")
     examples = examples if "drawn" in examples else examples.assign(drawn=True)
     sides = read_sides(run)
     queries, test = (
@@ -118,7 +118,7 @@ def example_figure(
     """Example queries with the first results of each model, a row each; frame and words tell a
     known grade.
 
-    examples : query, model, rank, image, score, from ``steps.relevance.example_results``; perhaps
+    examples : query, model, rank, image, score, from ``relevance.example_results``; perhaps
         grade, and ndcg, what the row is worth
     words : how a grade is called
     """
@@ -154,7 +154,7 @@ def example_figures(run: Run, collection: Collection) -> dict[str, tuple[Figure,
         .reset_index()
     )
     examples = examples.merge(of_row, on=["query", "model"], how="left")
-    words = BY_CLASS if Judge(run, collection, grades_so_far(run)).who == "classes" else GRADED
+    words = BY_CLASS if Judge(run, collection, grades_so_far(run)).source == "classes" else GRADED
     for kind, names in choose_queries(examples, worth).items():
         rows = pd.concat([examples[examples["query"] == name] for name in names])
         figures[kind] = example_figure(collection, rows, KINDS[kind], words), rows

@@ -38,7 +38,7 @@ class Judge:
     graded: pd.DataFrame
 
     @property
-    def who(self) -> str:
+    def source(self) -> str:
         """What judges: "oracle", "grades", "classes", or "nobody"."""
         if self.run.study.oracle in ("rubric", "hierarchy"):
             return "oracle"
@@ -49,14 +49,14 @@ class Judge:
 
     def grades(self, ranked: pd.DataFrame) -> pd.DataFrame:
         """Grades `query`, `image`, `grade` of ranked results, as far as they are known."""
-        if (who := self.who) in ("oracle", "classes"):
+        if (source := self.source) in ("oracle", "classes"):
             pairs = ranked.rename(columns={"query": "image1", "image": "image2"})
             known = (
                 self.collection.images
-                if who == "classes"
+                if source == "classes"
                 else oracles.known_to_oracle(self.run, self.collection)
             )
-            oracle = "hierarchy" if who == "classes" else self.run.study.oracle
+            oracle = "hierarchy" if source == "classes" else self.run.study.oracle
             return ranked[["query", "image"]].assign(grade=oracles.answer(oracle, pairs, known))
         both = [
             self.graded.rename(columns={"image1": a, "image2": b, "similarity": "grade"})
@@ -177,8 +177,8 @@ def compare_rankings(
         "gain_high",
     ]
     rankings = {name: (sampled(images), model) for name, (images, model) in rankings.items()}
-    first, who = next(iter(rankings.values()))[0], judge.who
-    if who == "nobody":
+    first, source = next(iter(rankings.values()))[0], judge.source
+    if source == "nobody":
         return pd.DataFrame(columns=[*columns, "judged_by"])
     about, queries = first.table.set_index("image"), some_queries(first)
     level = first.class_columns[-1] if first.class_columns else None
@@ -211,7 +211,7 @@ def compare_rankings(
                         *(np.nan,) * 3,
                     )
                 )
-    return pd.DataFrame(rows, columns=columns).assign(judged_by=who)
+    return pd.DataFrame(rows, columns=columns).assign(judged_by=source)
 
 
 def mean_ap(images: Images, grades: pd.DataFrame) -> float:

@@ -24,7 +24,7 @@ from imgsearch_utils.finetuning.backbone import Backbone
 from imgsearch_utils.finetuning.finetuning_settings import Finetuning
 from imgsearch_utils.learning.losses import LOSSES
 from imgsearch_utils.study import HeadSettings
-from imgsearch_utils.workspace import written_whole
+from imgsearch_utils.workspace import atomic_path
 
 EVERY = 30  # seconds between two checkpoints
 # processes that augment pictures for a GPU; on a processor the training itself needs all cores
@@ -32,7 +32,7 @@ WORKERS = 6
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingData:
     """What is learnt from: rows of the squares, and what is known of them.
 
     rows : (n,) of the training pictures
@@ -59,7 +59,7 @@ class State:
     history: list[dict] = field(default_factory=list)
 
 
-def batches_of(lessons: Lessons, settings: Finetuning, epoch: int) -> list[np.ndarray]:
+def batches_of(lessons: TrainingData, settings: Finetuning, epoch: int) -> list[np.ndarray]:
     """The batches of an epoch: positions of pictures, `per_class` of each of two classes or more;
     or rows of pairs.
 
@@ -134,7 +134,7 @@ def _same_each_time(device: torch.device) -> Iterator[None]:
 def train(
     backbone: Backbone,
     squares: np.ndarray,
-    lessons: Lessons,
+    lessons: TrainingData,
     settings: Finetuning,
     validate: Callable[[], float],
     checkpoint: Path,
@@ -333,7 +333,7 @@ def _save(
             f"adam.{name}.{key}": value.cpu() for key, value in optimizer.state[parameter].items()
         }
     file.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(file) as partial:
+    with atomic_path(file) as partial:
         save_file(
             {name: value.clone().contiguous() for name, value in tensors.items()},
             partial,

@@ -25,7 +25,7 @@ from imgsearch_utils.evaluation.relevance import (
 )
 from imgsearch_utils.finetuning.augmentation import encode, read_squares
 from imgsearch_utils.finetuning.backbone import Backbone
-from imgsearch_utils.finetuning.backbone_training import Lessons, train
+from imgsearch_utils.finetuning.backbone_training import TrainingData, train
 from imgsearch_utils.finetuning.finetuning_settings import Finetuning
 from imgsearch_utils.finetuning.tuned_encoder import ABOUT, WEIGHTS
 from imgsearch_utils.grades.usable_grades import graded_pairs
@@ -46,7 +46,7 @@ from imgsearch_utils.workspace import (
     tuned_versions,
     write_json,
 )
-from imgsearch_utils.workspace.tables import intervals, read_own, write_own
+from imgsearch_utils.workspace.tables import intervals, read_table, write_table
 
 FROZEN, TUNED = "frozen", "fine-tuned"
 VALIDATION = 0.2  # of the training images' groups, where no classes are held out
@@ -160,7 +160,7 @@ def finetune(
     backbone = Backbone.open(settings.encoder, settings.blocks, settings.pixels)
     images = Images(table, Embeddings([], np.empty((0, 1), np.float32), {}))
     parts, judge = parts_of(images, settings), Judge(run, collection, grades_so_far(run))
-    if judge.who == "nobody":
+    if judge.source == "nobody":
         raise ValueError(
             f"nobody says what is similar in run {run.name}, so no version of it can be judged; "
             "grade "
@@ -207,10 +207,12 @@ def finetune(
             "trained": backbone.trained,
         },
     )
-    write_own(history, stage["results"] / "history.csv")
+    write_table(history, stage["results"] / "history.csv")
     vectors = {FROZEN: before, TUNED: pictures.vectors(backbone)}
-    write_own(judged(parts, vectors, judge, table), stage["results"] / "retrieval.csv")
-    write_own(_examples(parts, vectors, pictures, settings.seed), stage["results"] / "examples.csv")
+    write_table(judged(parts, vectors, judge, table), stage["results"] / "retrieval.csv")
+    write_table(
+        _examples(parts, vectors, pictures, settings.seed), stage["results"] / "examples.csv"
+    )
     stage.publish(version=settings.version)
     checkpoint.unlink(missing_ok=True)
     return stage
@@ -259,14 +261,14 @@ class Validation:
         return mean_ap(with_vectors(self._images, TUNED, vectors), self._grades)
 
 
-def _lessons(run: Run, parts: Parts, settings: Finetuning, pictures: _Pictures) -> Lessons:
+def _lessons(run: Run, parts: Parts, settings: Finetuning, pictures: _Pictures) -> TrainingData:
     rows, images = pictures.rows(parts.train), parts.train
     level = images.class_columns[-1] if images.class_columns else None
     classes = (
         pd.factorize(images.table[level], sort=True)[0] if level else np.zeros(len(images), int)
     )
     if settings.learn_from == "classes":
-        return Lessons(rows, classes)
+        return TrainingData(rows, classes)
     if not run.rounds_made:
         raise ValueError(
             f"learn_from: grades, and run {run.name} has no finished round; run it first"
@@ -285,7 +287,7 @@ def _lessons(run: Run, parts: Parts, settings: Finetuning, pictures: _Pictures) 
         ],
         1,
     )
-    return Lessons(rows, classes, pairs[(pairs[:, :2] >= 0).all(1)])
+    return TrainingData(rows, classes, pairs[(pairs[:, :2] >= 0).all(1)])
 
 
 def _examples(
@@ -322,7 +324,7 @@ def judged(
 
 
 def verdict(scores: pd.DataFrame) -> tuple[bool, str]:
-    """Whether a version is better than the frozen backbone for sure, and in words; `scores` as of
+    """Whether a version is better than the frozen backbone, and in words; `scores` as of
     ``judged``.
     """
     every = of_all(scores)
@@ -336,12 +338,13 @@ def verdict(scores: pd.DataFrame) -> tuple[bool, str]:
     ]
     worse = (every.gain_high < 0).any()
     good = bool((every.gain_low > 0).any() and not worse)
-    return good, "; ".join(words) + ". " + (
-        "Better than the frozen encoder for sure."
-        if good
-        else f"{'Worse for sure' if worse else 'Not better for sure'}; the frozen encoder stays "
-        "the one to use."
-    )
+    if good:
+        outcome = "Better than the frozen encoder: an interval lies above 0, and none below."
+    elif worse:
+        outcome = "Worse: an interval lies below 0; the frozen encoder stays the one to use."
+    else:
+        outcome = "No interval lies above 0; the frozen encoder stays the one to use."
+    return good, "; ".join(words) + ". " + outcome
 
 
 def finetune_all(
@@ -351,7 +354,7 @@ def finetune_all(
     for each in settings:
         run = find_run(each.study, each.run)
         stage = finetune(run, each, say, progress)
-        good, words = verdict(read_own(stage["results"] / "retrieval.csv"))
+        good, words = verdict(read_table(stage["results"] / "retrieval.csv"))
         name = f"tuned:{run.name}/{each.version}"
         say(f"{name}: {words}")
         if good:
@@ -380,7 +383,7 @@ def listed(run: Run) -> pd.DataFrame:
             for key, value in own.items()
             if value != usual[key] and key not in ("study", "run", "version")
         )
-        scores = of_all(read_own(stage["results"] / "retrieval.csv"))
+        scores = of_all(read_table(stage["results"] / "retrieval.csv"))
         row = {"encoder": f"tuned:{run.name}/{name}", "settings": told}
         own = scores[(scores.measure == "AP") & (scores.model == TUNED)]
         for each, gain in zip(

@@ -27,7 +27,7 @@ def scale_of(base: dict[str, Any]) -> tuple[int, list[float], list[float]]:
     by its config.
     """
     how = base["preprocessing"]
-    if side := LITE.get(base["encoder"]):  # ``kept.lite_pixels``: (x - 127) / 128
+    if side := LITE.get(base["encoder"]):  # ``lite_pixels``: (x - 127) / 128
         return side, [127 / 255] * 3, [128 / 255] * 3
     size = how.get("input_size", how.get("size"))
     side = size if isinstance(size, int) else size[-1]

@@ -20,7 +20,7 @@ from imgsearch_utils.images.image_split import group_near_duplicates
 from imgsearch_utils.images.near_duplicates import SAME_PICTURE
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.workspace import Run, open_atomic
-from imgsearch_utils.workspace.tables import write_own
+from imgsearch_utils.workspace.tables import write_table
 
 IMPORTER = "import"
 
@@ -180,7 +180,7 @@ def import_labels(run: Run, pairs: pd.DataFrame) -> tuple[dict[str, int], pd.Dat
             journal.append_many(graded[graded.by == by], by, by) for by in (AUTOMATIC, IMPORTER)
         )
         with open_atomic(run.labels / "import_problems.csv") as file:
-            write_own(problems, file)
+            write_table(problems, file)
     return counts, problems
 
 
@@ -205,7 +205,7 @@ def export_votes(run: Run, file: Path) -> int:
     ]
     if not rows:
         raise ValueError(f"run {run.name} has no votes to export")
-    write_own(
+    write_table(
         pd.DataFrame(rows, columns=["image1", "image2", "vote", "annotator", "time", "round"]), file
     )
     return len(rows)

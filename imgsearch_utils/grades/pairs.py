@@ -13,10 +13,10 @@ import pandas as pd
 
 from imgsearch_utils.study import listed, nearest
 from imgsearch_utils.workspace.tables import (
-    foreign_parts,
     numbers_where_all_are,
-    read_foreign,
-    write_own,
+    read_user_csv,
+    user_csv_parts,
+    write_table,
 )
 
 COLUMNS = ["image1", "image2", "similarity"]
@@ -83,14 +83,14 @@ def read_grades(
     """``read_pair_files`` without further columns: of millions of rows, each name stands in memory
     once.
 
-    watch : as of ``tables.foreign_parts``, of each file
+    watch : as of ``tables.user_csv_parts``, of each file
     """
     images: dict[str, int] = {}
     files: dict[str, int] = {}
     parts = []
     for path in map(Path, paths):
         file = files.setdefault(path.name, len(files))
-        for part in foreign_parts(path, watch=watch):
+        for part in user_csv_parts(path, watch=watch):
             table = _pairs(part, path)
             parts.append(
                 pd.DataFrame(
@@ -119,18 +119,18 @@ def pair_parts(
     """``read_pairs`` of a file that may be larger than memory, in parts; grades may be absent,
     other columns stay text.
 
-    watch : as of ``tables.foreign_parts``
+    watch : as of ``tables.user_csv_parts``
     """
     return (
         _pairs(part, Path(path), need_grades=False).reset_index(drop=True)
-        for part in foreign_parts(path, watch=watch)
+        for part in user_csv_parts(path, watch=watch)
     )
 
 
 def _read(
     path: Path, first: str = "image1", second: str = "image2", need_grades: bool = True
 ) -> pd.DataFrame:
-    table = _pairs(read_foreign(path), path, first, second, need_grades)
+    table = _pairs(read_user_csv(path), path, first, second, need_grades)
     for name in table.columns[len(COLUMNS) :]:
         table[name] = numbers_where_all_are(table[name])
     return table
@@ -143,7 +143,7 @@ def _pairs(
     second: str = "image2",
     need_grades: bool = True,
 ) -> pd.DataFrame:
-    """A table as ``read_foreign`` gave it, as pairs."""
+    """A table as ``read_user_csv`` gave it, as pairs."""
     header = list(table)
     for name, source in (("image1", first), ("image2", second)):
         where = f"{name}_path"
@@ -172,7 +172,7 @@ def _pairs(
 
 def write_pairs(pairs: pd.DataFrame, path: str | Path) -> None:
     """Write pairs so that `read_pairs` gives the same table again."""
-    write_own(pairs, path)
+    write_table(pairs, path)
 
 
 def key(image1: str, image2: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from imgsearch_utils.images.decoding import SUFFIXES, open_image, why_no_file
 from imgsearch_utils.study import ImageSettings, listed, nearest
 from imgsearch_utils.workspace import DRAWN, Run
 from imgsearch_utils.workspace.registry import Registry
-from imgsearch_utils.workspace.tables import read_foreign
+from imgsearch_utils.workspace.tables import read_user_csv
 
 RESERVED = ("image", "group", "side")  # columns of the package's own tables
 SPLIT = "split"  # a column of labels.csv that says which side an image stands on
@@ -85,7 +85,7 @@ def thumbnails(collection: Collection, names: Iterable[str], side: int = 160) ->
 
 
 def read_labels(path: Path) -> pd.DataFrame:
-    """Read `file_label` + one column per level of class, as ``tables.read_foreign`` does.
+    """Read `file_label` + one column per level of class, as ``tables.read_user_csv`` does.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def read_labels(path: Path) -> pd.DataFrame:
     ValueError one line with what was expected and got: no CSV, a column absent or with a name that
         is taken, an image listed twice.
     """
-    table = read_foreign(path).reset_index(drop=True)
+    table = read_user_csv(path).reset_index(drop=True)
     if "file_label" not in table:
         raise ValueError(f"{path}: expected a column file_label, got {listed(table)}")
     if taken := [name for name in table if name in RESERVED]:
@@ -190,7 +190,7 @@ def known_collection(run: Run, names: list[str]) -> Collection:
     """Where the pictures are of a run whose images are known, as those of its database; nothing is
     scanned.
 
-    It has no classes: those stand beside the database (``vectors.metadata``).
+    It has no classes: those stand beside the database (``label_conditions``).
     """
     if run.study.images.source == DRAWN:  # they may not be drawn yet
         return open_collection(run)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from imgsearch_utils.images.near_pairs import MANY
 from imgsearch_utils.study import listed
-from imgsearch_utils.workspace import written_whole
+from imgsearch_utils.workspace import atomic_path
 
 # a label of that name gets another
 TAKEN = ("query", "rank", "score", "p_similar", "close", "rowid", "oid", "_rowid_")
@@ -74,7 +74,7 @@ class Metadata:
                 return there
         labels, classes = read()
         try:
-            with written_whole(file) as partial:
+            with atomic_path(file) as partial:
                 _fill(sqlite3.connect(partial), known_as, names, labels, classes).close()
             return cls(_connected(file))
         except OSError:  # read-only: it is made for this one time

@@ -16,8 +16,8 @@ def near_duplicate_groups(
     """Group images whose vectors are nearly equal; a group is a connected component of such pairs.
 
     Up to `many` images every pair is looked at. Above, those whose vectors lie in inverted lists
-    near one another (``graph.Lists``): time grows as n to the power of 1.5; ``benchmarks.million``
-    measures how many are found.
+    near one another (``near_pairs.Lists``): time grows as n to the power of 1.5;
+    ``benchmarks.million`` measures how many are found.
 
     Parameters
     ----------

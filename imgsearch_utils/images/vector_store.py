@@ -20,13 +20,13 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.workspace import (
+    atomic_path,
     digest,
     folder_lock,
     read_json,
     replace_folder,
     stamp,
     write_json,
-    written_whole,
 )
 
 VECTORS, NAMES, CONFIG = FILES = ("vectors.npy", "names.csv", "config.json")
@@ -231,7 +231,7 @@ def _mapped(file: Path, rows: int) -> np.ndarray:
     return np.memmap(file, np.float32, "r", data, (rows, shape[1])).view(np.ndarray)
 
 
-def let_go(vectors: np.ndarray) -> None:
+def drop_page_cache(vectors: np.ndarray) -> None:
     """Give back the memory of a mapped file's pages; they are read again where somebody looks at
     them.
     """
@@ -348,7 +348,7 @@ def _remembered(folder: Path) -> dict:
 
 def _remember(folder: Path, sha256: str, names: Sequence[str], digests: Sequence[str]) -> None:
     """Note that a folder was read or written wholly, and what it names."""
-    with written_whole(folder / QUICK) as partial:
+    with atomic_path(folder / QUICK) as partial:
         partial.write_text("\0".join([sha256, *names, *digests]), encoding="utf-8", newline="")
     write_json(
         folder / STAMP,

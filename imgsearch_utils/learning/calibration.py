@@ -71,7 +71,9 @@ class Calibration:
             slopes, intercepts, best_f1_threshold(curves.predict(cosine)[:, 3], grades == 3, weight)
         )
 
-    def moved(self, cosine: np.ndarray, grades: np.ndarray, weight: np.ndarray) -> "Calibration":
+    def shift_intercepts(
+        self, cosine: np.ndarray, grades: np.ndarray, weight: np.ndarray
+    ) -> "Calibration":
         """The same curves higher or lower, as other pairs say: `cosine`, `grades`, `weight`, each
         (n,).
 
@@ -79,7 +81,7 @@ class Calibration:
         distribution of deviation 2; `weight` is scaled to a mean of 1. The threshold is moved along
         with the curve of grade 3."""
         cosine, weight = np.asarray(cosine, float), np.asarray(weight, float) / np.mean(weight)
-        moved = []
+        shift_intercepts = []
         for grade, slope, intercept in zip(GRADES[1:], self.slopes, self.intercepts):
             reached, logit = np.asarray(grades) >= grade, slope * cosine + intercept
 
@@ -88,11 +90,15 @@ class Calibration:
                     weight * np.logaddexp(0, np.where(reached, -1, 1) * (logit + step))
                 ).sum() + step**2 / 8
 
-            moved.append(
+            shift_intercepts.append(
                 intercept + float(minimize_scalar(loss, bounds=(-10, 10), method="bounded").x)
             )
-        odds = np.log(self.threshold / (1 - self.threshold)) + moved[-1] - self.intercepts[-1]
-        return Calibration(self.slopes, tuple(moved), float(expit(odds)))
+        odds = (
+            np.log(self.threshold / (1 - self.threshold))
+            + shift_intercepts[-1]
+            - self.intercepts[-1]
+        )
+        return Calibration(self.slopes, tuple(shift_intercepts), float(expit(odds)))
 
     def predict(self, cosine: np.ndarray) -> np.ndarray:
         """P(grade 0), ..., P(grade 3) of each cosine: (n,) -> (n, 4), rows sum to 1."""

@@ -19,7 +19,7 @@ from imgsearch_utils.encoders.encoder import one_thread
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.head_training import PairRows, train_head
 from imgsearch_utils.learning.heads import Recipe
-from imgsearch_utils.learning.training_statistics import Ground
+from imgsearch_utils.learning.training_statistics import TrainingStatistics
 from imgsearch_utils.metrics import SIMILAR
 from imgsearch_utils.metrics.geometry import pair_cosines
 from imgsearch_utils.study import HeadSettings
@@ -35,7 +35,7 @@ class Fit:
 
     images: Images
     pairs: pd.DataFrame
-    held: pd.DataFrame
+    held_out: pd.DataFrame
 
 
 def cross_fits(images: Images, pairs: pd.DataFrame, seed: int, folds: int = FOLDS) -> list[Fit]:
@@ -72,11 +72,11 @@ def cross_fits(images: Images, pairs: pd.DataFrame, seed: int, folds: int = FOLD
         teaching = (
             ~np.isin(first, (a, b)) & ~np.isin(second, (a, b)) & pairs.similarity.notna().to_numpy()
         )
-        held = pairs[(low == a) & (high == b)]
-        if teaching.any() and len(held):
+        held_out = pairs[(low == a) & (high == b)]
+        if teaching.any() and len(held_out):
             names = [name for name, number in fold.items() if number not in (a, b)]
-            found.append(Fit(images.among(names), pairs[teaching], held))
-    if not any(fit.held.similarity.notna().any() for fit in found):
+            found.append(Fit(images.among(names), pairs[teaching], held_out))
+    if not any(fit.held_out.similarity.notna().any() for fit in found):
         raise ValueError(
             f"{int(pairs.similarity.notna().sum())} graded train pairs are too few to hold any "
             "out; "
@@ -101,12 +101,12 @@ class Judged:
         """One row an epoch: epoch, train_loss, dev_loss, means over the fits, and dev_ap, of all
         their pairs.
         """
-        held = [fit.held.similarity.dropna() for fit, _ in self.by_fit]
+        held_out = [fit.held_out.similarity.dropna() for fit, _ in self.by_fit]
         taught, graded = (
             [fit.pairs.similarity.notna().sum() for fit, _ in self.by_fit],
-            [len(one) for one in held],
+            [len(one) for one in held_out],
         )
-        grades, rows = np.concatenate(held), []
+        grades, rows = np.concatenate(held_out), []
         for epoch in zip(*(history.itertuples() for _, history in self.by_fit)):
             # NaN where a fit holds no graded pair
             dev_loss = np.nan_to_num([one.dev_loss for one in epoch])
@@ -127,8 +127,8 @@ class _Held:
     """What heads of all recipes need of a fit's held-out pairs, made once."""
 
     def __init__(self, fit: Fit):
-        self.graded = PairRows(fit.images, fit.held)
-        self.vectors, self.i, self.j = fit.images.vectors_of_pairs(fit.held)
+        self.graded = PairRows(fit.images, fit.held_out)
+        self.vectors, self.i, self.j = fit.images.vectors_of_pairs(fit.held_out)
 
 
 def judge(
@@ -144,10 +144,10 @@ def judge(
     votes : as of ``train_head``; they teach, and judge nothing
     """
     with ThreadPoolExecutor(torch.get_num_threads()) as pool, one_thread(), threadpool_limits(1):
-        held = list(pool.map(_Held, fits))
-        grounds = list(
+        held_out = list(pool.map(_Held, fits))
+        statistics_of_fits = list(
             pool.map(
-                lambda fit: Ground.of(
+                lambda fit: TrainingStatistics.of(
                     fit.images.vectors, fit.images.classes.to_numpy(str), settings
                 ),
                 fits,
@@ -155,12 +155,12 @@ def judge(
         )
         running = {
             name: [
-                pool.submit(_judge_fit, fit, ground, pairs, recipe, settings, seed, votes)
-                for fit, ground, pairs in zip(fits, grounds, held)
+                pool.submit(_judge_fit, fit, statistics, pairs, recipe, settings, seed, votes)
+                for fit, statistics, pairs in zip(fits, statistics_of_fits, held_out)
             ]
             for name, recipe in recipes.items()
         }
-        index = np.concatenate([fit.held.index for fit in fits])
+        index = np.concatenate([fit.held_out.index for fit in fits])
         return {
             name: Judged(
                 pd.Series(np.concatenate([one.result()[0] for one in judged]), index),
@@ -170,11 +170,11 @@ def judge(
         }
 
 
-def _judge_fit(fit, ground, held, recipe, settings, seed, votes):
+def _judge_fit(fit, statistics, held_out, recipe, settings, seed, votes):
     """The head's cosines of the held-out pairs (len(held),), and its history with, by epoch, those
     of graded ones.
     """
-    graded, x = held.graded, []
+    graded, x = held_out.graded, []
 
     def watch(head, loss):
         with torch.inference_mode():
@@ -193,8 +193,10 @@ def _judge_fit(fit, ground, held, recipe, settings, seed, votes):
             "cosines": pair_cosines(unit, graded.i.numpy(), graded.j.numpy()),
         }
 
-    head, history = train_head(fit.images, fit.pairs, settings, seed, recipe, watch, ground, votes)
-    return pair_cosines(head.embed(held.vectors), held.i, held.j), history
+    head, history = train_head(
+        fit.images, fit.pairs, settings, seed, recipe, watch, statistics, votes
+    )
+    return pair_cosines(head.embed(held_out.vectors), held_out.i, held_out.j), history
 
 
 def _ap(similar, score):

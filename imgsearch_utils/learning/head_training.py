@@ -12,7 +12,7 @@ from imgsearch_utils.encoders.encoder import one_thread
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.heads import PLAIN, Head, Recipe
 from imgsearch_utils.learning.losses import LOSSES
-from imgsearch_utils.learning.training_statistics import Ground
+from imgsearch_utils.learning.training_statistics import TrainingStatistics
 from imgsearch_utils.metrics.geometry import PAIRS
 from imgsearch_utils.study import HeadSettings
 
@@ -77,7 +77,7 @@ def train_head(
     seed: int,
     recipe: Recipe = PLAIN,
     watch: Callable[[Head, torch.nn.Module], dict] | None = None,
-    ground: Ground | None = None,
+    statistics: TrainingStatistics | None = None,
     votes: pd.DataFrame | None = None,
 ) -> tuple[Head, pd.DataFrame]:
     """Train a head from scratch, ``settings.epochs`` times over the pairs; safe to call from
@@ -86,10 +86,10 @@ def train_head(
     Parameters
     ----------
     images : those that may teach: their mean centres the vectors, two or more classes add the class
-        part, and ``recipe.pull`` pulls random ones apart
+        part, and ``recipe.decorrelation`` pulls random ones apart
     pairs : image1, image2, similarity; rows without a grade take no part
     watch : called with the head and the loss after each epoch; what it returns joins the history
-    ground : of these images, where it is known already
+    statistics : of these images, where it is known already
     votes : image1, image2, similarity (3 or 0), weak labels that say an order alone: what is voted
         similar to an image comes before what is voted not similar to it; of images that may not
         teach, they are left out
@@ -111,7 +111,7 @@ def train_head(
         if len(images) <= POOL
         else rng.choice(images.names, POOL, replace=False).tolist()
     )
-    train = PairRows(images, pairs, pool if recipe.pull else (), votes)
+    train = PairRows(images, pairs, pool if recipe.decorrelation else (), votes)
     if recipe.network and not len(train):
         raise ValueError(
             "expected graded training pairs, got none; label some pairs of training images first"
@@ -119,10 +119,12 @@ def train_head(
     loss = LOSSES.find(settings.loss)(settings)
     similar = [train.vectors[rows[train.grades == 3]] for rows in (train.i, train.j)]
     with one_thread():  # so that a seed gives the same head each time
-        ground = ground or Ground.of(images.vectors, images.classes.to_numpy(str), settings)
+        statistics = statistics or TrainingStatistics.of(
+            images.vectors, images.classes.to_numpy(str), settings
+        )
         with _drawing, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            head = Head.untrained(ground, settings, recipe, similar)
+            head = Head.untrained(statistics, settings, recipe, similar)
         head.made_of = {"encoder": images.embeddings.encoder, "vectors": images.embeddings.sha256}
         watch = watch or (lambda *_: {})
         if head.network is None:
@@ -171,7 +173,7 @@ class _Epoch:
     def run(self) -> float:
         """One pass; the mean loss of a pair."""
         head, train, total = self.head.train(), self.train, 0.0
-        pulled = bool(head.recipe.pull) and len(train.others) > 1
+        pulled = bool(head.recipe.decorrelation) and len(train.others) > 1
         for batch in torch.randperm(len(train), generator=self.generator).split(self.batch_size):
             images, rows = torch.unique(
                 torch.cat([train.i[batch], train.j[batch]]), return_inverse=True
@@ -196,7 +198,7 @@ class _Epoch:
             if hasattr(head.network, "penalty"):
                 value = value + head.network.penalty()
             if len(others):
-                value = value + head.recipe.pull * self._pull(*apart, self.rest[others])
+                value = value + head.recipe.decorrelation * self._pull(*apart, self.rest[others])
             if len(votes):
                 anchor, similar, other = torch.arange(3 * len(votes)).reshape(3, -1)
                 gain = _cosines(*voted, anchor, similar, self.liked[votes]) - _cosines(

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save, save_file
 from torch.nn.functional import normalize
 
 from imgsearch_utils.images.embeddings import Embeddings
-from imgsearch_utils.learning.training_statistics import Ground, centred, whitening
+from imgsearch_utils.learning.training_statistics import TrainingStatistics, centred, whitening
 from imgsearch_utils.study import HeadSettings, difference
 from imgsearch_utils.workspace import KEPT, read_json, write_json
 from imgsearch_utils.workspace.registry import Registry
@@ -38,7 +38,7 @@ class Recipe:
 
     whiten: bool = False
     network: bool = True
-    pull: float = 0.0
+    decorrelation: float = 0.0
 
 
 PLAIN = Recipe()
@@ -152,7 +152,7 @@ class Head(torch.nn.Module):
     @classmethod
     def untrained(
         cls,
-        ground: Ground,
+        statistics: TrainingStatistics,
         settings: HeadSettings,
         recipe: Recipe,
         similar: tuple[torch.Tensor, torch.Tensor],
@@ -161,19 +161,24 @@ class Head(torch.nn.Module):
 
         similar : two (m, dim) tensors, the vectors of the first and of the second image of each
         pair of grade 3"""
-        one, two = (centred(vectors, ground.mean) for vectors in similar)
+        one, two = (centred(vectors, statistics.mean) for vectors in similar)
         directions, damping = whitening(one - two) if recipe.whiten else (one[:0], one[:0, 0])
-        basis = ground.basis if recipe.network else ground.basis[:0]
+        basis = statistics.basis if recipe.network else statistics.basis[:0]
         head = cls(
-            len(ground.mean), settings, recipe, len(ground.class_bias), len(directions), len(basis)
+            len(statistics.mean),
+            settings,
+            recipe,
+            len(statistics.class_bias),
+            len(directions),
+            len(basis),
         )
         buffers = {
-            "mean": ground.mean,
+            "mean": statistics.mean,
             "damped": directions,
             "damping": damping,
             "basis": basis,
-            "class_weight": ground.class_weight,
-            "class_bias": ground.class_bias,
+            "class_weight": statistics.class_weight,
+            "class_bias": statistics.class_bias,
         }
         for name, value in buffers.items():
             getattr(head, name).copy_(value)

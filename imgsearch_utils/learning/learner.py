@@ -14,6 +14,7 @@ from imgsearch_utils.learning.cross_fitting import Fit, cross_fits, judge
 from imgsearch_utils.learning.head_training import train_head
 from imgsearch_utils.learning.heads import Head, Recipe
 from imgsearch_utils.learning.model import Model
+from imgsearch_utils.learning.promotion import choose, chosen_row, mark_use
 from imgsearch_utils.metrics import ENOUGH, ap_gain, query_gains
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.study import HeadSettings
@@ -22,10 +23,10 @@ CANDIDATES = {
     "centred": Recipe(network=False),
     "whitened": Recipe(whiten=True, network=False),
     "head": Recipe(),
-    "head, pull 0.3": Recipe(pull=0.3),
+    "head, pull 0.3": Recipe(decorrelation=0.3),
     "whitened head": Recipe(whiten=True),
-    "whitened head, pull 0.3": Recipe(whiten=True, pull=0.3),
-    "whitened head, pull 1": Recipe(whiten=True, pull=1.0),
+    "whitened head, pull 0.3": Recipe(whiten=True, decorrelation=0.3),
+    "whitened head, pull 1": Recipe(whiten=True, decorrelation=1.0),
 }
 UNLABELLED = 10_000  # random pairs that say how often each score occurs
 # automatic zeros that teach at most, or as many as other pairs are, where somebody waits
@@ -35,63 +36,53 @@ BLOCK = 64  # images whose cosines with all others are held at once
 STRATA = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)
 
 
-def candidates_of(images: Images, few: bool = False) -> list[str]:
+def candidates_of(images: Images, fast: bool = False) -> list[str]:
     """Names of the ``CANDIDATES`` that suit a study's training images; the first is taken if no
-    other is surely better.
+    other has its interval above it.
 
     Where classes are known, most pairs are graded 0 without asking, and these hold the space
     together. Where they are not, whitening and the pull on unlabelled pairs do.
 
-    few : one network only, where somebody waits (and ``ZEROS`` in ``learn``)
+    fast : one network only, where somebody waits (and ``ZEROS`` in ``learn``)
     """
     if images.has_classes:
-        return ["head", *([] if few else ["head, pull 0.3"]), "whitened", "centred"]
+        return ["head", *([] if fast else ["head, pull 0.3"]), "whitened", "centred"]
     return [
         "whitened head, pull 0.3",
-        *([] if few else ["whitened head, pull 1", "whitened head"]),
+        *([] if fast else ["whitened head, pull 1", "whitened head"]),
         "whitened",
         "centred",
     ]
 
 
 @dataclass(frozen=True)
-class Learnt:
+class LearningResult:
     """What the grades taught.
 
-    encoder, head : both with their calibrations; the head is trained on all train pairs
+    models : "encoder" and "head", both with their calibrations; the head is trained on all train
+        pairs
     candidates : one row each, the encoder first: candidate, ap and ndcg (the mean nDCG@10 within a
         query's judged results); ap_gain and ndcg_gain, over the encoder, with _low and _high; `use`
-        says which search uses
-    judged : the graded pairs that decided, with `score` by heads that saw neither image, and
-        `cosine`, the encoder's
+        as of ``promotion.mark_use``
+    scored : the graded pairs that decided, with `score` by heads that saw neither image, and
+        `cosine`, the encoder's; a finished round adds the test pairs (``score_pairs``)
     history : of the chosen candidate's training: epoch, train_loss, dev_loss, dev_ap
     """
 
-    encoder: Model
-    head: Model
+    models: dict[str, Model]
     candidates: pd.DataFrame
-    judged: pd.DataFrame
+    scored: pd.DataFrame
     history: pd.DataFrame
 
     @property
-    def candidate(self) -> str:
+    def chosen(self) -> str:
         """The chosen one of ``CANDIDATES``."""
-        return decided(self.candidates)[0]
+        return chosen_row(self.candidates).candidate
 
     @property
     def promoted(self) -> bool:
-        """Whether search uses it, being better than the encoder for sure; if not, search keeps the
-        encoder.
-        """
-        return decided(self.candidates)[1]
-
-
-def decided(candidates: pd.DataFrame) -> tuple[str, bool]:
-    """Which candidate a table of them says was chosen, and whether search uses it."""
-    chosen = candidates[
-        candidates.use.isin(["chosen", "search"]) & (candidates.candidate != "encoder")
-    ]
-    return chosen.candidate.item(), chosen.use.item() == "search"
+        """Whether search uses the head; if not, it keeps the encoder."""
+        return chosen_row(self.candidates).use == "search"
 
 
 @threadpool_limits.wrap(limits=1)  # so that sums are made in one order, on any number of cores
@@ -100,27 +91,23 @@ def learn(
     graded: pd.DataFrame,
     settings: HeadSettings,
     seed: int,
-    few: bool = False,
+    fast: bool = False,
     votes: pd.DataFrame | None = None,
     in_search: bool = False,
-) -> Learnt:
+) -> LearningResult:
     """Train the candidates, let the pairs that decide choose between them, and calibrate what they
     chose.
 
     What decides are the graded dev pairs where there are dev images; else the train pairs
-    themselves, each judged by heads that saw neither of its images (``crossfit``). Another
-    candidate than the first of ``candidates_of`` is taken only where its average precision is
-    higher with a 95 % interval above 0, and the best one of these. The chosen one is promoted where
-    it is better than the encoder for sure, in average precision over all pairs or in the nDCG@10 of
-    the order within an image's own judged pairs, which is what a user sees; and in neither is it
-    worse for sure.
+    themselves, each judged by heads that saw neither of its images (``cross_fits``). How they
+    decide stands in ``promotion``.
 
     Parameters
     ----------
     images : with group and side
-    graded : as of ``labels.graded_pairs``; others than train and dev pairs take no part
+    graded : as of ``grades.graded_pairs``; others than train and dev pairs take no part
     seed : of the folds and of the first weights
-    few : as of ``candidates_of``
+    fast : as of ``candidates_of``
     votes : as of ``train_head``; they teach, and judge nothing
     in_search : whether search uses a head already, as an earlier round showed that it is better;
         then a head stays there until these pairs show that it is worse for sure
@@ -135,37 +122,30 @@ def learn(
         fits = [Fit(images.train, train, with_unlabelled(images.side("dev"), dev, seed))]
     else:
         fits = cross_fits(images.train, with_unlabelled(images.train, train, seed), seed)
-    names = candidates_of(images.train, few)
-    if few:
+    names = candidates_of(images.train, fast)
+    if fast:
         fits = [replace(fit, pairs=_thinned(fit.pairs, seed)) for fit in fits]
         train = _thinned(train, seed)
     judged = judge(fits, {name: CANDIDATES[name] for name in names}, settings, seed, votes)
     # digits beyond depend on the machine
     scores = {name: one.score.round(4) for name, one in judged.items()}
-    held = pd.concat([fit.held for fit in fits])
-    held = held.assign(cosine=Model().cosines(images, held))
-    unknown = held[held.similarity.isna()]
-    known = held.drop(unknown.index).astype(graded.dtypes.to_dict())
-    table = _compare(known, {"encoder": held.cosine, **scores})
-    name = _choose(known, scores, names[0])
-    chosen = table.set_index("candidate").loc[name]
-    promoted = bool(
-        (in_search or chosen.ap_gain_low > 0 or chosen.ndcg_gain_low > 0)
-        and not (chosen.ap_gain_high < 0 or chosen.ndcg_gain_high < 0)
-    )
-    table["use"] = table.candidate.map(
-        {name: "chosen"} | {name if promoted else "encoder": "search"}
-    ).fillna("")
+    held_out = pd.concat([fit.held_out for fit in fits])
+    held_out = held_out.assign(cosine=Model().cosines(images, held_out))
+    unknown = held_out[held_out.similarity.isna()]
+    known = held_out.drop(unknown.index).astype(graded.dtypes.to_dict())
+    candidates = _compare(known, {"encoder": held_out.cosine, **scores})
+    name = choose(_gains_over_first(known, scores, names[0]), names[0])
+    candidates = mark_use(candidates, name, in_search)
     head = train_candidate(images, train, settings, seed, name, votes)
-    curves = [_calibrate(known, unknown, score) for score in (held.cosine, scores[name])]
-    reach = own_reach(images.train)
-    return Learnt(
-        Model(calibration=curves[0], reach=reach),
-        Model.with_head(head, curves[1], reach),
-        table,
-        known.assign(score=scores[name][known.index]),
-        judged[name].history,
+    curves = [_calibrate(known, unknown, score) for score in (held_out.cosine, scores[name])]
+    typical = nearest_neighbour_cosine(images.train)
+    models = (
+        Model(calibration=curves[0], out_of_collection_cosine=typical),
+        Model.with_head(head, curves[1], typical),
     )
+    scored = known.assign(score=scores[name][known.index])
+    by_name = {model.name: model for model in models}
+    return LearningResult(by_name, candidates, scored, judged[name].history)
 
 
 @threadpool_limits.wrap(limits=1)
@@ -241,16 +221,13 @@ def _compare(known, scores):
     return pd.DataFrame(rows)
 
 
-def _choose(known, scores, start):
-    """The expected candidate, or the best of those that are better than it for sure."""
-
-    def gain(name):
-        return ap_gain(
-            known, scores[name][known.index].to_numpy(), scores[start][known.index].to_numpy()
-        )
-
-    better = {name: found["difference"] for name in scores if (found := gain(name))["low"] > 0}
-    return max(better, key=better.get, default=start)
+def _gains_over_first(known, scores, first):
+    """Gains in average precision over the first candidate, of those whose interval lies above 0."""
+    gains = {
+        name: ap_gain(known, score[known.index].to_numpy(), scores[first][known.index].to_numpy())
+        for name, score in scores.items()
+    }
+    return {name: gain["difference"] for name, gain in gains.items() if gain["low"] > 0}
 
 
 def _calibrate(known, unknown, score):
@@ -283,7 +260,11 @@ def _calibrate(known, unknown, score):
     )
     share, n = (np.bincount(of, minlength=2 * len(STRATA) + 2) for of in (of_unlabelled, of_drawn))
     weight = (share / np.maximum(n, 1))[of_drawn]
-    return fitted.moved(score[drawn.index], drawn.similarity, weight) if weight.any() else fitted
+    return (
+        fitted.shift_intercepts(score[drawn.index], drawn.similarity, weight)
+        if weight.any()
+        else fitted
+    )
 
 
 def _strata(of, unlabelled, kind_of=0, kind_unlabelled=0):
@@ -297,7 +278,7 @@ def _strata(of, unlabelled, kind_of=0, kind_unlabelled=0):
     )
 
 
-def own_reach(images: Images, quantile: float = 0.01) -> float:
+def nearest_neighbour_cosine(images: Images, quantile: float = 0.01) -> float:
     """The encoder's cosine that nearly every image has to its nearest other image: the 1 % quantile
     of those cosines.
 

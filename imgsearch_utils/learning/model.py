@@ -3,7 +3,7 @@ probabilities.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -42,20 +42,23 @@ class Model:
 
     name : "encoder", or "head": the encoder with a trained head
     calibration : of the model's cosines; None before a round has fitted it
-    reach : the encoder's cosine with its nearest image below which a query is of another kind than
-    the collection"""
+    out_of_collection_cosine : the encoder's cosine with its nearest image below which a query is of
+    another kind than the collection"""
 
     name: str = "encoder"
     head: "Head | NoHead" = NO_HEAD
     calibration: Calibration | None = None
-    reach: float = -1.0
+    out_of_collection_cosine: float = -1.0
 
     @classmethod
     def with_head(
-        cls, head: "Head", calibration: Calibration | None = None, reach: float = -1.0
+        cls,
+        head: "Head",
+        calibration: Calibration | None = None,
+        out_of_collection_cosine: float = -1.0,
     ) -> "Model":
         """The encoder followed by a trained head."""
-        return cls("head", head, calibration, reach)
+        return cls("head", head, calibration, out_of_collection_cosine)
 
     @property
     def threshold(self) -> float:
@@ -86,7 +89,7 @@ class Model:
 def models_to_dict(models: dict[str, Model]) -> dict:
     """What calibration.json holds: `reach`, and each model's curves and threshold."""
     return {
-        "reach": models["encoder"].reach,
+        "reach": models["encoder"].out_of_collection_cosine,
         **{name: models[name].calibration.to_dict() for name in MODELS},
     }
 
@@ -96,12 +99,15 @@ def models_from_dict(curves: dict, head: "Head | NoHead") -> dict[str, Model]:
     if not isinstance(curves, dict) or not {"reach", *MODELS} <= curves.keys():
         raise ValueError(f"expected reach, {' and '.join(MODELS)}, got {curves!r:.200}")
     encoder, learnt = (Calibration.from_dict(curves[name]) for name in MODELS)
-    reach = curves["reach"]
-    if not isinstance(reach, float) or not -1 <= reach <= 1.001:
-        raise ValueError(f"expected a reach, a cosine, got {reach!r:.200}")
+    out_of_collection_cosine = curves["reach"]
+    if (
+        not isinstance(out_of_collection_cosine, float)
+        or not -1 <= out_of_collection_cosine <= 1.001
+    ):
+        raise ValueError(f"expected a reach, a cosine, got {out_of_collection_cosine!r:.200}")
     return {
-        "encoder": Model(calibration=encoder, reach=reach),
-        "head": Model.with_head(head, learnt, reach),
+        "encoder": Model(calibration=encoder, out_of_collection_cosine=out_of_collection_cosine),
+        "head": Model.with_head(head, learnt, out_of_collection_cosine),
     }
 
 
@@ -160,68 +166,6 @@ def model_vectors(run: Run, embeddings: Embeddings, model: Model, keep: bool = F
     if keep:
         Embeddings(embeddings.names, made, config, embeddings.digests).save(folder)
     return made
-
-
-def why_in_use(run: Run, used: str) -> str:
-    """Why search uses this model, "encoder" or "head", in a sentence."""
-    if not run.rounds_made:
-        return "Search uses the encoder as it is: no round is finished yet."
-    last = run.last_round
-    metrics = last.metrics
-    taught = "the classes" if last.by_classes else "the grades"
-    gains = _known_gains(metrics)
-    if metrics["promoted"] and used == "encoder":
-        return (
-            f"Search uses the encoder: the head of round {last.number} is not here; run the "
-            "study to make it again."
-        )
-    if not metrics["promoted"]:
-        so_far = f" ({gains[0]})" if gains else ""
-        return (
-            f"Search uses the encoder: what {taught} taught is not better for sure{so_far}. "
-            "More grades decide."
-        )
-    if better := [gain for gain in gains if gain.low > 0]:
-        return (
-            f"Search uses the head, taught by {taught}: on pairs whose pictures it had not seen "
-            "it is better than "
-            f"the encoder for sure ({better[0]})."
-        )
-    if not gains:
-        return f"Search uses the head, taught by {taught}: it was found better than the encoder."
-    return (
-        "Search keeps the head: an earlier round showed that it is better than the encoder, and "
-        "the grades so far "
-        "do not say otherwise."
-    )
-
-
-class _Gain(NamedTuple):
-    measure: str
-    difference: float
-    low: float
-    high: float
-
-    def __str__(self):
-        return (
-            f"{self.measure} {self.difference:+.3f}, 95 % interval {self.low:+.3f} to "
-            f"{self.high:+.3f}"
-        )
-
-
-def _known_gains(metrics: dict) -> list[_Gain]:
-    """What a head gains over the encoder on the pairs that decide, where that was measured."""
-    dev, names = metrics.get("dev") or {}, ("difference", "low", "high")
-    measured = {
-        "average precision": ("ap_gain_over", "encoder"),
-        "nDCG@10": ("within_queries", "nDCG@10"),
-    }
-    found = {measure: dev.get(kind, {}).get(of, {}) for measure, (kind, of) in measured.items()}
-    return [
-        _Gain(measure, *(gain[name] for name in names))
-        for measure, gain in found.items()
-        if all(gain.get(name) is not None for name in names)
-    ]
 
 
 def model_in_use(run: Run, name: str = "") -> Model:

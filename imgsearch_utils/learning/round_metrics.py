@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 
 from imgsearch_utils.images.study_images import Images
-from imgsearch_utils.learning.learner import Learnt
+from imgsearch_utils.learning.learner import LearningResult
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.metrics import ap_gain, pair_metrics, query_gain, trivial_baselines
 
 
-def score_pairs(images: Images, graded: pd.DataFrame, learnt: Learnt) -> pd.DataFrame:
+def score_pairs(images: Images, graded: pd.DataFrame, result: LearningResult) -> pd.DataFrame:
     """The pairs that decided (their `side` is dev) and the test pairs, scored by the encoder and by
     what was learnt.
 
@@ -21,13 +21,15 @@ def score_pairs(images: Images, graded: pd.DataFrame, learnt: Learnt) -> pd.Data
     """
     test = graded[graded.side == "test"]
     test = test.assign(
-        score=learnt.head.cosines(images, test), cosine=Model().cosines(images, test)
+        score=result.models["head"].cosines(images, test), cosine=Model().cosines(images, test)
     )
-    pairs = pd.concat([learnt.judged.assign(side="dev"), test], ignore_index=True)[
+    pairs = pd.concat([result.scored.assign(side="dev"), test], ignore_index=True)[
         [*graded, "score", "cosine"]
     ]
-    encoder_p = learnt.encoder.p_similar(pairs.cosine)
-    return pairs.assign(**learnt.head.calibration.columns(pairs.score), encoder_p_similar=encoder_p)
+    encoder_p = result.models["encoder"].p_similar(pairs.cosine)
+    return pairs.assign(
+        **result.models["head"].calibration.columns(pairs.score), encoder_p_similar=encoder_p
+    )
 
 
 def evaluate(scored: pd.DataFrame, models: dict[str, Model]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ WIDTH = 256  # directions that a network works on, of vectors with more than twi
 SHRINKAGE = 0.5  # of the covariance of similar pairs' differences towards the identity
 # grounds that are not made again when they are asked for next: those of a study's cross-fits
 KEPT = 16
-_kept: dict[bytes, "Ground"] = {}
+_kept: dict[bytes, "TrainingStatistics"] = {}
 _keeping = threading.Lock()
 
 
@@ -26,7 +26,7 @@ def centred(vectors: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Ground:
+class TrainingStatistics:
     """What heads of all recipes share: what the training images tell before any pair is graded.
 
     mean : (dim,) of the normalised vectors
@@ -41,7 +41,9 @@ class Ground:
     class_bias: torch.Tensor
 
     @classmethod
-    def of(cls, vectors: np.ndarray, classes: np.ndarray, settings: HeadSettings) -> "Ground":
+    def of(
+        cls, vectors: np.ndarray, classes: np.ndarray, settings: HeadSettings
+    ) -> "TrainingStatistics":
         """From the training images: vectors (n, dim), class names (n,); the same object where it
         was made before.
         """

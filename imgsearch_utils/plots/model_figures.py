@@ -15,7 +15,7 @@ def candidates(table: pd.DataFrame) -> Figure:
     """Gains over the encoder of each candidate, with their intervals, in AP of all pairs and in
     nDCG@10 of a query's.
 
-    table : `candidates` of ``learning.learner.Learnt``; the one that search uses is drawn in the
+    table : `candidates` of ``LearningResult``; the one that search uses is drawn in the
     head's colour"""
     shown = table[table.candidate != "encoder"].iloc[::-1]
     figure, [axes] = axes_grid(2, 4.6, 0.6 + 0.5 * len(shown))

@@ -16,7 +16,7 @@ from imgsearch_utils.images.collection import open_collection, read_labels
 from imgsearch_utils.images.embeddings import Embeddings
 from imgsearch_utils.images.label_conditions import Metadata
 from imgsearch_utils.images.near_pairs import MANY
-from imgsearch_utils.images.vector_store import let_go, plain
+from imgsearch_utils.images.vector_store import drop_page_cache, plain
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.study import difference
@@ -131,7 +131,7 @@ def keep_index(run: Run, model: str = "", name: str = "") -> Kept:
         model_vectors(run, database, chosen, keep=True),
     )
     unit = normalised(vectors)
-    let_go(vectors)
+    drop_page_cache(vectors)
     file = _index_file(run, chosen.name, choice["index"])
     file.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(file.parent):

@@ -10,11 +10,11 @@ import pandas as pd
 from imgsearch_utils.encoders.embed_collection import load_embeddings
 from imgsearch_utils.grades.pairs import pair_parts
 from imgsearch_utils.images.embeddings import Embeddings
-from imgsearch_utils.images.vector_store import let_go
+from imgsearch_utils.images.vector_store import drop_page_cache
 from imgsearch_utils.learning.model import Model, load_models
 from imgsearch_utils.metrics.geometry import normalised, pair_cosines
 from imgsearch_utils.workspace import Run
-from imgsearch_utils.workspace.tables import write_own
+from imgsearch_utils.workspace.tables import write_table
 
 ROOM = (
     2**28
@@ -48,7 +48,7 @@ def score_file(
         known = (rows[0] >= 0) & (rows[1] >= 0)
         scores = score(*(some[known] for some in rows)).set_index(part.index[known]).round(6)
         anew = [name for name in part if name in scores]
-        write_own(part.drop(columns=anew).join(scores), out, header=not pairs)
+        write_table(part.drop(columns=anew).join(scores), out, header=not pairs)
         unknown |= {*part.image1[rows[0] < 0], *part.image2[rows[1] < 0]}
         pairs += len(part)
     return {
@@ -94,7 +94,7 @@ class PairScorer:
         rows, places = np.unique(np.concatenate([i, j]), return_inverse=True)
         vectors = np.asarray(self.vectors[rows], np.float32)
         if self.vectors.nbytes > ROOM:
-            let_go(self.vectors)
+            drop_page_cache(self.vectors)
         return tuple(
             pair_cosines(unit, *places.reshape(2, -1))
             for unit in (self._unit(rows, vectors), normalised(vectors))

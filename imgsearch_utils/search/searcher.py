@@ -63,7 +63,7 @@ def expanded(queries: np.ndarray, neighbours: np.ndarray, alpha: float) -> np.nd
     return normalised(queries + np.einsum("nm,nmd->nd", weights, neighbours))
 
 
-def moved(queries: np.ndarray, like: np.ndarray, unlike: np.ndarray) -> np.ndarray:
+def rocchio(queries: np.ndarray, like: np.ndarray, unlike: np.ndarray) -> np.ndarray:
     """Each query moved by examples: the mean of it and `like`, less ``UNLIKE`` times the mean of
     `unlike`.
 
@@ -198,7 +198,7 @@ class Searcher:
         expand, alpha : so many first results are added to the query (see ``expanded``); 0 for none
         calibrated : off for queries that are not one picture, whose cosine says nothing of
             P(similar)
-        like, unlike : (m, d) encoder vectors of examples that move each query (see ``moved``)
+        like, unlike : (m, d) encoder vectors of examples that move each query (see ``rocchio``)
         rerank : "reciprocal" orders the first ``FIRST`` results by the neighbours that they share
             (``reranking.reciprocal_distances``), "head" the encoder's first ``FIRST`` by the head;
             what follows stays
@@ -209,8 +209,8 @@ class Searcher:
         query (0 .. n-1), rank (1 is best), image, the columns of `labels`, score (the model's
         cosine with the query, after examples and expansion), p_similar (of the cosine before them;
         NaN where not calibrated; 0 where the query is of another kind than the collection:
-        ``Model.reach``), close (p_similar reaches the threshold); equal scores by name; re-ranked
-        results are not in the order of their scores
+        ``Model.out_of_collection_cosine``), close (p_similar reaches the threshold); equal scores
+        by name; re-ranked results are not in the order of their scores
 
         Raises
         ------
@@ -250,7 +250,7 @@ class Searcher:
         near = self._ids(queries, max(k, expand, NEAR))
         asked, first = queries, near
         if any(map(len, examples)) or allowed is not None:
-            asked = moved(queries, *examples) if any(map(len, examples)) else queries
+            asked = rocchio(queries, *examples) if any(map(len, examples)) else queries
             first = self._ids(asked, max(k, expand), allowed)
         if expand:
             asked = expanded(asked, self._rows(first[:, :expand]), alpha)
@@ -311,7 +311,7 @@ class Searcher:
         """
         unit = normalised(self.database.vectors[ids.ravel()]) * (ids.ravel() >= 0)[:, None]
         cosine = np.einsum("nkd,nd->nk", unit.reshape(*ids.shape, -1), normalised(vectors))
-        return cosine.max(1) < self.model.reach
+        return cosine.max(1) < self.model.out_of_collection_cosine
 
     @functools.cached_property
     def _by_encoder(self) -> indexes.Index:

@@ -14,7 +14,7 @@ from PIL import Image
 from imgsearch_utils.images.decoding import SUFFIXES
 from imgsearch_utils.shards.samples import MOST, cells_of, pictures_column, samples_of, schema_of
 from imgsearch_utils.shards.vector_shards import unpack_vectors
-from imgsearch_utils.workspace import digest, read_json, write_json, written_whole
+from imgsearch_utils.workspace import atomic_path, digest, read_json, write_json
 
 VECTORS = "vectors.json"  # says of a folder of vectors where they come from
 BEGIN = 1 << 20  # bytes by which, and by its size, a shard is known again
@@ -105,7 +105,7 @@ def _joined(parts, folder):
         with part.open(encoding="utf-8", newline="") as file:
             columns |= dict.fromkeys(next(csv.reader(file)))
     with (
-        written_whole(folder / "labels.csv") as partial,
+        atomic_path(folder / "labels.csv") as partial,
         partial.open("w", encoding="utf-8", newline="") as out,
     ):
         table = csv.DictWriter(out, list(columns), restval="", lineterminator="\n")
@@ -209,5 +209,5 @@ def _target(content, name, number):
 
 
 def _write_labels(table, file):
-    with written_whole(file) as partial:
+    with atomic_path(file) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")

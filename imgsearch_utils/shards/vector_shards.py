@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.shards.samples import cells_of, schema_of
-from imgsearch_utils.workspace import written_whole
+from imgsearch_utils.workspace import atomic_path
 
 # what a vector may be named by
 NAMES = ("file_label", "image", "image_path", "path", "name", "key", "id", "url")
@@ -37,7 +37,7 @@ def unpack_vectors(shards: Sequence[Path], file: Path, progress: Callable = iter
     )
     if not rows:
         raise ValueError(f"{shards[0]}: no rows")
-    with written_whole(file) as partial:
+    with atomic_path(file) as partial:
         for shard in progress(shards):
             with parquet.ParquetFile(shard) as opened:
                 for batch in opened.iter_batches(ROWS):

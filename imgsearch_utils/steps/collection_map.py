@@ -17,7 +17,7 @@ from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
 from imgsearch_utils.steps.map_layout import kept_layout, spread_out
 from imgsearch_utils.workspace import Run, shown
-from imgsearch_utils.workspace.tables import read_own, write_own
+from imgsearch_utils.workspace.tables import read_table, write_table
 
 NAMES = {"pca": "principal components", "umap": "UMAP"}
 SMALL = 96  # pixels, a thumbnail on a map
@@ -141,7 +141,7 @@ def _judged_wrongly(run: Run) -> pd.Series:
     if last is None or not last.finished or not (last.results / "scored_pairs.csv").is_file():
         return pd.Series(dtype=float)
     last.as_stage().check("results/scored_pairs.csv")
-    scored, model = read_own(last.results / "scored_pairs.csv"), model_in_use(run)
+    scored, model = read_table(last.results / "scored_pairs.csv"), model_in_use(run)
     scored = scored[~scored.automatic.astype(bool)]
     p_similar = scored.p_similar if model.name == "head" else scored.encoder_p_similar
     wrong = (p_similar >= model.threshold) != (scored.similarity == 3)
@@ -174,7 +174,7 @@ def keep_selection(run: Run, images: Sequence[str]) -> int:
             "to grade "
             "need two (dev and test pairs are drawn by chance, or they would say nothing)"
         )
-    write_own(pd.DataFrame({"image": list(images)}, dtype=object), run.labels / SELECTION)
+    write_table(pd.DataFrame({"image": list(images)}, dtype=object), run.labels / SELECTION)
     return n_train
 
 
@@ -192,7 +192,7 @@ def selected_pairs(run: Run) -> pd.DataFrame:
             f"imgsearch serve{run.options}"
         )
     try:
-        names = set(read_own(file).image.astype(str))
+        names = set(read_table(file).image.astype(str))
     except (ValueError, AttributeError) as error:
         raise ValueError(
             f"{shown(file)}: not a selection of the map ({' '.join(str(error).split())}); select "

@@ -8,8 +8,9 @@ import numpy as np
 
 from imgsearch_utils.evaluation.example_queries import ENOUGH_JUDGED, grades_so_far
 from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.learning import promotion
 from imgsearch_utils.metrics import Ceiling, calibration_by_chance
-from imgsearch_utils.steps.run_results import Found
+from imgsearch_utils.steps.run_results import RunResults
 from imgsearch_utils.workspace import Run
 
 
@@ -56,7 +57,7 @@ def encoder(run: Run) -> str:
     return run.study.images.vectors or run.study.encoder
 
 
-def result(found: Found) -> str:
+def result(found: RunResults) -> str:
     """The result in one sentence."""
     if not found.metrics:
         by = "By the classes" if found.judged_by_classes else "By the grades"
@@ -86,10 +87,7 @@ def result(found: Found) -> str:
     also = (
         ""
         if gain[1] > 0 or not (found.promoted and order[1] > 0)
-        else (
-            ", because the order within a query's results is better for sure: nDCG@10 "
-            f"{interval(order)}"
-        )
+        else (f", because the order within a query's results is better: nDCG@10 {interval(order)}")
     )
     return (
         f"What was learnt finds pairs {found.similar} with an average precision of "
@@ -98,87 +96,44 @@ def result(found: Found) -> str:
     )
 
 
-def _counted(found: Found, side: str) -> str:
+def _counted(found: RunResults, side: str) -> str:
     n, similar = (found.metrics[side]["encoder"].get(name) for name in ("n", "n_similar"))
     return f"{n:,} pairs, {similar:,} of them {found.similar}"
 
 
-def decision(found: Found) -> list[str]:
+def decision(found: RunResults) -> list[str]:
     """What search uses, and why: what decides, and what only reports; no sentence where there was
     no round.
     """
     if not found.measures("dev"):
         return []
-    ap, order = found.gain("dev"), found.gain("dev", "order")
+    gains = promotion.gains_of_metrics(found.metrics)
     whose = (
         "the dev images"
         if found.run.study.dev_share
         else "the train pairs, each judged by heads that saw neither of its images"
     )
-    better, worse = (
-        [
-            name
-            for name, (_, low, high) in (("average precision", ap), ("nDCG@10", order))
-            if (low > 0 if up else high < 0)
-        ]
-        for up in (True, False)
+    measured = " and ".join(
+        f"{gain.measure} {'within a query ' * (gain.measure == 'nDCG@10')}{interval(gain[1:])}"
+        for gain in gains
     )
-    why = (
-        f"and {' and '.join(better)} {'lies' if len(better) == 1 else 'lie'} above 0 with the "
-        "whole interval"
-        if better
-        else "and neither lies above 0 with its whole interval"
-    ) + (f", but {' and '.join(worse)} below 0" if worse else "")
-    said = [
-        f"{_first_upper(found.metrics['candidate'])} was chosen and is "
-        f"{'' if found.promoted else 'not '}promoted: "
-        f"search uses {'it' if found.promoted else 'the encoder as it is'}.",
-        f"What decides are {whose} ({_counted(found, 'dev')}): there average precision gains "
-        f"{interval(ap)} and "
-        f"the order within a query's results (nDCG@10) {interval(order)}, {why}. The rule: what "
-        "was learnt "
-        "replaces the encoder only where one of the two gains is above 0 with its whole "
-        "interval, and neither is "
-        f"below{'; once it has, it stays until one of them is below' if found.run.taught else ''}.",
+    sentences = [
+        promotion.outcome(found.metrics["candidate"], found.promoted),
+        f"What decides are {whose} ({_counted(found, 'dev')}): what was learnt gains {measured}.",
+        *promotion.explain(gains, found.promoted, found.run.taught),
     ]
-    stays = found.promoted and found.run.taught and not better  # as ``learner.learn`` lets it
-    if stays and not worse:
-        said.append(
-            "An earlier round showed that a head is better than the encoder. These pairs leave "
-            "it open, so "
-            "search goes on with a head, the one of this round."
-        )
-    if found.promoted != bool((better or stays) and not worse):
-        said.append(
-            "The round recorded another decision than this rule gives: see its metrics.json."
-        )
-    if found.measures("test"):
-        test = found.gain("test")
-        said.append(
-            f"The test pairs are others, of other images ({_counted(found, 'test')}): there "
-            "average precision "
-            f"gains {interval(test)}, {verdict(test)}. They only report: what was chosen by them "
-            "could no "
-            "longer be checked by them."
-        )
-        if not found.promoted and test[1] > 0:
-            said.append(
-                "So the gain on the test pairs and “not promoted” are no contradiction: the "
-                "pairs that decide "
-                "leave a doubt, and in doubt search keeps the encoder."
-            )
-        elif found.promoted and not test[1] > 0:
-            said.append(
-                "So “promoted” stands although the test pairs do not confirm the gain for sure: "
-                "look at the "
-                "examples, and grade more pairs to know."
-            )
-    else:
-        said.append("No test pair has a grade, so nothing independent confirms this.")
-    return said
+    if not found.measures("test"):
+        return [*sentences, "No test pair has a grade, so nothing independent confirms this."]
+    test = promotion.gains_of_metrics(found.metrics, "test")[0]
+    sentences.append(
+        f"The test pairs are others, of other images ({_counted(found, 'test')}): there average "
+        f"precision gains {interval(test[1:])}, {verdict(test[1:])}. They only report: what was "
+        "chosen by them could no longer be checked by them."
+    )
+    return [*sentences, *filter(None, [promotion.compared_with_test(found.promoted, test)])]
 
 
-def findings(found: Found, ceiling: Ceiling) -> list[str]:
+def findings(found: RunResults, ceiling: Ceiling) -> list[str]:
     """What else was found, a sentence each."""
     said = []
     if found.by_classes:
@@ -231,7 +186,7 @@ def findings(found: Found, ceiling: Ceiling) -> list[str]:
     ]
 
 
-def missing(found: Found, pictures: bool) -> dict[str, str]:
+def missing(found: RunResults, pictures: bool) -> dict[str, str]:
     """Why parts of the report are left out: part -> one line."""
     said = {}
     if not found.metrics:
@@ -257,7 +212,7 @@ def missing(found: Found, pictures: bool) -> dict[str, str]:
     return said
 
 
-def meanings(found: Found) -> dict[str, str]:
+def meanings(found: RunResults) -> dict[str, str]:
     """What each figure means in this run: figure -> a computed sentence; none where nothing can be
     said.
     """

@@ -45,7 +45,7 @@ def lost_by_indexes(
     the mean (`nDCG`, `AP`), the mean loss against exact search (`nDCG_lost`, positive: worse) and
     its 95 % interval over the queries' image groups (`..._low`, `..._high`); judged, the mean share
     of judged among the first k; no row where nobody judges"""
-    if judge.who == "nobody":
+    if judge.source == "nobody":
         return pd.DataFrame(columns=["model", "index", "build", "query"])
     images = sampled(images, 50_000)
     test = images.side("test").table.image.sort_values()

@@ -1,6 +1,6 @@
 """Notebook 02: one round of active learning, from the grades so far to the pairs to ask next."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -10,7 +10,9 @@ from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.grades.usable_grades import graded_pairs, voted_pairs
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning import learner
+from imgsearch_utils.learning.learner import LearningResult
 from imgsearch_utils.learning.model import Model, models_from_dict, models_to_dict
+from imgsearch_utils.learning.promotion import chosen_row
 from imgsearch_utils.learning.round_metrics import evaluate, score_pairs
 from imgsearch_utils.steps.rounds_log import count_labels
 from imgsearch_utils.steps.tagging import replayed_pairs, with_zeros
@@ -20,7 +22,7 @@ from imgsearch_utils.workspace import Round, Run
 
 def evidence(this: Round, images: Images) -> pd.DataFrame:
     """What a round learns from, and is judged by: the grades up to it, as of
-    ``labels.graded_pairs``.
+    ``grades.graded_pairs``.
 
     A run that people teach learns from its classes before anybody gave a grade (``class_pairs``);
     and its test pairs count once somebody graded some of them."""
@@ -38,7 +40,7 @@ def class_pairs(images: Images, study: Study) -> pd.DataFrame:
     class, 0 across.
 
     There are as many as a round has asked pairs and automatic zeros; columns as of
-    ``labels.graded_pairs``."""
+    ``grades.graded_pairs``."""
     tables = []
     for number, side in enumerate(("train", "test")):
         here, seed = images.side(side), study.seed * 1000 + number
@@ -78,72 +80,48 @@ def head_in_search(before: Round) -> bool:
     return run.taught and number >= 0 and bool(run.round(number).metrics["promoted"])
 
 
-class Lesson(NamedTuple):
-    """What a round kept of ``learning.learner.Learnt``, and the pairs scored by it
-    (``evaluation.score_pairs``).
-    """
-
-    models: dict[str, Model]
-    candidates: pd.DataFrame
-    history: pd.DataFrame
-    scored: pd.DataFrame
-
-    @property
-    def chosen(self) -> str:
-        """The candidate that the grades chose."""
-        return learner.decided(self.candidates)[0]
-
-    @property
-    def promoted(self) -> bool:
-        """Whether search uses it."""
-        return learner.decided(self.candidates)[1]
-
-
-def learn(this: Round, images: Images, graded: pd.DataFrame) -> Lesson:
+def learn(this: Round, images: Images, graded: pd.DataFrame) -> LearningResult:
     """What the round learnt from the grades so far; learnt where it is not there.
 
-    graded : of ``labels.graded_pairs``
+    graded : of ``grades.graded_pairs``
     """
     study, stage, trained, votes = this.run.study, this.stage(), [], voted_pairs(this, images)
 
     def make():
-        learnt = learner.learn(
+        result = learner.learn(
             images, graded, study.head, study.seed, votes=votes, in_search=head_in_search(this)
         )
-        trained.append(learnt.head.head)
-        scored = score_pairs(images, graded, learnt)
+        trained.append(result.models["head"].head)
+        scored = score_pairs(images, graded, result)
         numbers = scored.select_dtypes("floating").columns
         return (
-            models_to_dict({"encoder": learnt.encoder, "head": learnt.head}),
-            learnt.candidates.round(5),
-            learnt.history,
+            models_to_dict(result.models),
+            result.candidates.round(5),
+            result.history,
             scored.astype(dict.fromkeys(numbers, float)).round(5),
         )
 
-    curves, *tables = stage.keep(
+    curves, candidates, history, scored = stage.keep(
         ["model/calibration.json", "candidates.csv", "history.csv", "scored_pairs.csv"], make
     )
-    lesson = Lesson({}, *tables)
-    head = stage.keep(
-        "model/head.safetensors",
-        lambda: (
-            trained[0]
-            if trained
-            else learner.train_candidate(
-                images, graded, study.head, study.seed, lesson.chosen, votes
-            )
-        ),
-    )
-    return lesson._replace(models=models_from_dict(curves, head))
+
+    def head():
+        if trained:
+            return trained[0]
+        name = chosen_row(candidates).candidate
+        return learner.train_candidate(images, graded, study.head, study.seed, name, votes)
+
+    models = models_from_dict(curves, stage.keep("model/head.safetensors", head))
+    return LearningResult(models, candidates, scored, history)
 
 
-def measure(lesson: Lesson, graded: pd.DataFrame) -> dict[str, Any]:
+def measure(result: LearningResult, graded: pd.DataFrame) -> dict[str, Any]:
     """What metrics.json holds of a round."""
     by_classes = graded.automatic.all()
     return {
-        **evaluate(lesson.scored, lesson.models),
-        "candidate": lesson.chosen,
-        "promoted": lesson.promoted,
+        **evaluate(result.scored, result.models),
+        "candidate": result.chosen,
+        "promoted": result.promoted,
         "evidence": "classes" if by_classes else "grades",
         "labels": count_labels(graded),
     }

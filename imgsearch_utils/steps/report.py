@@ -27,10 +27,10 @@ from imgsearch_utils.images.image_split import read_sides
 from imgsearch_utils.indexes.index_choice import EXACT
 from imgsearch_utils.steps import findings
 from imgsearch_utils.steps.rounds_log import LOGGED
-from imgsearch_utils.steps.run_results import Found
+from imgsearch_utils.steps.run_results import RunResults
 from imgsearch_utils.steps.tagging import asked_pairs
 from imgsearch_utils.workspace import VERSIONS, Stage, shown, source
-from imgsearch_utils.workspace.tables import read_own
+from imgsearch_utils.workspace.tables import read_table
 
 __all__ = ["FIGURES", "draw_rounds", "example_figure", "example_figures", "write_page"]
 
@@ -87,7 +87,8 @@ FIGURES = {
     "learnt": {
         "candidates": (
             "What could be learnt in the last round: each candidate's gain over the encoder.",
-            "Right of the line is better than the encoder, for sure where the whole interval is. "
+            "Right of the line is better than the encoder; beyond chance where the whole "
+            "interval is. "
             "Judged on "
             "pairs whose images the heads did not see. Orange: the chosen one.",
         ),
@@ -204,7 +205,7 @@ MEASURES = {
 }
 
 
-def draw_rounds(found: Found, side: str, stage: Stage) -> Figure | None:
+def draw_rounds(found: RunResults, side: str, stage: Stage) -> Figure | None:
     """Draw and keep the rounds' quality on a side, "test" or "dev"; None where the log has nothing
     of it.
     """
@@ -238,14 +239,14 @@ def _with_intervals(table: pd.DataFrame, *names: str) -> pd.DataFrame:
     return table.assign(**cells)
 
 
-def _rounds(found: Found) -> pd.DataFrame:
+def _rounds(found: RunResults) -> pd.DataFrame:
     side = "test" if found.logged("test") else "dev"
     columns = {name.replace("test_", f"{side}_", 1): title for name, title in ROUNDS.items()}
     table = _with_intervals(found.log, f"{side}_ap_gain")
     return table[[name for name in columns if name in table]].rename(columns=columns)
 
 
-def _last_round(found: Found) -> pd.DataFrame:
+def _last_round(found: RunResults) -> pd.DataFrame:
     """The measures of the last round: encoder and head on dev and test, then what needs no
     model.
     """
@@ -266,7 +267,7 @@ def _last_round(found: Found) -> pd.DataFrame:
     return table.astype(dict.fromkeys(LOGGED, float))
 
 
-def _candidates(found: Found) -> pd.DataFrame:
+def _candidates(found: RunResults) -> pd.DataFrame:
     """The last round's candidates; the encoder gains nothing over itself."""
     table = _with_intervals(found.candidates, "ap_gain", "ndcg_gain")
     table.loc[table.candidate == "encoder", ["ap_gain", "ndcg_gain"]] = ""
@@ -280,7 +281,7 @@ def _candidates(found: Found) -> pd.DataFrame:
     return table[[*titles]].rename(columns=titles).fillna({"use": ""})
 
 
-def _retrieval(found: Found) -> pd.DataFrame:
+def _retrieval(found: RunResults) -> pd.DataFrame:
     """Retrieval measures as people read them: a row a measure, a column a model."""
     table = of_all(found.ranked)
     cells = [
@@ -298,7 +299,7 @@ def _retrieval(found: Found) -> pd.DataFrame:
     )
 
 
-def _indexes(found: Found) -> pd.DataFrame:
+def _indexes(found: RunResults) -> pd.DataFrame:
     table = found.compared("indexes.csv")
     recalls = [name for name in table if name.startswith("recall@")]
     titles = {
@@ -315,7 +316,7 @@ def _indexes(found: Found) -> pd.DataFrame:
     return table[[*titles]].rename(columns=titles)
 
 
-def _draw(found: Found, stage: Stage) -> None:
+def _draw(found: RunResults, stage: Stage) -> None:
     """Draw the figures that belong to no notebook before: of all rounds, or of encoder and head
     side by side.
     """
@@ -342,7 +343,7 @@ def _draw(found: Found, stage: Stage) -> None:
         )
 
 
-def _without_data(found: Found) -> set[str]:
+def _without_data(found: RunResults) -> set[str]:
     """Figures of the stages that would show empty axes."""
     empty = {"training_curves": found.history.empty, "retrieval": found.retrieval.empty}
     none = {name for name, is_empty in empty.items() if is_empty}
@@ -357,7 +358,7 @@ def _without_data(found: Found) -> set[str]:
     return none
 
 
-def _copy_figures(found: Found, folder: Path) -> list[dict]:
+def _copy_figures(found: RunResults, folder: Path) -> list[dict]:
     """Bring the stages' figures and their tables here; return what the page shows of all figures,
     in its order.
     """
@@ -375,7 +376,7 @@ def _copy_figures(found: Found, folder: Path) -> list[dict]:
                 ).is_file():
                     continue
                 table = place / f"{name}.csv"
-                if name in none or table.is_file() and not len(read_own(table)):
+                if name in none or table.is_file() and not len(read_table(table)):
                     continue
                 for file in filter(
                     Path.is_file, (place / f"{name}.png", place / f"{name}.svg", table)
@@ -395,7 +396,7 @@ def _copy_figures(found: Found, folder: Path) -> list[dict]:
     return shown_
 
 
-def _next(found: Found) -> list[tuple[str, str]]:
+def _next(found: RunResults) -> list[tuple[str, str]]:
     """What a reader can do now, and the command for it."""
     run, study = found.run, found.run.study
     if study.images.vectors:  # made elsewhere, so no picture can be compared with them
@@ -436,7 +437,7 @@ def _next(found: Found) -> list[tuple[str, str]]:
     return steps
 
 
-def _places(found: Found) -> list[tuple[str, str]]:
+def _places(found: RunResults) -> list[tuple[str, str]]:
     """Which file holds what."""
     run, last = found.run, found.last
     places = [
@@ -455,7 +456,7 @@ def _places(found: Found) -> list[tuple[str, str]]:
     ]
 
 
-def write_page(found: Found, collection: Collection, stage: Stage) -> Path:
+def write_page(found: RunResults, collection: Collection, stage: Stage) -> Path:
     """Write index.html, figures/ and tables/ of a run, where they are not there yet; return the
     page.
 
@@ -480,7 +481,7 @@ def write_page(found: Found, collection: Collection, stage: Stage) -> Path:
             table.to_csv(folder / "tables" / f"{name}.csv", index=False)
     aside = pd.concat(
         [
-            read_own(file)
+            read_table(file)
             for name in ("set_aside", "left_out")
             if (file := run.results / "tagging" / f"{name}.csv").is_file()
         ],

@@ -10,11 +10,11 @@ from imgsearch_utils.evaluation.relevance import of_all
 from imgsearch_utils.learning.model import calibrated_models
 from imgsearch_utils.steps.rounds_log import log_rounds
 from imgsearch_utils.workspace import Round, Run, read_json
-from imgsearch_utils.workspace.tables import read_own
+from imgsearch_utils.workspace.tables import read_table
 
 
 @dataclass(frozen=True)
-class Found:
+class RunResults:
     """What the stages of a run left, as far as it is there.
 
     log : results_log.csv; empty where there was no round. Rounds that were judged by other evidence
@@ -28,7 +28,7 @@ class Found:
     metrics: dict[str, Any]
 
     @classmethod
-    def of(cls, run: Run) -> "Found":
+    def of(cls, run: Run) -> "RunResults":
         """ValueError where a round, or the comparison, lost a part of it."""
         log = log_rounds(run)
         log = log[log.evidence == log.evidence.iloc[-1]] if len(log) else log
@@ -83,20 +83,20 @@ class Found:
     def scored(self) -> pd.DataFrame:
         """The last round's scored pairs; no row where there was no round."""
         return (
-            read_own(self.last.results / "scored_pairs.csv")
+            read_table(self.last.results / "scored_pairs.csv")
             if self.last
             else pd.DataFrame({"side": []})
         )
 
     @cached_property
     def candidates(self) -> pd.DataFrame:
-        return read_own(self.last.results / "candidates.csv") if self.last else pd.DataFrame()
+        return read_table(self.last.results / "candidates.csv") if self.last else pd.DataFrame()
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """The training of the chosen candidate; no row where that trains no network."""
         table = (
-            read_own(self.last.results / "history.csv")
+            read_table(self.last.results / "history.csv")
             if self.last
             else pd.DataFrame({"train_loss": []})
         )
@@ -110,7 +110,7 @@ class Found:
     def compared(self, name: str) -> pd.DataFrame:
         """A table of notebook 03; without rows where it is not there."""
         file = self.run.results / "ann_comparison" / name
-        return read_own(file) if file.is_file() and file.stat().st_size > 1 else pd.DataFrame()
+        return read_table(file) if file.is_file() and file.stat().st_size > 1 else pd.DataFrame()
 
     @cached_property
     def retrieval(self) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from imgsearch_utils.encoders.embed_collection import load_embeddings
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.images.image_split import read_sides
 from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.promotion import chosen_row
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.workspace import Round, Run, how_begun
 
@@ -49,15 +50,14 @@ def check_teachable(run: Run) -> None:
         )
 
 
-class Taught(NamedTuple):
-    """What a run's grades taught up to a moment.
+class LessonMessage(NamedTuple):
+    """What the learning process sends: what a run's grades taught up to a moment, without torch.
 
     grades : by pair, those of train pairs that people gave
-    candidates : of ``learning.learner.Learnt``
+    candidates : of ``LearningResult``
     vectors : (n, e) of length 1, by what was learnt, of the images in the order of the run's
         embeddings
     curves : the calibration of the encoder and of what was learnt
-    reach : of ``learning.Model``
     seconds : that it took
     """
 
@@ -65,16 +65,7 @@ class Taught(NamedTuple):
     candidates: pd.DataFrame
     vectors: np.ndarray
     curves: dict[str, Calibration]
-    reach: float
     seconds: float
-
-    @property
-    def chosen(self) -> pd.Series:
-        """The row of the candidate that the grades chose; `use` says whether search would use
-        it.
-        """
-        rows = self.candidates[self.candidates.use.isin(["chosen", "search"])]
-        return rows[rows.candidate != "encoder"].iloc[0]
 
 
 def people_grades(run: Run, journal: Journal, train: set[str]) -> dict[tuple[str, str], float]:
@@ -86,7 +77,7 @@ def people_grades(run: Run, journal: Journal, train: set[str]) -> dict[tuple[str
     return dict(zip(zip(labels.image1, labels.image2), labels.similarity))
 
 
-def learn_now(run: Run, *_) -> Taught:
+def learn_now(run: Run, *_) -> LessonMessage:
     """Learn from a run's grades as notebook 02 would, but for some of its candidates, and keep
     nothing.
 
@@ -101,21 +92,20 @@ def learn_now(run: Run, *_) -> Taught:
     images = Images(read_sides(run), embeddings)
     grades = people_grades(run, Journal(run.journal), set(images.train.names))
     this = open_round(run)
-    learnt = learner.learn(
+    result = learner.learn(
         images,
         evidence(this, images),
         run.study.head,
         run.study.seed,
-        few=True,
+        fast=True,
         votes=voted_pairs(this, images),
         in_search=head_in_search(this),
     )
-    return Taught(
+    return LessonMessage(
         grades,
-        learnt.candidates,
-        learnt.head.vectors(np.asarray(embeddings.vectors)),
-        {model.name: model.calibration for model in (learnt.encoder, learnt.head)},
-        learnt.head.reach,
+        result.candidates,
+        result.models["head"].vectors(np.asarray(embeddings.vectors)),
+        {name: model.calibration for name, model in result.models.items()},
         time.monotonic() - began,
     )
 
@@ -155,7 +145,7 @@ def _work(connection, *of: Any) -> None:
 
 
 @dataclass
-class State:
+class LearnerState:
     """What the learning process is about: "waiting", "learning", "learnt", "failed", or "finishing"
     a round.
     """
@@ -164,7 +154,7 @@ class State:
     line: str = ""
 
 
-class Lessons:
+class TeachingSession:
     """A run that is being taught: what its grades taught, learnt anew after each ``EVERY`` of them.
 
     Learning goes on in a process of its own, which steps back for this one. All of it may be called
@@ -174,7 +164,7 @@ class Lessons:
     """
 
     def __init__(self, run: Run, study: str):
-        self.run, self.state, self.taught = run, State(), None
+        self.run, self.state, self.taught = run, LearnerState(), None
         self._of = run, *how_begun(study, run)
         self.history: list[dict[str, float]] = []
         self.embeddings = load_embeddings(run)
@@ -192,7 +182,7 @@ class Lessons:
             grades = people_grades(self.run, self._journal, self._train)
             if self.state.name not in ("learning", "finishing") and self._changed(grades) >= EVERY:
                 self._tried = grades
-                self._begin("learn", State("learning"))
+                self._begin("learn", LearnerState("learning"))
             return grades
 
     def _changed(self, grades) -> int:
@@ -207,9 +197,9 @@ class Lessons:
         with self._turn:
             if self.state.name in ("learning", "finishing"):
                 raise ValueError("it is learning just now; finish the round in a few seconds")
-            self._begin("finish", State("finishing"))
+            self._begin("finish", LearnerState("finishing"))
 
-    def _begin(self, job: str, state: State) -> None:
+    def _begin(self, job: str, state: LearnerState) -> None:
         self.state = state
         threading.Thread(target=self._do, args=(job,), daemon=True).start()
 
@@ -229,19 +219,19 @@ class Lessons:
             )
         with self._turn:
             if isinstance(answer, RuntimeError):
-                self.state = State(
+                self.state = LearnerState(
                     "failed",
                     f"{'not learnt' if job == 'learn' else 'the round is not made'}: {answer}",
                 )
             elif job == "learn":
-                self.taught, self.state = answer, State("learnt")
-                row = answer.chosen
+                self.taught, self.state = answer, LearnerState("learnt")
+                row = chosen_row(answer.candidates)
                 encoder = answer.candidates.set_index("candidate").ap["encoder"]
                 self.history.append(
                     {"grades": len(answer.grades), "encoder": encoder, "learnt": row.ap}
                 )
             else:
-                self.state = State(
+                self.state = LearnerState(
                     "learnt" if self.taught else "waiting",
                     f"round {max(answer)} is made" if answer else "",
                 )

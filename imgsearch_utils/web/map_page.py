@@ -18,7 +18,7 @@ from imgsearch_utils.web.map_library import plotly_file
 from imgsearch_utils.web.messages import refusing, serial_of
 from imgsearch_utils.web.page_pictures import name_at, send_pictures
 from imgsearch_utils.workspace import Run
-from imgsearch_utils.workspace.tables import write_own
+from imgsearch_utils.workspace.tables import write_table
 
 
 class Mapped:
@@ -186,7 +186,7 @@ class Mapped:
 
     def _on_table(self, message, buffers) -> None:
         chosen, content = self._selection(message, buffers), io.StringIO()
-        write_own(
+        write_table(
             self._facts.set_axis(self._names).loc[chosen].rename_axis("image").reset_index(),
             content,
         )

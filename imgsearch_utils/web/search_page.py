@@ -15,7 +15,8 @@ from imgsearch_utils.grades.pairs import key
 from imgsearch_utils.images.collection import open_collection, thumbnails
 from imgsearch_utils.images.decoding import MAX_UPLOAD, jpeg
 from imgsearch_utils.images.near_duplicates import SAME_PICTURE
-from imgsearch_utils.learning.model import calibrated_models, why_in_use
+from imgsearch_utils.learning.model import calibrated_models
+from imgsearch_utils.learning.promotion import why_in_use
 from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.search.service import MOST_EXPANDED, Service
 from imgsearch_utils.web.messages import refusing, serial_of
@@ -23,7 +24,7 @@ from imgsearch_utils.web.page_pictures import name_at, send_pictures
 from imgsearch_utils.web.queues import voted
 from imgsearch_utils.web.tagging_page import LONGEST_NAME
 from imgsearch_utils.workspace import Run
-from imgsearch_utils.workspace.tables import read_own
+from imgsearch_utils.workspace.tables import read_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second of imports that the page does not need
@@ -43,7 +44,7 @@ def static_page(run: Run) -> "Figure":
     """
     from imgsearch_utils import plots
 
-    examples = read_own(run.results / "ann_comparison" / "examples.csv")
+    examples = read_table(run.results / "ann_comparison" / "examples.csv")
     examples = examples[examples["query"] == examples["query"].unique()[1]]
     curves = calibrated_models(run.last_round)
     collection, tiles, titles = open_collection(run), [], []

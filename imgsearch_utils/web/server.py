@@ -156,7 +156,7 @@ def build(site: Site) -> FastAPI:
         talk = f"{path.rstrip('/')}/talk"
         page = PAGE.format(title=html.escape(one.title), widget=one.widget, talk=talk)
         app.get(path, include_in_schema=False)(lambda page=page: HTMLResponse(page))
-        app.add_api_websocket_route(talk, Talks(one))
+        app.add_api_websocket_route(talk, PageSocket(one))
     for name, file in {**{name: HERE / name for name in FILES}, **site.scripts}.items():
         app.get(f"/{name}", include_in_schema=False)(lambda file=file: FileResponse(file))
 
@@ -180,7 +180,7 @@ def build(site: Site) -> FastAPI:
     return app
 
 
-class Talks:
+class PageSocket:
     """The WebSocket of a page: JSON, each message followed by its buffers as binary frames."""
 
     def __init__(self, site: Site):
@@ -194,12 +194,12 @@ class Talks:
             )
         self._open += 1
         try:
-            await Talk(self._site, socket).run()
+            await PageSession(self._site, socket).run()
         finally:
             self._open -= 1
 
 
-class Talk:
+class PageSession:
     """One page that is open: what keeps it alive is answered at once, the rest one message after
     the other.
     """

@@ -12,8 +12,14 @@ import pandas as pd
 from imgsearch_utils.asking.advice import WORTH, expected_gain
 from imgsearch_utils.grades.journal import Journal
 from imgsearch_utils.images.collection import open_collection
+from imgsearch_utils.learning.promotion import chosen_row, use_after_the_round
 from imgsearch_utils.steps import tagging
-from imgsearch_utils.steps.teaching_session import EVERY, Lessons, check_teachable, open_round
+from imgsearch_utils.steps.teaching_session import (
+    EVERY,
+    TeachingSession,
+    check_teachable,
+    open_round,
+)
 from imgsearch_utils.web.messages import serial_of
 from imgsearch_utils.web.tagging_page import Tagging, Task, known_by
 from imgsearch_utils.workspace import Run
@@ -35,7 +41,7 @@ class Classroom:
 
     def __init__(self, run: Run, study: str):
         check_teachable(run)
-        self.run, self.lessons = run, Lessons(run, study)
+        self.run, self.lessons = run, TeachingSession(run, study)
         self._collection, self._turn = open_collection(run), threading.Lock()
         self._task: Task | None = None
         self.task()
@@ -160,7 +166,7 @@ class Teaching(Tagging):
             "missing": missing,
             "learnt_from": len(taught.grades) if taught else None,
             "uses": _in_search(self._room.run),
-            "then": _after_the_round(taught),
+            "then": use_after_the_round(taught.candidates) if taught else "",
             "quality": _quality(taught),
             "history": lessons.history,
             "sentences": self._sentences(lessons.history),
@@ -216,7 +222,10 @@ def _quality(taught) -> list[dict[str, Any]]:
     """
     if taught is None:
         return []
-    encoder, row = taught.candidates.set_index("candidate").loc["encoder"], taught.chosen
+    encoder, row = (
+        taught.candidates.set_index("candidate").loc["encoder"],
+        chosen_row(taught.candidates),
+    )
     table = [
         {
             "measure": name,
@@ -248,32 +257,3 @@ def _in_search(run: Run) -> str:
     ):
         return "the encoder as it is"
     return "what the classes taught" if last.by_classes else f"what round {last.number} taught"
-
-
-def _after_the_round(taught) -> str:
-    """What it will use when the round is finished, and why."""
-    if taught is None:
-        return ""
-    better = " and ".join(
-        name for column, (name, _) in MEASURES.items() if taught.chosen[f"{column}_gain_low"] > 0
-    )
-    if taught.chosen.use == "search" and not better:
-        return (
-            "When the round is finished, search goes on with a head, the one of this round: an "
-            "earlier round "
-            "showed that a head is better than the encoder, and these grades do not say "
-            "otherwise for sure."
-        )
-    if taught.chosen.use == "search":
-        return (
-            f"When the round is finished, search uses what was learnt: its {better} is better "
-            "than the encoder's "
-            "for sure (the whole interval of the gain is above 0), on pairs whose pictures it "
-            "had not seen."
-        )
-    return (
-        "If the round were finished now, search would use the encoder: what was learnt is not "
-        "better for sure (the "
-        "interval of its gain, on pairs whose pictures it had not seen, reaches below 0). More "
-        "grades decide."
-    )

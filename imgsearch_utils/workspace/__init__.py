@@ -35,7 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "stamp",
             "write_atomic",
             "write_json",
-            "written_whole",
+            "atomic_path",
         ],
     },
 )

@@ -53,7 +53,7 @@ def open_atomic(path: Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path) -> Iterator[Path]:
     """A path beside `path` to write a file into; it takes the place of `path` in the end, so none
     is ever half there.
 

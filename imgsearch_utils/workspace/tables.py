@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.study import listed
-from imgsearch_utils.workspace import KEPT, written_whole
+from imgsearch_utils.workspace import KEPT, atomic_path
 
 #: columns that hold names or text, whatever they look like: an image may be called 007 or NA
 TEXT = (
@@ -35,7 +35,7 @@ MOST_COLUMNS, MOST_LETTERS = 1_000, 10_000_000  # of a line; more is no table of
 PART = 50_000  # rows that are read at once
 
 
-def read_foreign(path: Path) -> pd.DataFrame:
+def read_user_csv(path: Path) -> pd.DataFrame:
     """Read a CSV that somebody else wrote: commas, semicolons or tabs, any line ends, with or
     without a BOM.
 
@@ -49,13 +49,13 @@ def read_foreign(path: Path) -> pd.DataFrame:
     ValueError one line with the file and what is wrong: no such file, not UTF-8, no CSV, a row of
         another length, a column that stands twice, more than 1,000 columns.
     """
-    return pd.concat(foreign_parts(path))
+    return pd.concat(user_csv_parts(path))
 
 
-def foreign_parts(
+def user_csv_parts(
     path: Path, rows: int = PART, watch: Callable[[int, int], None] = lambda *_: None
 ) -> Iterator[pd.DataFrame]:
-    """``read_foreign`` in parts of so many rows, for a file that may be larger than memory; at
+    """``read_user_csv`` in parts of so many rows, for a file that may be larger than memory; at
     least one part.
 
     watch : is told how many bytes of how many are read, after each part; of a pipe nobody knows how
@@ -139,7 +139,7 @@ def _opened(path: Path) -> io.BufferedReader:
     return path.open("rb")
 
 
-def read_own(path: Path, **types: type) -> pd.DataFrame:
+def read_table(path: Path, **types: type) -> pd.DataFrame:
     """Read a CSV of this package: only an empty cell is a missing value, the columns of ``TEXT``
     are text.
 
@@ -149,13 +149,13 @@ def read_own(path: Path, **types: type) -> pd.DataFrame:
     return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
 
 
-def write_own(
+def write_table(
     table: pd.DataFrame,
     target: str | Path | io.TextIOBase,
     decimals: int | None = None,
     header: bool = True,
 ) -> None:
-    """Write a CSV that ``read_own`` reads back alike; `decimals` of numbers, as many as they have
+    """Write a CSV that ``read_table`` reads back alike; `decimals` of numbers, as many as they have
     when not given.
 
     target : a path, which is written whole or not at all; or an open text file
@@ -165,7 +165,7 @@ def write_own(
     # csv quotes them when told to
     returns = any(text[name].astype(str).str.contains("\r").any() for name in text)
     whole = (
-        written_whole(target) if isinstance(target, str | Path) else contextlib.nullcontext(target)
+        atomic_path(target) if isinstance(target, str | Path) else contextlib.nullcontext(target)
     )
     with whole as file:
         table.to_csv(
@@ -191,7 +191,7 @@ def numbers_where_all_are(column: pd.Series) -> pd.Series:
     return numbers if finite.any() and (finite == (column != "")).all() else column
 
 
-KEPT[".csv"] = (write_own, read_own)
+KEPT[".csv"] = (write_table, read_table)
 
 
 def intervals(

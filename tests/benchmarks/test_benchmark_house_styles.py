@@ -127,7 +127,7 @@ def test_what_is_learnt_gains_on_people_grades(shared_data):
         learnt = house_styles.our_learner(data.images, train, known)
         scores = (
             house_styles.cosine(data.images, train, known)(pairs),
-            learnt.head.cosines(data.images, pairs),
+            learnt.models["head"].cosines(data.images, pairs),
         )
         measured = [
             house_styles.measure(pairs.assign(score=score, p_similar=np.nan, similar=False))

@@ -205,7 +205,7 @@ def test_the_better_model_has_the_better_numbers():
     nobody = relevance.Judge(
         study("person"), collection(images[["image", "group", "side"]]), graded
     )
-    assert nobody.who == "nobody" and relevance.compare_rankings(rankings, nobody, [1]).empty
+    assert nobody.source == "nobody" and relevance.compare_rankings(rankings, nobody, [1]).empty
     replayed = relevance.Judge(study("replay", labels=["a.csv"] * 4), collection(images), graded)
     with pytest.raises(
         ValueError, match="no test image has a judged result; grade test pairs first"

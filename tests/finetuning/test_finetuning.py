@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from imgsearch_utils.encoders.encoder_names import get_encoder
 from imgsearch_utils.finetuning.augmentation import Pictures, encode, read_squares
 from imgsearch_utils.finetuning.backbone import Backbone
-from imgsearch_utils.finetuning.backbone_training import Lessons, batches_of, train
+from imgsearch_utils.finetuning.backbone_training import TrainingData, batches_of, train
 from imgsearch_utils.finetuning.finetune_run import parts_of, verdict
 from imgsearch_utils.finetuning.finetuning_settings import Finetuning, read_settings
 from imgsearch_utils.images import Embeddings, Images
@@ -280,7 +280,7 @@ def test_a_better_version_is_called_so_only_for_sure():
 )
 def test_batches_hold_whole_classes_and_no_picture_twice(classes, seed, per_class, epoch):
     given_ = Finetuning(study="x", seed=seed, per_class=per_class, batch=4 * per_class)
-    lessons = Lessons(np.arange(len(classes)), np.array(classes))
+    lessons = TrainingData(np.arange(len(classes)), np.array(classes))
     found = batches_of(lessons, given_, epoch)
     assert all(
         np.array_equal(one, two) for one, two in zip(found, batches_of(lessons, given_, epoch))
@@ -354,7 +354,7 @@ def test_any_backbone_learns_in_its_last_block_alone(tmp_path, model, tiny_clip)
     history = train(
         backbone,
         squares,
-        Lessons(np.arange(8), np.arange(8) % 2),
+        TrainingData(np.arange(8), np.arange(8) % 2),
         Finetuning(study="x", epochs=1, batch=8, augment=("flip",), class_head=1.0),
         lambda: float(next(scores)),
         tmp_path / "checkpoint",
@@ -408,7 +408,7 @@ def test_grades_teach_too_and_a_foreign_checkpoint_is_refused(tmp_path):
         history = train(
             backbone,
             squares,
-            Lessons(np.arange(8), np.zeros(8, int), pairs),
+            TrainingData(np.arange(8), np.zeros(8, int), pairs),
             given_,
             lambda scores=scores: float(next(scores)),
             tmp_path / "checkpoint",
@@ -422,7 +422,7 @@ def test_grades_teach_too_and_a_foreign_checkpoint_is_refused(tmp_path):
         train(
             backbone,
             squares,
-            Lessons(np.arange(8), np.zeros(8, int), pairs),
+            TrainingData(np.arange(8), np.zeros(8, int), pairs),
             given_,
             lambda: 0.0,
             tmp_path / "checkpoint",
@@ -442,7 +442,7 @@ def test_several_threads_give_the_same_weights_each_time(tmp_path):
             train(
                 backbone,
                 squares,
-                Lessons(np.arange(48), np.zeros(48, int), pairs),
+                TrainingData(np.arange(48), np.zeros(48, int), pairs),
                 given_,
                 lambda scores=scores: float(next(scores)),
                 tmp_path / f"{number}",

@@ -33,8 +33,8 @@ from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.images.image_split import named_sample
 from imgsearch_utils.search import classify
 from imgsearch_utils.study import read_study
-from imgsearch_utils.workspace import find_run, tables, written_whole
-from imgsearch_utils.workspace.tables import foreign_parts, read_foreign
+from imgsearch_utils.workspace import atomic_path, find_run, tables
+from imgsearch_utils.workspace.tables import read_user_csv, user_csv_parts
 from tests import tiny_study
 from tests.tiny_study import living_in, typed
 
@@ -184,9 +184,9 @@ def test_parts_of_a_table_are_the_table(tmp_path_factory, rows, size, end):
     csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([["one", "two"], *rows])
     path.write_bytes(text.getvalue().encode())
     seen = []
-    parts = list(foreign_parts(path, size, lambda *done: seen.append(done)))
+    parts = list(user_csv_parts(path, size, lambda *done: seen.append(done)))
     kept = [row for row in rows if any(row)]
-    assert pd.concat(parts).to_numpy().tolist() == kept == read_foreign(path).to_numpy().tolist()
+    assert pd.concat(parts).to_numpy().tolist() == kept == read_user_csv(path).to_numpy().tolist()
     assert pd.concat(parts).index.tolist() == [
         number for number, row in enumerate(rows, 2) if any(row)
     ]
@@ -414,14 +414,14 @@ def test_output_that_cannot_be_written_is_one_line(room):
 def test_a_file_is_written_whole_or_not_and_devices_and_links_are_written_into(tmp_path):
     (tmp_path / "real.csv").write_text("old")
     (tmp_path / "link.csv").symlink_to("real.csv")
-    with pytest.raises(KeyError), written_whole(tmp_path / "link.csv") as partial:
+    with pytest.raises(KeyError), atomic_path(tmp_path / "link.csv") as partial:
         partial.write_text("half")
         raise KeyError
     assert (tmp_path / "real.csv").read_text() == "old" and len(list(tmp_path.iterdir())) == 2
-    with written_whole(tmp_path / "link.csv") as partial:
+    with atomic_path(tmp_path / "link.csv") as partial:
         partial.write_text("new")
     assert (tmp_path / "real.csv").read_text() == "new" and (tmp_path / "link.csv").is_symlink()
-    with written_whole("/dev/null") as partial:
+    with atomic_path("/dev/null") as partial:
         partial.write_text("nothing")
     assert not Path("/dev/null").is_file()
     piped = (
@@ -1007,7 +1007,7 @@ def test_grades_survive_import_export_and_import_whatever_the_images_are_called(
 def test_any_bytes_are_a_table_or_one_line(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(content)
-    for read in (read_foreign, read_pairs):
+    for read in (read_user_csv, read_pairs):
         try:
             assert isinstance(read(path), pd.DataFrame)
         except ValueError as error:

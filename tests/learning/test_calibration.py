@@ -130,10 +130,12 @@ def test_moved_curves_are_those_of_the_other_pairs_and_pairs_as_before_move_noth
     """In the other pairs, each grade is reached at a cosine that is higher by 1/3."""
     fitted = Calibration.fit(*sample(0)[:2])
     cosine, grades, reached = sample(1)
-    moved = fitted.moved(cosine + 1 / 3, grades, np.ones(len(cosine)))
-    np.testing.assert_allclose(moved.predict(cosine + 1 / 3)[:, 3], reached[:, 2], atol=0.03)
-    assert moved.slopes == fitted.slopes
-    same = fitted.moved(cosine, grades, np.ones(len(cosine)))
+    shift_intercepts = fitted.shift_intercepts(cosine + 1 / 3, grades, np.ones(len(cosine)))
+    np.testing.assert_allclose(
+        shift_intercepts.predict(cosine + 1 / 3)[:, 3], reached[:, 2], atol=0.03
+    )
+    assert shift_intercepts.slopes == fitted.slopes
+    same = fitted.shift_intercepts(cosine, grades, np.ones(len(cosine)))
     np.testing.assert_allclose(same.intercepts, fitted.intercepts, atol=0.1)
 
 
@@ -149,7 +151,9 @@ def test_moved_curves_are_those_of_the_other_pairs_and_pairs_as_before_move_noth
 def test_moving_asks_for_weights_up_to_scale_and_never_goes_far_on_little(pairs, scale):
     cosine, grades, weight = (np.array(column, float) for column in zip(*pairs))
     fitted = Calibration.fit(*sample(0, 500)[:2])
-    one, two = (fitted.moved(cosine / 20, grades, weight * factor) for factor in (1.0, scale))
+    one, two = (
+        fitted.shift_intercepts(cosine / 20, grades, weight * factor) for factor in (1.0, scale)
+    )
     np.testing.assert_allclose(one.intercepts, two.intercepts, atol=1e-3)
     assert (
         np.abs(np.subtract(one.intercepts, fitted.intercepts)) <= 10
@@ -162,11 +166,11 @@ curves = st.builds(Calibration, *[st.tuples(*[st.floats(0, 50)] * 3)] * 2, st.fl
 
 
 @given(curves, curves, st.floats(-1, 1))
-def test_models_come_back_from_json_as_they_were(encoder, learnt, reach):
+def test_models_come_back_from_json_as_they_were(encoder, learnt, out_of_collection_cosine):
     head = Head(6, HeadSettings(hidden=4))
     models = {
-        "encoder": Model(calibration=encoder, reach=reach),
-        "head": Model.with_head(head, learnt, reach),
+        "encoder": Model(calibration=encoder, out_of_collection_cosine=out_of_collection_cosine),
+        "head": Model.with_head(head, learnt, out_of_collection_cosine),
     }
     assert models_from_dict(json.loads(json.dumps(models_to_dict(models))), head) == models
 
@@ -187,9 +191,12 @@ def test_models_come_back_from_json_as_they_were(encoder, learnt, reach):
 def test_refuses_what_are_no_models(changes, lost):
     calibration = Calibration((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), 0.5)
     sound = models_to_dict(
-        {name: Model(calibration=calibration, reach=0.5) for name in ("encoder", "head")}
+        {
+            name: Model(calibration=calibration, out_of_collection_cosine=0.5)
+            for name in ("encoder", "head")
+        }
     )
-    assert models_from_dict(sound, NO_HEAD)["encoder"].reach == 0.5
+    assert models_from_dict(sound, NO_HEAD)["encoder"].out_of_collection_cosine == 0.5
     broken = {name: value for name, value in {**sound, **changes}.items() if name != lost}
     with pytest.raises(ValueError, match="^expected "):
         models_from_dict(broken, NO_HEAD)

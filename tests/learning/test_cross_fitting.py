@@ -23,7 +23,7 @@ SMALL = HeadSettings(hidden=8, epochs=3, learning_rate=3e-3)
 RECIPES = {
     "centred": Recipe(network=False),
     "head": Recipe(),
-    "whitened head": Recipe(whiten=True, pull=0.3),
+    "whitened head": Recipe(whiten=True, decorrelation=0.3),
 }
 
 
@@ -71,19 +71,19 @@ def test_every_pair_is_held_once_and_by_fits_that_know_nothing_of_its_images(gro
         assert "too few" in str(error) and "\n" not in str(error) and (few or len(set(groups)) < 6)
         return
     pd.testing.assert_frame_equal(pairs, before)
-    held = np.concatenate([fit.held.index for fit in fits])
-    assert len(held) == len(set(held))
+    held_out = np.concatenate([fit.held_out.index for fit in fits])
+    assert len(held_out) == len(set(held_out))
     for fit in fits:
         known = set(fit.images.table.group)
-        judged = set(by_image[fit.held.image1]) | set(by_image[fit.held.image2])
+        judged = set(by_image[fit.held_out.image1]) | set(by_image[fit.held_out.image2])
         assert not known & judged
         assert set(fit.pairs.image1) | set(fit.pairs.image2) <= set(fit.images.names)
         assert fit.pairs.similarity.notna().all() and len(fit.pairs)
-        for part in (fit.pairs, fit.held):
+        for part in (fit.pairs, fit.held_out):
             pd.testing.assert_frame_equal(part, pairs.loc[part.index])
     # then no fit lacks pairs to learn from
     if pairs.similarity.notna().sum() > 60 and len(set(groups)) >= 15:
-        assert set(held) == set(pairs.index)
+        assert set(held_out) == set(pairs.index)
 
 
 def test_the_folds_are_drawn_by_seed_and_are_of_about_one_size():
@@ -94,10 +94,14 @@ def test_the_folds_are_drawn_by_seed_and_are_of_about_one_size():
         cross_fits(images, pairs, 0),
         cross_fits(images, pairs, 1),
     )
-    assert [fit.held.index.tolist() for fit in fits] == [fit.held.index.tolist() for fit in again]
-    assert [fit.held.index.tolist() for fit in fits] != [fit.held.index.tolist() for fit in other]
+    assert [fit.held_out.index.tolist() for fit in fits] == [
+        fit.held_out.index.tolist() for fit in again
+    ]
+    assert [fit.held_out.index.tolist() for fit in fits] != [
+        fit.held_out.index.tolist() for fit in other
+    ]
     assert len(fits) == 10 and {len(fit.images) for fit in fits} == {30}
-    assert sorted(i for fit in fits for i in fit.held.index) == list(range(1225))
+    assert sorted(i for fit in fits for i in fit.held_out.index) == list(range(1225))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,7 @@ def test_the_scores_are_those_of_heads_that_each_fit_trains(world, judged, name)
     for fit in fits:
         head, history = train_head(fit.images, fit.pairs, SMALL, 5, RECIPES[name])
         unit = head.embed(images.vectors)
-        expected[fit.held.index] = pair_cosines(unit, *images.rows_of(fit.held))
+        expected[fit.held_out.index] = pair_cosines(unit, *images.rows_of(fit.held_out))
         curves.append(history.train_loss * len(fit.pairs) / sum(len(one.pairs) for one in fits))
     found = judged[name].score
     assert sorted(found.index) == list(pairs.index)
@@ -172,8 +176,10 @@ def test_what_a_pair_is_graded_changes_no_score_of_the_pairs_of_its_fit(world, j
         )
         assert (changed.similarity.dropna() != pairs.similarity.dropna()).sum() > 50
         again = judge(cross_fits(images, changed, 5), {name: RECIPES[name]}, SMALL, 5)[name].score
-        held = fits[number].held.index
-        assert len(held) > 10 and again[held].tolist() == judged[name].score[held].tolist()
+        held_out = fits[number].held_out.index
+        assert (
+            len(held_out) > 10 and again[held_out].tolist() == judged[name].score[held_out].tolist()
+        )
         if name != "centred":  # which learns from no grade
             assert again.sort_index().tolist() != judged[name].score.sort_index().tolist()
 
@@ -186,9 +192,11 @@ def test_vectors_of_images_held_out_do_not_teach(world, judged, name):
     vectors[images.names.index(hidden)] = 7.0
     other = replace(images, embeddings=replace(images.embeddings, vectors=vectors))
     again = judge(cross_fits(other, pairs, 5), {name: RECIPES[name]}, SMALL, 5)[name].score
-    held = fits[0].held[(fits[0].held[["image1", "image2"]] != hidden).all(axis=1)].index
-    assert len(held) > 10
-    np.testing.assert_allclose(again[held], judged[name].score[held], atol=1e-6)
+    held_out = (
+        fits[0].held_out[(fits[0].held_out[["image1", "image2"]] != hidden).all(axis=1)].index
+    )
+    assert len(held_out) > 10
+    np.testing.assert_allclose(again[held_out], judged[name].score[held_out], atol=1e-6)
 
 
 @pytest.mark.parametrize("cores", [1, 3, 16])

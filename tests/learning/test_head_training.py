@@ -23,7 +23,12 @@ from imgsearch_utils.workspace.registry import Registry
 
 TARGETS, WEIGHTS = (0.0, 0.3, 0.6, 1.0), (0.5, 1.0, 1.5, 3.0)
 SMALL = HeadSettings(hidden=16, epochs=8, learning_rate=3e-3, targets=TARGETS, weights=WEIGHTS)
-RECIPES = [Recipe(), Recipe(whiten=True), Recipe(pull=0.3), Recipe(whiten=True, pull=1.0)]
+RECIPES = [
+    Recipe(),
+    Recipe(whiten=True),
+    Recipe(decorrelation=0.3),
+    Recipe(whiten=True, decorrelation=1.0),
+]
 
 
 def train_head(embeddings, pairs, settings, seed, train_images=None, classes=None, **options):
@@ -73,7 +78,7 @@ def auc(head, embeddings, pairs):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_and_loss_learns_and_is_the_same_by_seed(world, head, loss):
-    embeddings, train, held = world
+    embeddings, train, held_out = world
     chosen = SMALL.model_copy(update={"head": head, "loss": loss})
     first, history = train_head(embeddings, train, chosen, 3)
     second, _ = train_head(embeddings, train, chosen, 3)
@@ -90,11 +95,12 @@ def test_every_head_and_loss_learns_and_is_the_same_by_seed(world, head, loss):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_every_recipe_learns_what_holds_for_pairs_that_it_did_not_see(world, recipe):
-    embeddings, train, held = world
+    embeddings, train, held_out = world
     before, _ = train_head(embeddings, train, SMALL, 0, recipe=Recipe(network=False))
     head, _ = train_head(embeddings, train, SMALL, 0, recipe=recipe)
     assert (
-        head.recipe == recipe and auc(head, embeddings, held) > auc(before, embeddings, held) + 0.02
+        head.recipe == recipe
+        and auc(head, embeddings, held_out) > auc(before, embeddings, held_out) + 0.02
     )
 
 
@@ -157,9 +163,14 @@ def test_the_pull_makes_pairs_that_nobody_graded_more_orthogonal(seed):
     )
     chosen = SMALL.model_copy(update={"epochs": 30})
     squared = []
-    for pull in (0.0, 1.0):
+    for decorrelation in (0.0, 1.0):
         head, _ = train_head(
-            embeddings, pairs, chosen, 0, train_images=embeddings.names, recipe=Recipe(pull=pull)
+            embeddings,
+            pairs,
+            chosen,
+            0,
+            train_images=embeddings.names,
+            recipe=Recipe(decorrelation=decorrelation),
         )
         unit = head.embed(vectors)[10:]
         squared.append(np.mean((unit @ unit.T)[np.triu_indices(50, 1)] ** 2))
@@ -170,11 +181,13 @@ def test_the_pull_makes_pairs_that_nobody_graded_more_orthogonal(seed):
 @given(
     seed=st.integers(0, 10_000),
     whiten=st.booleans(),
-    pull=st.sampled_from([0.0, 0.3]),
+    decorrelation=st.sampled_from([0.0, 0.3]),
     voted=st.booleans(),
     head=st.sampled_from(sorted(HEADS)),
 )
-def test_the_loss_of_a_step_is_that_of_the_heads_own_embeddings(seed, whiten, pull, voted, head):
+def test_the_loss_of_a_step_is_that_of_the_heads_own_embeddings(
+    seed, whiten, decorrelation, voted, head
+):
     """Though a step computes no more than the network's part: the vectors are longer than what it
     works on.
     """
@@ -203,12 +216,12 @@ def test_the_loss_of_a_step_is_that_of_the_heads_own_embeddings(seed, whiten, pu
         chosen,
         0,
         train_images=names,
-        recipe=Recipe(whiten=whiten, pull=pull),
+        recipe=Recipe(whiten=whiten, decorrelation=decorrelation),
         votes=votes,
     )
     unit = made.embed(embeddings.vectors).astype(float)
     expected = plain_graded_mse(unit, a, b, pairs.similarity.astype(int))
-    expected += pull * np.mean((unit @ unit.T)[np.triu_indices(40, 1)] ** 2)
+    expected += decorrelation * np.mean((unit @ unit.T)[np.triu_indices(40, 1)] ** 2)
     expected += (
         0.3 * np.log1p(np.exp(-20 * (unit[0] @ unit[20] - unit[0] @ unit[30]))) / 20 if voted else 0
     )
@@ -216,18 +229,18 @@ def test_the_loss_of_a_step_is_that_of_the_heads_own_embeddings(seed, whiten, pu
 
 
 def test_what_is_watched_joins_the_history_and_changes_no_weight(world):
-    embeddings, train, held = world
+    embeddings, train, held_out = world
     seen = []
 
     def watch(head, loss):
         unit = head.embed(embeddings.vectors)
-        rows = (torch.tensor(embeddings.rows(held[name])) for name in ("image1", "image2"))
-        grades = torch.tensor(held.similarity.to_numpy(int))
+        rows = (torch.tensor(embeddings.rows(held_out[name])) for name in ("image1", "image2"))
+        grades = torch.tensor(held_out.similarity.to_numpy(int))
         with torch.no_grad():
-            value = loss(torch.tensor(cosines(unit, embeddings, held)), *rows, grades).item()
+            value = loss(torch.tensor(cosines(unit, embeddings, held_out)), *rows, grades).item()
         seen.append(
             np.average(
-                (cosines(unit, embeddings, held) - np.take(TARGETS, grades)) ** 2,
+                (cosines(unit, embeddings, held_out) - np.take(TARGETS, grades)) ** 2,
                 weights=np.take(WEIGHTS, grades),
             )
         )
@@ -276,11 +289,11 @@ def test_refusals_of_training(world):
             train_head(embeddings, train, SMALL.model_copy(update={setting: near}), 0)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), Recipe(whiten=True, pull=0.3)])
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(whiten=True, decorrelation=0.3)])
 def test_votes_teach_an_order_and_none_change_nothing(world, recipe):
-    embeddings, train, held = world
+    embeddings, train, held_out = world
     few = train.head(60)
-    votes = held.assign(similarity=held.similarity.map({0: 0.0, 1: 0.0, 3: 3.0})).dropna(
+    votes = held_out.assign(similarity=held_out.similarity.map({0: 0.0, 1: 0.0, 3: 3.0})).dropna(
         subset="similarity"
     )
     known = sorted({*few.image1, *few.image2, *votes.image1, *votes.image2})

@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.learning import train_head
 from imgsearch_utils.learning.heads import Head, Recipe, load_head
-from imgsearch_utils.learning.training_statistics import WIDTH, Ground, spread_basis, whitening
+from imgsearch_utils.learning.training_statistics import (
+    WIDTH,
+    TrainingStatistics,
+    spread_basis,
+    whitening,
+)
 from imgsearch_utils.study import HeadSettings
 
 SMALL = HeadSettings(hidden=8, epochs=3, class_share=0.4)
@@ -89,7 +94,7 @@ def test_vectors_without_any_spread_have_no_basis_and_a_head_all_the_same():
     assert spread_basis(torch.zeros(6, LONG)).shape == (0, LONG)
     images = Images.of(Embeddings(list("abcdef"), vectors, {}))
     pairs = pd.DataFrame({"image1": ["a", "b"], "image2": ["c", "d"], "similarity": [3.0, 0.0]})
-    for recipe in (Recipe(), Recipe(whiten=True, pull=1.0)):
+    for recipe in (Recipe(), Recipe(whiten=True, decorrelation=1.0)):
         head, history = train_head(images, pairs, SMALL, 0, recipe)
         assert history.epoch.tolist() == [0] and np.isfinite(head.embed(vectors)).all()
 
@@ -120,12 +125,12 @@ def pairs(images):
 
 def untrained(images, pairs, head, recipe):
     chosen = SMALL.model_copy(update={"head": head, "class_share": 0.0})
-    ground = Ground.of(images.vectors, images.classes.to_numpy(str), chosen)
+    statistics = TrainingStatistics.of(images.vectors, images.classes.to_numpy(str), chosen)
     of_three = pairs[pairs.similarity == 3]
     similar = tuple(
         torch.tensor(images.vectors_of(of_three[name])) for name in ("image1", "image2")
     )
-    return Head.untrained(ground, chosen, recipe, similar)
+    return Head.untrained(statistics, chosen, recipe, similar)
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.cross_fitting import cross_fits, judge
 from imgsearch_utils.learning.learner import (
     candidates_of,
-    own_reach,
+    nearest_neighbour_cosine,
     train_candidate,
     with_unlabelled,
 )
 from imgsearch_utils.learning.round_metrics import evaluate, score_pairs
-from imgsearch_utils.learning.training_statistics import Ground
+from imgsearch_utils.learning.training_statistics import TrainingStatistics
 from imgsearch_utils.metrics import ap_gain, query_gain
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.study import HeadSettings
@@ -72,14 +72,14 @@ def world(n=80, dim=16, people=4, n_pairs=600, classes=0, dev=False, seed=0):
 def everything(learnt):
     """All that was learnt, as bytes and plain values."""
     return (
-        learnt.candidate,
+        learnt.chosen,
         learnt.promoted,
         learnt.candidates.to_csv(),
-        learnt.judged.to_csv(),
+        learnt.scored.to_csv(),
         learnt.history.to_csv(),
-        learnt.head.head.sha256,
-        learnt.encoder.reach,
-        *(asdict(model.calibration) for model in (learnt.encoder, learnt.head)),
+        learnt.models["head"].head.sha256,
+        learnt.models["encoder"].out_of_collection_cosine,
+        *(asdict(model.calibration) for model in learnt.models.values()),
     )
 
 
@@ -124,7 +124,7 @@ def test_sums_that_several_cores_share_give_the_same():
 def test_what_decided_are_the_graded_train_pairs_each_once_as_they_were_given(plain, learnt):
     images, pairs = plain
     train = pairs[pairs.side == "train"]
-    judged = learnt.judged.sort_values(["image1", "image2"], ignore_index=True)
+    judged = learnt.scored.sort_values(["image1", "image2"], ignore_index=True)
     expected = train.sort_values(["image1", "image2"], ignore_index=True)
     pd.testing.assert_frame_equal(judged[list(pairs)], expected)
     np.testing.assert_allclose(judged.cosine, Model().cosines(images, judged), atol=1e-6)
@@ -150,12 +150,12 @@ def test_a_pair_is_not_judged_by_what_its_images_were_graded(plain, learnt):
         similarity=pairs.similarity.mask(touched, pd.Series(rng.permutation(pairs.similarity)))
     )
     again = learn(images, changed, SMALL, 0)
-    assert again.candidate == learnt.candidate  # else there would be nothing to compare
+    assert again.chosen == learnt.chosen  # else there would be nothing to compare
     key = ["image1", "image2"]
-    held = fit.held[fit.held.similarity.notna()].set_index(key).index
-    one, other = (result.judged.set_index(key).score for result in (learnt, again))
-    assert len(held) > 20 and one[held].tolist() == other[held].tolist()
-    assert one.drop(held).tolist() != other[one.drop(held).index].tolist()
+    held_out = fit.held_out[fit.held_out.similarity.notna()].set_index(key).index
+    one, other = (result.scored.set_index(key).score for result in (learnt, again))
+    assert len(held_out) > 20 and one[held_out].tolist() == other[held_out].tolist()
+    assert one.drop(held_out).tolist() != other[one.drop(held_out).index].tolist()
 
 
 def test_the_table_compares_the_candidates_with_the_encoder(plain, learnt):
@@ -165,7 +165,7 @@ def test_the_table_compares_the_candidates_with_the_encoder(plain, learnt):
     assert table.loc[
         "encoder", ["ap_gain", "ap_gain_low", "ap_gain_high", "ndcg_gain"]
     ].tolist() == [0, 0, 0, 0]
-    judged, row = learnt.judged, table.loc[learnt.candidate]
+    judged, row = learnt.scored, table.loc[learnt.chosen]
     similar = judged.similarity == 3
     assert row.ap == pytest.approx(average_precision_score(similar, judged.score))
     assert table.ap["encoder"] == pytest.approx(average_precision_score(similar, judged.cosine))
@@ -184,9 +184,10 @@ def test_the_table_compares_the_candidates_with_the_encoder(plain, learnt):
 def test_the_head_is_the_candidate_trained_on_all_train_pairs(plain, learnt):
     images, pairs = plain
     assert (
-        train_candidate(images, pairs, SMALL, 0, learnt.candidate).sha256 == learnt.head.head.sha256
+        train_candidate(images, pairs, SMALL, 0, learnt.chosen).sha256
+        == learnt.models["head"].head.sha256
     )
-    assert learnt.head.head.recipe == CANDIDATES[learnt.candidate]
+    assert learnt.models["head"].head.recipe == CANDIDATES[learnt.chosen]
 
 
 def test_classes_decide_which_candidates_there_are():
@@ -199,16 +200,14 @@ def test_classes_decide_which_candidates_there_are():
 def is_sound(learnt, images):
     """The rule of choice and promotion, read from the table and the judged pairs."""
     table = learnt.candidates.set_index("candidate")
-    chosen = table.loc[learnt.candidate]
+    chosen = table.loc[learnt.chosen]
     promoted = (chosen.ap_gain_low > 0 or chosen.ndcg_gain_low > 0) and not (
         chosen.ap_gain_high < 0 or chosen.ndcg_gain_high < 0
     )
     assert learnt.promoted == promoted
-    assert table.index[table.use == "search"].tolist() == [
-        learnt.candidate if promoted else "encoder"
-    ]
+    assert table.index[table.use == "search"].tolist() == [learnt.chosen if promoted else "encoder"]
     assert promoted or chosen.use == "chosen"
-    if learnt.candidate != candidates_of(images.train)[0]:
+    if learnt.chosen != candidates_of(images.train)[0]:
         assert chosen.ap > table.ap[candidates_of(images.train)[0]]
 
 
@@ -246,7 +245,7 @@ def test_a_head_in_search_stays_until_pairs_show_that_it_is_worse():
         learn(images, shuffled, SMALL.model_copy(update={"epochs": 2}), 3, in_search=before)
         for before in (False, True)
     )
-    assert not new.promoted and kept.promoted and new.candidate == kept.candidate
+    assert not new.promoted and kept.promoted and new.chosen == kept.chosen
     assert kept.candidates.drop(columns="use").equals(new.candidates.drop(columns="use"))
     images, pairs = world(people=16, n_pairs=900, classes=3)
     wild = SMALL.model_copy(update={"learning_rate": 3.0, "head": "mlp", "class_share": 0.9})
@@ -260,12 +259,12 @@ def test_where_somebody_waits_some_automatic_zeros_teach_and_all_judge(monkeypat
     assert pairs.automatic.sum() > 1.2 * (~pairs.automatic).sum()
     shown, quick = SMALL.model_copy(update={"epochs": 2}), learner.learn
     monkeypatch.setattr(learner, "ZEROS", 10_000)
-    whole = quick(images, pairs, shown, 0, few=True)
+    whole = quick(images, pairs, shown, 0, fast=True)
     monkeypatch.setattr(learner, "ZEROS", 10)
-    some = quick(images, pairs, shown, 0, few=True)
+    some = quick(images, pairs, shown, 0, fast=True)
     assert some.candidates.candidate.tolist() == whole.candidates.candidate.tolist()
     columns = ["image1", "image2", "similarity"]
-    pd.testing.assert_frame_equal(some.judged[columns], whole.judged[columns])
+    pd.testing.assert_frame_equal(some.scored[columns], whole.scored[columns])
     ap = [learnt.candidates.set_index("candidate").ap for learnt in (some, whole)]
     assert ap[0]["head"] != ap[1]["head"] and ap[0]["encoder"] == ap[1]["encoder"]
     slow = quick(images, pairs, shown, 0)
@@ -277,9 +276,9 @@ def test_votes_judge_nothing(plain, learnt):
     train = images.train.names
     votes = pd.DataFrame({"image1": train[0], "image2": train[1:9], "similarity": [3.0, 0.0] * 4})
     found = learn(images, pairs, SMALL, 0, votes=votes)
-    assert found.head.head.sha256 != learnt.head.head.sha256
-    columns = [name for name in found.judged if name not in ("score", "cosine")]
-    pd.testing.assert_frame_equal(found.judged[columns], learnt.judged[columns])
+    assert found.models["head"].head.sha256 != learnt.models["head"].head.sha256
+    columns = [name for name in found.scored if name not in ("score", "cosine")]
+    pd.testing.assert_frame_equal(found.scored[columns], learnt.scored[columns])
 
 
 def test_a_clearly_better_one_is_promoted():
@@ -288,7 +287,8 @@ def test_a_clearly_better_one_is_promoted():
     is_sound(learnt, images)
     assert learnt.promoted
     test = evaluate(
-        score_pairs(images, pairs, learnt), {"encoder": learnt.encoder, "head": learnt.head}
+        score_pairs(images, pairs, learnt),
+        learnt.models,
     )["test"]
     assert test["head"]["ap"] > test["encoder"]["ap"] + 0.1
 
@@ -299,10 +299,10 @@ def test_another_candidate_is_taken_where_it_is_better_for_sure():
     wild = SMALL.model_copy(update={"learning_rate": 10.0, "head": "mlp"})
     learnt = learn(images, pairs, wild, 0)
     is_sound(learnt, images)
-    assert learnt.candidate in ("whitened", "centred")
+    assert learnt.chosen in ("whitened", "centred")
     table = learnt.candidates.set_index("candidate")
-    assert table.ap[learnt.candidate] == table.ap[["whitened", "centred"]].max()
-    assert learnt.history.epoch.tolist() == [0] and learnt.head.head.network is None
+    assert table.ap[learnt.chosen] == table.ap[["whitened", "centred"]].max()
+    assert learnt.history.epoch.tolist() == [0] and learnt.models["head"].head.network is None
 
 
 WORLDS = {
@@ -324,15 +324,13 @@ def test_the_first_candidate_is_chosen_or_the_best_of_those_that_are_better_for_
     fits = cross_fits(images.train, with_unlabelled(images.train, train, 0), 0)
     first, *others = candidates_of(images.train)
     judged = judge(fits, {one: CANDIDATES[one] for one in [first, *others]}, chosen, 0)
-    known = pd.concat([fit.held for fit in fits]).dropna(subset="similarity")
+    known = pd.concat([fit.held_out for fit in fits]).dropna(subset="similarity")
     score = {one: judged[one].score[known.index].round(4) for one in judged}
     gains = {one: ap_gain(known, score[one], score[first]) for one in others}
     better = {one: gain["difference"] for one, gain in gains.items() if gain["low"] > 0}
-    assert learnt.candidate == (max(better, key=better.get) if better else first)
+    assert learnt.chosen == (max(better, key=better.get) if better else first)
     assert bool(better) == (name == "wild")  # both ways are tried
-    assert (
-        learnt.judged.score.sort_index().tolist() == score[learnt.candidate].sort_index().tolist()
-    )
+    assert learnt.scored.score.sort_index().tolist() == score[learnt.chosen].sort_index().tolist()
 
 
 def test_dev_images_decide_where_there_are_some():
@@ -340,9 +338,9 @@ def test_dev_images_decide_where_there_are_some():
     learnt = learn(images, pairs, SMALL, 0)
     is_sound(learnt, images)
     dev = pairs[pairs.side == "dev"]
-    judged = learnt.judged.set_index(["image1", "image2"])
+    judged = learnt.scored.set_index(["image1", "image2"])
     assert len(judged) == len(dev) and set(judged.index) == set(zip(dev.image1, dev.image2))
-    own = learnt.head.cosines(images, dev)  # of the head itself, for it saw no dev image
+    own = learnt.models["head"].cosines(images, dev)  # of the head itself, for it saw no dev image
     np.testing.assert_allclose(judged.score[list(zip(dev.image1, dev.image2))], own, atol=1e-4)
     shuffled = pairs.similarity.where(
         pairs.side != "dev", np.random.default_rng(0).permutation(pairs.similarity)
@@ -362,9 +360,9 @@ def test_dev_images_decide_where_there_are_some():
 )
 def test_too_few_grades_are_refused_in_one_line(plain, n_train, said):
     images, pairs = plain
-    few = pairs[pairs.side == "train"].head(n_train)
+    fast = pairs[pairs.side == "train"].head(n_train)
     with pytest.raises(ValueError, match=f"{said} are too few to hold any out; grade more$"):
-        learn(images, few, SMALL, 0)
+        learn(images, fast, SMALL, 0)
 
 
 @pytest.mark.parametrize("grade", [0.0, 3.0])
@@ -373,8 +371,8 @@ def test_grades_of_one_kind_teach_without_any_promotion(plain, grade, classes):
     images, pairs = world(classes=classes, n_pairs=200)
     learnt = learn(images, pairs.assign(similarity=grade), SMALL, 0)
     assert not learnt.promoted and learnt.candidates.ap.isna().all()
-    assert np.isfinite(learnt.head.cosines(images, pairs)).all()
-    p = learnt.head.p_similar(np.linspace(-1, 1, 9))
+    assert np.isfinite(learnt.models["head"].cosines(images, pairs)).all()
+    p = learnt.models["head"].p_similar(np.linspace(-1, 1, 9))
     assert ((p > 0) & (p < 1)).all()
 
 
@@ -438,7 +436,7 @@ def test_grades_of_the_nearest_pairs_alone_make_not_everything_similar():
     learnt = learn(
         images, asked.assign(similarity=rng.choice([0.0, 3.0], len(asked)), drawn=False), SMALL, 0
     )
-    for model in (learnt.encoder, learnt.head):
+    for model in learnt.models.values():
         p = model.p_similar(model.cosines(images, pairs))
         assert p[cosine < np.quantile(cosine, 0.5)].mean() < 0.05
         assert p.mean() < 0.15  # if all pairs were as those that were asked: .5
@@ -458,7 +456,7 @@ def test_pairs_drawn_at_random_say_how_many_are_similar_where_those_asked_were_s
     both = pd.concat([drawn, asked])
     truth = (train.similarity == 3).mean()
     found = {
-        name: learn(images, table, SMALL, 0).encoder
+        name: learn(images, table, SMALL, 0).models["encoder"]
         for name, table in {"known": both, "unknown": both.assign(drawn=True)}.items()
     }
     p = {
@@ -469,9 +467,9 @@ def test_pairs_drawn_at_random_say_how_many_are_similar_where_those_asked_were_s
 
 def test_where_all_ranges_of_scores_were_graded_unlabelled_pairs_change_nothing(plain, learnt):
     """The encoder's curves are those of the graded pairs alone: they are a random sample of all."""
-    judged = learnt.judged
+    judged = learnt.scored
     alone = Calibration.fit(judged.cosine.to_numpy(), judged.similarity.to_numpy())
-    assert learnt.encoder.calibration == alone
+    assert learnt.models["encoder"].calibration == alone
 
 
 # ---- reach ----
@@ -488,7 +486,7 @@ def test_the_reach_is_the_cosine_that_nearly_every_image_has_to_another_group(n,
         nearest.append(
             max([unit[a] @ unit[b] for b in range(n) if groups[a] != groups[b]], default=-1)
         )
-    found = own_reach(Images(table, Embeddings(table.image.tolist(), vectors, {})))
+    found = nearest_neighbour_cosine(Images(table, Embeddings(table.image.tolist(), vectors, {})))
     assert found == pytest.approx(np.quantile(nearest, 0.01), abs=1e-5)
     assert -1 <= found <= 1.001
 
@@ -509,9 +507,9 @@ def test_digits_that_depend_on_the_machine_change_few_of_the_next_pairs(plain, l
         images, embeddings=replace(images.embeddings, vectors=vectors.astype(np.float32))
     )
     again = learn(other, pairs, SMALL, 0)
-    assert again.candidate == learnt.candidate and again.promoted == learnt.promoted
+    assert again.chosen == learnt.chosen and again.promoted == learnt.promoted
     asked = [
-        choose_pairs(Pool.of(images.train, result.head, pairs), "uncertainty", 40, 0, 4)
+        choose_pairs(Pool.of(images.train, result.models["head"], pairs), "uncertainty", 40, 0, 4)
         for result in (learnt, again)
     ]
     one, two = (set(zip(table.image1, table.image2)) for table in asked)
@@ -521,26 +519,28 @@ def test_digits_that_depend_on_the_machine_change_few_of_the_next_pairs(plain, l
 
 def test_the_basis_of_all_candidates_is_that_of_the_training_images(plain):
     images, pairs = plain
-    ground = Ground.of(images.train.vectors, images.train.classes.to_numpy(str), SMALL)
+    statistics = TrainingStatistics.of(
+        images.train.vectors, images.train.classes.to_numpy(str), SMALL
+    )
     head = train_candidate(images, pairs, SMALL, 0, "whitened head")
-    np.testing.assert_array_equal(head.basis.numpy(), ground.basis.numpy())
-    np.testing.assert_array_equal(head.mean.numpy(), ground.mean.numpy())
+    np.testing.assert_array_equal(head.basis.numpy(), statistics.basis.numpy())
+    np.testing.assert_array_equal(head.mean.numpy(), statistics.mean.numpy())
 
 
 def test_a_ground_is_made_once_and_another_one_for_other_images_classes_or_settings(plain):
     images, _ = plain
     vectors, classes = images.train.vectors, np.array(["a", "b"] * (len(images.train) // 2))
-    made = Ground.of(vectors, classes, SMALL)
-    assert Ground.of(vectors.copy(), classes.copy(), SMALL) is made
+    made = TrainingStatistics.of(vectors, classes, SMALL)
+    assert TrainingStatistics.of(vectors.copy(), classes.copy(), SMALL) is made
     others = [
-        Ground.of(vectors[::-1].copy(), classes, SMALL),
-        Ground.of(vectors, classes[::-1], SMALL),
-        Ground.of(vectors, classes, SMALL.model_copy(update={"class_share": 0.0})),
+        TrainingStatistics.of(vectors[::-1].copy(), classes, SMALL),
+        TrainingStatistics.of(vectors, classes[::-1], SMALL),
+        TrainingStatistics.of(vectors, classes, SMALL.model_copy(update={"class_share": 0.0})),
     ]
     assert all(other is not made for other in others) and len(others[2].class_bias) == 0
     for row in range(40):  # older ones are forgotten, and come out the same
-        Ground.of(vectors[row % 30 :] + row, classes[row % 30 :], SMALL)
-    again = Ground.of(vectors, classes, SMALL)
+        TrainingStatistics.of(vectors[row % 30 :] + row, classes[row % 30 :], SMALL)
+    again = TrainingStatistics.of(vectors, classes, SMALL)
     assert again is not made and torch.equal(again.class_weight, made.class_weight)
     assert torch.equal(again.mean, made.mean)
 
@@ -568,7 +568,7 @@ def test_drawn_pairs_of_strata_that_occur_no_more_leave_the_curves_as_they_are()
     drawn = known.assign(drawn=(place > 0.12) & (place < 0.9))
     assert not drawn.drawn.all() and drawn.drawn.sum() > 50
     found = [learn(images, table, SMALL, 0) for table in (drawn, known)]
-    for one, other in zip(*((learnt.encoder, learnt.head) for learnt in found)):
+    for one, other in zip(*(learnt.models.values() for learnt in found)):
         assert (
             one.calibration == other.calibration and np.isfinite(one.calibration.intercepts).all()
         )

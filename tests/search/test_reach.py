@@ -79,10 +79,10 @@ def make(home: Path, kind: str) -> tuple[Run, np.ndarray]:
         this = run.round(0)
         for where in (this.model, run.round(1).labels, this.results):
             where.mkdir(parents=True)
-        learnt.head.head.save(this.model)
+        learnt.models["head"].head.save(this.model)
         workspace.write_json(
             this.model / "calibration.json",
-            models_to_dict({"encoder": learnt.encoder, "head": learnt.head}),
+            models_to_dict({"encoder": learnt.models["encoder"], "head": learnt.models["head"]}),
         )
         workspace.write_json(this.results / "metrics.json", {"promoted": True})
     return run, all_.of(images.side("test").names)
@@ -104,7 +104,7 @@ def test_pictures_of_another_kind_are_not_close_and_those_of_its_own_are_in_reac
     home, runs = made
     with living_in(home):
         searcher = Searcher.open(runs[kind][0], model)
-    assert searcher.model.reach > 0
+    assert searcher.model.out_of_collection_cosine > 0
     other = next(name for name in KINDS if name != kind)
     strange, own = (searcher.search(runs[name][1], 10).groupby("query") for name in (other, kind))
     far = (own.p_similar.max() == 0).mean()
@@ -115,7 +115,7 @@ def test_pictures_of_another_kind_are_not_close_and_those_of_its_own_are_in_reac
     assert own.close.any().mean() > 0.5
     # without a reach it would call nearly all of them close
     if (kind, model) == ("houses", "head"):
-        blind = replace(searcher, model=replace(searcher.model, reach=-1.0)).search(
-            runs[other][1], 10
-        )
+        blind = replace(
+            searcher, model=replace(searcher.model, out_of_collection_cosine=-1.0)
+        ).search(runs[other][1], 10)
         assert blind.groupby("query").close.any().mean() > 0.5

@@ -24,7 +24,7 @@ from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.search import search
 from imgsearch_utils.search.database import keep_index
 from imgsearch_utils.search.reranking import reciprocal_distances
-from imgsearch_utils.search.searcher import MAX_CROPS, Searcher, crops_of, expanded, moved
+from imgsearch_utils.search.searcher import MAX_CROPS, Searcher, crops_of, expanded, rocchio
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
 from tests.encoders.test_encoder_names import tiny_clip  # noqa: F401  a fixture
@@ -220,11 +220,13 @@ def test_no_close_match_is_said(copy):
 def test_a_picture_of_another_kind_is_close_to_nothing_whatever_the_head_says(searcher):
     """Far from all images by the encoder, though the head puts everything in one place."""
     queries = -searcher.database.vectors[:4] + 1e-3
-    model = replace(searcher.model, reach=0.2)
+    model = replace(searcher.model, out_of_collection_cosine=0.2)
     found = replace(searcher, model=model).search(
         np.concatenate([queries, searcher.database.vectors[:4]]), 36
     )
-    without = replace(searcher, model=replace(model, reach=-1.0)).search(queries, 36)
+    without = replace(searcher, model=replace(model, out_of_collection_cosine=-1.0)).search(
+        queries, 36
+    )
     assert (without.p_similar > 0).all()
     far, near = found[found["query"] < 4], found[found["query"] >= 4]
     assert (far.p_similar == 0).all() and not far.close.any() and (near.p_similar > 0).all()
@@ -242,21 +244,25 @@ def test_the_nearest_image_by_the_encoder_decides_even_where_few_results_are_ask
     cosine = unit @ unit.T - 2 * np.eye(len(unit))
     queries = normalised(unit + unit[cosine.argmax(1)] * 0.5)
     nearest = (queries @ unit.T).max(1)
-    reach = float(np.median(nearest))
-    asked = replace(searcher, model=replace(searcher.model, reach=reach))
+    out_of_collection_cosine = float(np.median(nearest))
+    asked = replace(
+        searcher, model=replace(searcher.model, out_of_collection_cosine=out_of_collection_cosine)
+    )
     for k, expand in ((1, 0), (5, 0), (1, 3)):
         first = asked.search(queries, k, expand=expand).groupby("query").first()
-        assert (first.p_similar == 0).tolist() == (nearest < reach).tolist()
+        assert (first.p_similar == 0).tolist() == (nearest < out_of_collection_cosine).tolist()
         assert 5 < (first.p_similar == 0).sum() < 31
 
 
 @pytest.mark.parametrize(
     "reach", [None, "near", [0.5], True, 7.0, -1.5, float("nan"), 0, "absent"], ids=repr
 )
-def test_a_calibration_without_a_sound_reach_is_one_line_that_names_the_file(copy, reach):
+def test_a_calibration_without_a_sound_reach_is_one_line_that_names_the_file(
+    copy, out_of_collection_cosine
+):
     file = copy / "active_learning_models/tiny/round_00/calibration.json"
-    curves = {**json.loads(file.read_text()), "reach": reach}
-    if reach == "absent":
+    curves = {**json.loads(file.read_text()), "reach": out_of_collection_cosine}
+    if out_of_collection_cosine == "absent":
         del curves["reach"]
     file.write_text(json.dumps(curves))
     for model in ("encoder", "head"):
@@ -644,7 +650,7 @@ def test_examples_move_a_query_as_defined_and_leave_p_similar_to_the_query(searc
 def test_a_moved_query_is_nearer_to_what_it_shall_be_like(n_like, n_unlike, seed):
     rng = np.random.default_rng(seed)
     queries, like, unlike = (normalised(rng.normal(size=(n, 12))) for n in (3, n_like, n_unlike))
-    found = moved(queries, like, unlike)
+    found = rocchio(queries, like, unlike)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     if not n_unlike:
         mean = like.sum(0)

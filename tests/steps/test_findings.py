@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from imgsearch_utils.learning import promotion
 from imgsearch_utils.metrics import Ceiling
 from imgsearch_utils.steps import findings
-from imgsearch_utils.steps.run_results import Found
+from imgsearch_utils.steps.run_results import RunResults
 from imgsearch_utils.study import parse_study
 from imgsearch_utils.workspace import Run, write_atomic, write_json
 
@@ -56,7 +57,9 @@ def made(home, promoted=True, log=None, oracle="hierarchy", evidence="grades", *
         "evidence": evidence,
         "labels": {"labels": 1920, "asked": 480, "similar": 100},
     }
-    found = Found(run, pd.DataFrame() if log is None else log, metrics | sides if sides else {})
+    found = RunResults(
+        run, pd.DataFrame() if log is None else log, metrics | sides if sides else {}
+    )
     vars(found)["scored"] = SCORED  # as if read from the last round's folder
     return found
 
@@ -68,27 +71,27 @@ def test_more_than_chance_on_test_and_not_promoted_are_both_explained(home):
         in findings.result(found)
     )
     said = " ".join(findings.decision(found))
-    assert "is not promoted: search uses the encoder as it is" in said
+    assert "is not promoted: search uses the encoder" in said
     assert "saw neither of its images (1,200 pairs, 60 of them of grade 3)" in said
-    assert "neither lies above 0 with its whole interval" in said and "They only report" in said
+    assert "No interval lies above 0" in said and "They only report" in said
     assert "no contradiction" in said and "another decision" not in said
 
 
 @pytest.mark.parametrize(
     ("dev", "order", "promoted", "expected"),
     [
-        (SURE, OPEN, True, "and average precision lies above 0"),
-        (SURE, SURE, True, "average precision and nDCG@10 lie"),
-        (OPEN, SURE, True, "and nDCG@10 lies above 0"),
-        (FEW, SURE, True, "and nDCG@10 lies above 0"),
+        (SURE, OPEN, True, "The interval of average precision lies above 0."),
+        (SURE, SURE, True, "of average precision and nDCG@10 lies above 0"),
+        (OPEN, SURE, True, "The interval of nDCG@10 lies above 0."),
+        (FEW, SURE, True, "The interval of nDCG@10 lies above 0."),
         (
             SURE,
             WORSE,
             False,
-            "and average precision lies above 0 with the whole interval, but nDCG@10 below 0",
+            "of average precision lies above 0, that of nDCG@10 below.",
         ),
-        (FEW, FEW, False, "and neither lies above 0"),
-        (OPEN, WORSE, False, "neither lies above 0"),
+        (FEW, FEW, False, "No interval lies above 0."),
+        (OPEN, WORSE, False, "No interval lies above 0, that of nDCG@10 below."),
     ],
 )
 def test_the_reason_is_that_of_the_rule(home, dev, order, promoted, expected):
@@ -98,9 +101,9 @@ def test_the_reason_is_that_of_the_rule(home, dev, order, promoted, expected):
     assert "recorded another decision than this rule" in other
 
 
-def test_what_people_taught_stays_until_it_is_worse_for_sure(home):
+def test_what_people_taught_stays_until_an_interval_lies_below(home):
     said = " ".join(findings.decision(made(home, True, oracle="person", dev=side(OPEN))))
-    assert "search goes on with a head" in said and "it stays until one of them is below" in said
+    assert "search goes on with a head" in said and promotion.RULE_FOR_TAUGHT_RUNS in said
     assert "another decision" not in said
     said = " ".join(findings.decision(made(home, True, oracle="person", dev=side(OPEN, WORSE))))
     assert "another decision" in said and "goes on with a head" not in said
@@ -130,7 +133,7 @@ def test_a_verdict_follows_the_interval(gain, expected):
 
 def test_promoted_and_unconfirmed_is_said_too(home):
     said = " ".join(findings.decision(made(home, True, dev=side(SURE), test=side(OPEN))))
-    assert "do not confirm the gain for sure" in said and "no contradiction" not in said
+    assert "the interval of the test pairs reaches below 0" in said and "no contradiction" not in said
 
 
 def test_without_test_grades_dev_is_named_as_what_it_is(home):

@@ -502,18 +502,19 @@ def test_what_a_round_learnt_is_kept_and_read_again(taught):
         "scored_pairs.csv",
     }
     learnt = learner.learn(taught.all, taught.graded, taught.run.study.head, taught.run.study.seed)
-    assert (lesson.chosen, lesson.promoted) == (learnt.candidate, learnt.promoted)
-    assert lesson.models["head"].head.sha256 == learnt.head.head.sha256
-    for name, model in {"encoder": learnt.encoder, "head": learnt.head}.items():
-        assert (lesson.models[name].calibration, lesson.models[name].reach) == (
+    assert (lesson.chosen, lesson.promoted) == (learnt.chosen, learnt.promoted)
+    assert lesson.models["head"].head.sha256 == learnt.models["head"].head.sha256
+    for name, model in learnt.models.items():
+        assert (lesson.models[name].calibration, lesson.models[name].out_of_collection_cosine) == (
             model.calibration,
-            model.reach,
+            model.out_of_collection_cosine,
         )
     again = taught.learn()
     assert {
         file.name: file.read_bytes() for folder in folders for file in folder.iterdir()
     } == files
-    for one, two in zip(lesson[1:], again[1:]):
+    for name in ("candidates", "scored", "history"):
+        one, two = getattr(lesson, name), getattr(again, name)
         pd.testing.assert_frame_equal(one, two)
 
 
@@ -553,8 +554,8 @@ def test_votes_up_to_a_round_teach_it_where_nobody_graded_and_only_those_of_two_
     lesson = taught.learn()
     plain = learner.learn(images, taught.graded, run.study.head, run.study.seed)
     votes = learner.learn(images, taught.graded, run.study.head, run.study.seed, votes=found)
-    assert lesson.models["head"].head.sha256 == votes.head.head.sha256
-    assert votes.head.head.sha256 != plain.head.head.sha256
+    assert lesson.models["head"].head.sha256 == votes.models["head"].head.sha256
+    assert votes.models["head"].head.sha256 != plain.models["head"].head.sha256
     assert taught.labels(0).equals(taught.graded)
 
 

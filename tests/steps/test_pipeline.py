@@ -24,8 +24,8 @@ from imgsearch_utils import plots, workspace
 from imgsearch_utils.images.collection import open_collection
 from imgsearch_utils.images.image_split import read_sides
 from imgsearch_utils.steps import report
-from imgsearch_utils.steps.run_results import Found
-from imgsearch_utils.workspace.tables import read_own, write_own
+from imgsearch_utils.steps.run_results import RunResults
+from imgsearch_utils.workspace.tables import read_table, write_table
 from tests.tiny_run import STUDY
 from tests.tiny_study import command
 from tests.web.test_pages import faults
@@ -194,7 +194,7 @@ def test_report_in_a_browser_tells_the_run_to_who_was_not_there(finished):
         "class_confusion",
         "recall",
     } <= figures
-    ranked = read_own(finished / "active_learning_results/tiny/ann_comparison/retrieval.csv")
+    ranked = read_table(finished / "active_learning_results/tiny/ann_comparison/retrieval.csv")
     every = ranked[ranked["class"].isna() & (ranked.measure == "AP")].set_index("model")["mean"]
     assert every.index.tolist() == ["encoder", "head", "colour histogram", "random ranking"]
     assert (every[:2] > every["random ranking"]).all() and "colour histogram" in text
@@ -211,7 +211,7 @@ def left_of(finished: Path, home: Path, monkeypatch, **study):
     return run, run.results / "ann_comparison"
 
 
-def report_of(found: Found) -> Path:
+def report_of(found: RunResults) -> Path:
     """Write the report as notebook 04 does."""
     run, collection = found.run, open_collection(found.run)
     stage = run.report_stage().start()
@@ -225,8 +225,8 @@ def report_of(found: Found) -> Path:
 
 
 def keep_rows(file: Path, keep) -> None:
-    table = read_own(file)
-    write_own(table[keep(table)], file)
+    table = read_table(file)
+    write_table(table[keep(table)], file)
 
 
 def test_report_of_a_run_without_a_round_shows_the_encoder_alone(finished, tmp_path, monkeypatch):
@@ -237,7 +237,7 @@ def test_report_of_a_run_without_a_round_shows_the_encoder_alone(finished, tmp_p
     for name in ("retrieval", "examples", "indexes"):
         keep_rows(compared / f"{name}.csv", lambda table: table.model == "encoder")
     (compared / "confusion_head.csv").unlink()
-    with page_of(report_of(Found.of(run))) as page:
+    with page_of(report_of(RunResults.of(run))) as page:
         figures, text = read_through(page)
     assert {
         "examples",
@@ -275,14 +275,14 @@ def test_report_without_test_grades_leaves_out_what_they_would_show(
     keep_rows(run.last_round.results / "scored_pairs.csv", lambda table: table.side == "dev")
     test = set(read_sides(run).query("side == 'test'").image)
     keep_rows(run.journal, lambda table: ~table.image1.isin(test))
-    found = Found.of(run)
+    found = RunResults.of(run)
     log = found.log.assign(
         **dict.fromkeys([name for name in found.log if name.startswith("test_")], np.nan)
     )
     metrics = {name: value for name, value in found.metrics.items() if name != "test"} | {
         "evidence": evidence
     }
-    with page_of(report_of(Found(run, log, metrics))) as page:
+    with page_of(report_of(RunResults(run, log, metrics))) as page:
         figures, text = read_through(page)
     assert {
         "examples",

@@ -16,7 +16,7 @@ from imgsearch_utils.steps.collection_map import SELECTION, facts
 from imgsearch_utils.web.map_page import Mapped
 from imgsearch_utils.web.queues import open_queue
 from imgsearch_utils.workspace import find_run
-from imgsearch_utils.workspace.tables import read_own
+from imgsearch_utils.workspace.tables import read_table
 from tests import tiny_study
 from tests.tiny_study import living_in
 
@@ -123,7 +123,7 @@ def test_a_lasso_selects_and_its_train_images_wait_in_the_tagger(page, home):
     assert "imgsearch tag tiny --queue map" in page.locator(".mp-next").inner_text()
     with living_in(home):
         run = find_run("tiny")
-        assert set(read_own(run.labels / SELECTION).image) == {names[row] for row in within}
+        assert set(read_table(run.labels / SELECTION).image) == {names[row] for row in within}
         pairs = open_queue(run, "map", 0)
         sides = pd.read_csv(run.labels / "images.csv").set_index("image").side
         train = {names[row] for row in within if sides[names[row]] == "train"}
@@ -153,7 +153,7 @@ def test_a_selection_is_a_file(page, home, tmp_path):
         page.get_by_role("button", name="Download as CSV").click()
     file = tmp_path / "selection.csv"
     waiting.value.save_as(file)
-    table = read_own(file)
+    table = read_table(file)
     assert table.image.tolist() == [names[row] for row in within] and {
         "class",
         "side",

@@ -15,7 +15,7 @@ import pytest
 from imgsearch_utils.drawn_houses import draw_house, grade_pairs, sample_houses
 from imgsearch_utils.grades.journal import REST, Journal
 from imgsearch_utils.grades.pairs import key
-from imgsearch_utils.steps.teaching_session import EVERY, Lessons, learn_now
+from imgsearch_utils.steps.teaching_session import EVERY, TeachingSession, learn_now
 from imgsearch_utils.web.pair_order import lists_of
 from imgsearch_utils.workspace import find_run
 from tests.tiny_study import command, living_in
@@ -242,7 +242,7 @@ def shown_now(home: Path, page) -> None:
         ".lt-list > .lt-figure figcaption, .lt-stage > .lt-figure figcaption"
     ).first.text_content()
     with living_in(home):
-        lessons = Lessons(find_run("mine"), "mine")
+        lessons = TeachingSession(find_run("mine"), "mine")
         lessons.taught = learn_now(lessons.run)
         results = lessons.results(query)
     names = page.eval_on_selector_all(
