@@ -308,7 +308,7 @@ def choose(home: Path, *_) -> dict:
     images.table["group"] = np.arange(len(images))
     model = Model(calibration=Calibration((8.0, 7.0, 7.0), (1.0, 0.0, -2.0), 0.3))
     began = time.perf_counter()
-    pairs = choose_pairs(Pool.of(images, model), "mixed", 120, 0, 4)
+    pairs = choose_pairs(Pool.of(images, model), "uncertainty", 120, 0, 4)
     seconds = time.perf_counter() - began
     return {
         "seconds": seconds,

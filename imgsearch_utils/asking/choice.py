@@ -1,7 +1,6 @@
 """Which pairs to ask people next, by a strategy; and which need no asking."""
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -41,7 +40,7 @@ def choose_pairs(
         raise ValueError(
             f"strategy {strategy} needs a calibrated head; start with {' or '.join(sorted(COLD))}"
         )
-    rng, pool, audited = np.random.default_rng(seed), replace(pool, budget=budget), 0
+    rng, audited = np.random.default_rng(seed), 0
     taken = _Taken(len(pool.names) if strategy in UNCAPPED else max_per_image or len(pool.names))
     if pool.n_pairs():
         taken.add(round(AUDITED * budget), pool, STRATEGIES["random"], rng)

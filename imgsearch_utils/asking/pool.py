@@ -38,7 +38,6 @@ class Pool:
     unit : (n, e) the model's vectors
     group : (n,) near-duplicate group
     labelled : sorted keys ``i * n + j`` of labelled pairs
-    budget : how many pairs will be asked, for strategies that spread them
     many : images of a class above which not all its pairs are looked at
     """
 
@@ -49,7 +48,6 @@ class Pool:
     starts: np.ndarray
     group: np.ndarray
     labelled: np.ndarray
-    budget: int = 1
     many: int = MANY
 
     @classmethod

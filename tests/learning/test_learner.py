@@ -286,10 +286,7 @@ def test_a_clearly_better_one_is_promoted():
     learnt = learn(images, pairs, SMALL.model_copy(update={"epochs": 16}), 0)
     is_sound(learnt, images)
     assert learnt.promoted
-    test = evaluate(
-        score_pairs(images, pairs, learnt),
-        learnt.models,
-    )["test"]
+    test = evaluate(score_pairs(images, pairs, learnt), learnt.models)["test"]
     assert test["head"]["ap"] > test["encoder"]["ap"] + 0.1
 
 

@@ -84,12 +84,7 @@ def test_more_than_chance_on_test_and_not_promoted_are_both_explained(home):
         (SURE, SURE, True, "of average precision and nDCG@10 lies above 0"),
         (OPEN, SURE, True, "The interval of nDCG@10 lies above 0."),
         (FEW, SURE, True, "The interval of nDCG@10 lies above 0."),
-        (
-            SURE,
-            WORSE,
-            False,
-            "of average precision lies above 0, that of nDCG@10 below.",
-        ),
+        (SURE, WORSE, False, "of average precision lies above 0, that of nDCG@10 below."),
         (FEW, FEW, False, "No interval lies above 0."),
         (OPEN, WORSE, False, "No interval lies above 0, that of nDCG@10 below."),
     ],
@@ -133,7 +128,9 @@ def test_a_verdict_follows_the_interval(gain, expected):
 
 def test_promoted_and_unconfirmed_is_said_too(home):
     said = " ".join(findings.decision(made(home, True, dev=side(SURE), test=side(OPEN))))
-    assert "the interval of the test pairs reaches below 0" in said and "no contradiction" not in said
+    assert (
+        "the interval of the test pairs reaches below 0" in said and "no contradiction" not in said
+    )
 
 
 def test_without_test_grades_dev_is_named_as_what_it_is(home):
