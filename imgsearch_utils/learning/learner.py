@@ -110,7 +110,7 @@ def learn(
     fast : as of ``candidates_of``
     votes : as of ``train_head``; they teach, and judge nothing
     in_search : whether search uses a head already, as an earlier round showed that it is better;
-        then a head stays there until these pairs show that it is worse for sure
+        then a head stays there until an interval of these pairs lies below 0
 
     Raises
     ------

@@ -265,10 +265,10 @@ def test_a_better_version_is_called_so_only_for_sure():
             "part": "unseen_images",
         }
     )
-    assert verdict(table)[0] and "Better than the frozen encoder for sure" in verdict(table)[1]
+    assert verdict(table)[0] and "Better than the frozen encoder: an interval" in verdict(table)[1]
     assert not verdict(table.assign(gain_low=-0.01))[0]
     worse = pd.concat([table, table.assign(part="unseen_classes", gain_low=-0.2, gain_high=-0.1)])
-    assert not verdict(worse)[0] and "Worse for sure" in verdict(worse)[1]
+    assert not verdict(worse)[0] and "Worse: an interval lies below 0" in verdict(worse)[1]
 
 
 @settings(deadline=None, max_examples=60)

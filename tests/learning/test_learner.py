@@ -212,7 +212,7 @@ def is_sound(learnt, images):
 
 
 def test_grades_at_random_promote_hardly_ever():
-    """Each of two measures is better for sure by chance in one of 40 cases."""
+    """The interval of each of two measures lies above 0 by chance in one of 40 cases."""
     promoted = []
     for seed in range(12):
         images, pairs = world(seed=seed, n_pairs=400)
