@@ -179,7 +179,11 @@ def calibrate(
         held_out = held_out.both_of(train)
         if len(held_out):
             scores.append(
-                model(images, teaching.both_of(train), known.without(held_out.names))(held_out)
+                model(
+                    images,
+                    teaching.both_of(train),
+                    known.among(set(known.names) - set(held_out.names)),
+                )(held_out)
             )
             grades.append(held_out.similarity)
     return Calibration.fit(np.concatenate(scores), np.concatenate(grades))
@@ -192,7 +196,7 @@ def run_split(data: Data, split: int) -> dict[str, pd.DataFrame]:
     train, test, known = (
         side.both_of(data.pairs),
         test_side.both_of(data.pairs),
-        data.images.without(test_side.names),
+        data.images.among(set(data.images.names) - set(test_side.names)),
     )
     scored = {}
     for name, model in MODELS.items():

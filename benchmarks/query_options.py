@@ -32,7 +32,7 @@ EXPANSIONS = [(0, 0.0), *((m, alpha) for m in (1, 3, 5, 10) for alpha in (0.0, 3
 MEASURES = ["nDCG@10", "AP"]
 
 
-def settings(model: str) -> list[tuple[int, int, float, str]]:
+def settings() -> list[tuple[int, int, float, str]]:
     """(crops, expand, alpha, rerank): crops alone, expansion alone, both; re-ranking alone, and
     after expansion.
     """
@@ -41,16 +41,15 @@ def settings(model: str) -> list[tuple[int, int, float, str]]:
         *((1, m, alpha) for m, alpha in EXPANSIONS[1:]),
         (6, 3, 3.0),
     ]
-    ways = [way for way in RERANK if way != "head" or model == "head"]
     return [
         *((*each, "") for each in plain),
-        *((1, 0, 0.0, way) for way in ways),
+        *((1, 0, 0.0, way) for way in RERANK),
         (1, 3, 3.0, "reciprocal"),
     ]
 
 
 def in_new_order(
-    how: str, first: np.ndarray, unit: np.ndarray, gallery: np.ndarray, names: np.ndarray
+    first: np.ndarray, unit: np.ndarray, gallery: np.ndarray, names: np.ndarray
 ) -> np.ndarray:
     """Scores (n, n) that put the first ``FIRST`` results of each query, by the cosines `first`, in
     another order.
@@ -60,7 +59,7 @@ def in_new_order(
         order = np.lexsort([names, -cosines.round(6)])
         order = order[order != row]  # without its own picture
         top = order[:FIRST]
-        top = top[reranked(how, unit[row], gallery[top], names[top])]
+        top = top[reranked(unit[row], gallery[top], names[top])]
         found[row, np.concatenate([top, order[FIRST:]])] = -np.arange(len(order))
     return found
 
@@ -87,12 +86,7 @@ def rank(
         )
     score = unit @ gallery.T
     if rerank:
-        first = (
-            normalised(queries) @ normalised(searcher.vectors_of(images)).T
-            if rerank == "head"
-            else score
-        )
-        score = in_new_order(rerank, first, unit, gallery, np.array(images))
+        score = in_new_order(score, unit, gallery, np.array(images))
     table = pd.DataFrame(
         {
             "query": np.repeat(images, len(images)),
@@ -120,7 +114,7 @@ def measure(study: str, run_name: str) -> pd.DataFrame:
     rows = []
     for model in ("encoder", "head"):
         searcher, plain = Searcher.open(run, model), None
-        for crops, expand, alpha, rerank in settings(model):
+        for crops, expand, alpha, rerank in settings():
             # of n crops `encode` takes the first: the picture, the crops, the mirrored crops
             ranked = rank(searcher, every[:, :crops].mean(1), test, expand, alpha, rerank)
             grades = judge.grades(ranked)

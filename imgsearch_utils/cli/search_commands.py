@@ -130,13 +130,19 @@ def search(
     crops: Annotated[
         int, typer.Option(help="So many crops of the query, their mean is asked.")
     ] = 1,
-    expand: Annotated[int, typer.Option(help="So many first results are added to the query.")] = 0,
+    expand: Annotated[
+        int,
+        typer.Option(
+            help="So many first results are added to the query. Off: 3 of them change nDCG@10 on "
+            "drawn houses by -.009 with the encoder, +.003 with a head."
+        ),
+    ] = 0,
     alpha: Annotated[float, typer.Option(help="Their weight is their cosine to this power.")] = 3.0,
     rerank: Annotated[
         str,
         typer.Option(
-            help="Order the first 100 anew: by `reciprocal` neighbours, or by the `head` "
-            "where the encoder found them."
+            help="reciprocal: the first 100 ordered by the neighbours that they share. Off: on "
+            "drawn houses it changes nDCG@10 by -.020 with the encoder, -.007 with a head."
         ),
     ] = "",
     where: Annotated[

@@ -91,9 +91,6 @@ class LanceDB(Index):
         if outside > self.count**0.5:
             self._table.optimize()
 
-    def _delete(self, ids):
-        self._table.delete(f"id in ({', '.join(map(str, ids))})")
-
     def _search(self, queries, k, nprobe=16, refine=0, allowed=None):
         found_ids = np.full((len(queries), k), -1, np.int64)
         if allowed is not None and not allowed.any():

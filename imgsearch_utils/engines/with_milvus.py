@@ -195,11 +195,6 @@ class Milvus(Index):
         self._insert(vectors, self.count)
         self._settle()
 
-    def _delete(self, ids):
-        for start in range(0, len(ids), BATCH):
-            self._client.delete(self._collection, ids=ids[start : start + BATCH].tolist())
-        self._settle()
-
     def _search(self, queries, k, ef=0, nprobe=0, allowed=None):
         parameters = {"ef": max(ef, k) if ef else 0, "nprobe": nprobe}
         for name, kind in (("ef", "HNSW"), ("nprobe", "IVF")):

@@ -127,13 +127,6 @@ class PGVector(Index):
     def _add(self, vectors):
         self._transaction(lambda cursor: self._copy(cursor, vectors, self.count))
 
-    def _delete(self, ids):
-        self._transaction(
-            lambda cursor: cursor.execute(
-                f"DELETE FROM {self._table} WHERE id = ANY(%s)", [ids.tolist()]
-            )
-        )
-
     def _search(self, queries, k, ef=64, nprobe=8, allowed=None):
         settings = {
             "hnsw.ef_search": min(MOST, max(ef, k)),

@@ -13,8 +13,7 @@ class Usearch(Index):
 
     Vectors are added on one thread, which gives the same graph each time. When several threads add,
     the graph does not lead to every vector: with two, up to 62 of 1,500 were never found, whatever
-    `ef`. It costs time: as many times the seconds as there are cores. Deleted vectors are marked,
-    and added ones take their places."""
+    `ef`. It costs time: as many times the seconds as there are cores."""
 
     module = extra = "usearch"
     default_sweep = {"ef": [16, 32, 64, 128, 256, 512]}
@@ -32,9 +31,6 @@ class Usearch(Index):
 
     def _add(self, vectors):
         self._graph.add(np.arange(self.count, self.count + len(vectors)), vectors, threads=1)
-
-    def _delete(self, ids):
-        self._graph.remove(ids)
 
     def _search(self, queries, k, ef=64):
         self._graph.expansion_search = max(ef, k)

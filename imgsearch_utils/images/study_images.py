@@ -72,10 +72,6 @@ class Images:
         """Those of the images that are named."""
         return self._of(self.table.image.isin(list(names)))
 
-    def without(self, names: Iterable[str]) -> "Images":
-        """Those of the images that are not named."""
-        return self._of(~self.table.image.isin(list(names)))
-
     def _of(self, rows) -> "Images":
         return replace(self, table=self.table[rows])
 

@@ -1,4 +1,4 @@
-"""What every index does the same way: checks, adding, deleting, filtering, saving."""
+"""What every index does the same way: checks, adding, filtering, saving."""
 
 import hashlib
 import importlib
@@ -26,10 +26,9 @@ class Index:
     uses what it does best.
 
     A subclass with ``_add`` can add; one whose ``_search`` takes `allowed` (a mask over ids) can
-    filter, and so delete; one with ``_delete`` lets its library delete. A library's own file format
-    is written and read by ``_write`` and ``_read``. A subclass without them gives
-    ``_vectors_added``, all that was added so far: these are saved, and loading builds the index of
-    them again."""
+    filter. A library's own file format is written and read by ``_write`` and ``_read``. A subclass
+    without them gives ``_vectors_added``, all that was added so far: these are saved, and loading
+    builds the index of them again."""
 
     name: ClassVar[str]
     module: ClassVar[str]  # the library that does the work
@@ -42,20 +41,18 @@ class Index:
     build_arguments: dict[str, Any]
     # count and fingerprint of the vectors of the build and of each addition
     parts: list[tuple[int, str]]
-    deleted: np.ndarray  # (count,) bool
-    some_deleted: bool
 
     @property
     def count(self) -> int:
-        """How many vectors have ids, the deleted included."""
-        return len(self.deleted)
+        """How many vectors are indexed."""
+        return sum(count for count, _ in self.parts)
 
     @classmethod
     def can(cls) -> frozenset[str]:
-        """Which of "add", "delete" and "filter" the index does beside build and query."""
+        """Which of "add" and "filter" the index does beside build and query."""
         filters = "allowed" in inspect.signature(cls._search).parameters
         adds = getattr(cls, "_add", None) is not None
-        able = {"add": adds, "delete": filters or hasattr(cls, "_delete"), "filter": filters}
+        able = {"add": adds, "filter": filters}
         return frozenset(verb for verb, yes in able.items() if yes)
 
     def build(self, vectors: np.ndarray, **arguments) -> Self:
@@ -70,11 +67,7 @@ class Index:
         """
         check_arguments(self.name, "build", arguments)
         vectors = _checked(vectors)
-        self.deleted, self.some_deleted, self.dim = (
-            np.zeros(len(vectors), bool),
-            False,
-            vectors.shape[1],
-        )
+        self.dim = vectors.shape[1]
         self.build_arguments, self.parts = arguments, [(len(vectors), fingerprint(vectors))]
         self._build(vectors, **arguments)
         return self
@@ -102,9 +95,7 @@ class Index:
             raise ValueError(f"k must be 1 to {self.count}, the number of indexed vectors, got {k}")
         if allowed is not None:
             self._need("filter")
-            arguments["allowed"] = self._mask(allowed) & ~self.deleted
-        elif self.some_deleted and not hasattr(self, "_delete"):
-            arguments["allowed"] = ~self.deleted
+            arguments["allowed"] = self._mask(allowed)
         return self._search(queries, k, **arguments)
 
     def add(self, vectors: np.ndarray) -> np.ndarray:
@@ -113,21 +104,8 @@ class Index:
         vectors = _checked(vectors, self.dim)
         self._add(vectors)
         ids = np.arange(self.count, self.count + len(vectors))
-        self.deleted, self.parts = (
-            np.append(self.deleted, ids < 0),
-            [*self.parts, (len(vectors), fingerprint(vectors))],
-        )
+        self.parts = [*self.parts, (len(vectors), fingerprint(vectors))]
         return ids
-
-    def delete(self, ids: np.ndarray) -> None:
-        """Never return these ids again; their numbers are not given to others."""
-        self._need("delete")
-        mask = self._mask(ids)
-        if (mask & self.deleted).any():
-            raise ValueError(f"id {np.argmax(mask & self.deleted)} is deleted already")
-        if hasattr(self, "_delete"):
-            self._delete(np.flatnonzero(mask))
-        self.deleted, self.some_deleted = self.deleted | mask, True
 
     def _need(self, verb: str) -> None:
         if verb not in self.can():
@@ -151,11 +129,11 @@ class Index:
         return "imgsearch_" + hashlib.sha256(made_of.encode()).hexdigest()[:24]
 
     def _expect(self, held: int) -> None:
-        """ValueError where a library, or a server, holds another number of vectors than was built,
-        added and left.
+        """ValueError where a library, or a server, holds another number of vectors than was built
+        and added.
         """
-        if held != (expected := self.count - self.deleted.sum()):
-            raise ValueError(f"it holds {held} vectors, expected {expected}")
+        if held != self.count:
+            raise ValueError(f"it holds {held} vectors, expected {self.count}")
 
     def save(self, path: Path) -> None:
         """Write the index to `path`, and what it is to ``<path>.json``."""
@@ -172,8 +150,6 @@ class Index:
                 f"its {vectors.shape} vectors are not those that the index was built of"
             )
         self._build(vectors, **self.build_arguments)
-        if self.some_deleted and hasattr(self, "_delete"):
-            self._delete(np.flatnonzero(self.deleted))
 
     @classmethod
     def library(cls):

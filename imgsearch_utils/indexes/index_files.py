@@ -37,11 +37,7 @@ def save(index, path: Path) -> None:
         "dim": index.dim,
         "count": index.count,
     }
-    about |= {
-        "parts": index.parts,
-        "deleted": np.flatnonzero(index.deleted).tolist(),
-        "build": index.build_arguments,
-    }
+    about |= {"parts": index.parts, "build": index.build_arguments}
     about |= {"file_sha256": digest(partial)}
     partial.replace(path)  # whoever has the old file open or mapped keeps it
     write_json(_about(path), about)
@@ -117,8 +113,8 @@ def load(path: Path, vectors: np.ndarray | None = None, again: bool = False):
         about = json.loads(_about(path).read_text())
         index = find(about["index"])()
         index.dim, index.parts, index.build_arguments = about["dim"], about["parts"], about["build"]
-        index.deleted = np.zeros(sum(count for count, _ in index.parts), bool)
-        index.deleted[about["deleted"]], index.some_deleted = True, bool(about["deleted"])
+        if about.get("deleted"):  # of an older version, which could delete
+            raise ValueError("some of its vectors were deleted")
         expected, wrote = about["file_sha256"], about["library"]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise IndexFileError(

@@ -24,12 +24,12 @@ class Scan(Index):
 
     def __init__(self, vectors: np.ndarray):
         self._of, self.dim = vectors, vectors.shape[1]
-        self.deleted, self.some_deleted, self.parts, self.build_arguments = (
-            np.zeros(len(vectors), bool),
-            False,
-            [],
-            {},
-        )
+        self.build_arguments = {}
+
+    @property
+    def count(self) -> int:
+        """How many vectors are compared."""
+        return len(self._of)
 
     def _search(self, queries, k, allowed=None):
         best = np.full((len(queries), k), -1, np.int64)

@@ -24,22 +24,18 @@ class Hnswlib(Index):
         self._graph.resize_index(self.count + len(vectors))
         self._graph.add_items(vectors)
 
-    def _delete(self, ids):
-        for row in ids:
-            self._graph.mark_deleted(row)
-
     def _search(self, queries, k, ef=64, allowed=None):
         self._graph.set_ef(max(ef, k))
-        if allowed is None and not self.some_deleted:
+        if allowed is None:
             return self._graph.knn_query(queries, k)[0].view(np.int64)
-        kept = ~self.deleted if allowed is None else allowed
         found_ids = np.full((len(queries), k), -1, np.int64)
-        k = min(k, int(kept.sum()))
+        k = min(k, int(allowed.sum()))
         if k:
             # it raises when it finds fewer
-            self._graph.set_ef(self.count if 2 * k > kept.sum() else max(ef, k))
-            filtered = None if allowed is None else lambda row: bool(allowed[row])
-            found_ids[:, :k] = self._graph.knn_query(queries, k, filter=filtered)[0]
+            self._graph.set_ef(self.count if 2 * k > allowed.sum() else max(ef, k))
+            found_ids[:, :k] = self._graph.knn_query(
+                queries, k, filter=lambda row: bool(allowed[row])
+            )[0]
         return found_ids
 
     def _write(self, path):
@@ -48,7 +44,4 @@ class Hnswlib(Index):
     def _read(self, path):
         self._graph = self.library().Index("ip", self.dim)
         self._graph.load_index(str(path), self.count)
-        if self._graph.get_current_count() != self.count:
-            raise ValueError(
-                f"it holds {self._graph.get_current_count()} vectors, expected {self.count}"
-            )
+        self._expect(self._graph.get_current_count())

@@ -159,11 +159,7 @@ def _grown(file: Path, build: dict, unit: np.ndarray) -> indexes.Index | None:
         index = indexes.load(file)
     except indexes.IndexFileError:
         return None
-    same = (
-        index.build_arguments == build
-        and not index.some_deleted
-        and indexes.made_of(index, unit[: index.count])
-    )
+    same = index.build_arguments == build and indexes.made_of(index, unit[: index.count])
     all_there = same and index.count == len(unit)
     can_take = same and "add" in index.can() and len(unit) <= 2 * index.parts[0][0]
     return index if all_there or can_take else None

@@ -1,30 +1,22 @@
-"""A second look at the first results: by the neighbours that they have in common, or by the
-head.
-"""
+"""A second look at the first results: by the neighbours that they have in common."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-RERANK = ("reciprocal", "head")  # by what the first results can be put in another order
+RERANK = ("reciprocal",)  # by what the first results can be put in another order
 FIRST = 100  # results that are
 NEAR, FEW, SHARE = 20, 6, 0.3  # k1, k2 and lambda of the article, its own values
 
 
-def reranked(how: str, query: np.ndarray, unit: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """The order (n,) of a query's first results; equal ones by name.
+def reranked(query: np.ndarray, unit: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The order (n,) of a query's first results by ``reciprocal_distances``; equal ones by name.
 
-    how : "reciprocal" (see ``reciprocal_distances``), or "head": by the cosine alone, where others
-        found them
     query : (d,) of length 1, by the model that orders
     unit : (n, d) of the results
     """
-    far = (
-        -(unit @ query)
-        if how == "head"
-        else reciprocal_distances(np.concatenate([query[None], unit]))
-    )
-    return np.lexsort([np.asarray(names), far.round(6)])
+    distances = reciprocal_distances(np.concatenate([query[None], unit]))
+    return np.lexsort([np.asarray(names), distances.round(6)])
 
 
 def reciprocal_distances(

@@ -200,8 +200,7 @@ class Searcher:
             P(similar)
         like, unlike : (m, d) encoder vectors of examples that move each query (see ``rocchio``)
         rerank : "reciprocal" orders the first ``FIRST`` results by the neighbours that they share
-            (``reranking.reciprocal_distances``), "head" the encoder's first ``FIRST`` by the head;
-            what follows stays
+            (``reciprocal_distances``); what follows stays
         allowed : rows of the images to choose among, as of ``only``; all when not given
 
         Returns
@@ -214,8 +213,7 @@ class Searcher:
 
         Raises
         ------
-        ValueError for values out of range, and for re-ranking by a head where the searcher has the
-            encoder.
+        ValueError for values out of range.
         """
         return pd.DataFrame(
             self.ranked(vectors, k, expand, alpha, calibrated, like, unlike, rerank, allowed)
@@ -256,7 +254,7 @@ class Searcher:
             asked = expanded(asked, self._rows(first[:, :expand]), alpha)
             first = self._ids(asked, k, allowed)
         if rerank:
-            first = self._reranked(rerank, np.asarray(vectors), asked, max(k, FIRST), allowed)
+            first = self._reranked(asked, max(k, FIRST), allowed)
         ids = first[:, :k]
         query, place = np.nonzero(ids >= 0)
         ids = ids[query, place]
@@ -281,25 +279,15 @@ class Searcher:
             "close": p_similar >= self.model.threshold,
         }
 
-    def _reranked(
-        self, how: str, vectors: np.ndarray, asked: np.ndarray, k: int, allowed: np.ndarray | None
-    ) -> np.ndarray:
+    def _reranked(self, asked: np.ndarray, k: int, allowed: np.ndarray | None) -> np.ndarray:
         """Ids (n, k) of the first results, the first ``FIRST`` of them in another order.
 
-        vectors : (n, d) of the encoder; asked : (n, e) the model's, moved and expanded
+        asked : (n, e) the model's vectors, moved and expanded
         """
-        if how == "head" and self.model.name != "head":
-            raise ValueError(
-                "re-ranking by the head needs a model head, and this is the encoder; ask with "
-                "the head"
-            )
-        if how == "head":
-            ids = self._by_encoder.query(normalised(vectors), min(k, len(self.names)), allowed)
-        else:
-            ids = self._ids(asked, k, allowed)
+        ids = self._ids(asked, k, allowed)
         for one, query in zip(ids, asked):
             there = one[:FIRST][one[:FIRST] >= 0]
-            one[: len(there)] = there[reranked(how, query, self._rows(there), self._names[there])]
+            one[: len(there)] = there[reranked(query, self._rows(there), self._names[there])]
         return ids
 
     def _out_of_reach(self, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -312,11 +300,6 @@ class Searcher:
         unit = normalised(self.database.vectors[ids.ravel()]) * (ids.ravel() >= 0)[:, None]
         cosine = np.einsum("nkd,nd->nk", unit.reshape(*ids.shape, -1), normalised(vectors))
         return cosine.max(1) < self.model.out_of_collection_cosine
-
-    @functools.cached_property
-    def _by_encoder(self) -> indexes.Index:
-        """Exact search among the encoder's vectors, whatever the model."""
-        return indexes.Scan(self.database.vectors)
 
     @functools.cached_property
     def _exact(self) -> indexes.Index:

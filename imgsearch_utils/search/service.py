@@ -219,7 +219,7 @@ class Service:
         model : "encoder" or "head"; what search uses when empty (where there are words, the
             encoder)
         expand : so many first results are added to the query, 0 to 100
-        rerank : "reciprocal", "head", or nothing: see ``Searcher.search``
+        rerank : "reciprocal", or nothing: see ``Searcher.search``
         crops : so many crops of each picture are looked at, 1 to 10; not of an image by name, whose
             vector is there
         where : a condition on the labels, see ``Metadata.where``; all images when empty

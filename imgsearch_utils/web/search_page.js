@@ -66,15 +66,12 @@ function render({ model, el }) {
     const select = make("select", {}, ...Object.entries(names).map(([value, textContent]) => make("option", { value, textContent })));
     return { select, line: make("label", {}, make("span", { textContent: label }), select) };
   };
-  const expand = chooser("The query is", { 0: "as it is", 3: "moved to its first 3 results", 10: "moved to its first 10" });
-  const order = chooser("The first 100 in the order of", { "": "the cosine", reciprocal: "shared neighbours",
-    head: "the head, where the encoder found them" });
   const crops = chooser("An uploaded picture is looked at", { 1: "as a whole", 5: "and in 4 crops", 10: "and in 9 crops" });
   const where = make("input", { type: "text", className: "sp-where", maxLength: 300, spellcheck: false });
   const whereLine = make("label", {}, make("span", { textContent: "Only pictures where" }), where);
   const more = make("details", { className: "sp-more-ways" }, make("summary", { textContent: "More ways to search" }),
-    whereLine, expand.line, order.line, crops.line, make("p", { className: "sp-hint", textContent:
-      "They are off at first: what each is worth, notebook 16 measures. P(similar) stays that of the query as it is." }));
+    whereLine, crops.line, make("p", { className: "sp-hint", textContent:
+      "They are off at first: what crops are worth, notebook 16 measures." }));
   const back = make("button", { type: "button", className: "sp-link sp-back", textContent: "← back" });
   const samples = make("div", { className: "sp-samples" });
   const why = make("p", { className: "sp-hint" });
@@ -118,8 +115,7 @@ function render({ model, el }) {
     pending.slow = setTimeout(() => say(doing, "sp-waiting"), 250);
     pending.lost = setTimeout(() => say("No answer: the kernel is busy, or gone. Reload the page.", "sp-error"), 60000);
     const name = person.value.trim() || "visitor";
-    pending.message = { ...message, serial: sent, k: Number(k.input.value), name, expand: Number(expand.select.value),
-      rerank: order.select.value, where: where.value.trim() };
+    pending.message = { ...message, serial: sent, k: Number(k.input.value), name, where: where.value.trim() };
     model.send(pending.message, undefined, buffers);
   }
 
@@ -445,7 +441,7 @@ function render({ model, el }) {
     k.timer = setTimeout(() => shown && ask({ kind: "more" }), 150);
   });
   least.input.addEventListener("input", () => { chosen = Number(least.input.value); showControls(); dim(); });
-  for (const each of [expand.select, order.select, where]) each.addEventListener("change", () => shown && ask({ kind: "more" }));
+  where.addEventListener("change", () => shown && ask({ kind: "more" }));
   crops.select.addEventListener("change", () => shown?.uploaded && again?.());
   calibrated.addEventListener("click", () => { chosen = null; showControls(); dim(); });
   person.addEventListener("change", () => { remember(person.value.trim()); if (shown) ask({ kind: "more" }); });

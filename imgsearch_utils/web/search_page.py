@@ -18,7 +18,7 @@ from imgsearch_utils.images.near_duplicates import SAME_PICTURE
 from imgsearch_utils.learning.model import calibrated_models
 from imgsearch_utils.learning.promotion import why_in_use
 from imgsearch_utils.search.searcher import Searcher
-from imgsearch_utils.search.service import MOST_EXPANDED, Service
+from imgsearch_utils.search.service import Service
 from imgsearch_utils.web.messages import refusing, serial_of
 from imgsearch_utils.web.page_pictures import name_at, send_pictures
 from imgsearch_utils.web.queues import voted
@@ -110,7 +110,6 @@ class Searching:
         self._journal, self._turn = votes or (Journal(run.journal), threading.RLock())
         self._trail: list[Query] = []
         self._upload = b""
-        self._how: dict[str, Any] = {}
         self._where = ""
         self._open = False
 
@@ -128,10 +127,6 @@ class Searching:
                 "want": self._on_want,
             }[message["kind"]]
             self._k = min(max(int(message.get("k", self._k)), 1), MOST)
-            self._how = {
-                "expand": min(max(int(message.get("expand", 0)), 0), MOST_EXPANDED),
-                "rerank": str(message.get("rerank", "")),
-            }
             self._where = str(message.get("where", ""))[:LONGEST_TEXT]
             handle(message, buffers)
 
@@ -252,10 +247,6 @@ class Searching:
             searcher.vectors_of([self._used.names[row] for row in marked[way]])
             for way in ("up", "down")
         )
-        how = dict(self._how)
-        # the encoder's own column stays in its own order
-        if how["rerank"] == "head" != searcher.model.name:
-            how["rerank"] = ""
         found = searcher.search(
             query.vectors,
             self._k,
@@ -263,7 +254,6 @@ class Searching:
             like=like,
             unlike=unlike,
             allowed=searcher.only(self._where),
-            **how,
         )
         return [
             {**self._image(self._number[name]), "score": float(score), "p": _plain(p)}

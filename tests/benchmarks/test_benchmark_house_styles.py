@@ -123,7 +123,10 @@ def test_what_is_learnt_gains_on_people_grades(shared_data):
         side = data.splits[data.splits.split == split]
         test = set(side.file_label[side.side == "test"])
         train = data.images.among(side.file_label[side.side == "train"]).both_of(data.pairs)
-        pairs, known = data.images.among(test).both_of(data.pairs), data.images.without(test)
+        pairs, known = (
+            data.images.among(test).both_of(data.pairs),
+            data.images.among(set(data.images.names) - set(test)),
+        )
         learnt = house_styles.our_learner(data.images, train, known)
         scores = (
             house_styles.cosine(data.images, train, known)(pairs),

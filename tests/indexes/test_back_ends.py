@@ -137,7 +137,6 @@ def test_what_is_built_again_when_loaded_is_built_of_the_same_vectors(name, tmp_
     except indexes.MissingPackage as error:
         pytest.skip(str(error))
     index.add(VECTORS[300:400])
-    index.delete([3, 350])
     index.save(tmp_path / "index")
     loaded = indexes.load(tmp_path / "index", VECTORS[:400])
     assert (loaded.query(QUERIES, K) == index.query(QUERIES, K)).all()
