@@ -5,6 +5,8 @@ Build arguments stand apart from query arguments, one contract holds for all bac
 compared as ann-benchmarks and VIBE do.
 """
 
+import lazy_loader
+
 from imgsearch_utils.indexes import (  # noqa: F401  each registers its own
     with_annoy,
     with_faiss,
@@ -12,18 +14,6 @@ from imgsearch_utils.indexes import (  # noqa: F401  each registers its own
     with_torch,
 )
 from imgsearch_utils.indexes.base import Index
-from imgsearch_utils.indexes.drawn_vectors import drawn_like, read_hdf5, write_hdf5
-from imgsearch_utils.indexes.index_choice import pareto, recommend, recommend_by_size
-from imgsearch_utils.indexes.index_comparison import (
-    compare_filtered,
-    compare_indexes,
-    distances_of,
-    exact_neighbours,
-    hold_out,
-    points_of,
-    recall_of,
-    time_singles,
-)
 from imgsearch_utils.indexes.index_files import (
     IndexFileError,
     fingerprint,
@@ -42,6 +32,24 @@ from imgsearch_utils.indexes.index_names import (
 )
 from imgsearch_utils.indexes.scan import Scan, among
 
+# comparing needs libraries that searching does not
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "drawn_vectors": ["drawn_like", "read_hdf5", "write_hdf5"],
+        "index_choice": ["pareto", "recommend", "recommend_by_size"],
+        "index_comparison": [
+            "compare_filtered",
+            "compare_indexes",
+            "distances_of",
+            "exact_neighbours",
+            "hold_out",
+            "points_of",
+            "recall_of",
+            "time_singles",
+        ],
+    },
+)
 __all__ = [
     "INDEXES",
     "Index",
@@ -52,26 +60,12 @@ __all__ = [
     "among",
     "arguments_of",
     "check_arguments",
-    "compare_filtered",
-    "compare_indexes",
-    "distances_of",
-    "drawn_like",
-    "exact_neighbours",
     "find",
     "fingerprint",
-    "hold_out",
     "is_made_of",
     "load",
     "made_of",
-    "pareto",
-    "points_of",
-    "read_hdf5",
-    "recall_of",
-    "recommend",
-    "recommend_by_size",
     "register",
-    "time_singles",
-    "write_hdf5",
 ]
 
 INDEXES.load_wings()

@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from imgsearch_utils.indexes import MissingPackage
 from imgsearch_utils.indexes.index_comparison import exact_neighbours
+from imgsearch_utils.indexes.index_names import MissingPackage
 from imgsearch_utils.metrics.geometry import normalised
 
 BLOCK = 65_536  # vectors that are drawn at once

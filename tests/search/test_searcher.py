@@ -254,7 +254,9 @@ def test_the_nearest_image_by_the_encoder_decides_even_where_few_results_are_ask
 
 
 @pytest.mark.parametrize(
-    "reach", [None, "near", [0.5], True, 7.0, -1.5, float("nan"), 0, "absent"], ids=repr
+    "out_of_collection_cosine",
+    [None, "near", [0.5], True, 7.0, -1.5, float("nan"), 0, "absent"],
+    ids=repr,
 )
 def test_a_calibration_without_a_sound_reach_is_one_line_that_names_the_file(
     copy, out_of_collection_cosine
