@@ -44,8 +44,8 @@ class Gallery(NamedTuple):
     grades: np.ndarray
 
     @classmethod
-    def of(cls, trial: Trial, side: str, model: Model) -> "Gallery":
-        images = trial.images.side(side)
+    def of(cls, trial: Trial, split: str, model: Model) -> "Gallery":
+        images = trial.images.split(split)
         names, (i, j) = np.array(images.names, object), np.triu_indices(len(images), 1)
         grades = np.zeros((len(images), len(images)))
         grades[i, j] = trial.grade(
@@ -100,13 +100,13 @@ def measure(trials: list[Trial]) -> Iterator[dict]:
         )
         for trial in trials
     }
-    for side, weights in (("train", WEIGHTS), ("test", (searcher.UNLIKE,))):
+    for split, weights in (("train", WEIGHTS), ("test", (searcher.UNLIKE,))):
         for model in ("encoder", "head"):
             galleries = [
-                Gallery.of(trial, side, heads[trial.seed] if model == "head" else Model())
+                Gallery.of(trial, split, heads[trial.seed] if model == "head" else Model())
                 for trial in trials
             ]
-            for ups, downs in tqdm(VOTES, desc=f"{trials[0].name}, {side}, {model}", disable=None):
+            for ups, downs in tqdm(VOTES, desc=f"{trials[0].name}, {split}, {model}", disable=None):
                 for weight in weights if downs else (searcher.UNLIKE,):
                     found = pd.DataFrame(
                         [row for gallery in galleries for row in gallery.gains(ups, downs, weight)]
@@ -114,7 +114,7 @@ def measure(trials: list[Trial]) -> Iterator[dict]:
                     gain, low, high = bootstrap(found.moved - found.alone, found.group)
                     yield {
                         "study": trials[0].name,
-                        "side": side,
+                        "side": split,
                         "model": model,
                         "up": ups,
                         "down": downs,

@@ -65,7 +65,7 @@ class Trial:
         """MEASURES of a model on all test pairs; nDCG@10 is the mean over test images that ask for
         the others.
         """
-        test, n = self.images.side("test"), len(self.images.side("test"))
+        test, n = self.images.split("test"), len(self.images.split("test"))
         unit = model.vectors(test.vectors)
         row = {name: place for place, name in enumerate(test.names)}
         i, j = (self.test[column].map(row).to_numpy() for column in ("image1", "image2"))
@@ -96,7 +96,7 @@ def open_trials(name: str, seeds: int, classes: bool = True) -> list[Trial]:
 
 
 def _trial(study, images, known, seed, classes):
-    test = images.side("test")
+    test = images.split("test")
     table = test.table.sort_values("image")
     i, j = np.triu_indices(len(table), 1)
     apart = table.group.to_numpy()[i] != table.group.to_numpy()[j]

@@ -101,7 +101,7 @@ def measure(study: str, run_name: str) -> pd.DataFrame:
     """The rows of one study."""
     run = find_run(study, run_name)
     split = open_images(run)
-    test = split.side("test").names
+    test = split.split("test").names
     groups = split.table.set_index("image").group
     encoder = Searcher.open(run, "encoder")
     pictures = [open_image(encoder.collection.path(name)) for name in test]

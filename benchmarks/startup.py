@@ -23,7 +23,7 @@ from pathlib import Path
 import pandas as pd
 
 from imgsearch_utils.images import open_collection
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.workspace import find_run
 
 
@@ -32,7 +32,7 @@ def commands(study: str, run_name: str, folder: Path) -> dict[str, list[str]]:
     and write.
     """
     run = find_run(study, run_name)
-    names = read_sides(run).image.tolist()
+    names = read_split(run).image.tolist()
     picture, pairs = open_collection(run).path(names[0]), folder / "pairs.csv"
     pd.DataFrame({"image1": names[:20], "image2": names[20:40]}).to_csv(pairs, index=False)
     about = ["--study", study, "--run", run.name]

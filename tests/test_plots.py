@@ -14,7 +14,7 @@ from PIL import Image
 from imgsearch_utils import plots
 from imgsearch_utils.workspace import Stage
 
-SIDES = ["train", "dev", "test"]
+SPLITS = ["train", "dev", "test"]
 
 
 def images(n=12, classes=3):
@@ -23,7 +23,7 @@ def images(n=12, classes=3):
             "image": [f"{i}.png" for i in range(n)],
             "class": [f"t{i % max(classes, 1)}" for i in range(n)],
             "group": range(n),
-            "side": [SIDES[i % 3] for i in range(n)],
+            "side": [SPLITS[i % 3] for i in range(n)],
         }
     )
 
@@ -38,19 +38,21 @@ def scored(grades=(0, 0, 1, 2, 3, 3, 0, 1), seed=0):
             "p_similar": rng.random(len(grades)),
             "encoder_p_similar": rng.random(len(grades)),
             "automatic": [grade == 0 for grade in grades],
-            "side": [SIDES[i % 3] for i in range(len(grades))],
+            "side": [SPLITS[i % 3] for i in range(len(grades))],
         }
     )
 
 
 def log(n=4, value=0.5):
     names = [
-        f"{side}_{model}_{name}"
-        for side in ("dev", "test")
+        f"{split}_{model}_{name}"
+        for split in ("dev", "test")
         for model in ("encoder", "head")
         for name in ("ap", "same_class_roc_auc", "f1")
     ]
-    gains = [f"{side}_ap_gain{part}" for side in ("dev", "test") for part in ("", "_low", "_high")]
+    gains = [
+        f"{split}_ap_gain{part}" for split in ("dev", "test") for part in ("", "_low", "_high")
+    ]
     return pd.DataFrame(
         {
             "round": range(n),

@@ -83,7 +83,7 @@ def make(home: Path, promoted: bool = True, **settings) -> workspace.Run:
         chosen, train, dev = (
             HeadSettings(head="mlp", hidden=64, class_share=0),
             images.train,
-            images.side("dev"),
+            images.split("dev"),
         )
         ground = TrainingStatistics.of(train.vectors, train.classes.to_numpy(str), chosen)
         torch.manual_seed(0)

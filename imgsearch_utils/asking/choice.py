@@ -102,8 +102,8 @@ def automatic_zeros(
     names = table.image.to_numpy(str)
     while len(pairs) < n and total:
         i, j = random_pairs(np.array([0, len(table)]), size, rng)
-        kind, side, group = (code[i] != code[j] for code in codes)
-        ok = kind & ~side & group
+        kind, split, group = (code[i] != code[j] for code in codes)
+        ok = kind & ~split & group
         candidates = zip(names[i[ok]].tolist(), names[j[ok]].tolist())
         pairs = [pair for pair in candidates if frozenset(pair) not in known][:n]
         if size >= total:

@@ -11,7 +11,7 @@ from filelock import FileLock
 from imgsearch_utils.encoders.onnx_encoder import BULK, keep
 from imgsearch_utils.images.collection import Collection, open_collection
 from imgsearch_utils.images.embeddings import Embeddings, check_health
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.images.vector_store import plain
 from imgsearch_utils.workspace import Run, atomic_path, digest
@@ -213,6 +213,6 @@ def open_images(run: Run) -> Images:
     """The images that take part with their vectors, which are made again where a published run
     leaves them out.
     """
-    table = read_sides(run)
+    table = read_split(run)
     there = (run.vectors / "encoder" / "config.json").is_file()
     return Images(table, load_embeddings(run) if there else embed_run(run, open_collection(run))[0])

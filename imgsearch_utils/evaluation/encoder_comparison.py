@@ -26,7 +26,7 @@ from imgsearch_utils.evaluation.relevance import (
     some_queries,
 )
 from imgsearch_utils.images.collection import Collection, open_collection
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.metrics import bootstrap
@@ -78,7 +78,7 @@ def compare_encoders(
     ValueError for a run without sides or pictures, names that are no encoder's, and where nobody
         says what is similar.
     """
-    collection, table = open_collection(run), read_sides(run)
+    collection, table = open_collection(run), read_split(run)
     if collection.folder is None:
         raise ValueError(
             f"run {run.name} has vectors only; to compare encoders, place its pictures"
@@ -117,7 +117,7 @@ def compare_encoders(
     )
     retrieval = (
         compare_rankings(
-            {name: (images.side("test"), Model()) for name, images in measured.items()},
+            {name: (images.split("test"), Model()) for name, images in measured.items()},
             judge,
             CUTS,
             more=True,
@@ -205,7 +205,7 @@ def few_labels(measured: dict[str, Images], seed: int) -> pd.DataFrame:
     for name, images in measured.items():
         if not images.class_columns or images.table[images.class_columns[-1]].nunique() < 2:
             break
-        truth, side = (
+        truth, split = (
             images.table[images.class_columns[-1]].to_numpy(object),
             images.table.side.to_numpy(object),
         )
@@ -216,7 +216,7 @@ def few_labels(measured: dict[str, Images], seed: int) -> pd.DataFrame:
                 [
                     rng.permutation(rows_)[:FEW]
                     for one in np.unique(truth)
-                    if len(rows_ := np.flatnonzero((truth == one) & (side == "train")))
+                    if len(rows_ := np.flatnonzero((truth == one) & (split == "train")))
                 ]
             )
             nearest = truth[labelled][(unit @ unit[labelled].T).argmax(1)]
@@ -227,8 +227,8 @@ def few_labels(measured: dict[str, Images], seed: int) -> pd.DataFrame:
             ).fit(unit, known)
             guessed = np.unique(truth)[spread.transduction_]
             for method, classes in (("nearest", nearest), ("label spreading", guessed)):
-                right[method].append((classes == truth)[side == "test"])
-        groups = images.table.group.to_numpy()[side == "test"]
+                right[method].append((classes == truth)[split == "test"])
+        groups = images.table.group.to_numpy()[split == "test"]
         rows += [
             (name, method, FEW, *bootstrap(np.mean(each, 0), groups))
             for method, each in right.items()

@@ -11,7 +11,7 @@ from imgsearch_utils.evaluation.relevance import Judge
 from imgsearch_utils.grades.usable_grades import graded_pairs
 from imgsearch_utils.images.collection import Collection, thumbnails
 from imgsearch_utils.images.embeddings import Embeddings
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.metrics import retrieval_metrics
 from imgsearch_utils.workspace import Run
@@ -32,7 +32,7 @@ def grades_so_far(run: Run) -> pd.DataFrame:
     """All grades of the run, as ``grades.graded_pairs`` gives them; needs no vectors."""
     last = run.last_round if run.rounds_made else run.round(0)
     return graded_pairs(
-        last, Images(read_sides(run), Embeddings([], np.empty((0, 0), np.float32), {}))
+        last, Images(read_split(run), Embeddings([], np.empty((0, 0), np.float32), {}))
     )
 
 
@@ -46,10 +46,10 @@ def read_examples(run: Run, collection: Collection) -> tuple[pd.DataFrame, pd.Da
     for these queries, as far as they are known"""
     examples = read_table(run.results / "ann_comparison" / "examples.csv")
     examples = examples if "drawn" in examples else examples.assign(drawn=True)
-    sides = read_sides(run)
+    splits = read_split(run)
     queries, test = (
         pd.DataFrame({"query": examples["query"].unique()}),
-        sides.loc[sides.side == "test", ["image"]],
+        splits.loc[splits.side == "test", ["image"]],
     )
     pairs = queries.merge(test, how="cross")
     grades = Judge(run, collection, grades_so_far(run)).grades(pairs[pairs["query"] != pairs.image])

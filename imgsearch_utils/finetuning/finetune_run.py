@@ -31,7 +31,7 @@ from imgsearch_utils.finetuning.tuned_encoder import ABOUT, WEIGHTS
 from imgsearch_utils.grades.usable_grades import graded_pairs
 from imgsearch_utils.images.collection import open_collection
 from imgsearch_utils.images.embeddings import Embeddings
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.losses import LOSSES
 from imgsearch_utils.learning.model import Model
@@ -154,7 +154,7 @@ def finetune(
         return stage
     if settings.learn_from == "grades":
         LOSSES.find(settings.loss)
-    collection, table = open_collection(run), read_sides(run)
+    collection, table = open_collection(run), read_split(run)
     if collection.folder is None:
         raise ValueError(f"run {run.name} has vectors only; fine-tuning needs its pictures")
     backbone = Backbone.open(settings.encoder, settings.blocks, settings.pixels)

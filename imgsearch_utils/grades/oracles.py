@@ -99,8 +99,8 @@ def hierarchy(pairs: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
             f"hierarchy: {len(strangers)} image(s) have no class, e.g. {strangers[0]}; label them"
         )
     one, two = (
-        levels.to_numpy(object)[[row[image] for image in pairs[side]]]
-        for side in ("image1", "image2")
+        levels.to_numpy(object)[[row[image] for image in pairs[split]]]
+        for split in ("image1", "image2")
     )
     shared = np.cumprod(one == two, axis=1).sum(axis=1)  # levels from the coarsest that both share
     return np.maximum(3 - (levels.shape[1] - shared), 0) * (shared > 0)

@@ -20,11 +20,11 @@ def graded_pairs(upto: Round, images: Images) -> pd.DataFrame:
     table = images.both_of(Journal(upto.run.journal).labels(up_to_round=upto.number)).reset_index(
         drop=True
     )
-    (side, other), (group1, group2) = (
+    (split, other), (group1, group2) = (
         images.of_pairs(table, column) for column in ("side", "group")
     )
     table = table.assign(
-        side=side,
+        side=split,
         automatic=table.source == AUTOMATIC,
         same_class=images.same_class(table),
         group1=group1,
@@ -37,7 +37,7 @@ def graded_pairs(upto: Round, images: Images) -> pd.DataFrame:
         for pair in _drawn_at_random(read_pairs(this.pairs))
     }
     table["drawn"] = [key(one, two) in drawn for one, two in zip(table.image1, table.image2)]
-    table = table[side == other].reset_index(drop=True)
+    table = table[split == other].reset_index(drop=True)
     for name in ("dev", "test"):
         check_no_leak(table[table.side == "train"], table[table.side == name], images)
     return table

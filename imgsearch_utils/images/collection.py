@@ -18,7 +18,7 @@ from imgsearch_utils.workspace.tables import read_user_csv
 RESERVED = ("image", "group", "side")  # columns of the package's own tables
 SPLIT = "split"  # a column of labels.csv that says which side an image stands on
 #: what the sides are called in data sets that come with a split, as folders or in a column -> here
-SIDES = {
+SPLITS = {
     "train": "train",
     "training": "train",
     "val": "dev",
@@ -118,7 +118,7 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
     """Read a folder of class folders, a folder with labels.csv, or vectors with labels.csv.
 
     A split that the data come with is kept: folders called train, val and test above those of the
-    classes (or by other common names: ``SIDES``), or a column `split` in labels.csv with these
+    classes (or by other common names: ``SPLITS``), or a column `split` in labels.csv with these
     values.
 
     Pictures may lie in the folder itself or below its `all_images` or `images`. Pictures that are
@@ -280,7 +280,7 @@ def _found(pictures: Path) -> tuple[list[Path], dict[str, str]]:
     return sorted(files), reasons
 
 
-def sides_of(values: Iterable[str], where: Path) -> list[str]:
+def splits_of(values: Iterable[str], where: Path) -> list[str]:
     """The side that each value names; empty where they are no split: no train, or no other side.
 
     Raises
@@ -289,7 +289,7 @@ def sides_of(values: Iterable[str], where: Path) -> list[str]:
         where something else stands beside two sides, so that nobody can know what is meant.
     """
     values = list(values)
-    sides = [SIDES.get(value.strip().lower(), "") for value in values]
+    sides = [SPLITS.get(value.strip().lower(), "") for value in values]
     told = set(sides) - {""}
     if "train" not in told or len(told) == 1:
         return []
@@ -298,7 +298,7 @@ def sides_of(values: Iterable[str], where: Path) -> list[str]:
         raise ValueError(
             f"{where}: {odd!r} stands beside {' and '.join(sorted(told))}; for a split that is "
             "kept, each "
-            f"is one of {', '.join(SIDES)}; for classes, rename those"
+            f"is one of {', '.join(SPLITS)}; for classes, rename those"
         )
     return sides
 
@@ -307,7 +307,7 @@ def _given_split(table: pd.DataFrame, where: Path) -> tuple[pd.DataFrame, dict[s
     """A table of labels without its column `split`, and what that said; as it is where the column
     is a class.
     """
-    if SPLIT not in table or not (sides := sides_of(table[SPLIT], where)):
+    if SPLIT not in table or not (sides := splits_of(table[SPLIT], where)):
         return table, {}
     return table.drop(columns=SPLIT), dict(zip(table.image, sides))
 
@@ -323,7 +323,7 @@ def _scan(
     files, reasons = _found(pictures)
     table = pd.DataFrame({"image": [path.as_posix() for path in files]}, dtype=object)
     tops = [path.parts[0] for path in files if len(path.parts) > 1]
-    sides = sides_of(tops, pictures) if len(tops) == len(files) else []
+    sides = splits_of(tops, pictures) if len(tops) == len(files) else []
     if sides:
         files = [Path(*path.parts[1:]) for path in files]
     depths = [len(path.parts) - 1 for path in files]

@@ -13,7 +13,7 @@ from imgsearch_utils.images.near_duplicates import near_duplicate_groups
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.workspace import Run, shown
 
-SIDES = ("train", "dev", "test")
+SPLITS = ("train", "dev", "test")
 
 
 def named_sample(images: Images, file: Path) -> Images:
@@ -91,9 +91,9 @@ def split_by_group(images: Images, dev_share: float, test_share: float, seed: in
         for group, size in members.n.items():
             side = int(lacking.argmax())
             lacking[side] -= size
-            sides[group] = SIDES[side]
+            sides[group] = SPLITS[side]
     split = table.assign(side=table.group.map(sides))
-    for side in np.take(SIDES, np.flatnonzero(share)):
+    for side in np.take(SPLITS, np.flatnonzero(share)):
         if (count := int((split.side == side).sum())) < 2:
             raise ValueError(
                 f"expected at least 2 images on each of train, dev and test, got {count} on "
@@ -125,7 +125,7 @@ def keep_split(images: Images, sides: dict[str, str]) -> tuple[Images, pd.DataFr
         when train or test would hold fewer than two images.
     """
     table = images.table.assign(side=images.table.image.map(sides))
-    place = table.side.map({side: place for place, side in enumerate(SIDES)})
+    place = table.side.map({side: place for place, side in enumerate(SPLITS)})
     leaks = place < place.groupby(table.group).transform("max")
     kept = table[~leaks]
     for side in ("train", "test"):
@@ -148,7 +148,7 @@ def keep_split(images: Images, sides: dict[str, str]) -> tuple[Images, pd.DataFr
     return replace(images, table=kept.reset_index(drop=True)), left_out.reset_index(drop=True)
 
 
-def read_sides(run: Run) -> pd.DataFrame:
+def read_split(run: Run) -> pd.DataFrame:
     """The images that take part: `image`, class columns, `group`, `side`, as notebook 01 wrote
     them.
 

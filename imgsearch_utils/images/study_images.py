@@ -62,10 +62,10 @@ class Images:
 
     @property
     def train(self) -> "Images":
-        return self.side("train")
+        return self.split("train")
 
-    def side(self, name: str) -> "Images":
-        """The images of one side."""
+    def split(self, name: str) -> "Images":
+        """The images of one split: train, dev or test."""
         return self._of(self.table.side == name)
 
     def among(self, names: Iterable[str]) -> "Images":

@@ -117,9 +117,9 @@ def learn(
     ValueError
         for too few graded pairs, and as ``train_head`` does.
     """
-    train, dev = (graded[graded.side == side] for side in ("train", "dev"))
+    train, dev = (graded[graded.side == split] for split in ("train", "dev"))
     if len(dev):
-        fits = [Fit(images.train, train, with_unlabelled(images.side("dev"), dev, seed))]
+        fits = [Fit(images.train, train, with_unlabelled(images.split("dev"), dev, seed))]
     else:
         fits = cross_fits(images.train, with_unlabelled(images.train, train, seed), seed)
     names = candidates_of(images.train, fast)

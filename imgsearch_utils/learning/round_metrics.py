@@ -39,7 +39,7 @@ def evaluate(scored: pd.DataFrame, models: dict[str, Model]) -> dict[str, Any]:
     order within each image's judged results."""
     measured: dict[str, Any] = {}
     columns = {"encoder": ("cosine", "encoder_p_similar"), "head": ("score", "p_similar")}
-    for side, part in scored.groupby("side"):
+    for split, part in scored.groupby("side"):
         quality = {
             name: pair_metrics(
                 part.similarity, part[score], part[p], models[name].threshold, part.same_class
@@ -48,7 +48,7 @@ def evaluate(scored: pd.DataFrame, models: dict[str, Model]) -> dict[str, Any]:
         }
         rivals = {"encoder": part.cosine, "same-class": part.same_class.astype(float)}
         within = query_gain(part, part.score, part.cosine).set_index("measure")
-        measured[side] = {
+        measured[split] = {
             **quality,
             "trivial": trivial_baselines(part.similarity, part.same_class).T.to_dict(),
             "ap_gain_over": {

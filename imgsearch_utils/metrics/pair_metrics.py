@@ -111,13 +111,13 @@ def pair_metrics(
                 f"{len(values)}"
             )
     measured = {"n": len(similar), "n_similar": int(similar.sum())}
-    sides = {"": np.ones(len(similar), bool)}
+    splits = {"": np.ones(len(similar), bool)}
     if same_class is not None:
-        sides["same_class_"] = np.asarray(same_class, bool)
-    for prefix, side in sides.items():
-        measured[f"{prefix}roc_auc"] = _two_classes(sk.roc_auc_score, similar[side], score[side])
+        splits["same_class_"] = np.asarray(same_class, bool)
+    for prefix, split in splits.items():
+        measured[f"{prefix}roc_auc"] = _two_classes(sk.roc_auc_score, similar[split], score[split])
         measured[f"{prefix}ap"] = _two_classes(
-            sk.average_precision_score, similar[side], score[side]
+            sk.average_precision_score, similar[split], score[split]
         )
     if p_similar is not None:
         measured["ece"] = expected_calibration_error(similar, p_similar)

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "canvas": [
             "GRADES",
             "MODELS",
-            "SIDES",
+            "SPLITS",
             "Plot",
             "axes_grid",
             "legend_below",

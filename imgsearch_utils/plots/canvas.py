@@ -33,7 +33,7 @@ sns.set_theme(
 
 MODELS = {"encoder": "#5b7a99", "head": "#e07b39"}
 GRADES = dict(zip(range(4), sns.color_palette("YlGnBu", 6)[1:5]))
-SIDES = {"train": "#2d6a5f", "dev": "#e3b23c", "test": "#c58bb5"}
+SPLITS = {"train": "#2d6a5f", "dev": "#e3b23c", "test": "#c58bb5"}
 DASHES = ("-", "--", "-.", ":", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
 

@@ -10,7 +10,7 @@ from imgsearch_utils.metrics import Ceiling, bootstrap
 from imgsearch_utils.plots.canvas import (
     DASHES,
     MODELS,
-    SIDES,
+    SPLITS,
     axes_grid,
     legend_below,
     literal,
@@ -22,7 +22,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
     """Loss on the pairs learnt from and on those held out, and AP on those held out, by epoch."""
     figure, [[loss, quality]] = axes_grid(2, 4.6)
     mark = "o" if len(history) < 3 else None
-    for name, side, label, dash in (
+    for name, split, label, dash in (
         ("train", "train", "learnt from", "-"),
         ("dev", "dev", "held out", "--"),
     ):
@@ -30,11 +30,11 @@ def training_curves(history: pd.DataFrame) -> Figure:
             history.epoch,
             history[f"{name}_loss"],
             dash,
-            color=SIDES[side],
+            color=SPLITS[split],
             label=label,
             marker=mark,
         )
-    quality.plot(history.epoch, history.dev_ap, "--", color=SIDES["dev"], marker=mark)
+    quality.plot(history.epoch, history.dev_ap, "--", color=SPLITS["dev"], marker=mark)
     for axes in (loss, quality):
         axes.set(xlabel="epoch", xlim=(history.epoch.min() - 0.5, history.epoch.max() + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -53,8 +53,8 @@ def finetuning_curve(history: pd.DataFrame) -> Figure:
     """
     figure, [[loss, quality]] = axes_grid(2, 4.6)
     mark = "o" if len(history) < 10 else None
-    loss.plot(history.epoch, history.loss, color=SIDES["train"], marker=mark)
-    quality.plot(history.epoch, history.validation, "--", color=SIDES["dev"], marker=mark)
+    loss.plot(history.epoch, history.loss, color=SPLITS["train"], marker=mark)
+    quality.plot(history.epoch, history.validation, "--", color=SPLITS["dev"], marker=mark)
     kept = history[history.best].tail(1)
     quality.plot(kept.epoch, kept.validation, "o", ms=12, mfc="none", mec=MODELS["head"], mew=2)
     for axes, name, title in (
@@ -98,7 +98,7 @@ def explained_variance(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def rounds(log: pd.DataFrame, side: str = "test", ceiling: Ceiling | None = None) -> Figure:
+def rounds(log: pd.DataFrame, split: str = "test", ceiling: Ceiling | None = None) -> Figure:
     """Quality by number of labels on one side: AP, same-class ROC-AUC, F1, and the head's gain in
     AP with its band.
 
@@ -115,7 +115,7 @@ def rounds(log: pd.DataFrame, side: str = "test", ceiling: Ceiling | None = None
         for name, mark in zip(MODELS, "so"):
             place.plot(
                 log.labels,
-                log[f"{side}_{name}_{measure}"],
+                log[f"{split}_{name}_{measure}"],
                 marker=mark,
                 color=MODELS[name],
                 label=name,
@@ -127,22 +127,22 @@ def rounds(log: pd.DataFrame, side: str = "test", ceiling: Ceiling | None = None
                 ls="--",
                 label=f"people ({ceiling.pairs} pairs graded twice)",
             )
-        place.set(title=f"{title}, {side}")
+        place.set(title=f"{title}, {split}")
     gain = axes.flat[-1]
     gain.axhline(0, color="grey", ls=":")
     gain.errorbar(
         log.labels,
-        log[f"{side}_ap_gain"],
+        log[f"{split}_ap_gain"],
         marker="o",
         color=MODELS["head"],
         capsize=3,
         label="head",
         yerr=[
-            log[f"{side}_ap_gain"] - log[f"{side}_ap_gain_low"],
-            log[f"{side}_ap_gain_high"] - log[f"{side}_ap_gain"],
+            log[f"{split}_ap_gain"] - log[f"{split}_ap_gain_low"],
+            log[f"{split}_ap_gain_high"] - log[f"{split}_ap_gain"],
         ],
     )
-    gain.set(title=f"gain in average precision, {side}")
+    gain.set(title=f"gain in average precision, {split}")
     for place in axes.flat:
         place.set(xlabel="graded training pairs", xticks=log.labels)
     legend_below(figure, *axes.flat[:-1])

@@ -10,7 +10,7 @@ from imgsearch_utils.metrics import calibration_by_chance
 from imgsearch_utils.plots.canvas import (
     GRADES,
     MODELS,
-    SIDES,
+    SPLITS,
     axes_grid,
     legend_below,
     legend_beside,
@@ -26,9 +26,9 @@ def class_counts(images: pd.DataFrame) -> Figure:
     """Images of each class on each side (columns class, side); the 15 largest classes."""
     counts = images.groupby(["class", "side"]).size().unstack(fill_value=0).rename(index=literal)
     counts = counts.loc[
-        counts.sum(1).nlargest(15).index, [side for side in SIDES if side in counts]
+        counts.sum(1).nlargest(15).index, [split for split in SPLITS if split in counts]
     ]
-    return _counted(counts, SIDES, "images", "Images of each class, by side")
+    return _counted(counts, SPLITS, "images", "Images of each class, by side")
 
 
 @of_rows
@@ -38,7 +38,7 @@ def grade_counts(pairs: pd.DataFrame) -> Figure:
     kinds = np.where(
         graded.automatic, "0 across classes", "grade " + graded.similarity.astype(int).astype(str)
     )
-    counts = pd.crosstab(graded.side, kinds).reindex([s for s in SIDES if s in set(graded.side)])
+    counts = pd.crosstab(graded.side, kinds).reindex([s for s in SPLITS if s in set(graded.side)])
     colours = {
         "0 across classes": "#dddddd",
         **{f"grade {grade}": colour for grade, colour in GRADES.items()},

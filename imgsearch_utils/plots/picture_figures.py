@@ -19,7 +19,7 @@ def picture_grid(
     pictures: Sequence[Image.Image],
     titles: Sequence[str],
     columns: int = 6,
-    side: float = 1.7,
+    split: float = 1.7,
     frames: Sequence[str | None] = (),
     title: str = "",
 ) -> Plot:
@@ -28,11 +28,11 @@ def picture_grid(
 
     side : inches from one picture to the next
     """
-    wide, line = side - 0.1, 0.16  # inches of a picture, and of a line of its title
+    wide, line = split - 0.1, 0.16  # inches of a picture, and of a line of its title
     tallest = max((picture.height / picture.width for picture in pictures), default=1.0)
     above = line * (1 + max((words.count("\n") for words in titles), default=0)) + 0.08
     high, top = above + wide * tallest + 0.06, 0.35 if title else 0.0
-    width, height = columns * side, max(1, -(-len(pictures) // columns)) * high + top
+    width, height = columns * split, max(1, -(-len(pictures) // columns)) * high + top
     fine = min(FINEST, max((picture.width for picture in pictures), default=0) / wide or FINEST)
     # one image draws fastest
     sheet = Image.new("RGB", (round(width * fine), round(height * fine)), "white")
@@ -44,7 +44,7 @@ def picture_grid(
         itertools.zip_longest(pictures, titles, frames)
     ):
         x, y, tall = (
-            number % columns * side,
+            number % columns * split,
             top + number // columns * high + above,
             picture.height / picture.width,
         )

@@ -159,7 +159,7 @@ class Classifier:
         top5 (NaN with five classes or fewer), ece (of the first class's probability; NaN for the
         baselines); no row without images"""
         columns = ["method", "images", "accuracy", "low", "high", "top5", "ece"]
-        images, train = self.images.side(side), self.images.train
+        images, train = self.images.split(side), self.images.train
         if not len(images):
             return pd.DataFrame(columns=columns)
         x, x_train = self.prepare(images.vectors), self.prepare(train.vectors)

@@ -12,7 +12,7 @@ from imgsearch_utils.encoders.embed_collection import open_images
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.images.collection import Collection, thumbnails
 from imgsearch_utils.images.embeddings import Embeddings
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
 from imgsearch_utils.steps.map_layout import kept_layout, spread_out
@@ -114,7 +114,7 @@ def facts(run: Run, names: Sequence[str], labels: pd.DataFrame) -> pd.DataFrame:
         columns={name: f"label_{name}" for name in FACTS}
     )
     about["side"] = (
-        read_sides(run).set_index("image").side.reindex(names).fillna("") if _has_sides(run) else ""
+        read_split(run).set_index("image").side.reindex(names).fillna("") if _has_sides(run) else ""
     )
     graded = Journal(run.journal).labels()
     by_image = _by_image(graded[graded.source != AUTOMATIC]).groupby("image")
@@ -166,8 +166,8 @@ def keep_selection(run: Run, images: Sequence[str]) -> int:
         )
     if not _has_sides(run):
         raise ValueError(f"run {run.name} has not chosen its images yet; run the study first")
-    sides = read_sides(run).set_index("image").side.reindex(images)
-    n_train = int((sides == "train").sum())
+    splits = read_split(run).set_index("image").side.reindex(images)
+    n_train = int((splits == "train").sum())
     if n_train < 2:
         raise ValueError(
             f"{n_train} of the {len(images)} selected images are train images of the run; pairs "

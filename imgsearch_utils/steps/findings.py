@@ -7,7 +7,7 @@ be missing."""
 import numpy as np
 
 from imgsearch_utils.evaluation.example_queries import ENOUGH_JUDGED, grades_so_far
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.learning import promotion
 from imgsearch_utils.metrics import Ceiling, calibration_by_chance
 from imgsearch_utils.steps.run_results import RunResults
@@ -71,19 +71,19 @@ def result(found: RunResults) -> str:
             "Nothing was taught in this run: search ranks by the encoder as it is, "
             f"{encoder(found.run)}.{ranked}"
         )
-    side = next((side for side in ("test", "dev") if found.measures(side)), "")
+    split = next((split for split in ("test", "dev") if found.measures(split)), "")
     uses = "Search uses what was learnt" if found.promoted else "Search keeps the encoder"
-    if not side:
+    if not split:
         return f"{uses}; how good that is was not measured."
     where = (
         "on test images that took no part in it"
-        if side == "test"
+        if split == "test"
         else "on the pairs that decide, as no test pair has a grade"
     )
-    ap = {model: found.quality_of(side, model, "ap") for model in ("encoder", "head")}
+    ap = {model: found.quality_of(split, model, "ap") for model in ("encoder", "head")}
     if np.isnan(ap["head"]):
         return f"{uses}; no quality can be told, as the pairs measured are all similar, or none is."
-    gain, order = found.gain(side), found.gain("dev", "order")
+    gain, order = found.gain(split), found.gain("dev", "order")
     also = (
         ""
         if gain[1] > 0 or not (found.promoted and order[1] > 0)
@@ -96,8 +96,8 @@ def result(found: RunResults) -> str:
     )
 
 
-def _counted(found: RunResults, side: str) -> str:
-    n, similar = (found.metrics[side]["encoder"].get(name) for name in ("n", "n_similar"))
+def _counted(found: RunResults, split: str) -> str:
+    n, similar = (found.metrics[split]["encoder"].get(name) for name in ("n", "n_similar"))
     return f"{n:,} pairs, {similar:,} of them {found.similar}"
 
 
@@ -149,15 +149,15 @@ def findings(found: RunResults, ceiling: Ceiling) -> list[str]:
             "them asked and "
             f"{counts['similar']:,} of grade 3."
         )
-    side = next((side for side in ("test", "dev") if found.measures(side)), "")
-    if side:
-        f1, other = (found.quality_of(side, model, "f1") for model in ("head", "encoder"))
-        off, scored = found.quality_of(side, "head", "ece"), found.scored
+    split = next((split for split in ("test", "dev") if found.measures(split)), "")
+    if split:
+        f1, other = (found.quality_of(split, model, "f1") for model in ("head", "encoder"))
+        off, scored = found.quality_of(split, "head", "ece"), found.scored
         chance = calibration_by_chance(
-            scored.p_similar[(scored.side == side) & scored.similarity.notna()]
+            scored.p_similar[(scored.side == split) & scored.similarity.notna()]
         ).ece
         said.append(
-            f"On the {side} pairs, calling a pair similar or not reaches F1 {decimals(f1)} "
+            f"On the {split} pairs, calling a pair similar or not reaches F1 {decimals(f1)} "
             "(encoder "
             f"{decimals(other)}), and P(similar) is off by {decimals(off)} in the mean, where a "
             "perfect one is "
@@ -216,22 +216,22 @@ def meanings(found: RunResults) -> dict[str, str]:
     """What each figure means in this run: figure -> a computed sentence; none where nothing can be
     said.
     """
-    sides, graded = read_sides(found.run).side, grades_so_far(found.run)
+    splits, graded = read_split(found.run).side, grades_so_far(found.run)
     said = {
-        "class_counts": f"{len(sides):,} images, {(sides == 'test').sum():,} of them on the test "
+        "class_counts": f"{len(splits):,} images, {(splits == 'test').sum():,} of them on the test "
         "side."
     }
     if len(graded):
         said["grade_counts"] = (
             "; ".join(
-                f"{len(part):,} {side} pairs, {(part.similarity == 3).sum():,} {found.similar}"
-                for side, part in graded.groupby("side", sort=False)
+                f"{len(part):,} {split} pairs, {(part.similarity == 3).sum():,} {found.similar}"
+                for split, part in graded.groupby("side", sort=False)
             )
             + "."
         )
-    for side in ("test", "dev"):
-        if found.logged(side):
-            said[f"rounds_{side}"] = _of_rounds(found.log, side)
+    for split in ("test", "dev"):
+        if found.logged(split):
+            said[f"rounds_{split}"] = _of_rounds(found.log, split)
     if found.measures("dev"):
         auc = {model: found.quality_of("dev", model, "roc_auc") for model in ("encoder", "head")}
         said["score_distributions"] = (
@@ -297,12 +297,12 @@ def meanings(found: RunResults) -> dict[str, str]:
     return said
 
 
-def _of_rounds(log, side):
-    known = log[log[f"{side}_ap_gain"].notna()]
+def _of_rounds(log, split):
+    known = log[log[f"{split}_ap_gain"].notna()]
     if known.empty:
         return "No gain in average precision could be measured."
     first, last = known.iloc[0], known.iloc[-1]
-    name = f"{side}_ap_gain"
+    name = f"{split}_ap_gain"
     gain = last[name], last[f"{name}_low"], last[f"{name}_high"]
     before = f"; with {first.labels:,.0f} it was {first[name]:+.3f}" if len(known) > 1 else ""
     return (

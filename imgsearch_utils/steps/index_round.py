@@ -48,7 +48,7 @@ def lost_by_indexes(
     if judge.source == "nobody":
         return pd.DataFrame(columns=["model", "index", "build", "query"])
     images = sampled(images, 50_000)
-    test = images.side("test").table.image.sort_values()
+    test = images.split("test").table.image.sort_values()
     enough = min(max(20, 60_000 // len(images)), 200, len(test))
     asked = test.sample(enough, random_state=judge.run.study.seed).tolist()
     grades, k = judge.grades(rank(images, models["encoder"], asked)), min(k, len(images) - 1)

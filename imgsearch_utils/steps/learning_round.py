@@ -42,8 +42,8 @@ def class_pairs(images: Images, study: Study) -> pd.DataFrame:
     There are as many as a round has asked pairs and automatic zeros; columns as of
     ``grades.graded_pairs``."""
     tables = []
-    for number, side in enumerate(("train", "test")):
-        here, seed = images.side(side), study.seed * 1000 + number
+    for number, split in enumerate(("train", "test")):
+        here, seed = images.split(split), study.seed * 1000 + number
         within = choose_pairs(Pool.of(here), "random", study.asked_per_round, seed)[
             ["image1", "image2"]
         ]
@@ -59,7 +59,7 @@ def class_pairs(images: Images, study: Study) -> pd.DataFrame:
                 round=0,
                 source=AUTOMATIC,
                 annotators=0,
-                side=side,
+                side=split,
                 automatic=True,
                 same_class=here.same_class(table),
                 group1=group1,

@@ -23,7 +23,7 @@ from imgsearch_utils.evaluation.example_queries import (
 from imgsearch_utils.evaluation.relevance import QUERIES, of_all
 from imgsearch_utils.grades.agreement import human_ceiling
 from imgsearch_utils.images.collection import Collection
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.indexes.index_choice import EXACT
 from imgsearch_utils.steps import findings
 from imgsearch_utils.steps.rounds_log import LOGGED
@@ -205,14 +205,14 @@ MEASURES = {
 }
 
 
-def draw_rounds(found: RunResults, side: str, stage: Stage) -> Figure | None:
+def draw_rounds(found: RunResults, split: str, stage: Stage) -> Figure | None:
     """Draw and keep the rounds' quality on a side, "test" or "dev"; None where the log has nothing
     of it.
     """
-    if not found.logged(side):
+    if not found.logged(split):
         return None
-    ceiling = human_ceiling(found.run) if side == "test" else None
-    return plots.save(plots.rounds(found.log, side, ceiling), stage, f"rounds_{side}", found.log)
+    ceiling = human_ceiling(found.run) if split == "test" else None
+    return plots.save(plots.rounds(found.log, split, ceiling), stage, f"rounds_{split}", found.log)
 
 
 def _table(table: pd.DataFrame) -> str:
@@ -240,9 +240,9 @@ def _with_intervals(table: pd.DataFrame, *names: str) -> pd.DataFrame:
 
 
 def _rounds(found: RunResults) -> pd.DataFrame:
-    side = "test" if found.logged("test") else "dev"
-    columns = {name.replace("test_", f"{side}_", 1): title for name, title in ROUNDS.items()}
-    table = _with_intervals(found.log, f"{side}_ap_gain")
+    split = "test" if found.logged("test") else "dev"
+    columns = {name.replace("test_", f"{split}_", 1): title for name, title in ROUNDS.items()}
+    table = _with_intervals(found.log, f"{split}_ap_gain")
     return table[[name for name in columns if name in table]].rename(columns=columns)
 
 
@@ -250,17 +250,19 @@ def _last_round(found: RunResults) -> pd.DataFrame:
     """The measures of the last round: encoder and head on dev and test, then what needs no
     model.
     """
-    metrics, sides = found.metrics, [side for side in ("dev", "test") if found.measures(side)]
-    rows = [(side, model, metrics[side][model]) for side in sides for model in ("encoder", "head")]
+    metrics, splits = found.metrics, [split for split in ("dev", "test") if found.measures(split)]
+    rows = [
+        (split, model, metrics[split][model]) for split in splits for model in ("encoder", "head")
+    ]
     rows += [
-        (side, name, values)
-        for side in sides[-1:]
-        for name, values in metrics[side]["trivial"].items()
+        (split, name, values)
+        for split in splits[-1:]
+        for name, values in metrics[split]["trivial"].items()
     ]
     table = pd.DataFrame(
         [
-            {"side": side, "model": model, **{name: values.get(name) for name in LOGGED}}
-            for side, model, values in rows
+            {"side": split, "model": model, **{name: values.get(name) for name in LOGGED}}
+            for split, model, values in rows
         ],
         columns=["side", "model", *LOGGED],
     )
@@ -349,11 +351,11 @@ def _without_data(found: RunResults) -> set[str]:
     none = {name for name, is_empty in empty.items() if is_empty}
     if not len(found.candidates) or (found.candidates.candidate == "encoder").all():
         none.add("candidates")
-    for side, names in {
+    for split, names in {
         "test": ("precision_recall", "confusion"),
         "dev": ("score_distributions",),
     }.items():
-        if not (found.scored.side == side).any():
+        if not (found.scored.side == split).any():
             none.update(names)
     return none
 
@@ -508,14 +510,14 @@ def write_page(found: RunResults, collection: Collection, stage: Stage) -> Path:
         }.items()
     }
     strategies = sorted(set(asked_pairs(found.last).strategy)) if found.last else []
-    page, sides = folder / "index.html", read_sides(run).side
-    n_test = int((sides == "test").sum())
+    page, splits = folder / "index.html", read_split(run).side
+    n_test = int((splits == "test").sum())
     page.write_text(
         environment.get_template("report.html.j2").render(
             run=run,
             encoder=findings.encoder(run),
             title=run.study.title or run.study.study,
-            n_images=len(sides),
+            n_images=len(splits),
             figures=figures,
             result=findings.result(found),
             decision=findings.decision(found),

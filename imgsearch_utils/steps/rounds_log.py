@@ -37,12 +37,12 @@ def rounds_log(run: Run) -> pd.DataFrame:
                 "promoted": metrics["promoted"],
                 "evidence": metrics.get("evidence", "grades"),
             }
-            for side in ("dev", "test"):
+            for split in ("dev", "test"):
                 # None: none is graded
-                measured = metrics.get(side) if side == "test" and run.taught else metrics[side]
+                measured = metrics.get(split) if split == "test" and run.taught else metrics[split]
                 for model in MODELS:
                     row |= {
-                        f"{side}_{model}_{name}": measured and measured[model].get(name)
+                        f"{split}_{model}_{name}": measured and measured[model].get(name)
                         for name in LOGGED
                     }
                 for name, *where in (
@@ -51,9 +51,9 @@ def rounds_log(run: Run) -> pd.DataFrame:
                 ):
                     gain = measured[where[0]][where[1]] if measured else {}
                     row |= {
-                        f"{side}_{name}_gain": gain.get("difference"),
-                        f"{side}_{name}_gain_low": gain.get("low"),
-                        f"{side}_{name}_gain_high": gain.get("high"),
+                        f"{split}_{name}_gain": gain.get("difference"),
+                        f"{split}_{name}_gain_low": gain.get("low"),
+                        f"{split}_{name}_gain_high": gain.get("high"),
                     }
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(

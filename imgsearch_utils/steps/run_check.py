@@ -16,7 +16,7 @@ from imgsearch_utils.encoders.embed_collection import EMBED_LOCK, NETWORK, embed
 from imgsearch_utils.grades.journal import Journal
 from imgsearch_utils.grades.usable_grades import graded_pairs
 from imgsearch_utils.images.embeddings import Embeddings
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import MODELS, calibrated_models, load_models
 from imgsearch_utils.steps.rounds_log import count_labels, log_text, rounds_log
@@ -142,7 +142,7 @@ def _journal(run: Run, _) -> Iterator[Fault]:
         if this.finished and JOURNAL not in this.as_stage().recorded().get("sources", {}):
             nothing = Embeddings([], np.empty((0, 1), np.float32), {})
             told = this.metrics.get("labels", {}).get("labels", 0)
-            graded = count_labels(graded_pairs(this, Images(read_sides(run), nothing)))["labels"]
+            graded = count_labels(graded_pairs(this, Images(read_split(run), nothing)))["labels"]
             if graded < told:
                 yield Fault(
                     f"{shown(run.journal)} holds {graded} grades of train pairs up to round "

@@ -54,24 +54,26 @@ class RunResults:
         """Whether search uses what was learnt."""
         return bool(self.metrics.get("promoted"))
 
-    def measures(self, side: str) -> bool:
+    def measures(self, split: str) -> bool:
         """Whether encoder and head were measured on a side's pairs."""
-        return isinstance(self.metrics.get(side), dict) and bool(self.metrics[side].get("encoder"))
+        return isinstance(self.metrics.get(split), dict) and bool(
+            self.metrics[split].get("encoder")
+        )
 
-    def logged(self, side: str) -> bool:
+    def logged(self, split: str) -> bool:
         """Whether the log has quality on a side to draw."""
-        column = f"{side}_head_ap"
+        column = f"{split}_head_ap"
         return column in self.log and bool(self.log[column].notna().any())
 
-    def quality_of(self, side: str, model: str, name: str) -> float:
+    def quality_of(self, split: str, model: str, name: str) -> float:
         """A measure of the last round; NaN where it is undefined."""
-        return _number(self.metrics[side][model].get(name))
+        return _number(self.metrics[split][model].get(name))
 
-    def gain(self, side: str, of: str = "ap") -> tuple[float, float, float]:
+    def gain(self, split: str, of: str = "ap") -> tuple[float, float, float]:
         """The head's gain over the encoder and its interval: in AP, or in the nDCG@10 within a
         query's judged pairs.
         """
-        measured = self.metrics[side]
+        measured = self.metrics[split]
         gain = (
             measured["ap_gain_over"]["encoder"]
             if of == "ap"

@@ -20,7 +20,7 @@ from imgsearch_utils.images.image_split import (
     group_near_duplicates,
     keep_split,
     named_sample,
-    read_sides,
+    read_split,
     split_by_group,
 )
 from imgsearch_utils.images.study_images import Images
@@ -92,7 +92,7 @@ def split_images(
             raise ValueError(
                 f"{other[0]}. Bring the pictures back as they were, or begin another run (RUN)"
             )
-    return Images(read_sides(run), embeddings), duplicates, left_out
+    return Images(read_split(run), embeddings), duplicates, left_out
 
 
 def first_pairs(run: Run, images: Images) -> pd.DataFrame:
@@ -114,7 +114,7 @@ def first_pairs(run: Run, images: Images) -> pd.DataFrame:
         )
     budgets = {"train": study.asked_per_round, "dev": study.dev_asked, "test": study.test_asked}
     for number, (side, budget) in enumerate(budgets.items()):
-        here, seed = images.side(side), study.seed * 1000 + number
+        here, seed = images.split(side), study.seed * 1000 + number
         if len(here):  # a study may have no dev side
             strategy = first_strategy(images, run.taught) if side == "train" else "random"
             asked = choose_pairs(Pool.of(here), strategy, budget, seed)
@@ -133,7 +133,7 @@ def check_pairs(run: Run, images: Images) -> pd.DataFrame:
     nothing."""
     study = run.study
     asked = choose_pairs(
-        Pool.of(images.side("test")), "random", study.test_asked, study.seed * 1000 + 2
+        Pool.of(images.split("test")), "random", study.test_asked, study.seed * 1000 + 2
     )
     return _ungraded(run, asked)
 

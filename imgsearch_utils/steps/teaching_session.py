@@ -15,7 +15,7 @@ import pandas as pd
 
 from imgsearch_utils.encoders.embed_collection import load_embeddings
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.promotion import chosen_row
 from imgsearch_utils.metrics.geometry import normalised
@@ -89,7 +89,7 @@ def learn_now(run: Run, *_) -> LessonMessage:
     from imgsearch_utils.steps.learning_round import evidence, head_in_search
 
     began, embeddings = time.monotonic(), load_embeddings(run)
-    images = Images(read_sides(run), embeddings)
+    images = Images(read_split(run), embeddings)
     grades = people_grades(run, Journal(run.journal), set(images.train.names))
     this = open_round(run)
     result = learner.learn(
@@ -169,7 +169,7 @@ class TeachingSession:
         self.history: list[dict[str, float]] = []
         self.embeddings = load_embeddings(run)
         self._unit = normalised(np.asarray(self.embeddings.vectors))
-        sides = read_sides(run)
+        sides = read_split(run)
         self._train = set(sides.image[sides.side == "train"])
         self._journal, self._turn = Journal(run.journal), threading.Lock()
         self._tried: dict[tuple[str, str], float] = {}  # the grades of the last try

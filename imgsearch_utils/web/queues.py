@@ -55,7 +55,7 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
     if name == "check":
         return check_pairs(run, images)
     if name == "pooled":
-        return pooled(pooled_rankings(run, images.side("test"), 10), journal.labels(), 10)
+        return pooled(pooled_rankings(run, images.split("test"), 10), journal.labels(), 10)
     graded = graded_pairs(this, images).query("side == 'train'")
     listed = suspected_errors(images.train, graded, run.study.head, folds=3)
     return listed[~listed.automatic].head(SUSPECTED)

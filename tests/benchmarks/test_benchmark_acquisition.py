@@ -236,7 +236,7 @@ def test_votes_teach_beside_grades(workspace, monkeypatch):
     trial = learning_curves.open_trials("patches", 1)[0]
     halved = votes.halves(trial)
     assert set(halved.images.names) == set(trial.images.train.names)
-    judging = set(halved.images.side("test").names)
+    judging = set(halved.images.split("test").names)
     assert {*halved.test.image1, *halved.test.image2} == judging and len(judging) == len(
         halved.images
     ) // 2

@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 
 from imgsearch_utils.evaluation import baselines, encoder_comparison
 from imgsearch_utils.images.collection import open_collection
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.workspace import PUBLISHED, find_run
 from tests import tiny_study
@@ -76,7 +76,7 @@ def test_the_table_has_every_encoder_two_joined_and_the_baselines(compared):
 def test_measures_are_those_of_the_definition(home, compared):
     with living_in(home):
         run = find_run("tiny")
-        table, collection = read_sides(run), open_collection(run)
+        table, collection = read_split(run), open_collection(run)
         test = table[table.side == "test"]
         unit = normalised(baselines.colour_histograms(collection, test.image))
     assert np.allclose((unit**2).sum(1), 1)

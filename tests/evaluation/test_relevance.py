@@ -81,7 +81,7 @@ def test_a_twin_of_the_query_is_ranked_though_the_query_is_not():
 def test_examples_break_ties_by_name_and_are_the_same_by_seed():
     _, images = make(20)
     tied = Embeddings(images.image.tolist(), np.ones((20, 3), np.float32), {})
-    test_side, models = Images(images, tied).side("test"), {"encoder": Model(), "head": Model()}
+    test_side, models = Images(images, tied).split("test"), {"encoder": Model(), "head": Model()}
     table = relevance.example_results(test_side, models, 3, 5, seed=1)
     pd.testing.assert_frame_equal(table, relevance.example_results(test_side, models, 3, 5, 1))
     test = sorted(images.image[images.side == "test"])
@@ -169,7 +169,7 @@ def test_the_better_model_has_the_better_numbers():
         "head": Model("head", Part(slice(4, 8))),
     }
     test, graded = (
-        Images(images, both).side("test"),
+        Images(images, both).split("test"),
         pd.DataFrame(columns=["image1", "image2", "similarity", "side", "automatic"]),
     )
     judge = relevance.Judge(study("hierarchy"), collection(images), graded)
@@ -216,7 +216,7 @@ def test_the_better_model_has_the_better_numbers():
 def test_the_classes_of_results_are_those_of_a_plain_loop():
     embeddings, images = make(40)
     table = relevance.confusion_of_results(
-        Images(images.drop(columns="tree"), embeddings).side("test"), Model(), 3
+        Images(images.drop(columns="tree"), embeddings).split("test"), Model(), 3
     )
     test = images[images.side == "test"]
     kind = dict(zip(test.image, test.kind))
@@ -235,7 +235,7 @@ def test_the_classes_of_results_are_those_of_a_plain_loop():
         name = expected.index[row], expected.columns[column]
         assert table.get(name[1], {}).get(name[0], 0) == pytest.approx(expected.loc[name])
     every = relevance.confusion_of_results(
-        Images(images.drop(columns="tree"), embeddings).side("test"), Model(), 999
+        Images(images.drop(columns="tree"), embeddings).split("test"), Model(), 999
     )
     assert every.sum(axis=1).to_numpy() == pytest.approx(1)
 

@@ -27,7 +27,7 @@ from imgsearch_utils.finetuning.finetune_run import parts_of, verdict
 from imgsearch_utils.finetuning.finetuning_settings import Finetuning, read_settings
 from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.images.decoding import open_image
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
 from tests.encoders.test_encoder_names import tiny_clip  # noqa: F401  a fixture
@@ -348,8 +348,8 @@ def test_any_backbone_learns_in_its_last_block_alone(tmp_path, model, tiny_clip)
         name = f"timm:{model}/{tmp_path / 'a.safetensors'}"
     backbone = Backbone.open(name, 1, pixels)
     before = {key: value.clone() for key, value in backbone.network.state_dict().items()}
-    side = round(backbone.pixels / 0.875)
-    squares = np.random.default_rng(0).integers(0, 255, (8, side, side, 3), np.uint8)
+    split = round(backbone.pixels / 0.875)
+    squares = np.random.default_rng(0).integers(0, 255, (8, split, split, 3), np.uint8)
     scores = iter(range(10))
     history = train(
         backbone,
@@ -458,7 +458,7 @@ def test_several_threads_give_the_same_weights_each_time(tmp_path):
 
 def test_sides_of_the_study_are_kept(home):
     with living_in(home):
-        table = read_sides(find_run("tiny"))
+        table = read_split(find_run("tiny"))
     parts = parts_of(Images(table, Embeddings([], np.empty((0, 1)), {})), Finetuning(study="tiny"))
     assert set(parts.validation.names) == set(table.image[table.side == "dev"])
     assert set(parts.unseen_images.names) == set(table.image[table.side == "test"])

@@ -17,20 +17,21 @@ from imgsearch_utils.steps.tagging import first_pairs, split_images
 from imgsearch_utils.workspace import find_run
 from tests.tiny_study import living_in, write_study
 
-SIDES = ("train", "dev", "test")
+SPLITS = ("train", "dev", "test")
 
 
 @settings(max_examples=100)
-@given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from(SIDES)), min_size=4, max_size=40))
+@given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from(SPLITS)), min_size=4, max_size=40))
 def test_what_is_kept_stays_on_its_side_and_no_group_stands_on_two(rows):
     names = [f"{n:02}" for n in range(len(rows))]
     images = Images(pd.DataFrame({"image": names, "group": [group for group, _ in rows]}), None)
     sides = dict(zip(names, (side for _, side in rows)))
     most = {
-        group: max(SIDES.index(side) for other, side in rows if other == group) for group, _ in rows
+        group: max(SPLITS.index(side) for other, side in rows if other == group)
+        for group, _ in rows
     }
     expected = [
-        name for name, (group, side) in zip(names, rows) if SIDES.index(side) == most[group]
+        name for name, (group, side) in zip(names, rows) if SPLITS.index(side) == most[group]
     ]
     counts = pd.Series([sides[name] for name in expected]).value_counts()
     if min(counts.get("train", 0), counts.get("test", 0)) < 2:

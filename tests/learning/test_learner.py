@@ -39,16 +39,16 @@ def world(n=80, dim=16, people=4, n_pairs=600, classes=0, dev=False, seed=0):
     """
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(n, dim)).astype(np.float32)
-    side = np.where(np.arange(n) < 0.75 * n, "train", "test")
+    split = np.where(np.arange(n) < 0.75 * n, "train", "test")
     if dev:
-        side[np.arange(n) % 4 == 0] = "dev"
+        split[np.arange(n) % 4 == 0] = "dev"
     kind = {"kind": np.take(list("abc"), np.arange(n) % classes)} if classes else {}
     table = pd.DataFrame(
-        {"image": [f"{k:03d}" for k in range(n)], **kind, "group": np.arange(n), "side": side}
+        {"image": [f"{k:03d}" for k in range(n)], **kind, "group": np.arange(n), "side": split}
     )
     images = Images(table, Embeddings(table.image.tolist(), vectors, {}))
     i, j = np.triu_indices(n, 1)
-    some = rng.permutation(np.flatnonzero(side[i] == side[j]))[:n_pairs]
+    some = rng.permutation(np.flatnonzero(split[i] == split[j]))[:n_pairs]
     i, j = i[some], j[some]
     seen = vectors[:, :people] / np.linalg.norm(vectors[:, :people], axis=1, keepdims=True)
     cosine = (seen[i] * seen[j]).sum(1)
@@ -61,7 +61,7 @@ def world(n=80, dim=16, people=4, n_pairs=600, classes=0, dev=False, seed=0):
             "round": 0,
             "automatic": False,
             "drawn": True,
-            "side": side[i],
+            "side": split[i],
             "group1": i,
             "group2": j,
         }

@@ -85,7 +85,7 @@ def make(home: Path, kind: str) -> tuple[Run, np.ndarray]:
             models_to_dict({"encoder": learnt.models["encoder"], "head": learnt.models["head"]}),
         )
         workspace.write_json(this.results / "metrics.json", {"promoted": True})
-    return run, all_.of(images.side("test").names)
+    return run, all_.of(images.split("test").names)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ SURE, OPEN, WORSE, FEW = (
 )
 
 
-def side(ap, order=OPEN, head=0.5):
+def split(ap, order=OPEN, head=0.5):
     numbers = {"ap": head, "f1": 0.4, "ece": 0.02, "roc_auc": 0.8, "n": 1200, "n_similar": 60}
     gains = [dict(zip(("difference", "low", "high"), gain)) for gain in (ap, order)]
     return {
@@ -42,7 +42,7 @@ def side(ap, order=OPEN, head=0.5):
     }
 
 
-def made(home, promoted=True, log=None, oracle="hierarchy", evidence="grades", **sides):
+def made(home, promoted=True, log=None, oracle="hierarchy", evidence="grades", **splits):
     run = Run(
         "tiny", parse_study({"study": "tiny", "images": {"source": "trees"}, "oracle": oracle})
     )
@@ -58,14 +58,14 @@ def made(home, promoted=True, log=None, oracle="hierarchy", evidence="grades", *
         "labels": {"labels": 1920, "asked": 480, "similar": 100},
     }
     found = RunResults(
-        run, pd.DataFrame() if log is None else log, metrics | sides if sides else {}
+        run, pd.DataFrame() if log is None else log, metrics | splits if splits else {}
     )
     vars(found)["scored"] = SCORED  # as if read from the last round's folder
     return found
 
 
 def test_more_than_chance_on_test_and_not_promoted_are_both_explained(home):
-    found = made(home, False, dev=side(OPEN), test=side(SURE))
+    found = made(home, False, dev=split(OPEN), test=split(SURE))
     assert (
         "+0.100 [+0.020, +0.180], more than chance explains. Search keeps the encoder."
         in findings.result(found)
@@ -90,23 +90,23 @@ def test_more_than_chance_on_test_and_not_promoted_are_both_explained(home):
     ],
 )
 def test_the_reason_is_that_of_the_rule(home, dev, order, promoted, expected):
-    said = " ".join(findings.decision(made(home, promoted, dev=side(dev, order))))
+    said = " ".join(findings.decision(made(home, promoted, dev=split(dev, order))))
     assert expected in said and "another decision" not in said
-    other = " ".join(findings.decision(made(home, not promoted, dev=side(dev, order))))
+    other = " ".join(findings.decision(made(home, not promoted, dev=split(dev, order))))
     assert "recorded another decision than this rule" in other
 
 
 def test_what_people_taught_stays_until_an_interval_lies_below(home):
-    said = " ".join(findings.decision(made(home, True, oracle="person", dev=side(OPEN))))
+    said = " ".join(findings.decision(made(home, True, oracle="person", dev=split(OPEN))))
     assert "search goes on with a head" in said and promotion.RULE_FOR_TAUGHT_RUNS in said
     assert "another decision" not in said
-    said = " ".join(findings.decision(made(home, True, oracle="person", dev=side(OPEN, WORSE))))
+    said = " ".join(findings.decision(made(home, True, oracle="person", dev=split(OPEN, WORSE))))
     assert "another decision" in said and "goes on with a head" not in said
     assert "goes on" not in " ".join(
-        findings.decision(made(home, True, oracle="person", dev=side(SURE)))
+        findings.decision(made(home, True, oracle="person", dev=split(SURE)))
     )
     assert "goes on" not in " ".join(
-        findings.decision(made(home, False, oracle="person", dev=side(OPEN)))
+        findings.decision(made(home, False, oracle="person", dev=split(OPEN)))
     )
 
 
@@ -127,23 +127,23 @@ def test_a_verdict_follows_the_interval(gain, expected):
 
 
 def test_promoted_and_unconfirmed_is_said_too(home):
-    said = " ".join(findings.decision(made(home, True, dev=side(SURE), test=side(OPEN))))
+    said = " ".join(findings.decision(made(home, True, dev=split(SURE), test=split(OPEN))))
     assert (
         "the interval of the test pairs reaches below 0" in said and "no contradiction" not in said
     )
 
 
 def test_without_test_grades_dev_is_named_as_what_it_is(home):
-    found = made(home, dev=side(SURE))
+    found = made(home, dev=split(SURE))
     assert "on the pairs that decide, as no test pair has a grade" in findings.result(found)
     assert "nothing independent confirms this" in findings.decision(found)[-1]
     assert "On the dev pairs" in " ".join(findings.findings(found, Ceiling(np.nan, 0)))
 
 
 def test_how_far_a_perfect_model_is_off_by_chance_is_told_of_the_same_pairs(home):
-    numbers = {"dev": side(SURE)}, {"dev": side(SURE), "test": side(SURE)}
+    numbers = {"dev": split(SURE)}, {"dev": split(SURE), "test": split(SURE)}
     dev, test = (
-        " ".join(findings.findings(made(home, **sides), Ceiling(np.nan, 0))) for sides in numbers
+        " ".join(findings.findings(made(home, **splits), Ceiling(np.nan, 0))) for splits in numbers
     )
     told = re.compile(
         r"off by 0.020 in the mean, where a perfect one is off by ([\d.]+) on as many pairs"
@@ -153,7 +153,7 @@ def test_how_far_a_perfect_model_is_off_by_chance_is_told_of_the_same_pairs(home
 
 
 def test_what_classes_say_is_not_called_a_grade(home):
-    found = made(home, dev=side(SURE), evidence="classes")
+    found = made(home, dev=split(SURE), evidence="classes")
     said = [
         findings.result(found),
         *findings.decision(found),
@@ -174,7 +174,7 @@ def test_a_run_without_a_round_says_so_and_nothing_of_a_head(home):
 
 
 def test_an_undefined_quality_is_no_number(home):
-    nothing = side((None,) * 3, (None,) * 3, head=None)
+    nothing = split((None,) * 3, (None,) * 3, head=None)
     for model in ("encoder", "head"):
         nothing[model] |= dict.fromkeys(("f1", "ece", "roc_auc"))
     found = made(home, False, dev=nothing)

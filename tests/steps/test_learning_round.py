@@ -17,7 +17,7 @@ from imgsearch_utils.grades.pairs import key, read_pairs, write_pairs
 from imgsearch_utils.grades.usable_grades import voted_pairs
 from imgsearch_utils.images import Images
 from imgsearch_utils.images.collection import open_collection
-from imgsearch_utils.images.image_split import read_sides, split_by_group
+from imgsearch_utils.images.image_split import read_split, split_by_group
 from imgsearch_utils.learning import Model, learner
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.heads import Head
@@ -106,21 +106,21 @@ def keys(table):
 
 
 def test_images_come_back_as_they_were_written(world):
-    images = read_sides(world.run)
+    images = read_split(world.run)
     assert images.to_dict("list") == world.images.to_dict("list")  # "01" stays text
     assert images.group.dtype == int
     with pytest.raises(
         ValueError, match="run other has no images.csv yet; run 01_data_tagging first"
     ):
-        read_sides(Run("other", world.run.study))
+        read_split(Run("other", world.run.study))
 
 
 def test_first_pairs_stay_on_their_side_and_within_the_budgets(world):
     table = world.first()
     pd.testing.assert_frame_equal(table, world.first())
-    side, tree = (world.images.set_index("image")[name] for name in ("side", "tree"))
-    assert (table.side.to_numpy() == side[table.image1].to_numpy()).all()
-    assert (table.side.to_numpy() == side[table.image2].to_numpy()).all()
+    split, tree = (world.images.set_index("image")[name] for name in ("side", "tree"))
+    assert (table.side.to_numpy() == split[table.image1].to_numpy()).all()
+    assert (table.side.to_numpy() == split[table.image2].to_numpy()).all()
     assert (table.image1 < table.image2).all() and len(set(keys(table))) == len(table)
     zeros = table[table.automatic]
     assert (tree[zeros.image1].to_numpy() != tree[zeros.image2].to_numpy()).all() and (
@@ -417,15 +417,15 @@ def perfect():
 def test_a_perfect_head_is_measured_as_one(perfect):
     found = perfect
     assert set(found) == {"dev", "test"}  # what is promoted is decided elsewhere
-    for side in ("dev", "test"):
-        assert found[side]["head"]["f1"] == found[side]["head"]["roc_auc"] == 1
-        assert found[side]["head"]["ap"] == pytest.approx(1)
-        assert found[side]["encoder"]["ap"] < 0.7
-        gain = found[side]["ap_gain_over"]["encoder"]
-        assert gain["difference"] == pytest.approx(1 - found[side]["encoder"]["ap"])
+    for split in ("dev", "test"):
+        assert found[split]["head"]["f1"] == found[split]["head"]["roc_auc"] == 1
+        assert found[split]["head"]["ap"] == pytest.approx(1)
+        assert found[split]["encoder"]["ap"] < 0.7
+        gain = found[split]["ap_gain_over"]["encoder"]
+        assert gain["difference"] == pytest.approx(1 - found[split]["encoder"]["ap"])
         assert 0 < gain["low"] < gain["difference"] < gain["high"]
-        assert found[side]["trivial"]["always-yes"]["recall"] == 1
-        assert set(found[side]["ap_gain_over"]) == {"encoder", "same-class"}
+        assert found[split]["trivial"]["always-yes"]["recall"] == 1
+        assert set(found[split]["ap_gain_over"]) == {"encoder", "same-class"}
 
 
 def test_the_order_within_queries_is_measured_beside_all_pairs():
@@ -522,7 +522,7 @@ def test_votes_up_to_a_round_teach_it_where_nobody_graded_and_only_those_of_two_
     taught,
 ):
     run, images = taught.run, taught.all
-    journal, train, test = Journal(run.journal), images.train.names, images.side("test").names
+    journal, train, test = Journal(run.journal), images.train.names, images.split("test").names
     labels = journal.labels()
     graded = labels[(labels.source != AUTOMATIC) & labels.image1.isin(train)].iloc[0]
     anchor = train[0]
@@ -580,8 +580,8 @@ def test_the_pairs_that_decided_and_the_test_pairs_are_scored_with_all_that_was_
     pd.testing.assert_frame_equal(graded, before)
     assert scored[list(graded)].dtypes.to_dict() == graded.dtypes.to_dict()
     deciding = "dev" if taught.run.study.dev_share else "train"
-    for side, origin in (("dev", deciding), ("test", "test")):
-        part = scored[scored.side == side].sort_values(["image1", "image2"])
+    for split, origin in (("dev", deciding), ("test", "test")):
+        part = scored[scored.side == split].sort_values(["image1", "image2"])
         expected = graded[graded.side == origin].sort_values(["image1", "image2"])
         assert keys(part) == keys(expected)
         for name in ("similarity", "automatic", "same_class", "round", "group1", "group2"):
@@ -643,10 +643,10 @@ def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect
     assert (
         log.promoted.tolist() == [True, False] and log.candidate.tolist() == ["head, pull 0.3"] * 2
     )
-    for side in ("dev", "test"):
-        within = found[side]["within_queries"]["nDCG@10"]
+    for split in ("dev", "test"):
+        within = found[split]["within_queries"]["nDCG@10"]
         assert [
-            log[f"{side}_query_ndcg_gain{part}"][0] for part in ("", "_low", "_high")
+            log[f"{split}_query_ndcg_gain{part}"][0] for part in ("", "_low", "_high")
         ] == pytest.approx(
             [
                 np.nan if within[name] is None else within[name]
@@ -654,11 +654,11 @@ def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect
             ],
             nan_ok=True,
         )
-        assert log[f"{side}_ap_gain"][0] == found[side]["ap_gain_over"]["encoder"]["difference"]
+        assert log[f"{split}_ap_gain"][0] == found[split]["ap_gain_over"]["encoder"]["difference"]
         assert (
-            log[f"{side}_ap_gain_low"][0]
-            < log[f"{side}_ap_gain"][0]
-            < log[f"{side}_ap_gain_high"][0]
+            log[f"{split}_ap_gain_low"][0]
+            < log[f"{split}_ap_gain"][0]
+            < log[f"{split}_ap_gain_high"][0]
         )
     assert set(log.evidence) == {"grades"}
     numbers = log.columns.drop(["candidate", "evidence"])
@@ -681,7 +681,7 @@ def test_near_duplicates_on_train_and_test_are_refused_by_name(world):
     folder = world.folder(0, world.first())
     world.answer(0, folder)
     labels = world.labels(0)
-    seen, kept = (labels[labels.side == side].image1.iloc[0] for side in ("train", "test"))
+    seen, kept = (labels[labels.side == split].image1.iloc[0] for split in ("train", "test"))
     group = world.images.set_index("image").group[seen]
     leaking = world.images.assign(group=world.images.group.where(world.images.image != kept, group))
     with pytest.raises(ValueError, match="leak.*" + kept):

@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 
 from imgsearch_utils import plots, workspace
 from imgsearch_utils.images.collection import open_collection
-from imgsearch_utils.images.image_split import read_sides
+from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.steps import report
 from imgsearch_utils.steps.run_results import RunResults
 from imgsearch_utils.workspace.tables import read_table, write_table
@@ -273,7 +273,7 @@ def test_report_without_test_grades_leaves_out_what_they_would_show(
     (compared / "retrieval.csv").unlink()
     shutil.rmtree(compared / "figures")
     keep_rows(run.last_round.results / "scored_pairs.csv", lambda table: table.side == "dev")
-    test = set(read_sides(run).query("side == 'test'").image)
+    test = set(read_split(run).query("side == 'test'").image)
     keep_rows(run.journal, lambda table: ~table.image1.isin(test))
     found = RunResults.of(run)
     log = found.log.assign(
@@ -367,7 +367,7 @@ def test_pooled_queue_asks_for_results_that_nobody_judged(finished, monkeypatch)
     monkeypatch.setenv("IMGSEARCH_HOME", str(finished))
     run = workspace.find_run(str(finished / "tiny.yaml"))
     queue = queues.open_queue(run, "pooled", 0)
-    test = read_sides(run).query("side == 'test'").image
+    test = read_split(run).query("side == 'test'").image
     assert len(queue) and queue.image1.isin(test).all() and queue.image2.isin(test).all()
     assert queue.systems.between(1, 6).all() and queue["rank"].between(1, 10).all()
     judged = set(zip(*Journal(run.journal).labels()[["image1", "image2"]].to_numpy().T))

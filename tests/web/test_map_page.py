@@ -125,8 +125,8 @@ def test_a_lasso_selects_and_its_train_images_wait_in_the_tagger(page, home):
         run = find_run("tiny")
         assert set(read_table(run.labels / SELECTION).image) == {names[row] for row in within}
         pairs = open_queue(run, "map", 0)
-        sides = pd.read_csv(run.labels / "images.csv").set_index("image").side
-        train = {names[row] for row in within if sides[names[row]] == "train"}
+        splits = pd.read_csv(run.labels / "images.csv").set_index("image").side
+        train = {names[row] for row in within if splits[names[row]] == "train"}
         asked = {*pairs.image1, *pairs.image2}
         assert len(pairs) and asked <= train
         graded = Journal(run.journal).labels()
