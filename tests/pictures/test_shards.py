@@ -74,7 +74,9 @@ def write_parquet(file, samples, struct):
 
 
 def write_arrow(folder, samples, path=None):
-    """As ``datasets`` saves to disk: a stream of record batches beside a dataset_info.json."""
+    """As ``datasets`` saves to disk: a stream of record batches with the features beside the
+    columns.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     table = pa.table(
         {
@@ -83,7 +85,9 @@ def write_arrow(folder, samples, path=None):
         }
     )
     features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": KINDS}}
-    (folder / "dataset_info.json").write_text(json.dumps({"features": features}))
+    table = table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
     file = str(folder / "data-00000-of-00001.arrow")
     with pa.OSFile(file, "wb") as out, pa.ipc.new_stream(out, table.schema) as stream:
         stream.write_table(table, max_chunksize=2)
