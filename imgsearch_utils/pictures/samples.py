@@ -10,13 +10,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pyarrow as pa
+from pyarrow import parquet
+
 from imgsearch_utils.pictures.decoding import SUFFIXES
 
-ROWS = 64  # of a Parquet file that are held at once
+ROWS = 16  # of a Parquet file that are held at once
 BUFFER = 1 << 20  # bytes of a Parquet file's column that are read at once
 MOST = 200_000_000  # bytes of a picture
 # what no column of a labels.csv may be called beside its first
 TAKEN = ("file_label", "image", "group", "side")
+# Arrow's types of bytes, alone or in what Hugging Face calls an image
+PICTURES = re.compile("(large_)?binary$|struct<(.*, )?bytes: ")
 #: the bytes of a picture, or why it is set aside; its name (perhaps empty); and what is said of it
 Sample = tuple[bytes | str | None, str, dict[str, Any]]
 
@@ -61,15 +66,11 @@ def _of_members(key: str, members: Iterable[tuple[str, bytes]]) -> Sample:
 
 
 def _of_parquet(shard: Path) -> Iterator[Sample]:
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(shard, buffer_size=BUFFER) as file:
+    with parquet.ParquetFile(shard, pre_buffer=False, buffer_size=BUFFER) as file:
         yield from _of_batches(file.schema_arrow, file.iter_batches(ROWS))
 
 
 def _of_arrow(shard: Path) -> Iterator[Sample]:
-    import pyarrow as pa
-
     of_a_split = (shard.parent.parent / "dataset_dict.json").is_file()
     more = {"split": shard.parent.name} if of_a_split else {}
     with pa.memory_map(str(shard)) as file, pa.ipc.open_stream(file) as reader:
@@ -77,7 +78,7 @@ def _of_arrow(shard: Path) -> Iterator[Sample]:
             yield picture, name, said | more
 
 
-def _of_batches(schema, batches) -> Iterator[Sample]:
+def _of_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[Sample]:
     pictures = pictures_column(schema)
     if not pictures:
         raise ValueError(f"no column holds pictures: {', '.join(schema.names)}")
@@ -92,36 +93,30 @@ def _of_batches(schema, batches) -> Iterator[Sample]:
         for at in range(batch.num_rows):
             [row] = batch.slice(at, 1).to_pylist()  # the other pictures stay where they are
             picture = row.pop(pictures)
-            if not isinstance(picture, dict):
-                picture = {"bytes": picture}
+            content, path = (
+                (picture["bytes"], picture.get("path"))
+                if isinstance(picture, dict)
+                else (picture, "")
+            )
             named = {name: classes[name].get(row[name], "") for name in classes if name in row}
-            yield picture.get("bytes"), PurePosixPath(picture.get("path") or "").name, row | named
+            yield content, PurePosixPath(path or "").name, row | named
 
 
 KINDS = {".tar": _of_tar, ".parquet": _of_parquet, ".arrow": _of_arrow}
 
 
-def schema_of(shard: Path):
+def schema_of(shard: Path) -> pa.Schema:
     """The columns of a Parquet file."""
-    from pyarrow import ArrowInvalid, parquet
-
     try:
         return parquet.read_schema(shard)
-    except (OSError, ArrowInvalid) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{shard}: cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
-def pictures_column(schema) -> str:
+def pictures_column(schema: pa.Schema) -> str:
     """The name of the first column that holds the bytes of files; empty where there is none."""
-    import pyarrow as pa
-
-    for field in schema:
-        kind, bytes_of_it = field.type, -1
-        if pa.types.is_struct(kind):
-            bytes_of_it = kind.get_field_index("bytes")
-        if str(kind) in ("binary", "large_binary") or bytes_of_it >= 0:
-            return field.name
-    return ""
+    found = (field.name for field in schema if PICTURES.match(str(field.type)))
+    return next(found, "")
 
 
 def cells_of(said: dict[str, Any]) -> dict[str, str]:

@@ -178,12 +178,8 @@ def _target(content, name, number):
     if len(content) > MOST:
         return None, f"larger than {MOST:,} bytes"
     path = PurePosixPath(name or f"{number:08}")
-    if (
-        path.is_absolute()
-        or ".." in path.parts
-        or any(ord(letter) < 32 for letter in name)
-        or "\\" in name
-    ):
+    leads_out = path.is_absolute() or ".." in path.parts or "\\" in name
+    if leads_out or any(ord(letter) < 32 for letter in name):
         return None, "a name that leads out of its folder"
     if any(len(part.encode("utf-8", "replace")) > LONGEST for part in path.parts):
         return None, "a name too long for a file"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pyarrow import parquet
 
 from imgsearch_utils.pictures.samples import cells_of, schema_of
 from imgsearch_utils.workspace import written_whole
@@ -20,8 +21,6 @@ def unpack_vectors(shards: Sequence[Path], file: Path, progress: Callable = iter
 
     The first column of lists holds the vectors; the first column of ``NAMES`` that is there names
     them (else their place does), and is `file_label` of the table."""
-    from pyarrow import parquet
-
     schema = schema_of(shards[0])
     lists = [field.name for field in schema if "list<" in str(field.type)]
     if not lists:
