@@ -14,7 +14,7 @@ in proportion.
 - `store`: vectors from a .npy into the run's folder; `append`: 1,000 further ones at its end,
   `ratio` beside encoding and saving 1,000 pictures alone (which takes `alone`)
 - `open`: a run's database and the first answer, imports apart; `first open` also keeps the labels
-  in SQLite
+  in an Arrow file
 - `index ...`: built; p50 and p95 of one query at the fastest setting with recall@10 of .95 or more
 - `from disk`: loaded, and one query, of an index whose lists stay on disk (`keep` makes it); its
   peak is all it takes

@@ -1,32 +1,48 @@
-"""What is known of each image beside its vector: its labels, in SQLite, so that few are read and
-any can be found.
+"""What is known of each image beside its vector: its labels, in an Arrow file that is read where it
+lies, so that few are read and any can be found; DuckDB answers conditions.
 """
 
 import contextlib
 import functools
 import json
-import re
-import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+import lazy_loader
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import feather
 
-from imgsearch_utils.images.near_pairs import MANY
 from imgsearch_utils.study import listed
 from imgsearch_utils.workspace import atomic_path
+from imgsearch_utils.workspace.tables import numbers_where_all_are
 
+duckdb = lazy_loader.load("duckdb")  # a fifth of a second, for conditions alone
 # a label of that name gets another
-TAKEN = ("query", "rank", "score", "p_similar", "close", "rowid", "oid", "_rowid_")
+TAKEN = ("query", "rank", "score", "p_similar", "close", "rowid")
 PATIENCE = 5  # seconds that a condition may take
-LONGEST, MOST_LETTERS = 10_000, 1_000_000  # letters of a condition, and of a text that it may make
-AT_ONCE = 500  # rows that are looked up by one statement
+LONGEST = 10_000  # letters of a condition
+# DuckDB stops between two blocks of rows and not within a function: one that makes long texts or
+# lists could fill the memory, so only what follows may stand in a condition
+FUNCTIONS = """
+    + - * / // % ^ ** ~~ !~~ ~~* !~~* ~~~ like_escape not_like_escape ilike_escape not_ilike_escape
+    regexp_full_match regexp_matches starts_with ends_with prefix suffix contains position strpos
+    instr length strlen lower upper trim ltrim rtrim left right substring substr split_part
+    array_extract nullif ifnull greatest least abs sign round floor ceil sqrt ln log exp
+    year month day date_part datepart current_date
+    count count_star min max sum avg median mode stddev
+"""
+TYPES = {"BOOLEAN", "INTEGER", "BIGINT", "DOUBLE", "FLOAT", "DECIMAL", "VARCHAR", "DATE"}
+SETTINGS = {
+    "enable_external_access": False,
+    "python_enable_replacements": False,
+    "temp_directory": "",
+    "memory_limit": "1GB",
+    "lock_configuration": True,
+}
 _ANY = "image LIKE 'a%'"
-ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION)
 
 
 class Metadata:
@@ -37,17 +53,11 @@ class Metadata:
     classes : those that are classes, from coarse to fine
     """
 
-    def __init__(self, connection: sqlite3.Connection):
-        self._asked, self._turn = connection, threading.Lock()
-        [(self.known_as, classes)] = connection.execute("SELECT known_as, classes FROM about")
-        self.columns = [
-            name for name, *_ in connection.execute("SELECT * FROM images LIMIT 0").description
-        ][1:]
-        self.classes = json.loads(classes)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_LETTERS)
-        connection.set_authorizer(
-            lambda what, *_: sqlite3.SQLITE_OK if what in ALLOWED else sqlite3.SQLITE_DENY
-        )
+    def __init__(self, said: pa.Table):
+        about = json.loads(said.schema.metadata[b"about"])
+        self.known_as, self._kinds = about["known_as"], about["kinds"]
+        self.columns, self.classes = list(self._kinds), about["classes"]
+        self._said, self._turn = said.select(["rowid", "image", *self.columns]), threading.Lock()
 
     @classmethod
     def open(
@@ -68,54 +78,48 @@ class Metadata:
             classes; empty cells for images that the table lacks
         """
         # there is none, it is none, or it is of others
-        with contextlib.suppress(sqlite3.Error, OSError, ValueError):
-            there = cls(_connected(file))
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, pa.ArrowException):
+            said = feather.read_table(file, memory_map=True)
+            said.validate(full=True)
+            there = cls(said)
             if there.known_as == known_as:
                 return there
-        labels, classes = read()
-        try:
-            with atomic_path(file) as partial:
-                _fill(sqlite3.connect(partial), known_as, names, labels, classes).close()
-            return cls(_connected(file))
-        except OSError:  # read-only: it is made for this one time
-            return cls.in_memory(names, labels, classes)
+        made = cls.in_memory(names, *read(), known_as)
+        # read-only: it is made for this one time
+        with contextlib.suppress(OSError), atomic_path(file) as partial:
+            feather.write_feather(made._said, partial, "uncompressed", chunksize=len(names) or 1)
+        return made
 
     @classmethod
     def in_memory(
-        cls, names: list[str], labels: pd.DataFrame, classes: Sequence[str] = ()
+        cls, names: list[str], labels: pd.DataFrame, classes: Sequence[str] = (), known_as: str = ""
     ) -> "Metadata":
         """The same, kept in no file."""
-        return cls(
-            _fill(sqlite3.connect(":memory:", check_same_thread=False), "", names, labels, classes)
-        )
+        labels = labels.set_index("image").reindex(names).fillna("").astype(str)
+        free = [f"label_{name}" if name.lower() in TAKEN else name for name in labels]
+        columns = [
+            pa.array(np.arange(len(names))),
+            *(pa.array(column, pa.string()) for column in [names, *map(labels.get, labels)]),
+        ]
+        said = pa.table(columns, ["rowid", "image", *free])
+        # capital letters are alike to DuckDB, which names twins apart
+        said = said.rename_columns(duckdb.connect().from_arrow(said.slice(0, 0)).columns)
+        called = dict(zip(labels, said.column_names[2:]))
+        about = {
+            "known_as": known_as,
+            "kinds": {called[name]: _kind(labels[name]) for name in labels},
+            "classes": [called[name] for name in classes],
+        }
+        return cls(said.replace_schema_metadata({"about": json.dumps(about)}))
 
     def of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """The labels (n,) of rows, by column, as text."""
-        if self._all is not None:
-            return {name: values[rows] for name, values in self._all.items()}
-        found: dict[int, tuple] = {}
-        wanted = (np.unique(rows) + 1).tolist()
-        for at in range(0, len(wanted), AT_ONCE):
-            some = wanted[at : at + AT_ONCE]
-            found |= {
-                row: values
-                for row, *values in self._rows(
-                    f"SELECT rowid, {', '.join(map(_quoted, self.columns)) or 'image'} FROM images "
-                    f"WHERE rowid IN ({','.join('?' * len(some))})",
-                    some,
-                )
-            }
-        return {
-            name: np.array([_text(found[row + 1][at]) for row in rows.tolist()], object)
-            for at, name in enumerate(self.columns)
-        }
+        found = self._said.take(rows)
+        return {name: found[name].to_numpy() for name in self.columns}
 
     def table(self) -> pd.DataFrame:
         """The labels of all images, as text."""
-        rows = self._rows("SELECT * FROM images ORDER BY rowid")
-        return pd.DataFrame(
-            [list(map(_text, row[1:])) for row in rows], columns=self.columns, dtype=object
-        )
+        return self._said.select(self.columns).to_pandas().astype(object)
 
     def where(self, condition: str) -> np.ndarray:
         """Rows of the images for which a condition of SQL holds, e.g. ``house_type = 'modern' AND
@@ -126,32 +130,20 @@ class Metadata:
         ValueError
             for what is no condition, names a column that is not there, or takes too long.
         """
-        if len(condition) > LONGEST:
-            raise ValueError(
-                f"no condition that can be asked: {len(condition):,} letters, at most {LONGEST:,}"
-            )
-        failed = ""
         with self._turn:
-            until = time.monotonic() + PATIENCE
-            self._asked.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+            patience = threading.Timer(PATIENCE, self._asked.interrupt)
+            patience.start()
             try:
-                return np.array(
-                    [
-                        row - 1
-                        for (row,) in self._asked.execute(
-                            f"SELECT rowid FROM images WHERE ({condition}\n) ORDER BY rowid"
-                        )
-                    ],
-                    np.int64,
-                )
-            except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-                failed = (
-                    "it takes too long"
-                    if "interrupted" in str(error)
-                    else " ".join(str(error).split())[:200]
-                )
+                statement = f"SELECT rowid FROM images WHERE ({_checked(condition)}\n)"
+                self._refuse_functions(statement)
+                return self._asked.execute(f"{statement} ORDER BY rowid").fetchnumpy()["rowid"]
+            except duckdb.InterruptException:
+                failed = "it takes too long"
+            except (duckdb.Error, ValueError) as error:
+                failed = " ".join(str(error).partition("\n\nLINE ")[0].split())[:200]
             finally:
-                self._asked.set_progress_handler(None, 0)
+                patience.cancel()
+                patience.join()
         raise ValueError(
             f"no condition that can be asked: {condition[:200]!r}: {failed}; write for example "
             f"{self.example() or _ANY}; the columns are {listed(['image', *self.columns])}"
@@ -161,73 +153,49 @@ class Metadata:
         """A condition that holds for the first image; empty where there are no labels."""
         if not self.columns:
             return ""
-        name, [value] = self.columns[0], self.of(np.zeros(1, int))[self.columns[0]]
-        value = value.replace("'", "''")
-        return f"{name if re.fullmatch('[A-Za-z_]+', name) else _quoted(name)} = '{value}'"
+        name, value = self.columns[0], self._said[self.columns[0]][0].as_py()
+        quoted = name if name.isidentifier() and name.isascii() else duckdb.ColumnExpression(name)
+        return f"{quoted} = {duckdb.ConstantExpression(value)}" if value else f"{quoted} IS NULL"
 
-    def _rows(self, statement: str, values: Any = ()) -> list[tuple]:
-        with self._turn:
-            return self._asked.execute(statement, values).fetchall()
+    def _refuse_functions(self, statement: str) -> None:
+        [(named,)] = self._asked.execute(
+            "SELECT json_serialize_sql(?::VARCHAR)", [statement]
+        ).fetchall()
+        [(error, functions, types)] = self._asked.execute(
+            "SELECT ?->>'error_message', ?->>'$..function_name', ?->>'$..type_name'", [named] * 3
+        ).fetchall()
+        if error:
+            raise ValueError(error)
+        if refused := sorted({*functions} - {*FUNCTIONS.split()} | {*types} - TYPES):
+            raise ValueError(f"{listed(refused)} may not stand in it")
 
     @functools.cached_property
-    def _all(self) -> dict[str, np.ndarray] | None:
-        """Every column, where there are not many images."""
-        [(n,)] = self._rows("SELECT max(rowid) FROM images")
-        return (
-            {name: column.to_numpy(object) for name, column in self.table().items()}
-            if (n or 0) <= MANY
-            else None
+    def _asked(self) -> "duckdb.DuckDBPyConnection":
+        """A connection that sees the labels alone, numbers as numbers, and reads no file."""
+        connection = duckdb.connect(config=SETTINGS)
+        connection.register("said", self._said)
+        quoted = {duckdb.ColumnExpression(name): kind for name, kind in self._kinds.items()}
+        columns = [
+            f", CAST(nullif({name}, '') AS {kind}) AS {name}" for name, kind in quoted.items()
+        ]
+        connection.execute(
+            f"CREATE TEMP VIEW images AS SELECT rowid, image{''.join(columns)} FROM said"
         )
+        return connection
 
 
-def _connected(file: Path) -> sqlite3.Connection:
-    if not file.is_file():
-        raise ValueError(f"{file} is not there")
-    return sqlite3.connect(
-        f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-    )
+def _checked(condition: str) -> str:
+    """The condition where it is one expression and nothing after it."""
+    if len(condition) > LONGEST:
+        raise ValueError(f"{len(condition):,} letters, at most {LONGEST:,}")
+    condition.encode()  # a lone surrogate is a ValueError
+    duckdb.SQLExpression(condition)
+    return condition
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str | int | None) -> str:
-    return "" if value is None else str(value)
-
-
-def _fill(
-    new: sqlite3.Connection,
-    known_as: str,
-    names: list[str],
-    labels: pd.DataFrame,
-    classes: Sequence[str],
-) -> sqlite3.Connection:
-    """Whole numbers are kept as such, so that they can be compared; everything else is text."""
-    labels = labels.set_index("image").reindex(names).fillna("").astype(str)
-    called: dict[str, str] = {}
-    for name in labels:  # capital letters are alike to SQLite
-        free = f"label_{name}" if name.lower() in TAKEN else name
-        while free.lower() in {each.lower() for each in called.values()}:
-            free += "_"
-        called[name] = free
-    whole = {
-        name: labels[name].str.fullmatch(r"|0|-?[1-9]\d{0,17}").all() and (labels[name] != "").any()
-        for name in labels
-    }
-    columns = "".join(
-        f", {_quoted(called[name])} {'INTEGER' if whole[name] else 'TEXT'}" for name in labels
-    )
-    new.execute(f"CREATE TABLE images (image TEXT NOT NULL{columns})")
-    cells = [
-        [int(cell) if cell and whole[name] else cell or None for cell in labels[name]]
-        for name in labels
-    ]
-    new.executemany(f"INSERT INTO images VALUES (?{', ?' * len(cells)})", zip(names, *cells))
-    new.execute("CREATE TABLE about (known_as TEXT, classes TEXT)")
-    new.execute(
-        "INSERT INTO about VALUES (?, ?)",
-        (known_as, json.dumps([called[name] for name in classes])),
-    )
-    new.commit()
-    return new
+def _kind(column: pd.Series) -> str:
+    """What a column of text is to DuckDB: a whole number, a number, or text."""
+    numbers = numbers_where_all_are(column)
+    if not pd.api.types.is_numeric_dtype(numbers):
+        return "VARCHAR"
+    return "BIGINT" if (numbers.dropna() % 1 == 0).all() else "DOUBLE"

@@ -67,7 +67,7 @@ def open_metadata(run: Run, database: Embeddings) -> Metadata:
     known = f"{database.sha256} {run.study.images.model_dump_json()} {source}"
     if not database.sha256:  # of an older version, which nothing tells from another
         return Metadata.in_memory(database.names, *read())
-    return Metadata.open(run.vectors / "labels.sqlite", known, database.names, read)
+    return Metadata.open(run.vectors / "labels.arrow", known, database.names, read)
 
 
 def known_as(database: Embeddings, model: Model) -> str:

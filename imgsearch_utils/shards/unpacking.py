@@ -2,19 +2,27 @@
 a .npy file.
 """
 
-import csv
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 from PIL import Image
 
 from imgsearch_utils.images.decoding import SUFFIXES
-from imgsearch_utils.shards.samples import MOST, cells_of, pictures_column, samples_of, schema_of
+from imgsearch_utils.shards.samples import (
+    KINDS,
+    MOST,
+    cells_of,
+    pictures_column,
+    samples_of,
+    schema_of,
+)
 from imgsearch_utils.shards.vector_shards import unpack_vectors
 from imgsearch_utils.workspace import atomic_path, digest, read_json, write_json
+from imgsearch_utils.workspace.tables import write_table
 
 VECTORS = "vectors.json"  # says of a folder of vectors where they come from
 BEGIN = 1 << 20  # bytes by which, and by its size, a shard is known again
@@ -61,90 +69,73 @@ def unpack(source: Path, folder: Path, progress: Callable = iter) -> Unpacked:
     ValueError one line: no shards, shards of several kinds, a shard that cannot be read, another
         one of the same name that was unpacked before, nothing that is a picture or vector.
     """
-    shards = _shards(Path(source))
-    folder = Path(folder)
+    source, folder = Path(source), Path(folder)
+    shards = _shards(source)
     if (folder / "labels.csv").is_file() and not (folder / ".shards").is_dir():
         raise ValueError(
             f"{folder} holds a labels.csv already, which was not unpacked; choose another folder"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     of_vectors = shards[0].suffix == ".parquet" and not pictures_column(schema_of(shards[0]))
-    marker, now = (
-        folder / ".shards" / VECTORS,
-        {"source": str(Path(source).resolve())} if of_vectors else {},
-    )
-    there = read_json(marker, "source") if marker.is_file() else {}
+    marker, now = folder / ".shards" / VECTORS, str(source.resolve()) if of_vectors else ""
+    there = read_json(marker, "source")["source"] if marker.is_file() else ""
     if (folder / "labels.csv").is_file() and there != now:
         raise ValueError(
             f"{folder} holds {'vectors' if there else 'pictures'} that were unpacked from "
-            "elsewhere; "
-            "choose another folder"
+            "elsewhere; choose another folder"
         )
+    marker.parent.mkdir(parents=True, exist_ok=True)
     if of_vectors:
-        write_json(marker, now)
+        write_json(marker, {"source": now})
         table = unpack_vectors(shards, folder / "vectors.npy", progress)
-        _write_labels(table, folder / "labels.csv")
+        write_table(table, folder / "labels.csv")
         return Unpacked(len(table), list(table.columns[1:]), {}, vectors=True)
     aside = {}
     for shard in progress(shards):
-        aside |= _unpack_shard(shard, Path(source), folder)
-    parts = sorted((folder / ".shards").glob("*.csv"))  # of this source, and of those before
-    done = Unpacked(*_joined(parts, folder), aside)
+        aside |= _unpack_shard(shard, source, folder)
+    parts = sorted(marker.parent.glob("*.csv"))  # of this source, and of those before
+    done = Unpacked(*_joined(parts, folder / "labels.csv"), aside)
     if not done.images:
         first = "".join(f"; first: {place}: {why}" for place, why in list(aside.items())[:1])
         raise ValueError(f"{source}: no picture that can be used in {len(shards)} shard(s){first}")
     return done
 
 
-def _joined(parts, folder):
-    """Write labels.csv of the shards' own, a row at a time; returns how many rows, and its columns
-    but the first.
+def _joined(parts: list[Path], file: Path) -> tuple[int, list[str]]:
+    """Write labels.csv of the shards' own, one after the other; returns how many rows, and its
+    columns but the first.
     """
-    columns, n = {"file_label": None}, 0
-    for part in parts:
-        with part.open(encoding="utf-8", newline="") as file:
-            columns |= dict.fromkeys(next(csv.reader(file)))
-    with (
-        atomic_path(folder / "labels.csv") as partial,
-        partial.open("w", encoding="utf-8", newline="") as out,
-    ):
-        table = csv.DictWriter(out, list(columns), restval="", lineterminator="\n")
-        table.writeheader()
+    read = partial(pd.read_csv, dtype=str, keep_default_na=False)
+    columns, n = list(dict.fromkeys(name for part in parts for name in read(part, nrows=0))), 0
+    with atomic_path(file) as beside, beside.open("w", encoding="utf-8", newline="") as out:
         for part in parts:
-            with part.open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    table.writerow(row)
-                    n += 1
-    return n, list(columns)[1:]
+            table = read(part).reindex(columns=columns, fill_value="")
+            write_table(table, out, header=part == parts[0])
+            n += len(table)
+    return n, columns[1:]
 
 
-def _shards(source):
+def _shards(source: Path) -> list[Path]:
     if not source.exists():
         raise ValueError(f"{source}: no such file or folder")
-    found = (
-        [source]
-        if source.is_file()
-        else sorted(path for path in source.rglob("*") if path.is_file())
-    )
-    by_kind = {
-        kind: [path for path in found if path.suffix == kind]
-        for kind in (".tar", ".parquet", ".arrow")
-    }
-    if by_kind[".tar"]:  # img2dataset writes a table of each shard beside it
-        by_kind[".parquet"] = [
-            path for path in by_kind[".parquet"] if path.with_suffix(".tar") not in found
-        ]
-    kinds = [paths for paths in by_kind.values() if paths]
+    found = sorted(path for path in [source, *source.rglob("*")] if path.is_file())
+    # beside its shards img2dataset writes a table of each, `datasets` what was computed of them
+    shards = [
+        path
+        for path in found
+        if path.suffix in KINDS
+        and not (path.suffix == ".parquet" and path.with_suffix(".tar") in found)
+        and not path.match("cache-*.arrow")
+    ]
+    kinds = {path.suffix for path in shards}
     if len(kinds) != 1:
         raise ValueError(
             f"{source}: {'more than one kind of' if kinds else 'no'} shards (.tar, .parquet, or "
-            "a Hugging "
-            "Face dataset saved to disk, .arrow); name a file, or a folder of one kind"
+            "a Hugging Face dataset saved to disk, .arrow); name a file, or a folder of one kind"
         )
-    return kinds[0]
+    return shards
 
 
-def _unpack_shard(shard, source, folder):
+def _unpack_shard(shard: Path, source: Path, folder: Path) -> dict[str, str]:
     """Unpack one shard where that was not done; returns what is set aside, by shard and name:
     why.
     """
@@ -160,24 +151,21 @@ def _unpack_shard(shard, source, folder):
                 f"{shard}: {folder} holds the pictures of another shard of this name "
                 f"({before['source']}); choose another folder"
             )
-    rows, aside, place = {}, {}, folder / "images" / inside
+    rows, aside = {}, {}
     for number, (content, name, said) in enumerate(samples_of(shard)):
         target, why = _target(content, name, number)
         if why:
             aside[f"{inside}: {name or number}"] = why
             continue
-        path = place / target
-        label = path.relative_to(folder / "images").as_posix()
+        label = (inside / target).as_posix()
         if label in rows:
             raise ValueError(f"{shard}: {name!r} stands more than once in it")
+        path = folder / "images" / label
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         rows[label] = {"file_label": label, **cells_of(said)}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _write_labels(
-        pd.DataFrame(rows.values(), dtype=object) if rows else pd.DataFrame({"file_label": []}),
-        file.with_suffix(".csv"),
-    )
+    table = pd.DataFrame(list(rows.values()) or {"file_label": []}, dtype=object)
+    write_table(table.fillna(""), file.with_suffix(".csv"))
     # last: it says that this is done
     write_json(file, {**now, "source": str(shard.resolve()), "set_aside": aside})
     return aside
@@ -190,12 +178,8 @@ def _target(content, name, number):
     if len(content) > MOST:
         return None, f"larger than {MOST:,} bytes"
     path = PurePosixPath(name or f"{number:08}")
-    if (
-        path.is_absolute()
-        or ".." in path.parts
-        or any(ord(letter) < 32 for letter in name)
-        or "\\" in name
-    ):
+    leads_out = path.is_absolute() or ".." in path.parts or "\\" in name
+    if leads_out or any(ord(letter) < 32 for letter in name):
         return None, "a name that leads out of its folder"
     if any(len(part.encode("utf-8", "replace")) > LONGEST for part in path.parts):
         return None, "a name too long for a file"
@@ -206,8 +190,3 @@ def _target(content, name, number):
         except (OSError, KeyError, ValueError, Image.DecompressionBombError):
             return None, f"no picture of a kind that is read here ({', '.join(sorted(SUFFIXES))})"
     return path, ""
-
-
-def _write_labels(table, file):
-    with atomic_path(file) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pyarrow import parquet
 
 from imgsearch_utils.shards.samples import cells_of, schema_of
 from imgsearch_utils.workspace import atomic_path
@@ -20,52 +21,39 @@ def unpack_vectors(shards: Sequence[Path], file: Path, progress: Callable = iter
 
     The first column of lists holds the vectors; the first column of ``NAMES`` that is there names
     them (else their place does), and is `file_label` of the table."""
-    from pyarrow import parquet
-
     schema = schema_of(shards[0])
-    listed = [field.name for field in schema if _is_list(field.type)]
-    if not listed:
+    lists = [field.name for field in schema if "list<" in str(field.type)]
+    if not lists:
         raise ValueError(
             f"{shards[0]}: no column holds pictures or vectors: {', '.join(schema.names)}"
         )
     named = next((name for name in NAMES if name in schema.names), "")
-    rows, at, out, tables = (
-        sum(parquet.read_metadata(shard).num_rows for shard in shards),
-        0,
-        None,
-        [],
-    )
+    rows = sum(parquet.read_metadata(shard).num_rows for shard in shards)
     if not rows:
         raise ValueError(f"{shards[0]}: no rows")
+    at, out, tables = 0, None, []
     with atomic_path(file) as partial:
         for shard in progress(shards):
-            with parquet.ParquetFile(shard) as opened:
-                for batch in opened.iter_batches(ROWS):
-                    values = _numbers(batch.column(listed[0]))
-                    if values is None or out is not None and values.shape[1] != out.shape[1]:
-                        raise ValueError(
-                            f"{shard}: the column {listed[0]!r} does not hold one number of "
-                            "numbers in "
-                            "each row"
-                        )
-                    if out is None:
-                        out = np.lib.format.open_memmap(
-                            partial, "w+", np.float32, (rows, values.shape[1])
-                        )
-                    out[at : at + len(values)] = values
-                    said = batch.drop_columns(
-                        [name for name in schema.names if name in listed]
-                    ).to_pandas()
-                    label = (
-                        said.pop(named).astype(str)
-                        if named
-                        else [f"{n:09}" for n in range(at, at + len(values))]
+            for batch in parquet.ParquetFile(shard).iter_batches(ROWS):
+                values = _numbers(batch[lists[0]])
+                if out is None:
+                    shape = (rows, values.shape[-1])
+                    out = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+                if values.shape != (len(batch), out.shape[1]):
+                    raise ValueError(
+                        f"{shard}: the column {lists[0]!r} does not hold one number of numbers in "
+                        "each row"
                     )
-                    cells = [cells_of(row) for row in said.to_dict("records")]
-                    tables.append(pd.DataFrame(cells, dtype=object).assign(file_label=list(label)))
-                    at += len(values)
+                out[at : at + len(batch)] = values
+                said = batch.drop_columns(lists).to_pylist()
+                labels = (
+                    [str(row.pop(named)) for row in said]
+                    if named
+                    else [f"{n:09}" for n in range(at, at + len(batch))]
+                )
+                tables.append(pd.DataFrame(map(cells_of, said)).assign(file_label=labels))
+                at += len(batch)
         out.flush()
-        del out
         table = pd.concat(tables).fillna("")
         twice = table.file_label[table.file_label.duplicated()]
         if len(twice):
@@ -76,20 +64,11 @@ def unpack_vectors(shards: Sequence[Path], file: Path, progress: Callable = iter
     return table[["file_label", *table.columns.drop("file_label")]]
 
 
-def _is_list(kind):
-    import pyarrow as pa
-
-    return (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-
-
-def _numbers(column):
-    """A column of lists as an array (n, dim); None where they are not of one length, or hold
+def _numbers(column) -> np.ndarray:
+    """A column of lists as an array (n, dim); (1,) where they are not of one length, or hold
     anything but numbers.
     """
     try:
-        values = np.array(column.to_pylist(), np.float32)
+        return np.array(column.to_pylist(), np.float32)
     except (ValueError, TypeError, KeyError):
-        return None
-    return values if values.ndim == 2 else None
+        return np.zeros(1)

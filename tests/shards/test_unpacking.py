@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from imgsearch_utils.images import read_collection
+from imgsearch_utils.shards.samples import samples_of
 from imgsearch_utils.shards.unpacking import unpack
 from imgsearch_utils.study import ImageSettings
 from tests.tiny_study import typed
@@ -74,7 +75,9 @@ def write_parquet(file, samples, struct):
 
 
 def write_arrow(folder, samples, path=None):
-    """As ``datasets`` saves to disk: a stream of record batches beside a dataset_info.json."""
+    """As ``datasets`` saves to disk: a stream of record batches with the features beside the
+    columns.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     table = pa.table(
         {
@@ -83,7 +86,9 @@ def write_arrow(folder, samples, path=None):
         }
     )
     features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": KINDS}}
-    (folder / "dataset_info.json").write_text(json.dumps({"features": features}))
+    table = table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
     file = str(folder / "data-00000-of-00001.arrow")
     with pa.OSFile(file, "wb") as out, pa.ipc.new_stream(out, table.schema) as stream:
         stream.write_table(table, max_chunksize=2)
@@ -142,6 +147,10 @@ def test_a_data_set_saved_to_disk_with_its_splits(pictures, tmp_path):
     source = tmp_path / "saved"
     source.mkdir()
     (source / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    kept = pa.table({"image": [pictures[0][0]]})  # what ``datasets`` keeps of a map
+    (source / "train").mkdir()
+    with pa.ipc.new_stream(str(source / "train/cache-1.arrow"), kept.schema) as stream:
+        stream.write_table(kept)
     for path in ("somewhere/a.b", None):  # all of one name, as it happens; none
         write_arrow(source / "train", pictures[:6], path)
         write_arrow(source / "test", pictures[6:], path)
@@ -154,6 +163,27 @@ def test_a_data_set_saved_to_disk_with_its_splits(pictures, tmp_path):
     assert {content for content, _ in unpacked(tmp_path / "out")} == {
         content for content, _ in pictures
     }
+
+
+def test_classes_that_no_sample_has_a_name_of_are_empty(pictures, tmp_path):
+    """As ``datasets`` marks what is not labelled: -1, or none."""
+    info = {"info": {"features": {"label": {"_type": "ClassLabel", "names": KINDS}}}}
+    table = pa.table({"label": [2, -1, None, 7], "image": [content for content, _ in pictures[:4]]})
+    parquet.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps(info)}), tmp_path / "a.parquet"
+    )
+    unpack(tmp_path / "a.parquet", tmp_path / "out")
+    assert [row["label"] for _, row in unpacked(tmp_path / "out")] == [KINDS[2], "", "", ""]
+
+
+def test_a_large_file_of_pictures_is_not_held_at_once(tmp_path):
+    noise = np.random.default_rng(0)
+    table = pa.table({"image": [noise.bytes(1_000_000) for _ in range(60)]})
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=5, compression="none")
+    del table
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in samples_of(tmp_path / "a.parquet")]
+    assert len(held) == 60 and 1_000_000 < max(held) < 40_000_000
 
 
 def test_vectors_in_parquet(pictures, tmp_path):
