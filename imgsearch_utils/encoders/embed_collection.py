@@ -165,8 +165,6 @@ def embed(
             f"{collection.folder}: none of {len(names)} pictures could be read; "
             f"first: {names[0]!r}: {reasons[contents[names[0]]]}"
         )
-    if not now.sha256:  # of an older version
-        now.save(folder)
     _keep_stamps(folder, now.names, stamps, began)
     check_health(now.vectors, len(now.names))
     aside = [(name, reasons[contents[name]]) for name in names if contents[name] in reasons]

@@ -94,20 +94,8 @@ class Embeddings:
                 f"{self.config['encoder']}, "
                 f"got {more.vectors.shape[1]} of {more.config['encoder']}"
             )
-        if vector_store.can_grow(folder):
-            vector_store.append(
-                folder,
-                self.sha256,
-                more.names,
-                more.vectors,
-                more.digests or [""] * len(more.names),
-            )
-        else:  # a folder of an older version is written anew once
-            both = np.concatenate([self.vectors, more.vectors])
-            digests = (self.digests or [""] * len(self.names)) + (
-                more.digests or [""] * len(more.names)
-            )
-            vector_store.save(folder, self.names + more.names, both, self.config, digests)
+        digests = more.digests or [""] * len(more.names)
+        vector_store.append(folder, self.sha256, more.names, more.vectors, digests)
         return Embeddings.load(folder)
 
     @classmethod
@@ -118,8 +106,8 @@ class Embeddings:
         The digest of vectors, names and configuration is compared once, which reads the whole
         folder (a second for a gigabyte); from then on a stamp beside them tells (size, inode, times
         of change). So every change by a program is noticed, but not a disk that forgets; for that,
-        `again` reads all and writes no stamp. A folder of an older version, without a digest, is
-        read on; the next ``save`` gives it one."""
+        `again` reads all and writes no stamp.
+        """
         try:
             return cls(*vector_store.read(folder, again))
         except ValueError:  # perhaps a writer was at work

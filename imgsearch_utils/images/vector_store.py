@@ -21,7 +21,6 @@ import pandas as pd
 
 from imgsearch_utils.workspace import (
     atomic_path,
-    digest,
     folder_lock,
     read_json,
     replace_folder,
@@ -44,8 +43,8 @@ class Stored(NamedTuple):
     names : n image names
     vectors : (n, d) float32, memory-mapped
     config : what made them
-    digests : n SHA-256 of the picture files; empty for a folder of an older version
-    sha256 : of all that; empty for a folder of an older version
+    digests : n SHA-256 of the picture files
+    sha256 : of all that
     """
 
     names: list[str]
@@ -97,11 +96,6 @@ def save(
         _remember(partial, contents.digest(config), names, digests)
 
 
-def can_grow(folder: Path) -> bool:
-    """Whether a folder says how many of its rows count; those of older versions do not."""
-    return _described(folder)[1] is not None
-
-
 def append(
     folder: Path, sha256: str, names: Sequence[str], vectors: np.ndarray, digests: Sequence[str]
 ) -> None:
@@ -115,7 +109,7 @@ def append(
     """
     with folder_lock(folder):
         config, contents, saved = _described(folder)
-        if not contents or saved != sha256:
+        if saved != sha256:
             raise ValueError(
                 f"{folder}: was changed by another process since it was read; try again"
             )
@@ -157,60 +151,34 @@ def read(folder: Path, again: bool = False) -> Stored:
     try:
         stamps, (config, contents, saved) = _stamps(folder), _described(folder)
         known = _remembered(folder)
-        same = (known.get("digest"), known.get("stamps")) == (saved, stamps)
-        quick = _quick(folder, saved, known.get("names")) if contents and same and not again else []
-        if contents:
-            vectors = _mapped(folder / VECTORS, contents.rows)
-            names, digests = _halves(quick) if quick else _listed(folder, contents.names_end)
-        else:  # of an older version
-            vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-            names, digests = _listed(folder)
-        if vectors.ndim != 2 or vectors.dtype != np.float32 or len(vectors) != len(names):
-            raise ValueError(
-                f"vectors.npy is {vectors.dtype} {vectors.shape}, expected float32 "
-                f"({len(names)}, d) for "
-                "the names in names.csv"
-            )
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        AttributeError,
-        TypeError,
-        KeyError,
-        IndexError,
-    ) as error:
+        unchanged = (known.get("digest"), known.get("stamps")) == (saved, stamps)
+        vectors = _mapped(folder / VECTORS, contents.rows)
+        quick = _quick(folder, saved, known.get("names")) if unchanged and not again else []
+        names, digests = _halves(quick) if quick else _listed(folder, contents.names_end)
+        if len(vectors) != len(names):
+            raise ValueError(f"{len(vectors)} vectors for the {len(names)} names in names.csv")
+    except (OSError, EOFError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(
             f"{folder}: not a folder of embeddings: {' '.join(str(error).split())}; {HINT}"
         ) from None
-    if (
-        (saved or known)
-        and (again or not same)
-        and not (saved and _is_whole(folder, config, contents, saved))
-    ):
+    if (again or not unchanged) and not _is_whole(folder, config, contents, saved):
         raise ValueError(
             f"{folder}: vectors, names and configuration are not those that were saved together "
-            "(by the "
-            "digest in config.json). Restore the folder from a copy, or remove it and make it "
-            "again: "
-            "imgsearch embed (of a head: imgsearch index)"
+            "(by the digest in config.json). Restore the folder from a copy, or remove it and make "
+            "it again: imgsearch embed (of a head: imgsearch index)"
         )
     if _stamps(folder) != stamps:
         raise ValueError(f"{folder}: was replaced while it was read; try again")
-    if saved and not again and (contents and not quick or not same):
+    if not quick and not again:
         with contextlib.suppress(OSError):  # read-only: it is read wholly each time
-            _remember(folder, saved, names, digests or [""] * len(names))
+            _remember(folder, saved, names, digests)
     return Stored(names, vectors, config, digests, saved)
 
 
-def _described(folder: Path) -> tuple[dict, _Contents | None, str]:
-    """The configuration, what it says of the rows (None: of an older version), the digest (empty:
-    of a still older).
-    """
-    config = read_json(folder / CONFIG, "encoder")
-    saved, rows, chunks = (config.pop(name, None) for name in ("digest", "rows", "chunks"))
-    if chunks is None:
-        return config, None, saved or ""
+def _described(folder: Path) -> tuple[dict, _Contents, str]:
+    """The configuration, what it says of the rows, and the digest of all."""
+    config = read_json(folder / CONFIG, "encoder", "digest", "rows", "chunks")
+    saved, rows, chunks = (config.pop(name) for name in ("digest", "rows", "chunks"))
     return config, _Contents(int(rows), [[int(end), str(sha)] for end, sha in chunks]), str(saved)
 
 
@@ -249,17 +217,14 @@ def _start_of_data(file: BinaryIO) -> int:
     return file.tell()
 
 
-def _listed(folder: Path, end: int | None = None) -> tuple[list[str], list[str]]:
+def _listed(folder: Path, end: int) -> tuple[list[str], list[str]]:
     """Names and digests as names.csv lists them, up to a byte."""
     with (folder / NAMES).open("rb") as file:
-        table = pd.read_csv(
-            io.BytesIO(file.read(end)) if end else file, dtype=str, keep_default_na=False
-        )
+        table = pd.read_csv(io.BytesIO(file.read(end)), dtype=str, keep_default_na=False)
     if table.image.duplicated().any():
-        raise ValueError(
-            f"{table.image[table.image.duplicated()].iloc[0]!r} is named more than once"
-        )
-    return table.image.tolist(), table.sha256.tolist() if "sha256" in table else []
+        twice = table.image[table.image.duplicated()].iloc[0]
+        raise ValueError(f"{twice!r} is named more than once")
+    return table.image.tolist(), table.sha256.tolist()
 
 
 def _lines(names: Sequence[str], digests: Sequence[str]) -> bytes:
@@ -304,14 +269,8 @@ def _chunks(
         lines = b""
 
 
-def _is_whole(folder: Path, config: dict, contents: _Contents | None, saved: str) -> bool:
+def _is_whole(folder: Path, config: dict, contents: _Contents, saved: str) -> bool:
     """Whether all that counts in a folder is what its digest says."""
-    if contents is None:
-        parts = [
-            *(digest(folder / name) for name in FILES[:2]),
-            json.dumps(plain(config), sort_keys=True),
-        ]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest() == saved
     vectors, before = _mapped(folder / VECTORS, contents.rows), 0
     with (folder / NAMES).open("rb") as text:
         for number, (end, sha256) in enumerate(contents.chunks):

@@ -65,8 +65,6 @@ def open_metadata(run: Run, database: Embeddings) -> Metadata:
         return read_labels(file) if file.is_file() else collection.images, collection.class_columns
 
     known = f"{database.sha256} {run.study.images.model_dump_json()} {source}"
-    if not database.sha256:  # of an older version, which nothing tells from another
-        return Metadata.in_memory(database.names, *read())
     return Metadata.open(run.vectors / "labels.arrow", known, database.names, read)
 
 
