@@ -73,8 +73,8 @@ def advise(decided: Sequence[pd.Series], log: pd.DataFrame) -> list[str]:
     -------
     a sentence each on kappa of successive predictions, the plateau on dev and the expected gain,
     then the advice"""
-    given = (log.asked > 0).tolist()
-    decided, log = [one for one, some in zip(decided, given) if some], log[given]
+    asked_any = (log.asked > 0).tolist()
+    decided, log = [one for one, some in zip(decided, asked_any) if some], log[asked_any]
     if len(log) < 2:
         return ["Advice: go on; one round says nothing of the next."]
     kappa = agreements(decided)[-WINDOW:]

@@ -41,12 +41,12 @@ def choose_pairs(
             f"strategy {strategy} needs a calibrated head; start with {' or '.join(sorted(COLD))}"
         )
     rng, audited = np.random.default_rng(seed), 0
-    taken = _Taken(len(pool.names) if strategy in UNCAPPED else max_per_image or len(pool.names))
+    chosen = _Taken(len(pool.names) if strategy in UNCAPPED else max_per_image or len(pool.names))
     if pool.n_pairs():
-        taken.add(round(AUDITED * budget), pool, STRATEGIES["random"], rng)
-        audited = len(taken.pairs)
-        taken.add(budget - audited, pool, rule, rng)
-    i, j = np.array(list(taken.pairs), dtype=np.int64).reshape(-1, 2).T
+        chosen.add(round(AUDITED * budget), pool, STRATEGIES["random"], rng)
+        audited = len(chosen.pairs)
+        chosen.add(budget - audited, pool, rule, rng)
+    i, j = np.array(list(chosen.pairs), dtype=np.int64).reshape(-1, 2).T
     cosine, audit = pair_cosines(pool.unit, i, j), np.arange(len(i)) < audited
     return pd.DataFrame(
         {
@@ -96,7 +96,7 @@ def automatic_zeros(
     rng = np.random.default_rng(seed)
     table = images.table.assign(_class=images.classes.to_numpy()).sort_values("image")
     codes = [pd.factorize(table[column])[0] for column in ("_class", "side", "group")]
-    known = set(map(frozenset, zip(exclude.image1, exclude.image2)))
+    excluded_pairs = set(map(frozenset, zip(exclude.image1, exclude.image2)))
     total = len(table) * (len(table) - 1) // 2
     pairs, size = [], 8 * n
     names = table.image.to_numpy(str)
@@ -105,7 +105,7 @@ def automatic_zeros(
         kind, split, group = (code[i] != code[j] for code in codes)
         ok = kind & ~split & group
         candidates = zip(names[i[ok]].tolist(), names[j[ok]].tolist())
-        pairs = [pair for pair in candidates if frozenset(pair) not in known][:n]
+        pairs = [pair for pair in candidates if frozenset(pair) not in excluded_pairs][:n]
         if size >= total:
             break
         size *= 4

@@ -68,8 +68,8 @@ class Pool:
         )
         names, sizes = table.image.to_numpy(str), table.groupby("_class").size().to_numpy()
         row = pd.Series(np.arange(len(names)), index=names)
-        known = images.both_of(labelled)
-        a, b = row[known.image1].to_numpy(), row[known.image2].to_numpy()
+        labelled_pairs = images.both_of(labelled)
+        a, b = row[labelled_pairs.image1].to_numpy(), row[labelled_pairs.image2].to_numpy()
         keys = np.unique(np.minimum(a, b) * len(names) + np.maximum(a, b))
         parts = (
             model.vectors(np.asarray(images.vectors_of(names[at : at + PART]), np.float32))
@@ -77,10 +77,10 @@ class Pool:
         )
         unit = next(parts)
         if len(names) > PART:  # so large that no second copy of it should be made
-            every = np.empty((len(names), unit.shape[1]), np.float32)
+            all_units = np.empty((len(names), unit.shape[1]), np.float32)
             for at, part in zip(range(0, len(names), PART), itertools.chain([unit], parts)):
-                every[at : at + PART] = part
-            unit = every
+                all_units[at : at + PART] = part
+            unit = all_units
             drop_page_cache(images.embeddings.vectors)
         return cls(
             images,
@@ -128,14 +128,14 @@ class Pool:
         neighbours and a larger random sample are looked at: what is most similar is among the
         first, and what is not is common enough to be among the second."""
         i, j = self.random(SAMPLE, rng)
-        kept = _ranked(i, j, utility(pair_cosines(self.unit, i, j)), size)
+        best_so_far = _ranked(i, j, utility(pair_cosines(self.unit, i, j)), size)
         if self.n_pairs() <= SAMPLE:
-            return kept[0], kept[1]
-        floor = kept[2][-1] if len(kept[2]) == size else -np.inf
+            return best_so_far[0], best_so_far[1]
+        floor = best_so_far[2][-1] if len(best_so_far[2]) == size else -np.inf
         middle, half = _interval(utility, floor)
         import torch  # here: who only asks which pairs wait does not wait for it
 
-        buffer, found, n_found = torch.empty(BLOCK[0] * BLOCK[1]), [], 0
+        buffer, candidate_parts, n_candidates = torch.empty(BLOCK[0] * BLOCK[1]), [], 0
         for start, end in self._classes(large=False):
             unit = torch.from_numpy(self.unit[start:end])
             left = torch.cat([unit, torch.ones(len(unit), 1)], 1)
@@ -152,19 +152,25 @@ class Pool:
                 ok = i < j
                 i, j = i[ok], j[ok]
                 ok = self.allowed(i, j)
-                found.append((i[ok], j[ok], utility(pair_cosines(self.unit, i[ok], j[ok]))))
-                n_found += int(ok.sum())
-                if n_found > 4 * size:
-                    kept = _ranked(*map(np.concatenate, zip(*found)), size)
-                    found, n_found = [kept], len(kept[0])
-                    middle, half = _interval(utility, kept[2][-1])
+                candidate_parts.append(
+                    (i[ok], j[ok], utility(pair_cosines(self.unit, i[ok], j[ok])))
+                )
+                n_candidates += int(ok.sum())
+                if n_candidates > 4 * size:
+                    best_so_far = _ranked(*map(np.concatenate, zip(*candidate_parts)), size)
+                    candidate_parts, n_candidates = [best_so_far], len(best_so_far[0])
+                    middle, half = _interval(utility, best_so_far[2][-1])
                     right[:, -1] = -middle
         if self._classes(large=True):
             for i, j, cosine in self._of_large_classes(rng):
                 ok = self.allowed(i, j)
-                found.append((i[ok], j[ok], utility(cosine[ok])))
-                found = [_ranked(*map(np.concatenate, zip(*found)), size)]
-        return _ranked(*map(np.concatenate, zip(*found)), size)[:2] if found else (i[:0], j[:0])
+                candidate_parts.append((i[ok], j[ok], utility(cosine[ok])))
+                candidate_parts = [_ranked(*map(np.concatenate, zip(*candidate_parts)), size)]
+        return (
+            _ranked(*map(np.concatenate, zip(*candidate_parts)), size)[:2]
+            if candidate_parts
+            else (i[:0], j[:0])
+        )
 
     def _classes(self, large: bool) -> list[tuple[int, int]]:
         """First and last row + 1 of the classes that have more than `many` images, or of the
@@ -216,13 +222,13 @@ def random_pairs(
     sizes = np.diff(starts)
     ends = np.cumsum(sizes * (sizes - 1) // 2)
     drawn = rng.choice(int(ends[-1]), min(size, int(ends[-1])), replace=False)
-    of = np.searchsorted(ends, drawn, side="right")
+    pair_class = np.searchsorted(ends, drawn, side="right")
     # within a class, pair (low < high) is high(high-1)/2 + low
-    code = drawn - np.concatenate([[0], ends])[of]
+    code = drawn - np.concatenate([[0], ends])[pair_class]
     high = ((1 + np.sqrt(8.0 * code + 1)) / 2).astype(np.int64)
     high -= high * (high - 1) // 2 > code
     high += (high + 1) * high // 2 <= code
-    return starts[of] + code - high * (high - 1) // 2, starts[of] + high
+    return starts[pair_class] + code - high * (high - 1) // 2, starts[pair_class] + high
 
 
 def blocks(n: int):

@@ -53,10 +53,10 @@ def suspected_errors(
             head, _ = train_head(images, pairs.iloc[learn], settings, seed)
             cosine[hold] = Model.with_head(head).cosines(images, pairs.iloc[hold])
         predictions.append(Calibration.fit(cosine, grades).predict(cosine))
-    given = np.stack(predictions)[:, np.arange(len(pairs)), grades]
+    p_of_grade = np.stack(predictions)[:, np.arange(len(pairs)), grades]
     table = pairs.assign(
         expected_grade=np.mean(predictions, axis=0) @ np.arange(4),
-        p_grade=given.mean(0),
-        loss=-np.log(np.maximum(given, 1e-12)).mean(0),
+        p_grade=p_of_grade.mean(0),
+        loss=-np.log(np.maximum(p_of_grade, 1e-12)).mean(0),
     )
     return table.sort_values("loss", ascending=False, kind="stable").reset_index(drop=True)

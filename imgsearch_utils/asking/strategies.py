@@ -71,8 +71,8 @@ def core_set(pool, size, rng):
     2018).
     """
     i, j = pool.random(SHORTLIST * size, rng)
-    known = np.divmod(pool.labelled, len(pool.names))
-    features = _features(pool, np.append(i, known[0]), np.append(j, known[1]), rng)
+    labelled_rows = np.divmod(pool.labelled, len(pool.names))
+    features = _features(pool, np.append(i, labelled_rows[0]), np.append(j, labelled_rows[1]), rng)
     order = _farthest_first(features[: len(i)], size, features[len(i) :])
     return i[order], j[order]
 

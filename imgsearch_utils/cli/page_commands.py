@@ -22,10 +22,10 @@ IpOption = Annotated[
 
 def _again(command: str, run: Run, **options) -> str:
     """What starts this page again."""
-    given = "".join(
+    given_options = "".join(
         f" --{name} {shlex.quote(str(value))}" for name, value in options.items() if value
     )
-    return f"imgsearch {command}{run.named}{given}"
+    return f"imgsearch {command}{run.named}{given_options}"
 
 
 @app.command()

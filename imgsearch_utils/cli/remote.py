@@ -45,9 +45,11 @@ def search(
                 f"{query} - {about['model']} of run {about['run']}, {about['index']} index, "
                 f"{about['pictures']:,} pictures"
             )
-            found = pd.DataFrame(answers[-1]["results"]).rename(columns={"p_similar": "P(similar)"})
-            print(found.dropna(axis=1, how="all").to_string(index=False, float_format="%.3f"))
-            calibrated = "P(similar)" in found and found["P(similar)"].notna().any()
+            results = pd.DataFrame(answers[-1]["results"]).rename(
+                columns={"p_similar": "P(similar)"}
+            )
+            print(results.dropna(axis=1, how="all").to_string(index=False, float_format="%.3f"))
+            calibrated = "P(similar)" in results and results["P(similar)"].notna().any()
             if not answers[-1]["close_match"] and calibrated:
                 print(
                     f"no close match: P(similar) is below {about['threshold']:.3f}, the "
@@ -63,8 +65,8 @@ def _ask(server, files, unlike, text, options):
     if len(files) == 1 and not unlike and not text:
         return server.ask("search", _content(files[0]), **options)
     like, against = (
-        [{"picture": base64.b64encode(_content(file)).decode()} for file in each]
-        for each in (files, unlike)
+        [{"picture": base64.b64encode(_content(file)).decode()} for file in files_of_kind]
+        for files_of_kind in (files, unlike)
     )
     return server.ask("search", {"words": text, "like": like, "unlike": against, **options})
 

@@ -75,12 +75,15 @@ def index(
     """
     from imgsearch_utils.search.database import keep_index
 
-    kept = keep_index(workspace.find_run(study, run), model, name)
-    count = kept.index.count
-    how = {0: "as it was", count: "built"}.get(kept.new, f"{kept.new:,} added")
+    kept_index = keep_index(workspace.find_run(study, run), model, name)
+    count = kept_index.index.count
+    what_was_done = {0: "as it was", count: "built"}.get(
+        kept_index.new, f"{kept_index.new:,} added"
+    )
     print(
-        f"{kept.index.name} of {count:,} vectors of the {kept.model.name}, {how}: "
-        f"{workspace.shown(kept.file)}"
+        f"{kept_index.index.name} of {count:,} vectors of the {kept_index.model.name}, "
+        f"{what_was_done}: "
+        f"{workspace.shown(kept_index.file)}"
     )
 
 
@@ -196,29 +199,33 @@ def search(
         if text and shown:
             wanted = np.concatenate([wanted, words])
         one = len(wanted) == 1 and not text
-        found = searcher.search(
+        results = searcher.search(
             wanted[:1], k, expand, alpha, one, wanted[1:], against, rerank, allowed
         )
-        found, query = found.drop(columns="query"), named(files, unlike, text)
+        results, query = results.drop(columns="query"), named(files, unlike, text)
         answers.append(
             {
                 "query": query,
-                "close_match": bool(found.close.any()),
-                "results": json.loads(found.to_json(orient="records")),
+                "close_match": bool(results.close.any()),
+                "results": json.loads(results.to_json(orient="records")),
             }
         )
         if not as_json:
             _print_results(
-                searcher, query, found, "words" if not shown else "" if one else "several examples"
+                searcher,
+                query,
+                results,
+                "words" if not shown else "" if one else "several examples",
             )
         if show and len(sheet) < 20:
-            sheet.append((query, shown[0] if shown else None, found))
+            sheet.append((query, shown[0] if shown else None, results))
     if not answers:
         raise ValueError(f"{pictures[0]}: none of its pictures can be read")
-    there = len(searcher.names if allowed is None else allowed)
-    if k > there:
+    n_searched = len(searcher.names if allowed is None else allowed)
+    if k > n_searched:
         print(
-            f"{'the database has' if allowed is None else '--where leaves'} {there:,} pictures; "
+            f"{'the database has' if allowed is None else '--where leaves'} {n_searched:,} "
+            "pictures; "
             "all are ranked",
             file=sys.stderr,
         )
@@ -244,31 +251,31 @@ def _contact_sheet(searcher, sheet: list):
     from imgsearch_utils import plots
     from imgsearch_utils.images.collection import thumbnails
 
-    tiles, titles, columns = [], [], 1 + min(12, max(len(found) for _, _, found in sheet))
+    tiles, titles, columns = [], [], 1 + min(12, max(len(results) for _, _, results in sheet))
     blank = Image.new("RGB", (160, 160), "white")
-    for query, picture, found in sheet:
-        found = found.head(columns - 1)
+    for query, picture, results in sheet:
+        results = results.head(columns - 1)
         label = (
-            found[searcher.labels.columns[0]]
+            results[searcher.labels.columns[0]]
             if searcher.labels.columns
-            else found.image.str.slice(0, 0)
+            else results.image.str.slice(0, 0)
         )
         lines = zip(
-            found.image.str.rsplit("/", n=1).str[-1].str.slice(0, 24),
+            results.image.str.rsplit("/", n=1).str[-1].str.slice(0, 24),
             label.str.slice(0, 24),
-            found.score.map("{:.2f}".format)
-            + [f", P {p:.2f}" if p >= 0 else "" for p in found.p_similar],
+            results.score.map("{:.2f}".format)
+            + [f", P {p:.2f}" if p >= 0 else "" for p in results.p_similar],
         )
         tiles += [
             ImageOps.pad(picture, blank.size, color="#e8e8e8") if picture else blank,
-            *thumbnails(searcher.collection, found.image),
-            *[blank] * (columns - 1 - len(found)),
+            *thumbnails(searcher.collection, results.image),
+            *[blank] * (columns - 1 - len(results)),
         ]
-        far = found.p_similar.notna().any() and not found.close.any()
+        far = results.p_similar.notna().any() and not results.close.any()
         titles += [
             "\n".join(["query", Path(query).name[:24], "no close match" if far else ""]),
             *map("\n".join, lines),
-            *[""] * (columns - 1 - len(found)),
+            *[""] * (columns - 1 - len(results)),
         ]
     return plots.picture_grid(tiles, titles, columns)
 
@@ -341,25 +348,25 @@ def classify(
         ]
         if words or reader.encode_texts:
             tables.insert(1, classify.by_words(reader, reader.encode_images(images), classes))
-        every = pd.concat(tables, ignore_index=True)
+        all_classes = pd.concat(tables, ignore_index=True)
         for number, ([file], [image]) in enumerate(batch):
-            found = every[every["query"] == number].drop(columns="query")
+            of_query = all_classes[all_classes["query"] == number].drop(columns="query")
             answers.append(
-                {"query": str(file), "classes": json.loads(found.to_json(orient="records"))}
+                {"query": str(file), "classes": json.loads(of_query.to_json(orient="records"))}
             )
             if not as_json:
-                wide = found.assign(
-                    text=found["class"].str.slice(0, 32) + found.p.map(" {:.2f}".format)
+                wide = of_query.assign(
+                    text=of_query["class"].str.slice(0, 32) + of_query.p.map(" {:.2f}".format)
                 )
                 wide = wide.pivot(index="rank", columns="method", values="text")[
-                    found.method.unique()
+                    of_query.method.unique()
                 ].fillna("")
                 print(
                     f"{file} - {fitted.level} of run "
                     f"{opened.name}\n{wide.to_string(index=False, index_names=False)}"
                 )
             if show:
-                _draw(classify.figure(image, found), show)
+                _draw(classify.figure(image, of_query), show)
     if not answers:
         raise ValueError(f"{picture}: none of its pictures can be read")
     if as_json:

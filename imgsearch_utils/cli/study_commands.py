@@ -55,19 +55,19 @@ def check(study: StudyOption = DRAWN, name: RunOption = "", as_json: JsonOption 
     """
     from imgsearch_utils.steps.run_check import check_run
 
-    found = workspace.find_run(study, name)
-    faults = check_run(found)
+    opened = workspace.find_run(study, name)
+    faults = check_run(opened)
     if as_json:
         print(
             json.dumps(
-                {"run": found.name, "faults": [fault._asdict() for fault in faults]},
+                {"run": opened.name, "faults": [fault._asdict() for fault in faults]},
                 ensure_ascii=False,
             )
         )
     else:
         print(
             "\n".join(f"{fault.what}; {fault.do}" for fault in faults)
-            or f"run {found.name} is whole, as far as it is made"
+            or f"run {opened.name} is whole, as far as it is made"
         )
     raise typer.Exit(int(bool(faults)))
 
@@ -152,9 +152,10 @@ def score(
             file=sys.stderr,
         )
     if unknown := about["unknown"]:
-        named = ", ".join(map(repr, unknown[:10]))
+        first_names = ", ".join(map(repr, unknown[:10]))
         print(
-            f"{len(unknown)} image(s) are unknown to the run, their pairs have no score: {named}",
+            f"{len(unknown)} image(s) are unknown to the run, their pairs have no score: "
+            f"{first_names}",
             file=sys.stderr,
         )
 
@@ -175,7 +176,9 @@ def encoders(
     from imgsearch_utils.workspace.tables import intervals
 
     opened = workspace.find_run(study, run)
-    found = kept_comparison(opened, names or EMBEDDED, lambda line: print(line, file=sys.stderr))
+    comparison = kept_comparison(
+        opened, names or EMBEDDED, lambda line: print(line, file=sys.stderr)
+    )
     if as_json:
         return print(
             json.dumps(
@@ -184,16 +187,16 @@ def encoders(
                     "run": opened.name,
                     **{
                         name: json.loads(table.to_json(orient="records"))
-                        for name, table in found._asdict().items()
+                        for name, table in comparison._asdict().items()
                     },
                 }
             )
         )
-    every = found.retrieval[found.retrieval["class"] == ""]
-    wide = every.assign(text=intervals(every)).pivot(
+    all_queries = comparison.retrieval[comparison.retrieval["class"] == ""]
+    wide = all_queries.assign(text=intervals(all_queries)).pivot(
         index="encoder", columns="measure", values="text"
     )
-    about = found.encoders.set_index("encoder").drop(columns="missing")
+    about = comparison.encoders.set_index("encoder").drop(columns="missing")
     shown = wide[["AP", "P@1", "P@10", "nDCG@10"]].reindex(about.index).join(about)
     print(shown.rename(columns={"AP": "mAP"}).reset_index().to_string(index=False, na_rep="-"))
     print(f"the tables: {workspace.shown(opened.results / 'encoders')}")

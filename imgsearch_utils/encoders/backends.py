@@ -40,9 +40,9 @@ def on_backend(encoder: Encoder, backend: str) -> Encoder:
     start = functools.cache(lambda: _onnxruntime(encoder))
     if backend == "onnxruntime":
         return replace(encoder, forward=start(), bulk=start)
-    there = all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
+    installed = all(map(importlib.util.find_spec, ("onnx", "onnxruntime")))
     plain = isinstance(encoder.forward, torch.nn.Module)  # not so in bfloat16
-    if backend == "torch" or DEVICE != "cpu" or not (there and plain):
+    if backend == "torch" or DEVICE != "cpu" or not (installed and plain):
         return encoder
 
     @functools.cache

@@ -141,10 +141,10 @@ def embed(
         more.save(folder)
         return Embeddings.load(folder)
 
-    held, reasons = {*now.names} if now else set(), {}
-    known = [name for name in names if name not in held and contents[name] in row]
-    if known:  # what is left of a folder of other pictures, or copies of a picture that is there
-        now = add(known, saved.vectors[[row[contents[name]] for name in known]])
+    has_vector, reasons = {*now.names} if now else set(), {}
+    reusable = [name for name in names if name not in has_vector and contents[name] in row]
+    if reusable:  # what is left of a folder of other pictures, or copies of a picture that is there
+        now = add(reusable, saved.vectors[[row[contents[name]] for name in reusable]])
     new = [name for name in names if contents[name] not in row]
     todo, done = list(dict.fromkeys(contents[name] for name in new)), len(row)
     while todo:
@@ -156,10 +156,13 @@ def embed(
             part[j]: reason.removeprefix(f"{str(place[part[j]])!r}: ")
             for j, reason in failures.items()
         }
-        made = {content: j for j, content in enumerate(part) if j not in failures}
-        added, done = [name for name in new if contents[name] in made], done + len(made)
+        encoded_rows = {content: j for j, content in enumerate(part) if j not in failures}
+        added, done = (
+            [name for name in new if contents[name] in encoded_rows],
+            done + len(encoded_rows),
+        )
         if added:
-            now = add(added, vectors[[made[contents[name]] for name in added]])
+            now = add(added, vectors[[encoded_rows[contents[name]] for name in added]])
     if not now:
         raise ValueError(
             f"{collection.folder}: none of {len(names)} pictures could be read; "
@@ -175,22 +178,24 @@ def _contents(paths: dict[str, Path], saved: Embeddings | None, folder: Path) ->
     """Each picture's SHA-256, and its stamp: size and times, as they were when its content was
     read.
     """
-    known, contents, stamps = {}, {}, {}
+    stamp_and_content, contents, stamps = {}, {}, {}
     if saved and saved.digests and (folder / STAMPS).is_file():
         try:
-            kept = np.load(folder / STAMPS, allow_pickle=False)
+            kept_stamps = np.load(folder / STAMPS, allow_pickle=False)
         except (
             OSError,
             EOFError,
             ValueError,
         ):  # it is read again whether the pictures are the same
-            kept = np.empty(0)
-        if kept.shape == (len(saved.names), 3):
-            known = dict(zip(saved.names, zip(map(tuple, kept.tolist()), saved.digests)))
+            kept_stamps = np.empty(0)
+        if kept_stamps.shape == (len(saved.names), 3):
+            stamp_and_content = dict(
+                zip(saved.names, zip(map(tuple, kept_stamps.tolist()), saved.digests))
+            )
     for name, path in paths.items():
         about = path.stat()
         stamps[name] = stamp = about.st_size, about.st_mtime_ns, about.st_ctime_ns
-        before, content = known.get(name, (None, ""))
+        before, content = stamp_and_content.get(name, (None, ""))
         contents[name] = content if stamp == before else digest(path)
     return contents, stamps
 
@@ -212,5 +217,7 @@ def open_images(run: Run) -> Images:
     leaves them out.
     """
     table = read_split(run)
-    there = (run.vectors / "encoder" / "config.json").is_file()
-    return Images(table, load_embeddings(run) if there else embed_run(run, open_collection(run))[0])
+    has_vectors = (run.vectors / "encoder" / "config.json").is_file()
+    return Images(
+        table, load_embeddings(run) if has_vectors else embed_run(run, open_collection(run))[0]
+    )

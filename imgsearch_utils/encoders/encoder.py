@@ -103,8 +103,10 @@ class Encoder:
             loaded = [self._load(paths[i]) for i in batch]
             good = [tensor for tensor in loaded if not isinstance(tensor, str)]
             with turn:
-                found = iter(_run(forward, good + good[-1:] * (BATCH - len(good))) if good else ())
-            return [row if isinstance(row, str) else next(found) for row in loaded]
+                vectors_of_good = iter(
+                    _run(forward, good + good[-1:] * (BATCH - len(good))) if good else ()
+                )
+            return [row if isinstance(row, str) else next(vectors_of_good) for row in loaded]
 
         batches = [range(at, min(at + BATCH, len(paths))) for at in range(0, len(paths), BATCH)]
         workers = torch.get_num_threads()

@@ -108,9 +108,9 @@ class LanceDB(Index):
             asked = asked.where(
                 f"id in ({', '.join(map(str, np.flatnonzero(allowed)))})", prefilter=True
             )
-        found = asked.to_arrow()
-        ids, distances = (found[name].to_numpy() for name in ("id", "_distance"))
-        query = found["query_index"].to_numpy() if len(queries) > 1 else np.zeros(len(ids), int)
+        answer = asked.to_arrow()
+        ids, distances = (answer[name].to_numpy() for name in ("id", "_distance"))
+        query = answer["query_index"].to_numpy() if len(queries) > 1 else np.zeros(len(ids), int)
         order = np.lexsort((ids, distances, query))
         place = np.arange(len(ids)) - np.searchsorted(query[order], query[order])
         found_ids[query[order], place] = ids[order]

@@ -164,8 +164,8 @@ class PGVector(Index):
 
     def _count(self):
         def work(cursor):
-            there = cursor.execute("SELECT to_regclass(%s)", [self._table]).fetchone()[0]
-            if there is None:
+            existing = cursor.execute("SELECT to_regclass(%s)", [self._table]).fetchone()[0]
+            if existing is None:
                 raise ValueError(f"the server has no table {self._table}")
             return cursor.execute(f"SELECT count(*) FROM {self._table}").fetchone()[0]
 

@@ -24,8 +24,8 @@ class PyNNDescent(Index):
     def library(cls):
         library = super().library()
         if not PyNNDescent._compiled:
-            few = normalised(np.random.default_rng(0).normal(size=(200, 8)))
-            library.NNDescent(few, metric="dot", random_state=0).query(few, 1)
+            small_sample = normalised(np.random.default_rng(0).normal(size=(200, 8)))
+            library.NNDescent(small_sample, metric="dot", random_state=0).query(small_sample, 1)
             PyNNDescent._compiled = True
         return library
 

@@ -44,8 +44,10 @@ class Scann(Index):
 
     def _search(self, queries, k, leaves=0, reorder=100):
         leaves = min(leaves or max(8, self._nlist // 32), self._nlist)
-        found, scores = self._searcher.search_batched(queries, k, max(reorder, k), leaves, False, 0)
-        return np.where(np.isnan(scores), -1, found.astype(np.int64))
+        neighbours, scores = self._searcher.search_batched(
+            queries, k, max(reorder, k), leaves, False, 0
+        )
+        return np.where(np.isnan(scores), -1, neighbours.astype(np.int64))
 
     def _write(self, path):
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path, "w") as archive:

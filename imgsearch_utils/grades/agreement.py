@@ -51,7 +51,7 @@ def graded_twice(journal: Journal) -> tuple[list[int], list[int]]:
     for act in journal.standing():
         if act.act == "grade" and act.source not in (AUTOMATIC, ADJUDICATION):
             grades.setdefault((act.image1, act.image2), []).append(act.grade)
-    twice = [given[:2] for given in grades.values() if len(given) > 1]
+    twice = [grades_of_pair[:2] for grades_of_pair in grades.values() if len(grades_of_pair) > 1]
     return [one for one, _ in twice], [two for _, two in twice]
 
 
@@ -119,14 +119,17 @@ def _queue(votes) -> pd.DataFrame:
     for (one, two), acts in votes.items():
         if any(act.source == ADJUDICATION for act in acts.values()):
             continue
-        given = [act.grade for act in acts.values() if act.act == "grade"]
-        spread, unsure = max(given, default=0) - min(given, default=0), len(acts) - len(given)
+        pair_grades = [act.grade for act in acts.values() if act.act == "grade"]
+        spread, unsure = (
+            max(pair_grades, default=0) - min(pair_grades, default=0),
+            len(acts) - len(pair_grades),
+        )
         if spread or unsure:
-            said = ", ".join(
+            said_by = ", ".join(
                 f"{name} {act.grade if act.act == 'grade' else 'unsure'}"
                 for name, act in acts.items()
             )
-            rows.append((one, two, said, spread, unsure))
+            rows.append((one, two, said_by, spread, unsure))
     queue = pd.DataFrame(rows, columns=["image1", "image2", "grades", "spread", "unsure"])
     order = {"spread": False, "unsure": False, "image1": True, "image2": True}
     return queue.sort_values(list(order), ascending=list(order.values()), ignore_index=True)

@@ -80,7 +80,7 @@ def import_report(
     again["detail"] = "grades " + again.grades
     clashes = pd.MultiIndex.from_frame(again[["image1", "image2"]]).isin(clash)
     again["problem"] = np.where(clashes, "conflict", "recurring")
-    found = [
+    odd_rows = [
         again,
         pairs[unknown].assign(problem="unknown", detail=_unknown(pairs[unknown], images)),
         pairs[alone].assign(problem="self_pair", detail="an image beside itself"),
@@ -95,7 +95,7 @@ def import_report(
         ),
     ]
     place = [name for name in ("file", "row") if name in pairs]
-    problems = pd.concat(found, ignore_index=True)[["problem", *COLUMNS, *place, "detail"]]
+    problems = pd.concat(odd_rows, ignore_index=True)[["problem", *COLUMNS, *place, "detail"]]
     return {name: int(count) for name, count in counts.items()}, problems.astype(
         {name: "Int64" for name in place if name == "row"}
     )
@@ -158,21 +158,21 @@ def import_labels(run: Run, pairs: pd.DataFrame) -> tuple[dict[str, int], pd.Dat
     journal = Journal(run.journal)
     journal.check_writable()
     images = images_of_files(run, open_collection(run))
-    named = {*pairs.image1, *pairs.image2} & {*images.embeddings.names}
-    _, twins = group_near_duplicates(images.among(named), SAME_PICTURE)
+    images_with_vectors = {*pairs.image1, *pairs.image2} & {*images.embeddings.names}
+    _, twins = group_near_duplicates(images.among(images_with_vectors), SAME_PICTURE)
     merged = merge(pairs)
     counts, problems = import_report(pairs, images, twins, merged)
     graded = usable(merged.pairs.dropna(subset="similarity"), images)
     by_class = ~images.same_class(graded) & (graded.similarity == 0)
     graded["by"] = pd.Categorical.from_codes(by_class.astype(np.int8), [IMPORTER, AUTOMATIC])
     with journal.alone():  # another import may run at once
-        held = {
+        already_graded = {
             (*pair, by, act.grade)
             for pair, acts in journal.votes().items()
             for by, act in acts.items()
         }
         new = [
-            row not in held
+            row not in already_graded
             for row in zip(graded.image1, graded.image2, graded.by, graded.similarity)
         ]
         graded = graded[np.array(new, bool)]

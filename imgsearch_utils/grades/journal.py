@@ -243,11 +243,11 @@ class Journal:
         for act in self.acts():
             if act.act in VOTES and (up_to_round is None or act.round <= up_to_round):
                 votes.setdefault((act.image1, act.image2), {})[act.annotator] = act
-        kept = {
+        standing_votes = {
             pair: {who: act for who, act in by.items() if act.act != "unvote"}
             for pair, by in votes.items()
         }
-        return {pair: by for pair, by in kept.items() if by}
+        return {pair: by for pair, by in standing_votes.items() if by}
 
     def _replay(self, number: int, act: Act) -> None:
         if act.act in VOTES:
@@ -316,8 +316,8 @@ class Journal:
             with self.path.open("ab", buffering=0) as file:
                 lines = itertools.chain([b"" if start else _HEADER], map(_line, acts))
                 try:
-                    while some := b"".join(itertools.islice(lines, AT_ONCE)):
-                        if file.write(some) != len(some):
+                    while next_lines := b"".join(itertools.islice(lines, AT_ONCE)):
+                        if file.write(next_lines) != len(next_lines):
                             raise OSError(f"{self.path}: the disk is full; nothing was written")
                     os.fsync(file.fileno())
                 except BaseException:

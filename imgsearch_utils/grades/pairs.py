@@ -31,13 +31,13 @@ _GRADE = re.compile(r"([0-3])(?:\.0*|,0{0,2})?", re.ASCII)
 def _grade(text: str, place: str) -> float:
     if not text.strip():
         return np.nan
-    if not (found := _GRADE.fullmatch(text.strip())):
+    if not (match := _GRADE.fullmatch(text.strip())):
         raise ValueError(
             f"{place}: similarity must be 0, 1, 2, 3 or empty, got {text[:40]!r}; correct it and "
             "read "
             "again"
         )
-    return float(found[1])
+    return float(match[1])
 
 
 def _bare(path: str) -> str:
@@ -103,8 +103,10 @@ def read_grades(
                 )
             )
     table = pd.concat(parts, ignore_index=True)
-    for name, known in (("image1", images), ("image2", images), ("file", files)):
-        table[name] = pd.Categorical.from_codes(table[name], pd.Index(list(known), dtype=object))
+    for name, categories in (("image1", images), ("image2", images), ("file", files)):
+        table[name] = pd.Categorical.from_codes(
+            table[name], pd.Index(list(categories), dtype=object)
+        )
     return table
 
 

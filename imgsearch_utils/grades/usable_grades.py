@@ -97,5 +97,5 @@ def check_no_leak(train: pd.DataFrame, test: pd.DataFrame, images: Images) -> No
 
 def usable(pairs: pd.DataFrame, images: Images) -> pd.DataFrame:
     """The pairs of two different known images."""
-    known = images.both_of(pairs)
-    return known[known.image1 != known.image2].reset_index(drop=True)
+    known_pairs = images.both_of(pairs)
+    return known_pairs[known_pairs.image1 != known_pairs.image2].reset_index(drop=True)

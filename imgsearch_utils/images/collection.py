@@ -99,9 +99,9 @@ def read_labels(path: Path) -> pd.DataFrame:
     table = read_user_csv(path).reset_index(drop=True)
     if "file_label" not in table:
         raise ValueError(f"{path}: expected a column file_label, got {listed(table)}")
-    if taken := [name for name in table if name in RESERVED]:
+    if reserved := [name for name in table if name in RESERVED]:
         raise ValueError(
-            f"{path}: the column {taken[0]!r} is one of {', '.join(RESERVED)}; rename it"
+            f"{path}: the column {reserved[0]!r} is one of {', '.join(RESERVED)}; rename it"
         )
     if "" in table:
         raise ValueError(f"{path}: a column has no name; name it, or remove it")
@@ -154,11 +154,11 @@ def read_collection(folder: Path, settings: ImageSettings) -> Collection:
             raise ValueError(
                 f"{folder}: no class column {column!r}. {nearest(column, table.columns[1:])}"
             )
-    there = pictures if pictures != folder or not vectors else None
+    pictures_folder = pictures if pictures != folder or not vectors else None
     collection = Collection(
         table[["image", *columns]].reset_index(drop=True),
         columns,
-        there,
+        pictures_folder,
         vectors,
         pd.DataFrame(columns=["image", "reason"], dtype=str),
         split,
@@ -195,9 +195,11 @@ def known_collection(run: Run, names: list[str]) -> Collection:
     if run.study.images.source == DRAWN:  # they may not be drawn yet
         return open_collection(run)
     pictures, vectors = _places(run.data, run.study.images)
-    there = pictures if pictures != run.data or not vectors else None
+    pictures_folder = pictures if pictures != run.data or not vectors else None
     nothing = pd.DataFrame(columns=["image", "reason"], dtype=str)
-    return Collection(pd.DataFrame({"image": names}, dtype=object), [], there, vectors, nothing)
+    return Collection(
+        pd.DataFrame({"image": names}, dtype=object), [], pictures_folder, vectors, nothing
+    )
 
 
 def _without_unusable(collection: Collection, reasons: dict[str, str]) -> Collection:
@@ -290,13 +292,14 @@ def splits_of(values: Iterable[str], where: Path) -> list[str]:
     """
     values = list(values)
     sides = [SPLITS.get(value.strip().lower(), "") for value in values]
-    told = set(sides) - {""}
-    if "train" not in told or len(told) == 1:
+    given_splits = set(sides) - {""}
+    if "train" not in given_splits or len(given_splits) == 1:
         return []
     if not all(sides):
         odd = values[sides.index("")]
         raise ValueError(
-            f"{where}: {odd!r} stands beside {' and '.join(sorted(told))}; for a split that is "
+            f"{where}: {odd!r} stands beside {' and '.join(sorted(given_splits))}; for a split "
+            "that is "
             "kept, each "
             f"is one of {', '.join(SPLITS)}; for classes, rename those"
         )

@@ -53,9 +53,9 @@ def picture_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     inside = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
-    if not (found := sorted(file for file in inside if file.suffix.lower() in SUFFIXES)):
+    if not (files := sorted(file for file in inside if file.suffix.lower() in SUFFIXES)):
         raise ValueError(f"{path}: no picture in this folder ({', '.join(sorted(SUFFIXES))})")
-    return found
+    return files
 
 
 def open_image(path: Path) -> Image.Image:

@@ -54,11 +54,11 @@ class Embeddings:
     def rows(self, names: Iterable[str]) -> np.ndarray:
         """Positions of images; ValueError names those that have no vector."""
         names = list(names)
-        found = self.find(names)
-        if (found < 0).any():
-            unknown = list(dict.fromkeys(name for name, row in zip(names, found) if row < 0))
+        positions = self.find(names)
+        if (positions < 0).any():
+            unknown = list(dict.fromkeys(name for name, row in zip(names, positions) if row < 0))
             raise ValueError(f"{len(unknown)} image(s) have no vector, first: {unknown[0]!r}")
-        return found
+        return positions
 
     def of(self, names: Iterable[str]) -> np.ndarray:
         """Vectors (len(names), d) of images."""

@@ -127,9 +127,9 @@ def keep_split(images: Images, sides: dict[str, str]) -> tuple[Images, pd.DataFr
     table = images.table.assign(side=images.table.image.map(sides))
     place = table.side.map({side: place for place, side in enumerate(SPLITS)})
     leaks = place < place.groupby(table.group).transform("max")
-    kept = table[~leaks]
+    without_leaks = table[~leaks]
     for side in ("train", "test"):
-        if (count := int((kept.side == side).sum())) < 2:
+        if (count := int((without_leaks.side == side).sum())) < 2:
             raise ValueError(
                 "the data come with a split, and a study needs at least 2 images on its train "
                 "and test "
@@ -145,7 +145,9 @@ def keep_split(images: Images, sides: dict[str, str]) -> tuple[Images, pd.DataFr
             "split is kept without it"
         )
     )
-    return replace(images, table=kept.reset_index(drop=True)), left_out.reset_index(drop=True)
+    return replace(images, table=without_leaks.reset_index(drop=True)), left_out.reset_index(
+        drop=True
+    )
 
 
 def read_split(run: Run) -> pd.DataFrame:

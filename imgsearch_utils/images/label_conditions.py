@@ -79,11 +79,11 @@ class Metadata:
         """
         # there is none, it is none, or it is of others
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, pa.ArrowException):
-            said = feather.read_table(file, memory_map=True)
-            said.validate(full=True)
-            there = cls(said)
-            if there.known_as == known_as:
-                return there
+            labels = feather.read_table(file, memory_map=True)
+            labels.validate(full=True)
+            kept = cls(labels)
+            if kept.known_as == known_as:
+                return kept
         made = cls.in_memory(names, *read(), known_as)
         # read-only: it is made for this one time
         with contextlib.suppress(OSError), atomic_path(file) as partial:
@@ -101,21 +101,21 @@ class Metadata:
             pa.array(np.arange(len(names))),
             *(pa.array(column, pa.string()) for column in [names, *map(labels.get, labels)]),
         ]
-        said = pa.table(columns, ["rowid", "image", *free])
+        table = pa.table(columns, ["rowid", "image", *free])
         # capital letters are alike to DuckDB, which names twins apart
-        said = said.rename_columns(duckdb.connect().from_arrow(said.slice(0, 0)).columns)
-        called = dict(zip(labels, said.column_names[2:]))
+        table = table.rename_columns(duckdb.connect().from_arrow(table.slice(0, 0)).columns)
+        called = dict(zip(labels, table.column_names[2:]))
         about = {
             "known_as": known_as,
             "kinds": {called[name]: _kind(labels[name]) for name in labels},
             "classes": [called[name] for name in classes],
         }
-        return cls(said.replace_schema_metadata({"about": json.dumps(about)}))
+        return cls(table.replace_schema_metadata({"about": json.dumps(about)}))
 
     def of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """The labels (n,) of rows, by column, as text."""
-        found = self._said.take(rows)
-        return {name: found[name].to_numpy() for name in self.columns}
+        labels = self._said.take(rows)
+        return {name: labels[name].to_numpy() for name in self.columns}
 
     def table(self) -> pd.DataFrame:
         """The labels of all images, as text."""
@@ -158,11 +158,11 @@ class Metadata:
         return f"{quoted} = {duckdb.ConstantExpression(value)}" if value else f"{quoted} IS NULL"
 
     def _refuse_functions(self, statement: str) -> None:
-        [(named,)] = self._asked.execute(
+        [(parsed,)] = self._asked.execute(
             "SELECT json_serialize_sql(?::VARCHAR)", [statement]
         ).fetchall()
         [(error, functions, types)] = self._asked.execute(
-            "SELECT ?->>'error_message', ?->>'$..function_name', ?->>'$..type_name'", [named] * 3
+            "SELECT ?->>'error_message', ?->>'$..function_name', ?->>'$..type_name'", [parsed] * 3
         ).fetchall()
         if error:
             raise ValueError(error)

@@ -35,10 +35,13 @@ def near_duplicate_groups(
     )  # here, so that a command which groups nothing does not wait for it
     from scipy.sparse.csgraph import connected_components
 
-    found = (
+    duplicate_pairs = (
         Lists.of(vectors).near_pairs(cosine, progress)
         if len(vectors) > many
         else near_pairs(vectors, cosine)
     )
-    graph = coo_matrix((np.ones(len(found)), (found[:, 0], found[:, 1])), shape=(len(vectors),) * 2)
-    return pd.factorize(connected_components(graph, directed=False)[1])[0], found
+    graph = coo_matrix(
+        (np.ones(len(duplicate_pairs)), (duplicate_pairs[:, 0], duplicate_pairs[:, 1])),
+        shape=(len(vectors),) * 2,
+    )
+    return pd.factorize(connected_components(graph, directed=False)[1])[0], duplicate_pairs

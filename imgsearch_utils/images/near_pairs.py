@@ -23,12 +23,12 @@ def near_pairs(vectors: np.ndarray, cosine: float) -> np.ndarray:
 
     vectors : (n, d)
     """
-    unit, found = normalised(vectors), []
+    unit, pairs = normalised(vectors), []
     for start in range(0, len(unit), BLOCK):
         rows, columns = np.nonzero(unit[start : start + BLOCK] @ unit.T >= cosine - ROUNDING[0])
         rows += start
-        found.append(np.stack([rows, columns], 1)[rows < columns])
-    return np.concatenate([np.empty((0, 2), int), *found])  # also of no vectors
+        pairs.append(np.stack([rows, columns], 1)[rows < columns])
+    return np.concatenate([np.empty((0, 2), int), *pairs])  # also of no vectors
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,15 @@ class Lists:
         sorted.
         """
         n, keys = len(self.vectors), np.empty(0, np.int64)
-        found: list[np.ndarray] = []
+        new_keys: list[np.ndarray] = []
         for start in progress(range(0, n, PART)):
             _, ids = self.index.search(self._part(start), min(k + 1, n))
             rows = np.arange(start, start + len(ids))[:, None]
-            there = (ids >= 0) & (ids != rows)
-            found.append((np.minimum(rows, ids) * n + np.maximum(rows, ids))[there])
-            if len(found) == AT_ONCE:  # each pair is found from both sides
-                keys, found = np.union1d(keys, np.concatenate(found)), []
-        return np.stack(np.divmod(np.union1d(keys, np.concatenate([keys[:0], *found])), n), 1)
+            is_neighbour = (ids >= 0) & (ids != rows)
+            new_keys.append((np.minimum(rows, ids) * n + np.maximum(rows, ids))[is_neighbour])
+            if len(new_keys) == AT_ONCE:  # each pair is found from both sides
+                keys, new_keys = np.union1d(keys, np.concatenate(new_keys)), []
+        return np.stack(np.divmod(np.union1d(keys, np.concatenate([keys[:0], *new_keys])), n), 1)
 
     def _part(self, start: int) -> np.ndarray:
         return normalised(self.vectors[start : start + PART])

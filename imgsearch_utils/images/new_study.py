@@ -30,22 +30,23 @@ def describe_folder(study: str, folder: Path, classes: list[str] | None = None) 
     pictures = any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
     source = {"source": str(folder)} | ({"vectors": vectors} if vectors and not pictures else {})
     source |= {} if classes is None else {"class_columns": classes}
-    found = read_collection(folder, ImageSettings(**source))
-    sizes = {column: found.images[column].nunique() for column in found.class_columns}
+    collection = read_collection(folder, ImageSettings(**source))
+    sizes = {column: collection.images[column].nunique() for column in collection.class_columns}
     too_many = [
         column
         for column, n in sizes.items()
-        if classes is None and n > max(len(found.images) / 2, FEW)
+        if classes is None and n > max(len(collection.images) / 2, FEW)
     ]
     if too_many:
         raise ValueError(
             f"{folder / 'labels.csv'}: the column {too_many[0]!r} has {sizes[too_many[0]]:,} "
             "values for "
-            f"{len(found.images):,} images, which is no class: nearly every pair would be graded 0 "
+            f"{len(collection.images):,} images, which is no class: nearly every pair would be "
+            "graded 0 "
             "unseen. Name the columns that are classes, coarse to fine (--classes kind --classes "
             "fine_kind), or none (--classes '')"
         )
-    line = f"{len(found.images):,} {'pictures' if pictures else 'vectors'}"
+    line = f"{len(collection.images):,} {'pictures' if pictures else 'vectors'}"
     if len(sizes) == 1:
         [n] = sizes.values()
         line += f" in {n} classes" if n > 1 else ", all of one class"
@@ -53,8 +54,8 @@ def describe_folder(study: str, folder: Path, classes: list[str] | None = None) 
         line += (
             f", classes by level: {', '.join(f'{n} by {column}' for column, n in sizes.items())}"
         )
-    if found.split:
-        counts = Counter(found.split.values())
+    if collection.split:
+        counts = Counter(collection.split.values())
         line += (
             f"; its split is kept: {', '.join(f'{n:,} {side}' for side, n in counts.most_common())}"
         )

@@ -94,9 +94,9 @@ class Images:
         """
         values = self._by_name[column].to_numpy()
         rows = [self._by_name.index.get_indexer(pairs[name]) for name in ("image1", "image2")]
-        for name, known in zip(("image1", "image2"), rows):
-            if (known < 0).any():
-                raise KeyError(pairs[name][known < 0].iloc[0])
+        for name, row_numbers in zip(("image1", "image2"), rows):
+            if (row_numbers < 0).any():
+                raise KeyError(pairs[name][row_numbers < 0].iloc[0])
         return values[rows[0]], values[rows[1]]
 
     def same_class(self, pairs: pd.DataFrame) -> np.ndarray:

@@ -113,9 +113,9 @@ def append(
             raise ValueError(
                 f"{folder}: was changed by another process since it was read; try again"
             )
-        kept = contents.rows // CHUNK
-        known, start = contents.chunks[:kept], kept * CHUNK
-        before = known[-1][0] if known else 0
+        whole_chunks = contents.rows // CHUNK
+        known_chunks, start = contents.chunks[:whole_chunks], whole_chunks * CHUNK
+        before = known_chunks[-1][0] if known_chunks else 0
         tail = np.array(_mapped(folder / VECTORS, contents.rows)[start:])
         with (folder / NAMES).open("r+b") as text, (folder / VECTORS).open("r+b") as file:
             data = _start_of_data(file)
@@ -126,10 +126,10 @@ def append(
             vectors = np.ascontiguousarray(vectors, np.float32)
             vectors.tofile(file)
             added = _chunks(np.concatenate([tail, vectors]), lines, text, names, digests, before)
-            contents = _Contents(contents.rows + len(names), [*known, *added])
-            for each in (text, file):
-                each.flush()
-                os.fsync(each.fileno())
+            contents = _Contents(contents.rows + len(names), [*known_chunks, *added])
+            for opened in (text, file):
+                opened.flush()
+                os.fsync(opened.fileno())
             # from here on the new rows count
             write_json(folder / CONFIG, contents.described(config))
             file.seek(0)
@@ -150,10 +150,10 @@ def read(folder: Path, again: bool = False) -> Stored:
     """
     try:
         stamps, (config, contents, saved) = _stamps(folder), _described(folder)
-        known = _remembered(folder)
-        unchanged = (known.get("digest"), known.get("stamps")) == (saved, stamps)
+        remembered = _remembered(folder)
+        unchanged = (remembered.get("digest"), remembered.get("stamps")) == (saved, stamps)
         vectors = _mapped(folder / VECTORS, contents.rows)
-        quick = _quick(folder, saved, known.get("names")) if unchanged and not again else []
+        quick = _quick(folder, saved, remembered.get("names")) if unchanged and not again else []
         names, digests = _halves(quick) if quick else _listed(folder, contents.names_end)
         if len(vectors) != len(names):
             raise ValueError(f"{len(vectors)} vectors for the {len(names)} names in names.csv")
@@ -257,15 +257,17 @@ def _chunks(
     vectors : from the first row of a chunk on, of rows that have lines already and of those named
     lines : those there are, of that chunk; they begin at byte `before`
     """
-    there, end = len(vectors) - len(names), before + len(lines)
+    rows_before, end = len(vectors) - len(names), before + len(lines)
     for start in range(0, len(vectors), CHUNK):
-        some = slice(max(0, start - there), max(0, start + CHUNK - there))
-        more = _lines(names[some], digests[some])
-        text.write(more)
-        lines, end = lines + more, end + len(more)
-        found = hashlib.sha256(np.ascontiguousarray(vectors[start : start + CHUNK], np.float32))
-        found.update(lines)
-        yield [end, found.hexdigest()]
+        of_chunk = slice(max(0, start - rows_before), max(0, start + CHUNK - rows_before))
+        new_lines = _lines(names[of_chunk], digests[of_chunk])
+        text.write(new_lines)
+        lines, end = lines + new_lines, end + len(new_lines)
+        chunk_digest = hashlib.sha256(
+            np.ascontiguousarray(vectors[start : start + CHUNK], np.float32)
+        )
+        chunk_digest.update(lines)
+        yield [end, chunk_digest.hexdigest()]
         lines = b""
 
 
@@ -274,12 +276,12 @@ def _is_whole(folder: Path, config: dict, contents: _Contents, saved: str) -> bo
     vectors, before = _mapped(folder / VECTORS, contents.rows), 0
     with (folder / NAMES).open("rb") as text:
         for number, (end, sha256) in enumerate(contents.chunks):
-            found = hashlib.sha256(
+            chunk_digest = hashlib.sha256(
                 np.ascontiguousarray(vectors[number * CHUNK : (number + 1) * CHUNK])
             )
-            found.update(text.read(end - before))
+            chunk_digest.update(text.read(end - before))
             before = end
-            if found.hexdigest() != sha256:
+            if chunk_digest.hexdigest() != sha256:
                 return False
     return len(contents.chunks) == -(-contents.rows // CHUNK) and contents.digest(config) == saved
 
@@ -324,10 +326,10 @@ def _quick(folder: Path, sha256: str, written: list[int] | None) -> list[str]:
     try:
         if stamp(folder / QUICK) != written:
             return []
-        known, *both = (folder / QUICK).read_bytes().decode("utf-8").split("\0")
+        known_digest, *both = (folder / QUICK).read_bytes().decode("utf-8").split("\0")
     except (OSError, ValueError):
         return []
-    return both if known == sha256 else []
+    return both if known_digest == sha256 else []
 
 
 def _halves(both: list[str]) -> tuple[list[str], list[str]]:

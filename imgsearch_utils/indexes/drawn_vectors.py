@@ -37,9 +37,9 @@ def drawn_like(vectors: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
         np.empty((n, vectors.shape[1]), np.float32),
     )
     for part in np.array_split(np.arange(n), -(-n // BLOCK)):  # in numbers of eight bytes
-        every = principal.inverse_transform(reduced[part])
+        drawn_part = principal.inverse_transform(reduced[part])
         drawn[part] = normalised(
-            every + rng.normal(scale=principal.noise_variance_**0.5, size=every.shape)
+            drawn_part + rng.normal(scale=principal.noise_variance_**0.5, size=drawn_part.shape)
         )
     return drawn
 

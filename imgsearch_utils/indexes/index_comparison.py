@@ -229,8 +229,8 @@ def compare_indexes(
         index = None
         for point in points_of(settings):
             row["query"] = json.dumps(point, sort_keys=True)
-            if known := finished.get(row):
-                rows.append(known)
+            if finished_row := finished.get(row):
+                rows.append(finished_row)
                 bar.update()
                 continue
             if index is None:
@@ -290,14 +290,14 @@ def compare_filtered(
         index = indexes.find(point["index"])().build(vectors, **json.loads(point["build"]))
         for share, (among, truth) in truths.items():
             asked = json.loads(point["query"]) | ({} if share == 1 else {"allowed": among})
-            found = distances_of(vectors, queries, index.query(queries, k, **asked))
+            distances = distances_of(vectors, queries, index.query(queries, k, **asked))
             seconds = np.median(time_singles(index, queries[:50], k, asked, 1))
             rows.append(
                 {
                     **point,
                     "share": share,
                     "allowed": len(among),
-                    f"recall@{k}": recall_at_k(found, truth, k),
+                    f"recall@{k}": recall_at_k(distances, truth, k),
                     "ms": 1000 * seconds,
                 }
             )

@@ -115,9 +115,12 @@ def pareto(table: pd.DataFrame, recall: str, speed: str = "single_qps") -> Figur
             mew=0,
             label="front",
         )
-        how = "one at a time" if speed == "single_qps" else "in one batch"
+        queries_asked = "one at a time" if speed == "single_qps" else "in one batch"
         place.set(
-            xlabel=recall, ylabel=f"queries/s, {how}", yscale="log", title=f"Vectors of the {model}"
+            xlabel=recall,
+            ylabel=f"queries/s, {queries_asked}",
+            yscale="log",
+            title=f"Vectors of the {model}",
         )
     legend_below(figure, *axes.flat)
     return figure

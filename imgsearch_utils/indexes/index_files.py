@@ -66,11 +66,13 @@ def _remembered(path: Path, sha256: str) -> str | None:
     else None.
     """
     try:
-        known, now = read_json(_verified(path), "file_sha256", "stamp", "made_of"), stamp(path)
+        remembered, now = read_json(_verified(path), "file_sha256", "stamp", "made_of"), stamp(path)
     except (OSError, ValueError):
         return None
     return (
-        str(known["made_of"]) if known["stamp"] == now and known["file_sha256"] == sha256 else None
+        str(remembered["made_of"])
+        if remembered["stamp"] == now and remembered["file_sha256"] == sha256
+        else None
     )
 
 
@@ -129,8 +131,8 @@ def load(path: Path, vectors: np.ndarray | None = None, again: bool = False):
         if not again:
             _remember(path, expected)
     if vectors is not None and not made_of(index, vectors):
-        made = f"{index.count} x {index.dim} vectors, not of these {np.shape(vectors)}"
-        raise IndexFileError(f"{path} was made of other vectors: of {made}; {hint}")
+        made_of_shape = f"{index.count} x {index.dim} vectors, not of these {np.shape(vectors)}"
+        raise IndexFileError(f"{path} was made of other vectors: of {made_of_shape}; {hint}")
     try:
         index._read(path)
     except Unreachable:

@@ -34,16 +34,18 @@ def register(name: str):
 def arguments_of(name: str, verb: str) -> dict[str, Any]:
     """Name -> default of what an index's build or query takes; unknown index names are refused."""
     method = {"build": find(name)._build, "query": find(name)._search}[verb]
-    known = inspect.signature(method).parameters.values()
-    return {p.name: p.default for p in known if p.default is not p.empty and p.name != "allowed"}
+    parameters = inspect.signature(method).parameters.values()
+    return {
+        p.name: p.default for p in parameters if p.default is not p.empty and p.name != "allowed"
+    }
 
 
 def check_arguments(name: str, verb: str, arguments) -> None:
     """Refuse an argument that the index's build or query does not take, with the nearest that it
     does.
     """
-    known = arguments_of(name, verb)
+    known_arguments = arguments_of(name, verb)
     for argument in arguments:
-        if argument not in known:
-            advice = nearest(argument, known) if known else "It takes none."
+        if argument not in known_arguments:
+            advice = nearest(argument, known_arguments) if known_arguments else "It takes none."
             raise ValueError(f"{name} has no {verb} argument {argument}. {advice}")

@@ -57,11 +57,11 @@ def among(vectors: np.ndarray, rows: np.ndarray, queries: np.ndarray, k: int) ->
     """The k nearest of each query among some rows (m,): ids (n_queries, k), -1 where there are
     fewer.
     """
-    found = np.full((len(queries), k), -1, np.int64)
+    nearest_rows = np.full((len(queries), k), -1, np.int64)
     if len(rows):
         n = min(k, len(rows))
         cosine = queries @ normalised(vectors[rows]).T
         first = np.argpartition(-cosine, n - 1, axis=1)[:, :n]
         order = np.argsort(-np.take_along_axis(cosine, first, 1), axis=1, kind="stable")
-        found[:, :n] = rows[np.take_along_axis(first, order, 1)]
-    return found
+        nearest_rows[:, :n] = rows[np.take_along_axis(first, order, 1)]
+    return nearest_rows

@@ -50,8 +50,8 @@ class Faiss(Index):
 
     def _check_size(self):
         if (self._index.ntotal, self._index.d) != (self.count, self.dim):
-            held = f"{self._index.ntotal} x {self._index.d}"
-            raise ValueError(f"it holds {held} vectors, expected {self.count} x {self.dim}")
+            actual_size = f"{self._index.ntotal} x {self._index.d}"
+            raise ValueError(f"it holds {actual_size} vectors, expected {self.count} x {self.dim}")
 
 
 @register("exact")
@@ -215,8 +215,8 @@ class IvfRabitq(Faiss):
         lists.cp.seed, lists.cp.max_points_per_centroid = seed, PER_CENTRE
         codes = faiss.IndexScalarQuantizer(self.dim, faiss.ScalarQuantizer.QT_8bit, metric)
         self._index = faiss.IndexRefine(faiss.IndexPreTransform(rotation, lists), codes)
-        some = np.random.default_rng(seed).permutation(len(vectors))[: PER_CENTRE * nlist]
-        self._index.train(vectors[np.sort(some)])
+        training_rows = np.random.default_rng(seed).permutation(len(vectors))[: PER_CENTRE * nlist]
+        self._index.train(vectors[np.sort(training_rows)])
         for at in range(0, len(vectors), BLOCK):  # the rotation copies all that it is given
             self._index.add(vectors[at : at + BLOCK])
 

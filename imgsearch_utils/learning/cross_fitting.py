@@ -67,7 +67,7 @@ def cross_fits(images: Images, pairs: pd.DataFrame, seed: int, folds: int = FOLD
     low, high = np.minimum(first, second), np.maximum(first, second)
     high = np.where(low == high, (low + 1) % folds, high)  # of one fold: left out with the next one
     low, high = np.minimum(low, high), np.maximum(low, high)
-    found = []
+    fits = []
     for a, b in combinations(range(folds), 2):
         teaching = (
             ~np.isin(first, (a, b)) & ~np.isin(second, (a, b)) & pairs.similarity.notna().to_numpy()
@@ -75,14 +75,14 @@ def cross_fits(images: Images, pairs: pd.DataFrame, seed: int, folds: int = FOLD
         held_out = pairs[(low == a) & (high == b)]
         if teaching.any() and len(held_out):
             names = [name for name, number in fold.items() if number not in (a, b)]
-            found.append(Fit(images.among(names), pairs[teaching], held_out))
-    if not any(fit.held_out.similarity.notna().any() for fit in found):
+            fits.append(Fit(images.among(names), pairs[teaching], held_out))
+    if not any(fit.held_out.similarity.notna().any() for fit in fits):
         raise ValueError(
             f"{int(pairs.similarity.notna().sum())} graded train pairs are too few to hold any "
             "out; "
             "grade more"
         )
-    return found
+    return fits
 
 
 @dataclass(frozen=True)

@@ -132,18 +132,18 @@ def learn(
     held_out = pd.concat([fit.held_out for fit in fits])
     held_out = held_out.assign(cosine=Model().cosines(images, held_out))
     unknown = held_out[held_out.similarity.isna()]
-    known = held_out.drop(unknown.index).astype(graded.dtypes.to_dict())
-    candidates = _compare(known, {"encoder": held_out.cosine, **scores})
-    name = choose(_gains_over_first(known, scores, names[0]), names[0])
+    graded_pairs = held_out.drop(unknown.index).astype(graded.dtypes.to_dict())
+    candidates = _compare(graded_pairs, {"encoder": held_out.cosine, **scores})
+    name = choose(_gains_over_first(graded_pairs, scores, names[0]), names[0])
     candidates = mark_use(candidates, name, in_search)
     head = train_candidate(images, train, settings, seed, name, votes)
-    curves = [_calibrate(known, unknown, score) for score in (held_out.cosine, scores[name])]
+    curves = [_calibrate(graded_pairs, unknown, score) for score in (held_out.cosine, scores[name])]
     typical = nearest_neighbour_cosine(images.train)
     models = (
         Model(calibration=curves[0], out_of_collection_cosine=typical),
         Model.with_head(head, curves[1], typical),
     )
-    scored = known.assign(score=scores[name][known.index])
+    scored = graded_pairs.assign(score=scores[name][graded_pairs.index])
     by_name = {model.name: model for model in models}
     return LearningResult(by_name, candidates, scored, judged[name].history)
 

@@ -162,10 +162,10 @@ def model_vectors(run: Run, embeddings: Embeddings, model: Model, keep: bool = F
             embeddings.digests,
         ):
             return saved.vectors
-    made = model.vectors(np.asarray(embeddings.vectors))
+    vectors = model.vectors(np.asarray(embeddings.vectors))
     if keep:
-        Embeddings(embeddings.names, made, config, embeddings.digests).save(folder)
-    return made
+        Embeddings(embeddings.names, vectors, config, embeddings.digests).save(folder)
+    return vectors
 
 
 def model_in_use(run: Run, name: str = "") -> Model:

@@ -49,12 +49,12 @@ class TrainingStatistics:
         """
         known_by = hashlib.sha256(np.ascontiguousarray(vectors, np.float32))
         known_by.update("\n".join([*map(repr, classes), repr(bool(settings.class_share))]).encode())
-        made = _kept.get(known_by.digest()) or cls._make(vectors, classes, settings)
+        statistics = _kept.get(known_by.digest()) or cls._make(vectors, classes, settings)
         with _keeping:
             while len(_kept) >= KEPT:
                 _kept.pop(next(iter(_kept)))
-            _kept[known_by.digest()] = made
-        return made
+            _kept[known_by.digest()] = statistics
+        return statistics
 
     @classmethod
     def _make(cls, vectors, classes, settings):

@@ -9,11 +9,11 @@ PAIRS = 512
 
 def lengths(vectors: np.ndarray) -> np.ndarray:
     """Euclidean lengths (n,) of (n, d) vectors; bounded memory for any n."""
-    found = [
+    parts = [
         np.linalg.norm(vectors[at : at + BLOCK], axis=1)
         for at in range(0, max(1, len(vectors)), BLOCK)
     ]
-    return np.concatenate(found)
+    return np.concatenate(parts)
 
 
 def normalised(vectors: np.ndarray) -> np.ndarray:

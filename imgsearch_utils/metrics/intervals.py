@@ -138,8 +138,8 @@ def query_gain(
     -------
     measure (nDCG@k, AP), queries, score, rival (means), difference, low, high; low and high are NaN
     for fewer than ``ENOUGH`` queries"""
-    found = query_gains(pairs, {"score": score, "rival": rival}, "rival", k)
-    return found[found.of == "score"].drop(columns="of")
+    gains = query_gains(pairs, {"score": score, "rival": rival}, "rival", k)
+    return gains[gains.of == "score"].drop(columns="of")
 
 
 def query_gains(
@@ -200,11 +200,11 @@ def _query_error(gain, group, pairs):
         return np.nan
     influence = ((gain - gain.mean()) / len(gain)).groupby(group).sum()
     own = (influence**2).sum()
-    known = influence.to_dict()
+    influence_of = influence.to_dict()
     edges = {
         (min(a, b), max(a, b))
         for a, b in zip(pairs.group1, pairs.group2)
-        if a != b and a in known and b in known
+        if a != b and a in influence_of and b in influence_of
     }
-    both = own + 2 * math.fsum(known[a] * known[b] for a, b in edges)
+    both = own + 2 * math.fsum(influence_of[a] * influence_of[b] for a, b in edges)
     return np.sqrt(max(own, both))

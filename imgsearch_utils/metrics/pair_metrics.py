@@ -65,11 +65,13 @@ def calibration_by_chance(
     p, rng = np.asarray(p_similar, float), np.random.default_rng(seed)
     place = np.minimum((p * bins).astype(int), bins - 1)
     pairs, predicted = (np.bincount(place, weights, bins) for weights in (None, p))
-    found = np.stack([np.bincount(place, rng.random(len(p)) < p, bins) for _ in range(n)])
-    errors = np.abs(found - predicted).sum(1) / max(1, len(p))
-    some = pairs > 0
+    drawn_similar = np.stack([np.bincount(place, rng.random(len(p)) < p, bins) for _ in range(n)])
+    errors = np.abs(drawn_similar - predicted).sum(1) / max(1, len(p))
+    has_pairs = pairs > 0
     low, high = np.full((2, bins), np.nan)
-    low[some], high[some] = np.quantile(found[:, some] / pairs[some], [0.025, 0.975], axis=0)
+    low[has_pairs], high[has_pairs] = np.quantile(
+        drawn_similar[:, has_pairs] / pairs[has_pairs], [0.025, 0.975], axis=0
+    )
     return Chance(float(errors.mean()), float(np.quantile(errors, 0.95)), low, high)
 
 
@@ -103,8 +105,8 @@ def pair_metrics(
         for a grade outside 0..3, or arrays of different lengths.
     """
     similar, score = graded_similar(grades), np.asarray(score, dtype=float)
-    given = {"score": score, "p_similar": p_similar, "same_class": same_class}
-    for name, values in given.items():
+    given_columns = {"score": score, "p_similar": p_similar, "same_class": same_class}
+    for name, values in given_columns.items():
         if values is not None and len(values) != len(similar):
             raise ValueError(
                 f"{name} must have one value for each of the {len(similar)} grades, got "

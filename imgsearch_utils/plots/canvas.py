@@ -95,15 +95,15 @@ def legend_below(figure: Figure, *panels) -> None:
     """One legend for all panels, below them, where it covers no curve; what they share stands in it
     once.
     """
-    named = {
+    handle_of_label = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels())
     }
     for axes in panels:
         if axes.get_legend():
             axes.get_legend().remove()
     figure.legend(
-        named.values(),
-        named.keys(),
+        handle_of_label.values(),
+        handle_of_label.keys(),
         loc="outside lower center",
         ncols=4,
         frameon=False,

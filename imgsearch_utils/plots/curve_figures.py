@@ -55,8 +55,10 @@ def finetuning_curve(history: pd.DataFrame) -> Figure:
     mark = "o" if len(history) < 10 else None
     loss.plot(history.epoch, history.loss, color=SPLITS["train"], marker=mark)
     quality.plot(history.epoch, history.validation, "--", color=SPLITS["dev"], marker=mark)
-    kept = history[history.best].tail(1)
-    quality.plot(kept.epoch, kept.validation, "o", ms=12, mfc="none", mec=MODELS["head"], mew=2)
+    kept_epoch = history[history.best].tail(1)
+    quality.plot(
+        kept_epoch.epoch, kept_epoch.validation, "o", ms=12, mfc="none", mec=MODELS["head"], mew=2
+    )
     for axes, name, title in (
         (loss, "loss", "Loss on what is learnt from"),
         (quality, "mAP", "Quality on validation"),

@@ -99,13 +99,17 @@ def class_confusion(
     matrix : of the head, or of the only model
     of_encoder : the same by the encoder; with it, both stand side by side on one scale
     """
-    named = {"": matrix} if of_encoder is None else {"encoder: ": of_encoder, "head: ": matrix}
+    matrix_of_title = (
+        {"": matrix} if of_encoder is None else {"encoder: ": of_encoder, "head: ": matrix}
+    )
     names = list(
-        dict.fromkeys(name for shares in named.values() for axis in shares.axes for name in axis)
+        dict.fromkeys(
+            name for shares in matrix_of_title.values() for axis in shares.axes for name in axis
+        )
     )[:12]
     size = 2.6 + 0.5 * len(names)
-    figure, [axes] = axes_grid(len(named), size + 0.6, size - 0.4)
-    for place, (whose, shares) in zip(axes, named.items()):
+    figure, [axes] = axes_grid(len(matrix_of_title), size + 0.6, size - 0.4)
+    for place, (whose, shares) in zip(axes, matrix_of_title.items()):
         shown = shares.reindex(index=shares.index[:12], columns=names, fill_value=0.0)
         sns.heatmap(
             shown.rename(index=literal, columns=literal),

@@ -77,10 +77,12 @@ def picture_map(layouts: dict[str, pd.DataFrame]) -> Figure:
     thumbnail, or None)"""
     figure, [panels] = axes_grid(len(layouts), 6.2, 5.6)
     classes = pd.concat(layouts.values())["class"].value_counts()
-    told = classes.index[:8] if len(classes) > 1 else []  # more colours tell nothing apart
-    colours = dict(zip(told, sns.color_palette("colorblind", len(told))))
+    coloured_classes = (
+        classes.index[:8] if len(classes) > 1 else []
+    )  # more colours tell nothing apart
+    colours = dict(zip(coloured_classes, sns.color_palette("colorblind", len(coloured_classes))))
     for axes, (title, table) in zip(panels, layouts.items()):
-        kinds = table["class"].where(table["class"].isin(told), "")
+        kinds = table["class"].where(table["class"].isin(coloured_classes), "")
         for name, part in table.groupby(kinds):
             axes.scatter(
                 part.x,
@@ -88,7 +90,7 @@ def picture_map(layouts: dict[str, pd.DataFrame]) -> Figure:
                 s=14,
                 color=colours.get(name, "#999999"),
                 lw=0,
-                label=literal(name or "other classes") if len(told) else None,
+                label=literal(name or "other classes") if len(coloured_classes) else None,
             )
         for x, y, kind, picture in zip(table.x, table.y, kinds, table.picture):
             if picture is not None:
@@ -108,6 +110,6 @@ def picture_map(layouts: dict[str, pd.DataFrame]) -> Figure:
         axes.set(title=literal(title), xticks=[], yticks=[], aspect="equal", adjustable="datalim")
         axes.margins(0.07)
         sns.despine(ax=axes, left=True, bottom=True)
-    if len(told):
+    if len(coloured_classes):
         legend_below(figure, *panels)
     return figure

@@ -190,12 +190,12 @@ def _table(
     method: str, p: np.ndarray, classes: Sequence[str], top: int, calibrated: bool
 ) -> pd.DataFrame:
     order = np.argsort(-p, axis=1, kind="stable")[:, :top]
-    n, kept = order.shape
+    n, n_classes = order.shape
     return pd.DataFrame(
         {
-            "query": np.repeat(np.arange(n), kept),
+            "query": np.repeat(np.arange(n), n_classes),
             "method": method,
-            "rank": np.tile(np.arange(1, kept + 1), n),
+            "rank": np.tile(np.arange(1, n_classes + 1), n),
             "class": np.asarray(classes)[order].ravel(),
             "p": np.take_along_axis(p, order, 1).ravel(),
             "calibrated": calibrated,

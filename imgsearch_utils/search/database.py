@@ -38,9 +38,9 @@ def encoder_of(run: Run, database: Embeddings) -> "Encoder | KeptEncoder":
             "compared with them; run the study on its pictures (images.vectors: null)"
         )
     if theirs["encoder"] == run.study.encoder and (
-        kept := open_kept(run.vectors / NETWORK, theirs)
+        kept_encoder := open_kept(run.vectors / NETWORK, theirs)
     ):
-        return kept
+        return kept_encoder
     from imgsearch_utils.encoders.encoder_names import shared_encoder  # and torch with it
 
     encoder = shared_encoder(run.study.encoder)
@@ -64,8 +64,8 @@ def open_metadata(run: Run, database: Embeddings) -> Metadata:
         collection = open_collection(run)
         return read_labels(file) if file.is_file() else collection.images, collection.class_columns
 
-    known = f"{database.sha256} {run.study.images.model_dump_json()} {source}"
-    return Metadata.open(run.vectors / "labels.arrow", known, database.names, read)
+    known_as_now = f"{database.sha256} {run.study.images.model_dump_json()} {source}"
+    return Metadata.open(run.vectors / "labels.arrow", known_as_now, database.names, read)
 
 
 def known_as(database: Embeddings, model: Model) -> str:

@@ -45,8 +45,10 @@ def score_file(
     score = PairScorer(database, head)
     for part in pair_parts(file, watch):
         rows = [database.find(part[name]) for name in ("image1", "image2")]
-        known = (rows[0] >= 0) & (rows[1] >= 0)
-        scores = score(*(some[known] for some in rows)).set_index(part.index[known]).round(6)
+        has_vectors = (rows[0] >= 0) & (rows[1] >= 0)
+        scores = (
+            score(*(some[has_vectors] for some in rows)).set_index(part.index[has_vectors]).round(6)
+        )
         anew = [name for name in part if name in scores]
         write_table(part.drop(columns=anew).join(scores), out, header=not pairs)
         unknown |= {*part.image1[rows[0] < 0], *part.image2[rows[1] < 0]}
@@ -80,11 +82,11 @@ class PairScorer:
 
         score (the model's cosine), p_similar, p_grade_0 .. p_grade_3, cosine (the encoder's)
         """
-        found = [
+        cosines = [
             self._cosines(i[at : at + BLOCK], j[at : at + BLOCK])
             for at in range(0, max(1, len(i)), BLOCK)
         ]
-        score, cosine = map(np.concatenate, zip(*found))
+        score, cosine = map(np.concatenate, zip(*cosines))
         return pd.DataFrame(
             {"score": score, **self.model.calibration.columns(score), "cosine": cosine}
         )

@@ -74,8 +74,8 @@ def rocchio(queries: np.ndarray, like: np.ndarray, unlike: np.ndarray) -> np.nda
     like, unlike : (m, d) of length 1; may be empty
     Returns (n, d) of length 1.
     """
-    found = (queries + like.sum(0)) / (1 + len(like))
-    return normalised(found - UNLIKE * unlike.mean(0) if len(unlike) else found)
+    moved_queries = (queries + like.sum(0)) / (1 + len(like))
+    return normalised(moved_queries - UNLIKE * unlike.mean(0) if len(unlike) else moved_queries)
 
 
 @dataclass(frozen=True)
@@ -286,8 +286,10 @@ class Searcher:
         """
         ids = self._ids(asked, k, allowed)
         for one, query in zip(ids, asked):
-            there = one[:FIRST][one[:FIRST] >= 0]
-            one[: len(there)] = there[reranked(query, self._rows(there), self._names[there])]
+            first_ids = one[:FIRST][one[:FIRST] >= 0]
+            one[: len(first_ids)] = first_ids[
+                reranked(query, self._rows(first_ids), self._names[first_ids])
+            ]
         return ids
 
     def _out_of_reach(self, ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -72,9 +72,12 @@ class PictureQueue:
     network for many files instead. A GPU gets as many pictures at once as wait, up to a batch."""
 
     def __init__(self, encoder: "Encoder | KeptEncoder"):
-        kept = isinstance(encoder, KeptEncoder)
-        self._encoder, self._turn = encoder, contextlib.nullcontext() if kept else threading.Lock()
-        self._most = 1 if kept else encoder.batch
+        without_torch = isinstance(encoder, KeptEncoder)
+        self._encoder, self._turn = (
+            encoder,
+            contextlib.nullcontext() if without_torch else threading.Lock(),
+        )
+        self._most = 1 if without_torch else encoder.batch
         self._waiting: Queue[tuple[bytes | Image.Image, Future]] = Queue(WAITING)
         self._workers = max(1, min(4, os.cpu_count() or 1))
         for _ in range(self._workers):
@@ -120,14 +123,14 @@ class PictureQueue:
 
     def _work(self) -> None:
         while True:
-            taken = [self._waiting.get()]
+            waiting_together = [self._waiting.get()]
             # leave the other threads theirs
             share = -(-(1 + self._waiting.qsize()) // self._workers)
             with contextlib.suppress(Empty):
-                while len(taken) < min(share, self._most):
-                    taken.append(self._waiting.get_nowait())
+                while len(waiting_together) < min(share, self._most):
+                    waiting_together.append(self._waiting.get_nowait())
             good = []
-            for picture, answer in taken:
+            for picture, answer in waiting_together:
                 try:
                     good.append(
                         (read_upload(picture) if isinstance(picture, bytes) else picture, answer)
@@ -329,13 +332,13 @@ class Service:
             if self.used.encoder.encode_texts:
                 classes = sorted(classifier.images.table[classifier.level].unique())
                 tables.insert(1, classifying.by_words(self.used.encoder, vectors, classes))
-        found = pd.concat(tables, ignore_index=True).drop(columns="query")
+        classes_found = pd.concat(tables, ignore_index=True).drop(columns="query")
         return {
             "study": self.run.study.study,
             "run": self.run.name,
             "level": classifier.level,
             "query": image,
-            "classes": _records(found),
+            "classes": _records(classes_found),
         }
 
     @functools.cached_property

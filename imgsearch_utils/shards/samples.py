@@ -98,8 +98,10 @@ def _of_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterato
                 if isinstance(picture, dict)
                 else (picture, "")
             )
-            named = {name: classes[name].get(row[name], "") for name in classes if name in row}
-            yield content, PurePosixPath(path or "").name, row | named
+            class_names = {
+                name: classes[name].get(row[name], "") for name in classes if name in row
+            }
+            yield content, PurePosixPath(path or "").name, row | class_names
 
 
 KINDS = {".tar": _of_tar, ".parquet": _of_parquet, ".arrow": _of_arrow}
@@ -115,8 +117,8 @@ def schema_of(shard: Path) -> pa.Schema:
 
 def pictures_column(schema: pa.Schema) -> str:
     """The name of the first column that holds the bytes of files; empty where there is none."""
-    found = (field.name for field in schema if PICTURES.match(str(field.type)))
-    return next(found, "")
+    columns = (field.name for field in schema if PICTURES.match(str(field.type)))
+    return next(columns, "")
 
 
 def cells_of(said: dict[str, Any]) -> dict[str, str]:

@@ -35,10 +35,10 @@ def unpack(
         print(f"set aside: {place}: {why}", file=sys.stderr)
     if len(done.set_aside) > 10:
         print(f"... and {len(done.set_aside) - 10:,} more", file=sys.stderr)
-    said = f"; labels.csv says of each: {', '.join(done.columns)}" if done.columns else ""
+    columns_said = f"; labels.csv says of each: {', '.join(done.columns)}" if done.columns else ""
     print(
         f"{done.images:,} {'vectors' if done.vectors else 'pictures'} in "
-        f"{workspace.shown(folder)}{said}\n"
+        f"{workspace.shown(folder)}{columns_said}\n"
         f"imgsearch new <study> {workspace.shown(folder)} --classes <column>  # or --classes '' "
         "for none"
     )

@@ -77,10 +77,10 @@ def unpack(source: Path, folder: Path, progress: Callable = iter) -> Unpacked:
         )
     of_vectors = shards[0].suffix == ".parquet" and not pictures_column(schema_of(shards[0]))
     marker, now = folder / ".shards" / VECTORS, str(source.resolve()) if of_vectors else ""
-    there = read_json(marker, "source")["source"] if marker.is_file() else ""
-    if (folder / "labels.csv").is_file() and there != now:
+    earlier_source = read_json(marker, "source")["source"] if marker.is_file() else ""
+    if (folder / "labels.csv").is_file() and earlier_source != now:
         raise ValueError(
-            f"{folder} holds {'vectors' if there else 'pictures'} that were unpacked from "
+            f"{folder} holds {'vectors' if earlier_source else 'pictures'} that were unpacked from "
             "elsewhere; choose another folder"
         )
     marker.parent.mkdir(parents=True, exist_ok=True)
@@ -117,13 +117,13 @@ def _joined(parts: list[Path], file: Path) -> tuple[int, list[str]]:
 def _shards(source: Path) -> list[Path]:
     if not source.exists():
         raise ValueError(f"{source}: no such file or folder")
-    found = sorted(path for path in [source, *source.rglob("*")] if path.is_file())
+    files = sorted(path for path in [source, *source.rglob("*")] if path.is_file())
     # beside its shards img2dataset writes a table of each, `datasets` what was computed of them
     shards = [
         path
-        for path in found
+        for path in files
         if path.suffix in KINDS
-        and not (path.suffix == ".parquet" and path.with_suffix(".tar") in found)
+        and not (path.suffix == ".parquet" and path.with_suffix(".tar") in files)
         and not path.match("cache-*.arrow")
     ]
     kinds = {path.suffix for path in shards}
@@ -152,7 +152,7 @@ def _unpack_shard(shard: Path, source: Path, folder: Path) -> dict[str, str]:
                 f"({before['source']}); choose another folder"
             )
     rows, aside = {}, {}
-    for number, (content, name, said) in enumerate(samples_of(shard)):
+    for number, (content, name, labels) in enumerate(samples_of(shard)):
         target, why = _target(content, name, number)
         if why:
             aside[f"{inside}: {name or number}"] = why
@@ -163,7 +163,7 @@ def _unpack_shard(shard: Path, source: Path, folder: Path) -> dict[str, str]:
         path = folder / "images" / label
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        rows[label] = {"file_label": label, **cells_of(said)}
+        rows[label] = {"file_label": label, **cells_of(labels)}
     table = pd.DataFrame(list(rows.values()) or {"file_label": []}, dtype=object)
     write_table(table.fillna(""), file.with_suffix(".csv"))
     # last: it says that this is done

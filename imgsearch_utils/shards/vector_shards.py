@@ -27,7 +27,7 @@ def unpack_vectors(shards: Sequence[Path], file: Path, progress: Callable = iter
         raise ValueError(
             f"{shards[0]}: no column holds pictures or vectors: {', '.join(schema.names)}"
         )
-    named = next((name for name in NAMES if name in schema.names), "")
+    name_column = next((name for name in NAMES if name in schema.names), "")
     rows = sum(parquet.read_metadata(shard).num_rows for shard in shards)
     if not rows:
         raise ValueError(f"{shards[0]}: no rows")
@@ -47,8 +47,8 @@ def unpack_vectors(shards: Sequence[Path], file: Path, progress: Callable = iter
                 out[at : at + len(batch)] = values
                 said = batch.drop_columns(lists).to_pylist()
                 labels = (
-                    [str(row.pop(named)) for row in said]
-                    if named
+                    [str(row.pop(name_column)) for row in said]
+                    if name_column
                     else [f"{n:09}" for n in range(at, at + len(batch))]
                 )
                 tables.append(pd.DataFrame(map(cells_of, said)).assign(file_label=labels))
@@ -58,7 +58,8 @@ def unpack_vectors(shards: Sequence[Path], file: Path, progress: Callable = iter
         twice = table.file_label[table.file_label.duplicated()]
         if len(twice):
             raise ValueError(
-                f"{named}: {twice.iloc[0]!r} stands more than once; the names of vectors must "
+                f"{name_column}: {twice.iloc[0]!r} stands more than once; the names of vectors "
+                "must "
                 "differ"
             )
     return table[["file_label", *table.columns.drop("file_label")]]

@@ -10,6 +10,6 @@ NO_PLOTLY = "the map is drawn by plotly, an extra: pip install 'imgsearch-utils[
 
 def plotly_file() -> Path:
     """Where plotly's JavaScript is; ValueError where it is not installed."""
-    if not (found := find_spec("plotly")):
+    if not (spec := find_spec("plotly")):
         raise ValueError(NO_PLOTLY)
-    return Path(found.origin).with_name("package_data") / "plotly.min.js"
+    return Path(spec.origin).with_name("package_data") / "plotly.min.js"

@@ -75,7 +75,7 @@ class Mapped:
         classes = used.labels.table()[used.labels.classes]
         self._facts = facts(self._run, self._names, classes)
         # what is alike for all tells nothing
-        told = [name for name in self._facts if self._facts[name].nunique() > 1]
+        telling_facts = [name for name in self._facts if self._facts[name].nunique() > 1]
         self._open = True
         self._send(
             {
@@ -87,7 +87,7 @@ class Mapped:
                 "used": used.model.name,
                 "layouts": {name: NAMES[name] for name in LAYOUTS if has_layout(name)},
                 "lacks": "" if has_layout("umap") else INSTALL,
-                "colours": told,
+                "colours": telling_facts,
                 "kept": not self._run.published,
                 "known_as": self._known_as,
                 "teaches": len(self._run.rounds_made) < self._run.most_rounds,
@@ -140,12 +140,19 @@ class Mapped:
             self._send, self._collection, self._names, message["rows"], bool(message["large"])
         )
         for row in message["rows"]:
-            known = self._facts.iloc[row]
-            told = {
-                name: str(value) for name, value in known.items() if value == value and value != ""
+            facts_of_image = self._facts.iloc[row]
+            shown_facts = {
+                name: str(value)
+                for name, value in facts_of_image.items()
+                if value == value and value != ""
             }
             self._send(
-                {"kind": "about", "row": row, "name": name_at(self._names, row), "facts": told}
+                {
+                    "kind": "about",
+                    "row": row,
+                    "name": name_at(self._names, row),
+                    "facts": shown_facts,
+                }
             )
 
     def _rows(self, message, buffers) -> np.ndarray:

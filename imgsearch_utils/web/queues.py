@@ -78,12 +78,14 @@ def pooled(rankings: pd.DataFrame, labels: pd.DataFrame, k: int) -> pd.DataFrame
     image1, image2, systems (how many found it), rank (the best)
     """
     names = {"query_image": "image1", "retrieved_image": "image2"}
-    found = canonical(rankings[rankings["rank"] <= k].rename(columns=names))
-    found = found.groupby(["image1", "image2"], as_index=False).agg(
+    pooled_pairs = canonical(rankings[rankings["rank"] <= k].rename(columns=names))
+    pooled_pairs = pooled_pairs.groupby(["image1", "image2"], as_index=False).agg(
         systems=("system", "nunique"), rank=("rank", "min")
     )
     judged = pd.MultiIndex.from_frame(canonical(labels)[["image1", "image2"]])
-    open_pairs = found[~pd.MultiIndex.from_frame(found[["image1", "image2"]]).isin(judged)]
+    open_pairs = pooled_pairs[
+        ~pd.MultiIndex.from_frame(pooled_pairs[["image1", "image2"]]).isin(judged)
+    ]
     order = {"systems": False, "rank": True, "image1": True, "image2": True}
     return open_pairs.sort_values(list(order), ascending=list(order.values()), ignore_index=True)
 

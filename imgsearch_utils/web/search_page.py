@@ -247,7 +247,7 @@ class Searching:
             searcher.vectors_of([self._used.names[row] for row in marked[way]])
             for way in ("up", "down")
         )
-        found = searcher.search(
+        results = searcher.search(
             query.vectors,
             self._k,
             calibrated=not query.words,
@@ -257,7 +257,7 @@ class Searching:
         )
         return [
             {**self._image(self._number[name]), "score": float(score), "p": _plain(p)}
-            for name, score, p in zip(found.image, found.score, found.p_similar)
+            for name, score, p in zip(results.image, results.score, results.p_similar)
         ]
 
     def _image(self, row: int) -> dict:

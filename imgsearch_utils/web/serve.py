@@ -81,17 +81,17 @@ def serve(site: Site, port: int, ip: str, open_browser: bool) -> None:
 def listen(ip: str, port: int) -> socket.socket:
     """A socket that listens; ValueError where it cannot."""
     try:
-        given = ipaddress.ip_address(ip)
+        address = ipaddress.ip_address(ip)
     except ValueError:
         raise ValueError(
             f"--ip must be an address of this machine such as 127.0.0.1, got {ip!r}"
         ) from None
-    if given.is_unspecified:
+    if address.is_unspecified:
         raise ValueError(
             f"--ip {ip} would listen on every address; give the one by which others reach this "
             "machine"
         )
-    family = socket.AF_INET6 if given.version == 6 else socket.AF_INET
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     # so named, answers do not wait 40 ms
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -112,7 +112,7 @@ def _token() -> str:
     """A new one, or that of IMGSEARCH_TOKEN; not an option, which every user of the machine could
     read in the list.
     """
-    given = os.environ.get("IMGSEARCH_TOKEN", "")
-    if given and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", given):
+    given_token = os.environ.get("IMGSEARCH_TOKEN", "")
+    if given_token and not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", given_token):
         raise ValueError("IMGSEARCH_TOKEN must be 16 to 200 letters, digits, - and _")
-    return given or secrets.token_urlsafe(24)
+    return given_token or secrets.token_urlsafe(24)

@@ -257,15 +257,15 @@ class PageSession:
 
     async def _read(self) -> None:
         while True:
-            said = json.loads(await self._socket.receive_text(), parse_constant=_no_number)
-            if said == {"ping": 1}:
+            message = json.loads(await self._socket.receive_text(), parse_constant=_no_number)
+            if message == {"ping": 1}:
                 self._send({"pong": 1})
                 continue
             buffers = [
                 await self._socket.receive_bytes()
-                for _ in range(min(int(said["buffers"]), WAITING))
+                for _ in range(min(int(message["buffers"]), WAITING))
             ]
-            await self._asked.put((said["content"], buffers))
+            await self._asked.put((message["content"], buffers))
 
     async def _answer(self) -> None:
         opened = await asyncio.shield(asyncio.wrap_future(self._site.opened))
@@ -394,10 +394,10 @@ async def _question(
             name: list(map(_example, value)) if isinstance(value, list) else value
             for name, value in asked.items()
         }
-    given = dict(request.query_params)
+    parameters = dict(request.query_params)
     if kind == "multipart/form-data":
         async with request.form(max_files=1, max_fields=10) as form:
-            given |= {name: value for name, value in form.items() if isinstance(value, str)}
+            parameters |= {name: value for name, value in form.items() if isinstance(value, str)}
             upload = form.get("picture")
             if upload is None or isinstance(upload, str):
                 raise ValueError("the form has no file called picture")
@@ -406,4 +406,4 @@ async def _question(
         picture = await request.body()
     if not picture:
         raise ValueError("an empty file, not a picture that can be read; try a JPEG or PNG")
-    return {**options.model_validate(given, strict=False).model_dump(), "picture": picture}
+    return {**options.model_validate(parameters, strict=False).model_dump(), "picture": picture}

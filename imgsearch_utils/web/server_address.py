@@ -98,9 +98,9 @@ class Server:
         """
         content = json.dumps(body).encode() if isinstance(body, dict) else body
         kind = "application/json" if isinstance(body, dict) else "application/octet-stream"
-        given = f"?{urlencode(options)}" if options else ""
+        query_string = f"?{urlencode(options)}" if options else ""
         request = urllib.request.Request(
-            f"{self.address}api/{what}{given}",
+            f"{self.address}api/{what}{query_string}",
             content,
             {"Authorization": f"Bearer {self._token}", "Content-Type": kind},
         )

@@ -212,8 +212,8 @@ class Tagging:
             raise ValueError(
                 "the pairs of this page have changed since it was opened; it shows the new ones now"
             )
-        held = (place, message["act"], grade)
-        if not self._holds(message, lambda at, act: (at, act.act, act.grade) == held):
+        wanted_act = (place, message["act"], grade)
+        if not self._holds(message, lambda at, act: (at, act.act, act.grade) == wanted_act):
             self._write_together(
                 [place], message["act"], grade=grade, seconds=_looked(seconds), answers=answers
             )

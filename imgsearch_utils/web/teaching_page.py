@@ -153,9 +153,9 @@ class Teaching(Tagging):
         results = {
             name: [
                 {"number": self._number[image], "name": image, "p": None if np.isnan(p) else p}
-                for image, p in found
+                for image, p in results_of_model
             ]
-            for name, found in lessons.results(query).items()
+            for name, results_of_model in lessons.results(query).items()
         }
         waiting = len(self._room.waiting())
         lesson = {
@@ -184,15 +184,17 @@ class Teaching(Tagging):
         return lesson
 
     def _line(self, state, taught, missing: int) -> str:
-        more = f"It learns again after {missing} more." if missing else ""
+        until_next = f"It learns again after {missing} more." if missing else ""
         if state.name == "learning":
             return "It learns from your grades. Go on meanwhile."
         if state.name == "finishing":
             return f"Round {self._task.round} is being made; this takes about half a minute."
         if state.name == "failed":
-            return f"{state.line[0].upper()}{state.line[1:]}. {more}"
+            return f"{state.line[0].upper()}{state.line[1:]}. {until_next}"
         if state.name == "learnt":
-            return f"Learnt from {len(taught.grades)} grades in {taught.seconds:.0f} s. {more}"
+            return (
+                f"Learnt from {len(taught.grades)} grades in {taught.seconds:.0f} s. {until_next}"
+            )
         return (
             f"{state.line + '. ' if state.line else ''}It learns from the first {EVERY} "
             f"grades; {missing} to go."
@@ -238,13 +240,13 @@ def _quality(taught) -> list[dict[str, Any]]:
         }
         for column, (name, about) in MEASURES.items()
     ]
-    known = [each for each in table if np.isfinite([each["encoder"], each["learnt"]]).all()]
+    measured = [each for each in table if np.isfinite([each["encoder"], each["learnt"]]).all()]
     return [
         {
             name: None if isinstance(value, float) and np.isnan(value) else value
             for name, value in each.items()
         }
-        for each in known
+        for each in measured
     ]
 
 

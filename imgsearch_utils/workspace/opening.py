@@ -71,13 +71,13 @@ def how_begun(study: str, run: Run) -> tuple[str, dict[str, Any]]:
 
 def _leaves(own: dict[str, Any], begun: dict[str, Any], at: str = "") -> dict[str, Any]:
     """The values of `begun`, by dotted name, that are others in `own`."""
-    found = {}
+    changed = {}
     for name, value in begun.items():
         if isinstance(value, dict) and isinstance(own.get(name), dict):
-            found |= _leaves(own[name], value, f"{at}{name}.")
+            changed |= _leaves(own[name], value, f"{at}{name}.")
         elif own.get(name) != value:
-            found[f"{at}{name}"] = value
-    return found
+            changed[f"{at}{name}"] = value
+    return changed
 
 
 def _changed(settings: Path, study: Study) -> list[str]:
@@ -115,9 +115,9 @@ def _binding(run: Run) -> str:
     """What was made with a run's settings, so that they cannot be changed; empty where nothing
     was.
     """
-    made = [name for name, stage in run.stages().items() if stage.begun]
-    if made:
-        return f"{', '.join(made)} was made"
+    made_stages = [name for name, stage in run.stages().items() if stage.begun]
+    if made_stages:
+        return f"{', '.join(made_stages)} was made"
     givers = _givers(run.journal)
     if "people" in givers:
         return f"people graded pairs in {shown(run.journal)}"
@@ -178,9 +178,13 @@ def find_run(study: str, run: str = "", begin: bool = False) -> Run:
     if begin and not run:
         return open_run(study)
     begun = sorted(path.parent.name for path in file.parents[1].glob("*/settings.json"))
-    given, advice = run and f" --run {run}", f". {nearest(run, begun)}" if run and begun else ""
+    run_option, advice = (
+        run and f" --run {run}",
+        f". {nearest(run, begun)}" if run and begun else "",
+    )
     raise ValueError(
-        f"no run is called {file.parent.name} here; begin it: imgsearch run {study}{given}{advice}"
+        f"no run is called {file.parent.name} here; begin it: imgsearch run "
+        f"{study}{run_option}{advice}"
     )
 
 

@@ -56,16 +56,18 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> None:
     """
     expected = declared(notebook_path(notebook))
     plain = str | int | float | list | dict | None
-    given = {
+    given_values = {
         name: value
         for name, value in namespace.items()
         if name.isupper() and not name.startswith("_")
     }
     refuse_unknown(
-        notebook, [name for name, value in given.items() if isinstance(value, plain)], expected
+        notebook,
+        [name for name, value in given_values.items() if isinstance(value, plain)],
+        expected,
     )
     for name, default in expected.items():
-        value = given.get(name)
+        value = given_values.get(name)
         if type(value) is not type(default):
             kinds = type(default).__name__, type(value).__name__
             raise ValueError(f"{notebook}: {name} must be {kinds[0]}, got {value!r} ({kinds[1]})")

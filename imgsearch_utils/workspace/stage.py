@@ -120,9 +120,9 @@ class Stage:
     def start(self) -> "Stage":
         """Clear what an unfinished try left behind and make the folders to write into."""
         if not self.finished:
-            known = self.recorded().get("files")
+            listed_files = self.recorded().get("files")
             for tree, folder in self.folders.items():
-                if not known:  # nothing says what it was
+                if not listed_files:  # nothing says what it was
                     shutil.rmtree(folder, ignore_errors=True)
                 shutil.rmtree(self[tree], ignore_errors=True)
                 self[tree].mkdir(parents=True)
@@ -255,16 +255,16 @@ class Stage:
 
         Reads every file. A stage that was made before manifests had digests is only looked at for
         its folders."""
-        found = [_not_there(folder) for folder in self.folders.values() if not folder.is_dir()]
+        faults = [_not_there(folder) for folder in self.folders.values() if not folder.is_dir()]
         for tree, folder in self.folders.items():
             if folder.is_dir() and not (about := self._manifest(tree)):
-                found.append(StageFault(f"{shown(folder)} has no manifest.json", lost=True))
+                faults.append(StageFault(f"{shown(folder)} has no manifest.json", lost=True))
             elif folder.is_dir() and about.get("digest", _digest_of(about)) != _digest_of(about):
-                found.append(
+                faults.append(
                     StageFault(f"{shown(folder / 'manifest.json')} is not what was written")
                 )
             elif folder.is_dir() and about.get("files") != self.recorded().get("files"):
-                found.append(
+                faults.append(
                     StageFault(
                         f"{shown(folder)} belongs to another making of the stage (its "
                         "manifest.json "
@@ -275,13 +275,13 @@ class Stage:
         for name, content in about.get("files", {}).items():
             file = self._path(name)
             if file.is_file() and digest(file) != content:
-                found.append(StageFault(f"{shown(file)} is not the file that was written"))
-        found += [
+                faults.append(StageFault(f"{shown(file)} is not the file that was written"))
+        faults += [
             _not_there(self._path(name))
             for name in self._lost(about)
             if self._path(name).parent.is_dir()
         ]
-        return found + self._source_faults()
+        return faults + self._source_faults()
 
     def other_sources(self, *names: str) -> list[str]:
         """Which of the files that the stage was made of (of all `sources`, or these) are gone or
@@ -290,23 +290,23 @@ class Stage:
         return [fault.what for fault in self._source_faults(*names)]
 
     def _source_faults(self, *names: str) -> list[StageFault]:
-        found = []
-        for name, held in self.recorded().get("sources", {}).items():
+        faults = []
+        for name, recorded_source in self.recorded().get("sources", {}).items():
             file = self.sources.get(name)
             if file is None or names and name not in names:
                 continue
             if not file.is_file():
-                found.append(_not_there(file, name))
-            elif digest(file, held["bytes"]) != held["sha256"] or (
-                name != JOURNAL and file.stat().st_size != held["bytes"]
+                faults.append(_not_there(file, name))
+            elif digest(file, recorded_source["bytes"]) != recorded_source["sha256"] or (
+                name != JOURNAL and file.stat().st_size != recorded_source["bytes"]
             ):
-                found.append(
+                faults.append(
                     StageFault(
                         f"{shown(file)} is not what {shown(self.folders[self.last])} was made of",
                         source=name,
                     )
                 )
-        return found
+        return faults
 
 
 def _not_there(path: Path, source: str = "") -> StageFault:

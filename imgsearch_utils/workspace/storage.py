@@ -133,11 +133,11 @@ def digest(path: Path, n_bytes: int | None = None) -> str:
     with path.open("rb") as file:
         if n_bytes is None:
             return hashlib.file_digest(file, "sha256").hexdigest()
-        found = hashlib.sha256()
+        sha256 = hashlib.sha256()
         while n_bytes > 0 and (block := file.read(min(n_bytes, 1 << 20))):
-            found.update(block)
+            sha256.update(block)
             n_bytes -= len(block)
-        return found.hexdigest()
+        return sha256.hexdigest()
 
 
 def stamp(path: Path) -> list[int]:
