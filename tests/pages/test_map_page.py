@@ -18,13 +18,10 @@ from imgsearch_utils.steps.maps import SELECTION, facts
 from imgsearch_utils.tables import read_own
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
+from tests.pages.chromium import browser, faults, needs_chromium
 from tests.tiny_study import living_in
 
-browser = pytest.importorskip(
-    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
-)
 pytest.importorskip("plotly", reason="needs plotly: pip install -e '.[map]'")
-needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 HTML = '<img src=x onerror="document.title=1">.png'  # must never be anything but a name
 PLACES = """() => {
   const plot = document.querySelector('.js-plotly-plot'), { xaxis, yaxis } = plot._fullLayout;
@@ -229,14 +226,7 @@ def test_from_the_map_on_to_the_search_page(page):
 
 @needs_chromium
 def test_the_page_has_no_serious_fault_for_those_who_do_not_see_it(page):
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="needs axe-playwright-python"
-    )
-    for width in (1280, 400):
-        page.set_viewport_size({"width": width, "height": 900})
-        found = axe.Axe().run(page).response["violations"]
-        assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert not faults(page)
     page.set_viewport_size({"width": 1280, "height": 900})
 
 

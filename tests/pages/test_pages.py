@@ -13,29 +13,7 @@ from imgsearch_utils.pages.tagger import Tagging, Task
 from imgsearch_utils.pictures.collection import read_collection
 from imgsearch_utils.study import ImageSettings, Rubric, read_study
 from tests import tiny_study
-
-browser = pytest.importorskip(
-    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
-)
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'"
-)
-needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
-SIZES = ((1280, 800), (400, 800))
-
-
-def faults(page) -> list[str]:
-    """What axe-core calls serious or critical, at both sizes, and what is wider than the screen."""
-    found = []
-    for width, height in SIZES:
-        page.set_viewport_size({"width": width, "height": height})
-        for fault in axe.Axe().run(page).response["violations"]:
-            if fault["impact"] in ("serious", "critical"):
-                found.append(f"{width}: {fault['id']}: {fault['nodes'][0]['html'][:200]}")
-        if page.evaluate("document.documentElement.scrollWidth") > width:
-            found.append(f"{width}: wider than the screen")
-    page.set_viewport_size({"width": SIZES[0][0], "height": SIZES[0][1]})
-    return found
+from tests.pages.chromium import SIZES, browser, faults, needs_chromium
 
 
 @needs_chromium

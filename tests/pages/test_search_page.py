@@ -22,13 +22,10 @@ from imgsearch_utils.search.searcher import Searcher
 from imgsearch_utils.search.service import FORMATS, Service, read_upload
 from imgsearch_utils.workspace import find_run, open_run
 from tests import tiny_study
+from tests.pages.chromium import browser, needs_chromium
 from tests.tiny_study import living_in
 from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
-browser = pytest.importorskip(
-    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
-)
-needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 HTML = '<img src=x onerror="document.title=1">.png'  # must never be anything but a name
 
 

@@ -19,13 +19,10 @@ from imgsearch_utils.pages.pictures import picture_bytes
 from imgsearch_utils.pages.tagger import Task, contact_sheet
 from imgsearch_utils.pictures.collection import Collection, read_collection
 from imgsearch_utils.study import ImageSettings, Rubric, read_study
+from tests.pages.chromium import browser, needs_chromium
 
-browser = pytest.importorskip(
-    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
-)
 HOUSES = read_study(browser.REPOSITORY / "configs" / "synthetic_houses.yaml").rubric
 HTML = "<b class=injected>&amp;</b><img src=x onerror='document.title=2'>"
-needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 
 
 @pytest.fixture(scope="module")
