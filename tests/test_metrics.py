@@ -52,7 +52,7 @@ one_query = st.tuples(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     st.dictionaries(st.sampled_from(["q1", "q2", "q3"]), one_query, min_size=1), st.integers(1, 6)
 )
@@ -225,7 +225,7 @@ def test_ap_gain_is_the_difference_of_two_average_precisions(seed, ties):
     )
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(st.integers(0, 10_000), st.booleans())
 def test_the_interval_is_made_of_the_derivatives_by_the_pairs_weights(seed, ties):
     """The plain formula: products of the influences of every two pairs that share a group, the

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import ndcg_score
 
-from benchmarks import acquisition, examples, learning_curves, losses, teaching, votes
+from benchmarks import acquisition, examples, learning_curves
 
 STUDY = """
 study: patches
@@ -56,6 +56,7 @@ def run(home, module, *arguments):
 ACQUISITION = "--strategies", "random", "uncertainty", "--labels", "12", "24"
 
 
+@pytest.mark.slow  # learns dozens of heads
 def test_acquisition_runs_and_goes_on_where_it_stopped(workspace):
     run(workspace, acquisition, *ACQUISITION, "--seeds", "0", "1")
     file = workspace / "acquisition.csv"
@@ -84,6 +85,7 @@ def test_acquisition_runs_and_goes_on_where_it_stopped(workspace):
     assert vectors.is_file()
 
 
+@pytest.mark.slow  # the same
 def test_rows_of_other_settings_are_refused(workspace):
     run(workspace, acquisition, "--strategies", "random", "--labels", "12", "24", "--seeds", "0")
     with pytest.raises(ValueError, match="other settings"):
@@ -116,27 +118,6 @@ def test_search_counts_as_worse_where_it_lost_more_than_a_hundredth():
         1,
         1,
     ) and found.used_ap == pytest.approx(0.08 / 3)
-
-
-def test_losses_run_and_the_encoder_learns_nothing(workspace):
-    arguments = (
-        "--losses",
-        "none",
-        "graded_mse",
-        "contrastive",
-        "--seeds",
-        "2",
-        "--labels",
-        "10",
-        "20",
-    )
-    run(workspace, losses, *arguments)
-    text = (workspace / "losses.csv").read_text()
-    run(workspace, losses, *arguments)
-    assert (workspace / "losses.csv").read_text() == text
-    rows = learning_curves.read_rows(workspace / "losses.csv")
-    assert len(rows) == 3 * 2 * 2
-    assert (rows[rows.loss == "none"].groupby("seed").ap.nunique() == 1).all()
 
 
 def curves(values):
@@ -202,19 +183,6 @@ def test_labels_to_match_random_s_end():
     assert found["clever"] == pytest.approx(100 + 100 * 2 / 3)
 
 
-def test_votes_are_worth_what_the_ranking_gains(workspace, monkeypatch):
-    monkeypatch.setattr(examples, "VOTES", ((1, 0), (1, 1)))
-    monkeypatch.setattr(examples, "WEIGHTS", (0.0, 0.2))
-    run(workspace, examples, "--seeds", "1")
-    rows = pd.read_csv(workspace / "examples.csv")
-    # train with two weights where there are votes down, test with the default
-    assert len(rows) == 2 * (1 + 2) + 2 * 2
-    np.testing.assert_allclose(rows.moved - rows.alone, rows.gain, atol=1e-4)
-    assert ((rows.gain_low <= rows.gain) & (rows.gain <= rows.gain_high)).all() and (
-        rows.queries > 0
-    ).all()
-
-
 @given(st.integers(0, 2**32 - 1), st.integers(11, 40))
 def test_the_quick_ndcg_is_scikit_learns(seed, n):
     rng = np.random.default_rng(seed)
@@ -223,35 +191,3 @@ def test_the_quick_ndcg_is_scikit_learns(seed, n):
         assert examples.ndcg_at_10(grades, scores) == pytest.approx(
             ndcg_score([2**grades - 1], [scores], k=10)
         )
-
-
-def test_votes_teach_beside_grades(workspace, monkeypatch):
-    monkeypatch.setattr(votes, "GRADES", (12,))
-    monkeypatch.setattr(votes, "SEARCHES", (6,))
-    monkeypatch.setattr(votes, "WEIGHTS", (0.3, 3.0))
-    run(workspace, votes, "--seeds", "1")
-    rows = pd.read_csv(workspace / "votes.csv")
-    assert len(rows) == 2 * (3 + 2) and rows[["ap", "ndcg"]].stack().between(0, 1).all()
-    assert ((rows.votes == 0) == (rows.weight == 0)).all() and (rows.seeds == 1).all()
-    trial = learning_curves.open_trials("patches", 1)[0]
-    halved = votes.halves(trial)
-    assert set(halved.images.names) == set(trial.images.train.names)
-    judging = set(halved.images.side("test").names)
-    assert {*halved.test.image1, *halved.test.image2} == judging and len(judging) == len(
-        halved.images
-    ) // 2
-    voted = votes.votes_of(trial, 6, np.random.default_rng(0))
-    assert {*voted.image1, *voted.image2} <= set(trial.images.train.names) and set(
-        voted.similarity
-    ) <= {0, 3}
-
-
-def test_what_a_person_teaches_is_measured_after_some_grades(workspace, monkeypatch):
-    monkeypatch.setattr(teaching, "GRADES", (8, 16))
-    monkeypatch.setattr(teaching, "ROUND", 8)
-    run(workspace, teaching, "--seeds", "0")
-    rows, means = (pd.read_csv(workspace / name) for name in ("teaching.csv", "teaching_means.csv"))
-    assert len(rows) == len(means) == 2 * (3 + 2)  # with classes, what these alone teach
-    assert (rows[rows.labels == 0].minutes == 0).all() and (means.seeds == 1).all()
-    used = np.where(rows.promoted, rows.learnt_ap, rows.encoder_ap)
-    np.testing.assert_allclose(np.sort(means.used_ap), np.sort(used), atol=1e-4)

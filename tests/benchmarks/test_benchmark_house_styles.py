@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks import house_styles
 
+pytestmark = pytest.mark.slow  # each split learns all models anew
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):

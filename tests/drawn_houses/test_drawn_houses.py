@@ -2,9 +2,6 @@
 encoder.
 """
 
-import subprocess
-import sys
-import time
 from fractions import Fraction
 from itertools import combinations
 
@@ -139,27 +136,6 @@ def contents(folder) -> dict:
         for path in folder.rglob("*")
         if path.is_file()
     }
-
-
-def test_a_killed_drawing_goes_on_where_it_was(tmp_path):
-    write_houses(tmp_path / "whole", 6, seed=5)
-    code = (
-        "import sys; from pathlib import Path; from imgsearch_utils.drawn_houses import "
-        "write_houses; "
-        "write_houses(Path(sys.argv[1]), 6, seed=5)"
-    )
-    drawing = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "killed")], stderr=subprocess.DEVNULL
-    )
-    pictures = tmp_path / "killed" / "all_images"
-    while drawing.poll() is None and len(list(pictures.glob("*.jpg"))) < 5:
-        time.sleep(0.01)
-    drawing.kill()
-    drawing.wait()
-    kept = {path: path.stat().st_mtime_ns for path in pictures.glob("*.jpg")}
-    write_houses(tmp_path / "killed", 6, seed=5)
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    assert len(kept) >= 5 and all(path.stat().st_mtime_ns == made for path, made in kept.items())
 
 
 def test_other_settings_redraw_and_broken_pictures_are_mended(tmp_path):

@@ -330,9 +330,7 @@ def test_a_picture_is_changed_alike_at_the_same_time_only():
     assert torch.equal(plain, torch.from_numpy(squares[2, 4:36, 4:36].transpose(2, 0, 1).copy()))
 
 
-@pytest.mark.parametrize(
-    "model", ["resnet18", "mobilenetv2_100", "vit_tiny_patch16_224", "vgg11", "open_clip"]
-)
+@pytest.mark.parametrize("model", ["resnet18", "vit_tiny_patch16_224", "open_clip"])
 def test_any_backbone_learns_in_its_last_block_alone(tmp_path, model, tiny_clip):
     if model == "open_clip":
         name, pixels = f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}", None

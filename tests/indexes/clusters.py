@@ -1,10 +1,16 @@
 """Vectors in clusters to try indexes on, and how much of the truth was found."""
 
 import numpy as np
+import pytest
 
 from imgsearch_utils.geometry import normalised
 
 N, DIM, K = 1500, 32, 10
+
+
+def marked(name: str, *more):
+    """A parameter of a test; slow where a server is started for the index, or looks as if."""
+    return pytest.param(name, *more, marks=[pytest.mark.engine] * (name in ("milvus", "pgvector")))
 
 
 def clustered(n=N, dim=DIM, seed=0):

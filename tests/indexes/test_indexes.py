@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from imgsearch_utils import indexes
-from tests.indexes.clusters import DIM, QUERIES, TRUTH, VECTORS, K, N, overlap, widest
+from tests.indexes.clusters import DIM, QUERIES, TRUTH, VECTORS, K, N, marked, overlap, widest
 
 
-@pytest.fixture(scope="module", params=sorted(indexes.INDEXES))
+@pytest.fixture(scope="module", params=map(marked, sorted(indexes.INDEXES)))
 def built(request):
     """Each registered index, built once; skipped, with the line that installs it, when its library
     is missing.

@@ -53,7 +53,7 @@ def pairs_of(images, n, seed=0, unlabelled=0.3):
     )
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(
     groups=st.lists(st.integers(0, 30), min_size=12, max_size=60),
     n=st.integers(1, 200),

@@ -283,7 +283,7 @@ def test_odd_messages_are_one_line_and_nothing_is_kept(home):
 
 def test_a_run_that_has_no_selection_says_where_to_make_one(tmp_path):
     tiny_study.make(tmp_path)
-    ended = tiny_study.fresh_command(
+    ended = tiny_study.command(
         tmp_path, "tag", "tiny", "--queue=map", "--no-browser", f"--port={browser.free_port()}"
     )
     assert ended.returncode == 1 and "imgsearch serve" in ended.stderr

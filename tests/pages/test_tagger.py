@@ -2,7 +2,6 @@
 the journal.
 """
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -201,54 +200,6 @@ def test_two_tabs_keep_every_grade_and_nothing_outside_the_folder_is_sent(served
     page.locator(".lt-broken").wait_for()
     assert "leads out of the data folder" in page.locator(".lt-broken p").inner_text()
     assert str(folder) not in page.locator(".lt-broken p").inner_text()
-
-
-@needs_chromium
-def test_a_server_killed_at_random_times_loses_nothing_and_writes_nothing_twice(studies, page):
-    folder, rng = studies / "killed", np.random.default_rng(0)
-    browser.draw_study(folder, images=40, pairs=700, annotator="ann", repeats=0)
-    journal, before, grades, server = (
-        Journal(folder / "journal.csv"),
-        0,
-        "0123",
-        browser.ServedPage(folder).start(),
-    )
-    page.goto(server.url)
-    try:
-        browser.start_grading(page, "ann")
-        page.evaluate(
-            """() => {
-                const root = document.querySelector(".lt-root"), status = root.querySelector(".lt-status");
-                window.acknowledged = [];
-                new MutationObserver(() => acknowledged.push(status.textContent.match(/\\d/)[0]))
-                    .observe(root, { attributeFilter: ["data-acknowledged"] });
-            }"""
-        )
-        for _ in range(6):
-            browser.start_grading(page, "ann")
-            page.evaluate("acknowledged.length = 0")
-            last = time.monotonic() + rng.uniform(0.02, 0.8)
-            while time.monotonic() < last:
-                page.keyboard.press(grades[rng.integers(4)])
-            server.kill()
-            page.keyboard.press("3")
-            page.locator(
-                "#notice:has-text('The server has stopped. Everything you saw confirmed is saved.')"
-            ).wait_for(timeout=3000)
-            acknowledged = page.evaluate("acknowledged.join('')")
-            on_disk = "".join(str(act.grade) for act in journal.acts()[before:])
-            assert on_disk.startswith(acknowledged) and len(on_disk) <= len(acknowledged) + 1
-            server.start()
-            page.locator("#notice").wait_for(state="hidden")
-            page.wait_for_function("() => !document.querySelector('.lt-waiting')")
-            browser.ready(page)
-            browser.press(page, "1")  # after what was on its way
-            acknowledged = page.evaluate("acknowledged.join('')")
-            assert "".join(str(act.grade) for act in journal.acts()[before:]) == acknowledged
-            before = len(journal.acts())
-    finally:
-        server.__exit__()
-    assert before > 12
 
 
 def texts(page, selector):

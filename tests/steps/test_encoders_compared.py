@@ -22,7 +22,7 @@ from tests import tiny_study
 from tests.tiny_study import command, living_in, typed
 from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
-BACKBONES = ("resnet18", "vgg16", "mobilenetv2_100", "vit_tiny_patch16_224")
+BACKBONES = ("resnet18", "vit_tiny_patch16_224")
 
 
 @pytest.fixture(scope="module")
