@@ -12,7 +12,7 @@ from benchmarks.hostile.commands import Done
 
 def test_a_case_derives_from_seed_attack_and_number(tmp_path):
     drawn = [
-        Case(seed, name, number, study.Base(tmp_path, False), tmp_path)
+        Case(seed, name, number, study.Base(tmp_path), tmp_path)
         .rng.integers(10**9, size=3)
         .tolist()
         for seed, name, number in (
@@ -39,7 +39,7 @@ def test_a_case_derives_from_seed_attack_and_number(tmp_path):
     ],
 )
 def test_how_a_command_may_end(tmp_path, status, err, fell):
-    case = Case(0, "kill", 0, study.Base(tmp_path, False), tmp_path)
+    case = Case(0, "kill", 0, study.Base(tmp_path), tmp_path)
     case.judge(Done("imgsearch x", status, "", err, 1.0, 100.0))
     assert (fell in case.falls[0]) if fell else not case.falls
     case.falls.clear()
@@ -62,7 +62,6 @@ def test_how_a_command_may_end(tmp_path, status, err, fell):
 def test_an_answer_is_the_undisturbed_one_or_wrong(tmp_path, name, out, differs):
     base = study.Base(
         tmp_path,
-        False,
         {
             "search": '{"queries": [{"results": [{"image": "a", "score": 0.5}]}]}',
             "score": "a,b\n1,2\n",
