@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from hypothesis.stateful import RuleBasedStateMachine, rule
 from PIL import Image
 
 from imgsearch_utils import workspace
@@ -345,6 +347,7 @@ def test_a_config_that_is_none_is_named(tmp_path, content):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.slow  # two processes write
 @pytest.mark.parametrize("exchanged", [True, False])
 def test_writers_come_one_after_the_other_and_readers_always_find_the_folder(tmp_path, exchanged):
     """Two processes write, this one reads; without the exchange in one step too."""
@@ -512,24 +515,65 @@ def test_a_file_that_is_no_npy_is_refused(tmp_path, content):
         read_vectors(found)
 
 
-def test_each_picture_is_encoded_once(pictures):
-    counting = Counting()
-    assert run(pictures, counting)[2] == 6
-    assert run(pictures, counting)[2] == 0
-    paint(pictures / "new.png", 50)
-    embeddings, _, encoded = run(pictures, counting)
-    assert encoded == 1 and embeddings.names[-1] == "new.png"
-    (pictures / "3.png").rename(pictures / "a renamed one,\nü.png")
-    assert run(pictures, counting)[2] == 0
-    paint(pictures / "2.png", 60)
-    assert run(pictures, counting)[2] == 1
-    (pictures / "1.png").unlink()
-    embeddings, _, encoded = run(pictures, counting)
-    assert encoded == 0 and len(embeddings.names) == 6
-    first, second = (pictures / "0.png").read_bytes(), (pictures / "4.png").read_bytes()
-    (pictures / "0.png").write_bytes(second)
-    (pictures / "4.png").write_bytes(first)
-    assert run(pictures, counting)[2] == 0
+FILES = st.sampled_from(["a.png", "b.png", "é, a\nnew one.png", "c.png", "d.png"])
+
+
+class Folders(RuleBasedStateMachine):
+    """Pictures come, change, go and change names; each is encoded once as long as it is there."""
+
+    def __init__(self):
+        super().__init__()
+        self.place = tempfile.TemporaryDirectory()
+        self.folder = Path(self.place.name) / "pictures"
+        self.folder.mkdir()
+        for colour in ("black", "white"):  # so that not all look alike
+            Image.new("RGB", (6, 6), colour).save(self.folder / f"{colour}.png")
+        self.counting, self.known, self.broken = Counting(), set(), set()
+
+    def teardown(self):
+        self.place.cleanup()
+
+    @rule(name=FILES, seed=st.integers(0, 5))
+    def paint(self, name, seed):
+        paint(self.folder / name, seed)
+        self.broken.discard(name)
+
+    @rule(name=FILES, content=st.sampled_from([b"", b"broken"]))
+    def spoil(self, name, content):
+        (self.folder / name).write_bytes(content)
+        self.broken.add(name)
+
+    @rule(name=FILES)
+    def remove(self, name):
+        (self.folder / name).unlink(missing_ok=True)
+        self.broken.discard(name)
+
+    @rule(name=FILES, other=FILES, kept=st.booleans())
+    def rename_or_copy(self, name, other, kept):
+        if name in self.broken or name == other or not (self.folder / name).exists():
+            return
+        shutil.copy(self.folder / name, self.folder / other)
+        self.broken.discard(other)
+        if not kept:
+            (self.folder / name).unlink()
+
+    @rule()
+    def another_encoder(self):
+        self.counting, self.known = Counting(f"not {self.counting.encoder.config}"), set()
+
+    @rule()
+    def embed(self):
+        embeddings, aside, encoded = run(self.folder, self.counting)
+        names = {path.name for path in self.folder.iterdir()}
+        assert sorted(embeddings.names) == sorted(names - self.broken)
+        assert set(aside.image) == self.broken
+        digests = {workspace.digest(self.folder / name) for name in embeddings.names}
+        assert encoded == len(digests - self.known)
+        self.known = digests
+
+
+TestFolders = Folders.TestCase
+TestFolders.settings = settings(max_examples=12, stateful_step_count=20)
 
 
 def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(
@@ -565,57 +609,6 @@ def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(
     (pictures.parent / "vectors" / ".pictures.npy").write_bytes(b"broken")
     read.clear()
     assert run(pictures, counting)[2] == 0 and len(read) == 7
-
-
-def test_new_pictures_are_appended_and_removed_ones_leave(pictures):
-    counting, file = Counting(), pictures.parent / "vectors" / "vectors.npy"
-    run(pictures, counting)
-    inode = file.stat().st_ino
-    for number in range(20, 24):
-        paint(pictures / f"0 first by name {number}.png", number)
-    embeddings, _, encoded = run(pictures, counting)
-    assert (
-        encoded == 4
-        and file.stat().st_ino == inode
-        and embeddings.names[:6] == [f"{n}.png" for n in range(6)]
-    )
-    shutil.copy(pictures / "2.png", pictures / "a copy.png")
-    embeddings, _, encoded = run(pictures, counting)
-    assert encoded == 0 and file.stat().st_ino == inode and embeddings.names[-1] == "a copy.png"
-    (pictures / "2.png").unlink()
-    paint(pictures / "new.png", 30)
-    embeddings, _, encoded = run(pictures, counting)
-    assert encoded == 1 and file.stat().st_ino != inode and "2.png" not in embeddings.names
-    assert embeddings.names == [*sorted({*embeddings.names} - {"new.png"}), "new.png"]
-
-
-def test_another_encoder_encodes_anew(pictures):
-    run(pictures, Counting())
-    assert run(pictures, Counting("others"))[2] == 6
-
-
-def test_the_same_picture_twice_is_encoded_once_and_stands_twice(pictures):
-    shutil.copy(pictures / "0.png", pictures / "copy.png")
-    embeddings, _, encoded = run(pictures, Counting())
-    assert encoded == 6 and len(embeddings.names) == 7
-    np.testing.assert_array_equal(*embeddings.of(["0.png", "copy.png"]))
-
-
-def test_broken_pictures_are_set_aside_by_name_and_tried_again(pictures):
-    whole = (pictures / "2.png").read_bytes()
-    (pictures / "2.png").write_bytes(b"broken")
-    (pictures / "4.png").write_bytes(b"")
-    counting = Counting()
-    for encoded in (4, 0):
-        embeddings, aside, seen = run(pictures, counting)
-        assert seen == encoded and embeddings.names == ["0.png", "1.png", "3.png", "5.png"]
-        assert aside.to_numpy().tolist() == [
-            ["2.png", "not a readable picture"],
-            ["4.png", "empty file"],
-        ]
-    (pictures / "2.png").write_bytes(whole)
-    embeddings, aside, seen = run(pictures, counting)
-    assert seen == 1 and aside.image.tolist() == ["4.png"]
 
 
 def test_broken_pictures_alone_give_one_line(pictures):
