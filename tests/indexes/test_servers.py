@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY
 from tests.indexes.clusters import QUERIES, TRUTH, VECTORS, K
 from tests.indexes.conftest import Milvus, Postgres
 
-pytestmark = pytest.mark.engine  # a database server is started and met again after a kill
+pytestmark = pytest.mark.engine  # a database server is started, killed and started again
 EXACT = {"index_type": "FLAT"}
 KILLED = """
 import os, signal
@@ -46,6 +46,29 @@ def served(request):
         yield name, server, patch
         patch.undo()
         server.kill()
+
+
+def test_killed_and_started_again_it_has_lost_nothing_and_doubled_nothing(served, tmp_path):
+    name, server, environment = served
+    index = indexes.find(name)().build(VECTORS[:1000], **EXACT)
+    index.add(VECTORS[1000:])
+    before = index.query(QUERIES, K)
+    assert (np.sort(before, 1) == np.sort(TRUTH, 1)).all()
+    index.save(tmp_path / "index")
+    server.kill()
+    for act in (
+        lambda: indexes.load(tmp_path / "index", VECTORS),
+        lambda: index.query(QUERIES, K),
+        lambda: indexes.find(name)().build(VECTORS[:10]),
+    ):
+        with pytest.raises(indexes.Unreachable, match="does not answer") as refusal:
+            act()
+        assert "\n" not in str(refusal.value) and "start" in str(refusal.value)
+    environment.setenv(server.variable, server.start())
+    loaded = indexes.load(tmp_path / "index", VECTORS)
+    assert (loaded.query(QUERIES, K) == before).all() and loaded._count() == len(VECTORS)
+    if name == "pgvector":  # its address is the same; the one that was open before goes on too
+        assert (index.query(QUERIES, K) == before).all()
 
 
 def test_a_build_that_is_killed_leaves_nothing_that_a_later_one_would_meet(served):
