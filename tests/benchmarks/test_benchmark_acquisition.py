@@ -7,91 +7,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from sklearn.metrics import ndcg_score
 
 from benchmarks import acquisition, examples, learning_curves
-
-STUDY = """
-study: patches
-images: {source: patches, class_columns: [kind, colour]}
-oracle: hierarchy
-asked_per_round: 8
-zeros_per_round: 8
-test_share: 0.3
-max_per_image: 10
-duplicate_cosine: 1.0
-head: {hidden: 8, epochs: 2}
-"""
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    """A study of 48 small pictures, 2 kinds of 2 colours; its folder of results is kept for the
-    module.
-    """
-    home, rng = tmp_path_factory.mktemp("home"), np.random.default_rng(0)
-    folder, rows = home / "datasets" / "patches", []
-    folder.mkdir(parents=True)
-    (home / "configs").mkdir()
-    (home / "configs" / "patches.yaml").write_text(STUDY)
-    for k in range(48):
-        kind, colour = k % 2, k // 2 % 2
-        pixels = rng.integers(0, 60, (48, 48, 3))
-        pixels[:: 6 if kind else 1, :: 1 if kind else 6, 2 * colour] += 180
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k:02d}.png")
-        rows.append((f"{k:02d}.png", f"kind{kind}", f"colour{kind}{colour}"))
-    pd.DataFrame(rows, columns=["file_label", "kind", "colour"]).to_csv(
-        folder / "labels.csv", index=False
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IMGSEARCH_HOME", str(home))
-        yield home
-
-
-def run(home, module, *arguments):
-    module.main(["--studies", "patches", "--out", str(home), *arguments])
-
-
-ACQUISITION = "--strategies", "random", "uncertainty", "--labels", "12", "24"
-
-
-@pytest.mark.slow  # learns dozens of heads
-def test_acquisition_runs_and_goes_on_where_it_stopped(workspace):
-    run(workspace, acquisition, *ACQUISITION, "--seeds", "0", "1")
-    file = workspace / "acquisition.csv"
-    rows, text = learning_curves.read_rows(file), file.read_text()
-    assert sorted(rows.study.unique()) == ["patches", "patches, no classes"]
-    assert (
-        len(rows) == 2 * 2 * 2 * 2
-        and rows[["ap", "roc_auc", "ndcg", "used_ap"]].stack().between(0, 1).all()
-    )
-    first = rows[(rows.labels == 12) & ((rows.study == "patches") | (rows.strategy != "random"))]
-    # one first round for all that need a model
-    assert (first.groupby(["study", "seed"]).ap.nunique() == 1).all()
-    kept = np.where(rows.promoted, rows.ap, rows.encoder_ap)
-    np.testing.assert_allclose(rows.used_ap, kept)
-    lines = text.splitlines(keepends=True)
-    lost = [line for line in lines if ",uncertainty,1,24," in line or ",random,0,12," in line]
-    assert len(lost) == 4
-    file.write_text("".join(line for line in lines if line not in lost))
-    run(workspace, acquisition, *ACQUISITION, "--seeds", "0", "1", "--jobs", "2")
-    assert sorted(file.read_text().splitlines(keepends=True)) == sorted(lines)
-    run(workspace, acquisition, *ACQUISITION, "--seeds", "0", "1")
-    assert len(file.read_text().splitlines()) == len(lines)
-    trusted = pd.read_csv(workspace / "acquisition_trust.csv")
-    assert (trusted.seeds == 2).all() and len(trusted) == 2 * 2 * 2
-    vectors = workspace / "vector_dbs" / "benchmarks_patches" / "encoder" / "vectors.npy"
-    assert vectors.is_file()
-
-
-@pytest.mark.slow  # the same
-def test_rows_of_other_settings_are_refused(workspace):
-    run(workspace, acquisition, "--strategies", "random", "--labels", "12", "24", "--seeds", "0")
-    with pytest.raises(ValueError, match="other settings"):
-        run(
-            workspace, acquisition, "--strategies", "random", "--labels", "12", "20", "--seeds", "0"
-        )
 
 
 def test_search_counts_as_worse_where_it_lost_more_than_a_hundredth():

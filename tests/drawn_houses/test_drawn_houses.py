@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 
 from imgsearch_utils.drawn_houses import (
     HOUSE_TYPES,
@@ -20,7 +19,6 @@ from imgsearch_utils.drawn_houses import (
     sample_houses,
     write_houses,
 )
-from imgsearch_utils.vectors.encoders import get_encoder
 
 FEATURES = ["porch", "garage", "chimney", "pool"]
 NUISANCES = [
@@ -150,24 +148,3 @@ def test_other_settings_redraw_and_broken_pictures_are_mended(tmp_path):
     assert labels.columns.tolist() == ["file_label", "house_type"] and len(labels) == 6
     pd.testing.assert_frame_equal(pd.read_csv(fresh / "attributes.csv"), sample_houses(2, seed=2))
     assert Image.open(fresh / "all_images" / labels["file_label"][0]).size == (256, 256)
-
-
-def test_the_frozen_encoder_finds_it_neither_trivial_nor_hopeless(tmp_path):
-    write_houses(tmp_path, 150)
-    houses = pd.read_csv(tmp_path / "attributes.csv")
-    vectors = get_encoder("efficientnet_lite0").encode(
-        [tmp_path / "all_images" / f for f in houses["file_label"]]
-    )
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosine = vectors @ vectors.T
-    pairs = pairs_of(houses)
-    similar = grade_pairs(houses, pairs) == 3
-    assert 0.2 <= similar.mean() <= 0.3
-    place = pd.Series(range(len(houses)), index=houses["file_label"])
-    scores = cosine[place[pairs["image1"]].to_numpy(), place[pairs["image2"]].to_numpy()]
-    assert 0.6 <= roc_auc_score(similar, scores) <= 0.8
-    np.fill_diagonal(cosine, -1)
-    assert cosine.max() < 0.98  # no two houses pass for duplicates
-    kinds = houses["house_type"].to_numpy()
-    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :10]
-    assert 0.6 <= (kinds[nearest] == kinds[:, None]).mean() <= 0.9

@@ -445,16 +445,6 @@ def test_programs_get_the_answers_of_the_command(server, home, monkeypatch):
         )
         assert one == two
     assert theirs == ours
-    like, unlike = (tiny_study.picture_of(home, tiny_study.HOUSES[house]) for house in (5, 9))
-    question = ("search", picture, like, "--not", unlike, "-k", 36, "--json")
-    done = [
-        command(home, *question, *where)
-        for where in (("--server", server.address), ("--study", "tiny"))
-    ]
-    assert [each.returncode for each in done] == [0, 0], done[0].stderr + done[1].stderr
-    theirs, ours = (json.loads(each.stdout)["queries"][0] for each in done)
-    assert [row["image"] for row in theirs["results"]] == [row["image"] for row in ours["results"]]
-    assert theirs["query"] == ours["query"] == f"{picture} + {like} - {unlike}"
     named = Server(server.url).ask(
         "search", {"image": "modern/modern_0001.jpg", "k": 3, "expand": 2}
     )

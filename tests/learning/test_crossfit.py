@@ -17,7 +17,6 @@ from imgsearch_utils.learning.heads import Recipe
 from imgsearch_utils.learning.training import train_head
 from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.vectors import Embeddings, Images
-from tests.learning.threads import on_cores
 
 SMALL = HeadSettings(hidden=8, epochs=3, learning_rate=3e-3)
 RECIPES = {
@@ -189,12 +188,3 @@ def test_vectors_of_images_held_out_do_not_teach(world, judged, name):
     held = fits[0].held[(fits[0].held[["image1", "image2"]] != hidden).all(axis=1)].index
     assert len(held) > 10
     np.testing.assert_allclose(again[held], judged[name].score[held], atol=1e-6)
-
-
-@pytest.mark.parametrize("cores", [1, 3, 16])
-def test_the_number_of_cores_changes_no_score(world, judged, cores):
-    with on_cores(cores):
-        again = judge(world[2], RECIPES, SMALL, 5)
-    for name in RECIPES:
-        pd.testing.assert_series_equal(again[name].score, judged[name].score, check_exact=True)
-        pd.testing.assert_frame_equal(again[name].history, judged[name].history, check_exact=True)

@@ -135,28 +135,6 @@ def test_test_pairs_decide_nothing(plain, learnt):
     assert everything(without) == everything(learnt)
 
 
-def test_a_pair_is_not_judged_by_what_its_images_were_graded(plain, learnt):
-    """Of one fit, all grades that touch an image that it holds out are changed: its scores stay as
-    they were.
-    """
-    images, pairs = plain
-    train = pairs[pairs.side == "train"]
-    fit = cross_fits(images.train, with_unlabelled(images.train, train, 0), 0)[0]
-    hidden = set(images.train.names) - set(fit.images.names)
-    touched = (pairs.side == "train") & (pairs.image1.isin(hidden) | pairs.image2.isin(hidden))
-    rng = np.random.default_rng(0)
-    changed = pairs.assign(
-        similarity=pairs.similarity.mask(touched, pd.Series(rng.permutation(pairs.similarity)))
-    )
-    again = learn(images, changed, SMALL, 0)
-    assert again.candidate == learnt.candidate  # else there would be nothing to compare
-    key = ["image1", "image2"]
-    held = fit.held[fit.held.similarity.notna()].set_index(key).index
-    one, other = (result.judged.set_index(key).score for result in (learnt, again))
-    assert len(held) > 20 and one[held].tolist() == other[held].tolist()
-    assert one.drop(held).tolist() != other[one.drop(held).index].tolist()
-
-
 def test_the_table_compares_the_candidates_with_the_encoder(plain, learnt):
     images, pairs = plain
     table = learnt.candidates.set_index("candidate")
@@ -225,19 +203,6 @@ def test_grades_at_random_promote_hardly_ever():
     assert sum(promoted) <= 1
 
 
-def test_a_head_that_is_worse_than_the_encoder_is_not_promoted():
-    """People grade just what the encoder says, and a wild learning rate spoils what a head makes of
-    it.
-    """
-    images, pairs = world(people=16, n_pairs=900, classes=3)
-    wild = SMALL.model_copy(update={"learning_rate": 3.0, "head": "mlp", "class_share": 0.9})
-    learnt = learn(images, pairs, wild, 0)
-    is_sound(learnt, images)
-    table = learnt.candidates.set_index("candidate")
-    assert table.ap_gain_high["head"] < 0 and not learnt.promoted
-    assert table.use["encoder"] == "search"
-
-
 def test_a_head_in_search_stays_until_pairs_show_that_it_is_worse():
     images, pairs = world(n_pairs=400)
     shuffled = pairs.assign(similarity=np.random.default_rng(3).permutation(pairs.similarity))
@@ -290,18 +255,6 @@ def test_a_clearly_better_one_is_promoted():
         score_pairs(images, pairs, learnt), {"encoder": learnt.encoder, "head": learnt.head}
     )["test"]
     assert test["head"]["ap"] > test["encoder"]["ap"] + 0.1
-
-
-def test_another_candidate_is_taken_where_it_is_better_for_sure():
-    """The networks are spoilt by a wild learning rate; whitening knows no learning rate."""
-    images, pairs = world(n=120, people=16, n_pairs=1000)
-    wild = SMALL.model_copy(update={"learning_rate": 10.0, "head": "mlp"})
-    learnt = learn(images, pairs, wild, 0)
-    is_sound(learnt, images)
-    assert learnt.candidate in ("whitened", "centred")
-    table = learnt.candidates.set_index("candidate")
-    assert table.ap[learnt.candidate] == table.ap[["whitened", "centred"]].max()
-    assert learnt.history.epoch.tolist() == [0] and learnt.head.head.network is None
 
 
 WORLDS = {

@@ -366,48 +366,6 @@ def test_uploads_that_are_no_picture_or_too_large_get_one_kind_line(hands, searc
     assert hands.page.locator(".sp-caption b").inner_text() == "parts.bmp"
 
 
-def tab_until(page, selector: str) -> None:
-    """Press Tab until what has the focus is this."""
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
-            return
-    raise AssertionError(f"Tab does not lead to {selector}")
-
-
-@needs_chromium
-def test_by_keyboard_a_card_is_one_stop_enlarges_and_votes(hands, searchers, home):
-    name, content = bytes_of(searchers, 12)
-    hands.upload("a.png", content)
-    hands.page.locator(".sp-drop").focus()
-    second = ".sp-encoder .sp-card:nth-child(2) .sp-picture"
-    tab_until(hands.page, second)
-    hands.page.keyboard.press("Tab")
-    assert hands.page.evaluate(
-        "document.activeElement.matches('.sp-encoder .sp-card:nth-child(3) .sp-picture')"
-    )
-    hands.page.keyboard.press("Shift+Tab")
-    hands.page.keyboard.press("Enter")
-    hands.page.wait_for_function("() => document.querySelectorAll('dialog[open] img').length === 2")
-    assert hands.page.locator("dialog img").evaluate_all("all => all.map(each => each.alt)") == [
-        "the query",
-        "the result",
-    ]
-    hands.page.keyboard.press("Escape")
-    assert hands.page.evaluate("selector => document.activeElement.matches(selector)", second)
-    hands.page.keyboard.press("ArrowRight")
-    hands.page.keyboard.press("ArrowRight")
-    focused = hands.page.locator(":focus")
-    assert focused.get_attribute("aria-label") == "vote: similar"
-    assert focused.get_attribute("aria-pressed") == "false"
-    hands.answered(lambda: hands.page.keyboard.press("Enter"))
-    assert focused.get_attribute("aria-pressed") == "true"
-    assert (
-        Journal(home / "active_learning_labels" / "tiny" / "journal.csv").acts()[-1].act
-        == "vote_up"
-    )
-
-
 @needs_chromium
 def test_the_page_goes_on_after_its_server_was_killed_and_a_vote_is_written_once(
     hands, searchers, home, server

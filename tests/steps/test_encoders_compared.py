@@ -23,7 +23,7 @@ from tests.tiny_study import command, living_in, typed
 from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.slow  # all pictures are encoded by several networks
-BACKBONES = ("resnet18", "vit_tiny_patch16_224")
+BACKBONES = ("resnet18",)
 
 
 @pytest.fixture(scope="module")

@@ -254,21 +254,6 @@ def test_names_that_were_remembered_for_speed_are_used_only_as_they_were_written
     assert (folder / ".names").is_file()
 
 
-def test_a_folder_of_an_older_version_is_read_and_gets_its_digest_when_saved(tmp_path):
-    folder = tmp_path / "vectors"
-    some().save(folder)
-    (folder / ".verified.json").unlink()
-    write_json(folder / "config.json", {"encoder": "e"})
-    old = Embeddings.load(folder)
-    assert (
-        old.config == {"encoder": "e"}
-        and not old.sha256
-        and not (folder / ".verified.json").exists()
-    )
-    old.save(folder)
-    assert Embeddings.load(folder).sha256
-
-
 @settings(max_examples=40)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(1, 7), st.booleans())
 def test_what_grew_is_what_is_saved_at_once(tmp_path_factory, sizes, chunk, left_behind):
@@ -334,17 +319,6 @@ def test_a_folder_of_an_older_version_grows_too(tmp_path, config):
     assert old.append(folder, every.subset(every.names[5:])).names == every.names
     every.save(tmp_path / "new")
     assert Embeddings.load(folder, again=True).sha256 == Embeddings.load(tmp_path / "new").sha256
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"weights": 1}', '"encoder"'])
-def test_a_config_that_is_none_is_named(tmp_path, content):
-    some().save(tmp_path / "vectors")
-    (tmp_path / "vectors" / "config.json").write_text(content)
-    with pytest.raises(
-        ValueError, match="config.json: (expected an object with )?encoder"
-    ) as caught:
-        Embeddings.load(tmp_path / "vectors")
-    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.slow  # two processes write
@@ -637,11 +611,3 @@ def test_an_interrupted_run_goes_on_after_the_last_saved_part(tmp_path):
     assert len(saved.names) == 1024
     embeddings, _, encoded = run(folder, Counting())
     assert encoded == 1200 - 1024 and len(embeddings.names) == 1200
-
-
-def test_vectors_broken_on_disk_are_named_not_used(pictures):
-    run(pictures, Counting())
-    path = pictures.parent / "vectors" / "vectors.npy"
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(ValueError, match="vectors: not a folder of embeddings.*remove"):
-        run(pictures, Counting())
