@@ -3,8 +3,11 @@ PYTHON ?= python3
 STUDY ?= synthetic_houses
 BIN := .venv/bin
 READY := .venv/.ready
+# the marks of pyproject.toml
+SLOW := kill or browser or server or engine or slow
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 15 --nbval
 
-.PHONY: help run test lab teach tag serve new publish clean engines lock check-lock
+.PHONY: help run test test-slow test-all lab teach tag serve new publish clean engines lock check-lock
 .DEFAULT_GOAL := help
 
 help:  ## the commands, a line each
@@ -13,9 +16,15 @@ help:  ## the commands, a line each
 run: $(READY)  ## pictures -> report, headless; STUDY=<name in configs/, or a path>, RUN=<name>
 	$(BIN)/imgsearch run "$(STUDY)" $(if $(RUN),--run "$(RUN)")
 
-test: $(READY)  ## lint, all tests, and the notebooks against their committed outputs
+test: $(READY)  ## lint, quick tests, and notebooks 01 to 04 against their outputs: six minutes
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --nbval tests notebooks
+	$(BIN)/ruff format --check .
+	$(PYTEST) -m "not ($(SLOW))" tests notebooks
+
+test-slow: $(READY)  ## what `make test` leaves out: kills, browsers, servers, engines; the other notebooks
+	$(PYTEST) -m "$(SLOW)" tests notebooks
+
+test-all: test test-slow  ## both
 
 lab: $(READY)  ## JupyterLab on this machine only
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks

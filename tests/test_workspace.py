@@ -2,10 +2,7 @@
 are refused.
 """
 
-import json
-import os
 import shutil
-import sys
 from dataclasses import replace
 
 import pytest
@@ -14,7 +11,6 @@ from filelock import FileLock
 
 from imgsearch_utils import workspace
 from imgsearch_utils.workspace import (
-    Run,
     Stage,
     find_run,
     open_run,
@@ -95,28 +91,6 @@ def test_a_kill_between_two_renames_leaves_an_unfinished_stage_that_starts_anew(
         (again[tree] / "file.txt").read_text() == "after it" for tree in TREES
     )
     assert not list(tmp_path.rglob("*.partial"))
-
-
-def test_a_kill_at_any_rename_of_publish_never_shows_a_half_stage(stage, tmp_path):
-    """The process really ends there: a child that leaves without a word at its n-th rename."""
-    for n in range(len(TREES) + 1):
-        fill(stage, f"try {n}")
-        if (child := os.fork()) == 0:
-            renames_left = [n]
-
-            def end_at_rename(event, arguments, left=renames_left):
-                if event == "os.rename" and str(arguments[0]).endswith("round_00.partial"):
-                    left[0] -= 1
-                    if left[0] < 0:
-                        os._exit(1)
-
-            sys.addaudithook(end_at_rename)
-            stage.publish()
-            os._exit(0)
-        os.waitpid(child, 0)
-        assert stage.finished == (n == len(TREES))
-        assert (tmp_path / "results" / "round_00").exists() == stage.finished
-    assert (stage["model"] / "file.txt").read_text() == f"try {len(TREES)}"
 
 
 def test_a_finished_stage_is_never_written_again(stage, tmp_path):
@@ -455,20 +429,3 @@ def test_the_home_is_the_checkout_unless_the_environment_names_another(home, mon
     )
     monkeypatch.delenv("IMGSEARCH_HOME")
     assert workspace.home() == workspace.source() and (workspace.source() / "configs").is_dir()
-
-
-def test_settings_on_disk_are_plain_json(study):
-    run = open_run(study)
-    text = (run.labels / "settings.json").read_text(encoding="utf-8")
-    assert json.loads(text)["rounds"] == 3 and Run("tiny", run.study) == run
-
-
-def test_a_manifest_that_was_changed_is_a_fault(study, home):
-    stage = open_run(study, "mine").tagging_stage().start()
-    stage.publish(notebook="made by this")
-    assert not stage.faults()
-    file = stage.folders["pairs"] / "manifest.json"
-    file.write_text(file.read_text().replace("made by this", "made by thas"))
-    assert [
-        fault for fault in stage.faults() if "manifest.json is not what was written" in fault.what
-    ]

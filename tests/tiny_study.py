@@ -3,7 +3,6 @@ ask.
 """
 
 import io
-import os
 import subprocess
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -133,18 +132,6 @@ def command(home: Path, *arguments) -> subprocess.CompletedProcess:
                 file=err,
             )
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
-
-
-def fresh_command(home: Path, *arguments) -> subprocess.CompletedProcess:
-    """The same in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "imgsearch_utils.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"IMGSEARCH_HOME": str(home)},
-        cwd=home,
-        timeout=800,
-    )
 
 
 def typed(home: Path, *arguments) -> tuple[str, str]:

@@ -10,17 +10,18 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from benchmarks.hostile import damage, inputs, kills, quota, servers, study, together, widgets  # noqa: F401  they register
-from benchmarks.hostile.case import ATTACKS, Case, Skipped
+from benchmarks.hostile import damage, inputs, kills, quota, servers, study, together  # noqa: F401  they register
+from benchmarks.hostile.case import ATTACKS, Case
 from benchmarks.hostile.commands import adopt_orphans, kill_tree
 
+EVERY = 15.0  # seconds between two lines of progress
 MARKS = "<!-- the benchmark writes from here -->", "<!-- to here -->"
 
 
@@ -47,16 +48,12 @@ def begin(base: study.Base, seed: int, name: str, number: int, scratch: Path) ->
     try:
         os.setsid()
         adopt_orphans()
-        case, verdict = Case(seed, name, number, base, folder), {}
+        case = Case(seed, name, number, base, folder)
         try:
             ATTACKS[name].run(case)
-        except Skipped as reason:
-            verdict["skipped"] = str(reason)
         except Exception:
             case.fall(f"the case itself broke: {traceback.format_exc()[-600:]}")
-        (folder / "verdict.json").write_text(
-            json.dumps(verdict | {"falls": case.falls, "did": case.did})
-        )
+        (folder / "verdict.json").write_text(json.dumps({"falls": case.falls, "did": case.did}))
     finally:
         os._exit(0)
 
@@ -80,60 +77,34 @@ def finish(running: Running) -> dict:
     return verdict
 
 
-class Schedule:
-    """Which attack's turn it is: the one that has had least of its share of the time.
-
-    at_most : cases of each attack; 0 for as many as there is time for
-    first : the number of the first case
-    """
-
-    def __init__(self, names: list[str], at_most: int, first: int):
-        self.spent, self.at_most, self.first = dict.fromkeys(names, 0.0), at_most, first
-        self.begun = dict.fromkeys(names, 0)
-        self.running: list[Running] = []
-
-    def next(self) -> tuple[str, int] | None:
-        """The next attack and the number of its case; None where all have had theirs."""
-        now, at_work = time.monotonic(), defaultdict(float)
-        for each in self.running:
-            at_work[each.attack] += now - each.began + 1.0
-        left = [
-            name for name, begun in self.begun.items() if not self.at_most or begun < self.at_most
-        ]
-        if not left:
-            return None
-        name = min(left, key=lambda name: (self.spent[name] + at_work[name]) / ATTACKS[name].share)
-        self.begun[name] += 1
-        return name, self.first + self.begun[name] - 1
-
-
 def attacked(base: study.Base, options, scratch: Path, say) -> list[dict]:
-    """Run cases until the time is up: their verdicts."""
-    replayed = options.case is not None
-    schedule = Schedule(
-        options.only or list(ATTACKS), 1 if replayed else options.cases, options.case or 0
-    )
+    """Run cases, attacks drawn by their shares, until the time is up: their verdicts."""
+    rng, names = np.random.default_rng(options.seed), options.only or list(ATTACKS)
+    share = np.array([ATTACKS[name].share for name in names])
+    begun = dict.fromkeys(names, options.case or 0)
     began = said = time.monotonic()
-    verdicts = []
+    running, verdicts = [], []
     while True:
         in_time = time.monotonic() - began < options.minutes * 60
-        free = len(schedule.running) < options.workers
-        if in_time and free and (following := schedule.next()):
-            schedule.running.append(begin(base, options.seed, *following, scratch))
+        if options.case is not None:
+            in_time = not running + verdicts
+        if in_time and len(running) < options.workers:
+            name = str(rng.choice(names, p=share / share.sum()))
+            running.append(begin(base, options.seed, name, begun[name], scratch))
+            begun[name] += 1
             continue
-        if not schedule.running:
+        if not running:
             return verdicts
-        for each in list(schedule.running):
+        for each in list(running):
             late = time.monotonic() - each.began > ATTACKS[each.attack].limit
             if late:
                 kill_tree(each.pid)
             if os.waitpid(each.pid, 0 if late else os.WNOHANG)[0]:
-                schedule.running.remove(each)
+                running.remove(each)
                 verdicts.append(finish(each))
                 for what in verdicts[-1]["falls"]:
                     say(f"fell: {each.attack} {each.number}: {' '.join(what.split())[:300]}")
-                schedule.spent[each.attack] += verdicts[-1]["seconds"]
-        if time.monotonic() - said > options.every:
+        if time.monotonic() - said > EVERY:
             said = time.monotonic()
             fell = sum(bool(verdict["falls"]) for verdict in verdicts)
             say(f"{(said - began) / 60:.1f} min: {len(verdicts):,} cases, {fell} fell")
@@ -141,18 +112,16 @@ def attacked(base: study.Base, options, scratch: Path, say) -> list[dict]:
 
 
 def table_of(verdicts: list[dict]) -> pd.DataFrame:
-    """A row an attack: what it does, cases, skipped, fell, and the mean seconds of a case."""
+    """A row an attack: what it does, cases, fell, and the mean seconds of a case."""
     rows = []
     for name in dict.fromkeys(v["attack"] for v in verdicts):
         own = [v for v in verdicts if v["attack"] == name]
-        tried = [v for v in own if "skipped" not in v]
         rows.append(
             {
                 "attack": name,
                 "what": ATTACKS[name].what,
-                "cases": len(tried),
-                "skipped": len(own) - len(tried),
-                "fell": sum(bool(v["falls"]) for v in tried),
+                "cases": len(own),
+                "fell": sum(bool(v["falls"]) for v in own),
                 "seconds a case": round(sum(v["seconds"] for v in own) / len(own), 1),
             }
         )
@@ -192,11 +161,11 @@ def report_of(table: pd.DataFrame, falls: list[dict], seed: int, minutes: float)
         "minutes, "
         f"{table.cases.sum():,} cases.",
         "",
-        "| attack | what it does | cases | skipped | fell | seconds a case |",
-        "|---|---|---|---|---|---|",
+        "| attack | what it does | cases | fell | seconds a case |",
+        "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.attack} | {row.what} | {row.cases:,} | {row.skipped} | {row.fell} | {row[6]} |"
+        f"| {row.attack} | {row.what} | {row.cases:,} | {row.fell} | {row[5]} |"
         for row in table.itertuples()
     ]
     lines += ["", "Nothing fell." if not falls else "| fell | times | replay |\n|---|---|---|"]
@@ -225,23 +194,13 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         "--only", nargs="+", metavar="NAME", default=[], help=f"of {', '.join(ATTACKS)}"
     )
     parser.add_argument("--case", type=int, help="replay this case alone; with one --only")
-    parser.add_argument(
-        "--cases", type=int, default=0, help="at most so many of each attack; 0 for as many as fit"
-    )
     parser.add_argument("--workers", type=int, default=2, help="cases side by side")
     parser.add_argument(
         "--base", type=Path, help="keep the finished tiny study here, or take the one that is here"
     )
     parser.add_argument(
-        "--out", type=Path, help="a folder for cases.csv, falls.json and verdicts.json"
-    )
-    parser.add_argument(
         "--report", type=Path, help="a Markdown file to write the table into, between its two marks"
     )
-    parser.add_argument(
-        "--every", type=float, default=15.0, help="seconds between two lines of progress"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     options.only = [ATTACKS.find(name) and name for name in options.only]
     if options.case is not None and len(options.only) != 1:
@@ -280,27 +239,13 @@ def main(arguments: list[str] | None = None) -> int:
         verdicts = attacked(base, options, Path(folder) / "cases", say)
     table, falls = table_of(verdicts), kinds_of_falls(verdicts, options.seed)
     minutes = (time.monotonic() - began) / 60
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(options.out / "cases.csv", index=False)
-        (options.out / "falls.json").write_text(json.dumps(falls, indent=1))
-        (options.out / "verdicts.json").write_text(json.dumps(verdicts, indent=1))
     if options.report:
         write_report(options.report, report_of(table, falls, options.seed, minutes))
-    if options.json:
-        print(
-            json.dumps({"seed": options.seed, "attacks": table.to_dict("records"), "falls": falls})
-        )
-    else:
-        print(table.to_string(index=False))
-        for reason in sorted(
-            {f"{v['attack']} skipped: {v['skipped']}" for v in verdicts if "skipped" in v}
-        ):
-            print(reason)
-        for fall in falls:
-            print(f"\nFELL {fall['times']} x {fall['attack']}: {fall['what']}\n  {fall['replay']}")
-            if options.case is not None:
-                print("  " + "\n  ".join(fall["did"]))
+    print(table.to_string(index=False))
+    for fall in falls:
+        print(f"\nFELL {fall['times']} x {fall['attack']}: {fall['what']}\n  {fall['replay']}")
+        if options.case is not None:
+            print("  " + "\n  ".join(fall["did"]))
     return int(bool(falls))
 
 

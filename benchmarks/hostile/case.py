@@ -18,16 +18,12 @@ LIBRARIES = ("tmp/.ses",)  # onnxruntime keeps one file of this name for all pro
 LINE = 1500  # characters of a message that a person would still read
 
 
-class Skipped(Exception):
-    """This case cannot be tried here, for the reason given."""
-
-
 @dataclass(frozen=True)
 class Attack:
     """A kind of attack.
 
     run : gets a ``Case``; what it sees fall it hands to ``case.fall``
-    share : of the time of a whole run
+    share : of the cases of a whole run
     limit : seconds that one case may take
     """
 
@@ -206,4 +202,4 @@ def _shape(line: str) -> str:
     return " ".join(part for part in line.split()[:3])[:60]
 
 
-__all__ = ["ASKED", "ATTACKS", "JOURNAL", "STUDY", "TREES", "Attack", "Case", "Skipped", "attack"]
+__all__ = ["ASKED", "ATTACKS", "JOURNAL", "STUDY", "TREES", "Attack", "Case", "attack"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.hostile import study
-from benchmarks.hostile.case import ASKED, JOURNAL, STUDY, TREES, Case, Skipped, attack
+from benchmarks.hostile.case import ASKED, JOURNAL, STUDY, TREES, Case, attack
 from imgsearch_utils.workspace.registry import Registry
 
 DAMAGES = Registry("damage")  # each (path, rng): does something to a file
@@ -158,7 +158,7 @@ def damage(case: Case) -> None:
     if JOURNAL in hurt:
         for name in ("export", "summary"):
             case.run(*ASKED[name])
-    if "check" in case.base.commands and damaged:
+    if damaged:
         checked = case.run("check", "--study", STUDY)
         if checked.status == 0:
             case.fall(f"check says that all is well with a damaged {case.did[0]}")
@@ -168,13 +168,11 @@ def damage(case: Case) -> None:
     case.orphans("these commands")
 
 
-@attack("damage_run", share=0.08, limit=1800)
+@attack("damage_run", share=0.04, limit=1800)
 def damage_run(case: Case) -> None:
     """The same, then `run`: it refuses in a line, leaves a sound run alone, or makes again what
     equals the first.
     """
-    if not case.base.finished:
-        raise Skipped("this study's run was not made by `imgsearch run`")
     case.copy()
     damaged = damage_some(case)
     done = case.run("run", STUDY, limit=900)

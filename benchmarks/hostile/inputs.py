@@ -6,11 +6,10 @@ import string
 
 import numpy as np
 import pandas as pd
-import yaml
 from PIL import Image
 
 from benchmarks.hostile.case import STUDY, Case, attack
-from benchmarks.hostile.commands import ACCEPTED, Disturbance
+from benchmarks.hostile.commands import Disturbance
 from imgsearch_utils.grades.journal import Journal
 
 ODD = [
@@ -53,40 +52,6 @@ ODD = [
     "\ufffd",
 ]
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1", "cp1252", "shift_jis", "utf-7")
-KEYS = (
-    "study",
-    "images",
-    "images.source",
-    "images.per_class",
-    "images.vectors",
-    "encoder",
-    "oracle",
-    "seed",
-    "labels",
-    "rounds",
-    "asked_per_round",
-    "zeros_per_round",
-    "dev_share",
-    "test_share",
-    "dev_asked",
-    "duplicate_cosine",
-    "strategy",
-    "max_per_image",
-    "head",
-    "head.epochs",
-    "head.weights",
-    "head.hidden",
-    "head.loss",
-    "indexes",
-    "indexes.0.name",
-    "sizes",
-    "tables",
-    "rubric",
-    "rubric.version",
-    "rubric.questions",
-    "blind_test",
-    "nonsense",
-)
 VALUES = (
     *ODD,
     0,
@@ -183,7 +148,7 @@ def odd_table(case: Case) -> bytes:
     return buffer.getvalue().encode(case.one_of(["utf-8", "utf-8-sig"]), "replace")
 
 
-@attack("csv", share=0.08)
+@attack("csv", share=0.12)
 def csv(case: Case) -> None:
     """Mutated and odd CSVs to `labels import` and `score`: right, or one line; the journal is
     exact.
@@ -268,55 +233,6 @@ def right_scores(case: Case) -> None:
                 case.fall(
                     f"wrong result with exit 0: the cosine of {one!r} and {two!r} is not {found}"
                 )
-
-
-@attack("settings", share=0.06)
-def settings(case: Case) -> None:
-    """Mutated and odd YAML files and `--set` values to `run`: begun or refused in a line, at
-    once.
-    """
-    case.copy()
-    file, sound = (
-        case.home / "configs" / f"{STUDY}.yaml",
-        (case.home / "configs" / f"{STUDY}.yaml").read_bytes(),
-    )
-    begins = Disturbance(stop_at="subprocess.Popen")  # it was accepted where a notebook is started
-    if case.rng.random() < 0.5:
-        value = case.one_of(VALUES)
-        text = (
-            value
-            if isinstance(value, str)
-            else yaml.safe_dump(value, default_flow_style=True).split("\n...")[0]
-        )
-        done = case.run(
-            "run", STUDY, "--set", f"{case.one_of(KEYS)}={text}", disturbed=begins, limit=30
-        )
-    else:
-        values = yaml.safe_load(sound)
-        if case.rng.random() < 0.5:
-            level, *rest = case.one_of(KEYS).split(".")
-            if rest and isinstance(values.get(level), dict):
-                values[level][rest[0]] = case.one_of(VALUES)
-            else:
-                values[level] = case.one_of(VALUES)
-            content = yaml.safe_dump(values, allow_unicode=True).encode("utf-8", "replace")
-        else:
-            content = mutated(case.rng, sound)
-        file.write_bytes(content)
-        where = case.one_of([STUDY, str(file), "configs/tiny.yaml"])
-        done = case.run(
-            "run",
-            where,
-            *case.one_of([(), ("--run", "other"), ("--run", case.one_of(ODD) or "x")]),
-            disturbed=begins,
-            limit=30,
-        )
-        file.write_bytes(sound)
-    if done.status == ACCEPTED:
-        case.did.append("accepted")
-    case.orphans("run")
-    case.ask("search", must=True)
-    case.journal_is_exact()
 
 
 def odd_picture(case: Case) -> tuple[str, bytes]:

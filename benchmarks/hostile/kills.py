@@ -4,7 +4,7 @@ import shutil
 import signal
 
 from benchmarks.hostile import study
-from benchmarks.hostile.case import ASKED, STUDY, Case, Skipped, attack
+from benchmarks.hostile.case import ASKED, STUDY, Case, attack
 from benchmarks.hostile.commands import Disturbance
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -56,31 +56,23 @@ def took_place(case: Case, name: str, fresh: bool, disturbed: Disturbance) -> No
     case.all_is_well(imported=name == "import")
 
 
-@attack("kill", share=0.14)
+@attack("kill", share=0.2)
 def kill(case: Case) -> None:
-    """kill -9, SIGTERM or SIGINT at a random moment of a command, which is then run again."""
+    """kill -9, SIGTERM or SIGINT at a random moment of a command, which is then run again; in a
+    third of the cases of a new Python, as from the shell, also while it is still importing.
+    """
     case.copy()
-    name = case.one_of(ASKED)
+    name, fresh = case.one_of(ASKED), bool(case.rng.random() < 1 / 3)
     give_work(case, name)
-    took_place(case, name, False, random_end(case, name))
+    seconds = 4 + case.base.seconds[name] if fresh else None
+    took_place(case, name, fresh, random_end(case, name, seconds))
 
 
-@attack("kill_fresh", share=0.15)
-def kill_fresh(case: Case) -> None:
-    """The same with a new Python, as from the shell, also while it is still importing."""
-    case.copy()
-    name = case.one_of(ASKED)
-    give_work(case, name)
-    took_place(case, name, True, random_end(case, name, 4 + case.base.seconds[name]))
-
-
-@attack("kill_run", share=0.12, limit=1800)
+@attack("kill_run", share=0.01, limit=1800)
 def kill_run(case: Case) -> None:
     """kill -9, SIGTERM, SIGINT or a full disk at a random moment of a run with one to four stages
     to make.
     """
-    if not case.base.finished:
-        raise Skipped("this study's run was not made by `imgsearch run`")
     case.copy()
     depth = int(case.rng.choice(4, p=[0.4, 0.3, 0.2, 0.1]))
     for place in (place for stage in STAGES[: depth + 1] for place in stage):

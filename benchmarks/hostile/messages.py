@@ -2,32 +2,7 @@
 
 from benchmarks.hostile.inputs import VALUES
 
-GRADING = ("hello", "name", "act", "act", "act", "act", "undo", "go", "want")
 SEARCHING = ("hello", "upload", "words", "like", "like", "back", "more", "vote", "vote", "want")
-
-
-def grading(rng, queue: list) -> dict:
-    """A message as the tagger's page sends it; `queue`: the pairs as (left, right)."""
-    kind, total = GRADING[rng.integers(len(GRADING))], len(queue)
-    act = ("grade", "grade", "grade", "skip", "unsure")[rng.integers(5)]
-    place = int(rng.integers(total))
-    fields = {
-        "hello": {"name": "ann"},
-        "name": {"name": ("ann", "bob", " eve ")[rng.integers(3)]},
-        "act": {
-            "place": place,
-            "act": act,
-            "seconds": float(rng.random()),
-            "answers": "yn-",
-            "pair": list(queue[place][:2]),
-        },
-        "undo": {},
-        "go": {"place": int(rng.integers(-2, total + 2))},
-        "want": {"pictures": rng.integers(0, 8, 2).tolist()},
-    }[kind]
-    if act == "grade" and kind == "act":
-        fields["grade"] = int(rng.integers(4))
-    return {"kind": kind, "serial": f"s{rng.integers(10**9)}", **fields}
 
 
 def searching(rng, names: list[str]) -> dict:
@@ -72,13 +47,6 @@ def malformed(rng, message: dict):
 def kind_of(message) -> str:
     """The kind a message says it is."""
     return str(message.get("kind"))[:20] if isinstance(message, dict) else "message"
-
-
-def acknowledges(answer, message) -> bool:
-    """Whether an answer tells the page that this act is on disk."""
-    return answer.get("kind") in ("state", "voted") and answer.get("serial") == message.get(
-        "serial"
-    )
 
 
 def told(message: dict, annotator: str, pair: tuple[str, str]) -> tuple:

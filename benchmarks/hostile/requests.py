@@ -107,26 +107,6 @@ def right(site: Client) -> None:
         case.fall(f"a sound question got status {status}: {content[:100]!r}")
 
 
-@STRANGE.register("forged")
-def forged(site: Client) -> None:
-    """Another Host or Origin, no token or a wrong one."""
-    host = site.case.one_of(
-        ["evil.example", f"evil.example:{site.port}", "", "127.0.0.1.evil.example", "0x7f.1"]
-    )
-    headers = site.case.one_of(
-        [{"Host": host}, {"Origin": "http://evil.example"}, {"Origin": "null"}, {}]
-    )
-    token = bool(headers)
-    path = site.case.one_of(["/", "/api/search", "/api/health"])
-    method = "POST" if "Origin" in headers else site.case.one_of(["GET", "POST"])
-    status, _ = site.ask(method, path, b"{}" if method == "POST" else None, token, **headers)
-    if status == 200:
-        site.case.fall(
-            f"a forged request was answered: {method} {path} {headers} "
-            f"{'' if token else 'without token'}"
-        )
-
-
 @STRANGE.register("odd_request")
 def odd_request(site: Client) -> None:
     """Random method, path, headers and body."""
@@ -214,28 +194,6 @@ def odd_upload(site: Client) -> None:
     )
 
 
-@STRANGE.register("huge")
-def huge(site: Client) -> None:
-    """Bodies that are too long, or say that they are."""
-    if site.rng.random() < 0.7:
-        length = site.case.one_of(["999999999999", "-1", "1e9", "30000000", "²"])
-        site.raw(
-            f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\nAuthorization: Bearer "
-            f"{site.token}\r\n"
-            f"Content-Length: {length}\r\n\r\n".encode()
-            + b"x" * 100_000
-        )
-        return
-    status, content = site.ask(
-        "POST",
-        "/api/search",
-        (b"x" * 1_000_000 for _ in range(24)),
-        Content_Type="application/octet-stream",
-        Transfer_Encoding="chunked",
-    )
-    one_line(site, status, content, "a body of 24 MB in chunks")
-
-
 @STRANGE.register("slow")
 def slow(site: Client) -> None:
     """Requests that are never finished, and stay."""
@@ -259,16 +217,6 @@ def vanish(site: Client) -> None:
             f"{site.token}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
         )
-
-
-@STRANGE.register("noise")
-def noise(site: Client) -> None:
-    """No HTTP at all."""
-    site.raw(
-        site.case.one_of(
-            [site.rng.bytes(500), b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\r\n" * 1000]
-        )
-    )
 
 
 @STRANGE.register("odd_talk")

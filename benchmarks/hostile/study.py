@@ -71,20 +71,16 @@ class Base:
     """The finished study, and what is right.
 
     home : its workspace; nobody writes into it
-    finished : whether `imgsearch run` made it to its end, so that `run` can be attacked
     answers : command -> what it printed or wrote, undisturbed
     changes, seconds : command -> how many changes of files it makes, and how long it takes
     evidence : path -> content of the run's files that must be equal
-    commands : those that this version of the product has
     """
 
     home: Path
-    finished: bool
     answers: dict[str, str] = field(default_factory=dict)
     changes: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     evidence: dict[str, bytes] = field(default_factory=dict)
-    commands: tuple[str, ...] = ()
 
     @property
     def journal(self) -> bytes:
@@ -113,13 +109,10 @@ def prepare(home: Path) -> Base:
     for number, house in enumerate(sample_houses(1, seed=77).to_dict("records")[:3]):
         if not (home / f"query_{number}.png").is_file():
             draw_house(house, 120).save(home / f"query_{number}.png")
-    base = Base(home, (home / "report_results" / STUDY / "index.html").is_file())
+    base = Base(home)
     rng, names = np.random.default_rng(0), base.names
     pairs = np.array([rng.choice(names, 2, replace=False) for _ in range(40)])
     pd.DataFrame(pairs, columns=["image1", "image2"]).to_csv(home / "pairs.csv", index=False)
-    if not (home / JOURNAL).is_file():
-        _table(pairs[20:], rng).to_csv(home / "first.csv", index=False)
-        _undisturbed(home, ("labels", "import", "first.csv", "--study", STUDY))
     _table(pairs[:20], rng).to_csv(home / "grades.csv", index=False)
     _undisturbed(home, ASKED["index"])
     base.evidence = evidence(home)
@@ -135,9 +128,6 @@ def prepare(home: Path) -> Base:
         if name == "import":
             base.answers[name] = (probe / JOURNAL).read_bytes().decode("utf-8", "surrogateescape")
     shutil.rmtree(probe.parent)
-    base.commands = tuple(ASKED) + (
-        ("check",) if not Command(home, ("check", "--help")).wait().status else ()
-    )
     for name in ("search", "search_head"):
         if wrong := search_is_wrong(base, name, base.answers[name], ASKED[name][1]):
             raise SystemExit(f"the undisturbed {name} is wrong: {wrong}")

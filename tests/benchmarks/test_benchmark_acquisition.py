@@ -7,89 +7,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from sklearn.metrics import ndcg_score
 
-from benchmarks import acquisition, examples, learning_curves, losses, teaching, votes
-
-STUDY = """
-study: patches
-images: {source: patches, class_columns: [kind, colour]}
-oracle: hierarchy
-asked_per_round: 8
-zeros_per_round: 8
-test_share: 0.3
-max_per_image: 10
-duplicate_cosine: 1.0
-head: {hidden: 8, epochs: 2}
-"""
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    """A study of 48 small pictures, 2 kinds of 2 colours; its folder of results is kept for the
-    module.
-    """
-    home, rng = tmp_path_factory.mktemp("home"), np.random.default_rng(0)
-    folder, rows = home / "datasets" / "patches", []
-    folder.mkdir(parents=True)
-    (home / "configs").mkdir()
-    (home / "configs" / "patches.yaml").write_text(STUDY)
-    for k in range(48):
-        kind, colour = k % 2, k // 2 % 2
-        pixels = rng.integers(0, 60, (48, 48, 3))
-        pixels[:: 6 if kind else 1, :: 1 if kind else 6, 2 * colour] += 180
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k:02d}.png")
-        rows.append((f"{k:02d}.png", f"kind{kind}", f"colour{kind}{colour}"))
-    pd.DataFrame(rows, columns=["file_label", "kind", "colour"]).to_csv(
-        folder / "labels.csv", index=False
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IMGSEARCH_HOME", str(home))
-        yield home
-
-
-def run(home, module, *arguments):
-    module.main(["--studies", "patches", "--out", str(home), *arguments])
-
-
-ACQUISITION = "--strategies", "random", "uncertainty", "--labels", "12", "24"
-
-
-def test_acquisition_runs_and_goes_on_where_it_stopped(workspace):
-    run(workspace, acquisition, *ACQUISITION, "--seeds", "0", "1")
-    file = workspace / "acquisition.csv"
-    rows, text = learning_curves.read_rows(file), file.read_text()
-    assert sorted(rows.study.unique()) == ["patches", "patches, no classes"]
-    assert (
-        len(rows) == 2 * 2 * 2 * 2
-        and rows[["ap", "roc_auc", "ndcg", "used_ap"]].stack().between(0, 1).all()
-    )
-    first = rows[(rows.labels == 12) & ((rows.study == "patches") | (rows.strategy != "random"))]
-    # one first round for all that need a model
-    assert (first.groupby(["study", "seed"]).ap.nunique() == 1).all()
-    kept = np.where(rows.promoted, rows.ap, rows.encoder_ap)
-    np.testing.assert_allclose(rows.used_ap, kept)
-    lines = text.splitlines(keepends=True)
-    lost = [line for line in lines if ",uncertainty,1,24," in line or ",random,0,12," in line]
-    assert len(lost) == 4
-    file.write_text("".join(line for line in lines if line not in lost))
-    run(workspace, acquisition, *ACQUISITION, "--seeds", "0", "1", "--jobs", "2")
-    assert sorted(file.read_text().splitlines(keepends=True)) == sorted(lines)
-    run(workspace, acquisition, *ACQUISITION, "--seeds", "0", "1")
-    assert len(file.read_text().splitlines()) == len(lines)
-    trusted = pd.read_csv(workspace / "acquisition_trust.csv")
-    assert (trusted.seeds == 2).all() and len(trusted) == 2 * 2 * 2
-    vectors = workspace / "vector_dbs" / "benchmarks_patches" / "encoder" / "vectors.npy"
-    assert vectors.is_file()
-
-
-def test_rows_of_other_settings_are_refused(workspace):
-    run(workspace, acquisition, "--strategies", "random", "--labels", "12", "24", "--seeds", "0")
-    with pytest.raises(ValueError, match="other settings"):
-        run(
-            workspace, acquisition, "--strategies", "random", "--labels", "12", "20", "--seeds", "0"
-        )
+from benchmarks import acquisition, examples, learning_curves
 
 
 def test_search_counts_as_worse_where_it_lost_more_than_a_hundredth():
@@ -116,27 +36,6 @@ def test_search_counts_as_worse_where_it_lost_more_than_a_hundredth():
         1,
         1,
     ) and found.used_ap == pytest.approx(0.08 / 3)
-
-
-def test_losses_run_and_the_encoder_learns_nothing(workspace):
-    arguments = (
-        "--losses",
-        "none",
-        "graded_mse",
-        "contrastive",
-        "--seeds",
-        "2",
-        "--labels",
-        "10",
-        "20",
-    )
-    run(workspace, losses, *arguments)
-    text = (workspace / "losses.csv").read_text()
-    run(workspace, losses, *arguments)
-    assert (workspace / "losses.csv").read_text() == text
-    rows = learning_curves.read_rows(workspace / "losses.csv")
-    assert len(rows) == 3 * 2 * 2
-    assert (rows[rows.loss == "none"].groupby("seed").ap.nunique() == 1).all()
 
 
 def curves(values):
@@ -202,19 +101,6 @@ def test_labels_to_match_random_s_end():
     assert found["clever"] == pytest.approx(100 + 100 * 2 / 3)
 
 
-def test_votes_are_worth_what_the_ranking_gains(workspace, monkeypatch):
-    monkeypatch.setattr(examples, "VOTES", ((1, 0), (1, 1)))
-    monkeypatch.setattr(examples, "WEIGHTS", (0.0, 0.2))
-    run(workspace, examples, "--seeds", "1")
-    rows = pd.read_csv(workspace / "examples.csv")
-    # train with two weights where there are votes down, test with the default
-    assert len(rows) == 2 * (1 + 2) + 2 * 2
-    np.testing.assert_allclose(rows.moved - rows.alone, rows.gain, atol=1e-4)
-    assert ((rows.gain_low <= rows.gain) & (rows.gain <= rows.gain_high)).all() and (
-        rows.queries > 0
-    ).all()
-
-
 @given(st.integers(0, 2**32 - 1), st.integers(11, 40))
 def test_the_quick_ndcg_is_scikit_learns(seed, n):
     rng = np.random.default_rng(seed)
@@ -223,35 +109,3 @@ def test_the_quick_ndcg_is_scikit_learns(seed, n):
         assert examples.ndcg_at_10(grades, scores) == pytest.approx(
             ndcg_score([2**grades - 1], [scores], k=10)
         )
-
-
-def test_votes_teach_beside_grades(workspace, monkeypatch):
-    monkeypatch.setattr(votes, "GRADES", (12,))
-    monkeypatch.setattr(votes, "SEARCHES", (6,))
-    monkeypatch.setattr(votes, "WEIGHTS", (0.3, 3.0))
-    run(workspace, votes, "--seeds", "1")
-    rows = pd.read_csv(workspace / "votes.csv")
-    assert len(rows) == 2 * (3 + 2) and rows[["ap", "ndcg"]].stack().between(0, 1).all()
-    assert ((rows.votes == 0) == (rows.weight == 0)).all() and (rows.seeds == 1).all()
-    trial = learning_curves.open_trials("patches", 1)[0]
-    halved = votes.halves(trial)
-    assert set(halved.images.names) == set(trial.images.train.names)
-    judging = set(halved.images.split("test").names)
-    assert {*halved.test.image1, *halved.test.image2} == judging and len(judging) == len(
-        halved.images
-    ) // 2
-    voted = votes.votes_of(trial, 6, np.random.default_rng(0))
-    assert {*voted.image1, *voted.image2} <= set(trial.images.train.names) and set(
-        voted.similarity
-    ) <= {0, 3}
-
-
-def test_what_a_person_teaches_is_measured_after_some_grades(workspace, monkeypatch):
-    monkeypatch.setattr(teaching, "GRADES", (8, 16))
-    monkeypatch.setattr(teaching, "ROUND", 8)
-    run(workspace, teaching, "--seeds", "0")
-    rows, means = (pd.read_csv(workspace / name) for name in ("teaching.csv", "teaching_means.csv"))
-    assert len(rows) == len(means) == 2 * (3 + 2)  # with classes, what these alone teach
-    assert (rows[rows.labels == 0].minutes == 0).all() and (means.seeds == 1).all()
-    used = np.where(rows.promoted, rows.learnt_ap, rows.encoder_ap)
-    np.testing.assert_allclose(np.sort(means.used_ap), np.sort(used), atol=1e-4)

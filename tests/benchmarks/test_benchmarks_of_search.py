@@ -1,11 +1,9 @@
 """The benchmarks of search run, on a tiny study, and measure what they say."""
 
-import json
-
 import pandas as pd
 import pytest
 
-from benchmarks import pair_scoring, query_options, search_latency, startup
+from benchmarks import query_options
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from tests import tiny_study
 
@@ -24,32 +22,7 @@ def tiny(tmp_path_factory):
         yield home
 
 
-def test_a_search_is_timed_from_the_file_and_among_many_vectors(tiny, capsys):
-    search_latency.main(
-        [
-            "--study",
-            "tiny",
-            "--run",
-            "tiny",
-            "--vectors",
-            "1500",
-            "--queries",
-            "5",
-            "--index",
-            "faiss_hnsw",
-            "--json",
-        ]
-    )
-    measured = json.loads(capsys.readouterr().out)
-    assert measured["file_to_names"]["pictures"] == 42 and measured["file_to_names"]["ms"] > 0
-    exact, graph = measured["search"]
-    assert (exact["index"], exact["recall"], graph["index"]) == (
-        "exact",
-        1.0,
-        "faiss_hnsw",
-    ) and graph["recall"] > 0.8
-
-
+@pytest.mark.slow  # every query is asked in a dozen ways
 def test_a_plain_query_gains_nothing_and_others_are_compared_with_it(tiny, tmp_path):
     query_options.main(["--study", "tiny", "--out", str(tmp_path)])
     rows = pd.read_csv(tmp_path / "query_options.csv")
@@ -64,21 +37,3 @@ def test_a_plain_query_gains_nothing_and_others_are_compared_with_it(tiny, tmp_p
     assert (
         rows["mean"] - rows.groupby(["model", "measure"])["mean"].transform("first") - rows.gain
     ).abs().max() < 2e-5
-
-
-def test_choosing_pairs_is_compared_with_the_bare_product(capsys):
-    pair_scoring.main(
-        ["--images", "600", "--dim", "16", "--chosen", "20", "--threads", "1", "--json"]
-    )
-    measured = json.loads(capsys.readouterr().out)
-    assert measured["pairs"] == 600 * 599 // 2 and measured["ratio_to_matmul"] > 0
-
-
-def test_starts_are_timed_and_what_needs_no_network_imports_none(tiny, capsys):
-    startup.main(
-        ["--study", "tiny", "--runs", "1", "--only", "help", "labels summary", "search", "--json"]
-    )
-    measured = json.loads(capsys.readouterr().out)
-    assert set(measured) == {"help", "labels summary", "search"}
-    assert all(row["seconds"] > row["imports"] * 0.2 > 0 for row in measured.values())
-    assert not any(measured[name]["torch"] for name in ("help", "labels summary"))

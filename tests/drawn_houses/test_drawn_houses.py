@@ -2,9 +2,6 @@
 encoder.
 """
 
-import subprocess
-import sys
-import time
 from fractions import Fraction
 from itertools import combinations
 
@@ -14,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 
 from imgsearch_utils.drawn_houses import (
     HOUSE_TYPES,
@@ -23,7 +19,6 @@ from imgsearch_utils.drawn_houses import (
     sample_houses,
     write_houses,
 )
-from imgsearch_utils.encoders.encoder_names import get_encoder
 
 FEATURES = ["porch", "garage", "chimney", "pool"]
 NUISANCES = [
@@ -141,27 +136,6 @@ def contents(folder) -> dict:
     }
 
 
-def test_a_killed_drawing_goes_on_where_it_was(tmp_path):
-    write_houses(tmp_path / "whole", 6, seed=5)
-    code = (
-        "import sys; from pathlib import Path; from imgsearch_utils.drawn_houses import "
-        "write_houses; "
-        "write_houses(Path(sys.argv[1]), 6, seed=5)"
-    )
-    drawing = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "killed")], stderr=subprocess.DEVNULL
-    )
-    pictures = tmp_path / "killed" / "all_images"
-    while drawing.poll() is None and len(list(pictures.glob("*.jpg"))) < 5:
-        time.sleep(0.01)
-    drawing.kill()
-    drawing.wait()
-    kept = {path: path.stat().st_mtime_ns for path in pictures.glob("*.jpg")}
-    write_houses(tmp_path / "killed", 6, seed=5)
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    assert len(kept) >= 5 and all(path.stat().st_mtime_ns == made for path, made in kept.items())
-
-
 def test_other_settings_redraw_and_broken_pictures_are_mended(tmp_path):
     changed, fresh = tmp_path / "changed", tmp_path / "fresh"
     write_houses(changed, 3, seed=1)
@@ -174,24 +148,3 @@ def test_other_settings_redraw_and_broken_pictures_are_mended(tmp_path):
     assert labels.columns.tolist() == ["file_label", "house_type"] and len(labels) == 6
     pd.testing.assert_frame_equal(pd.read_csv(fresh / "attributes.csv"), sample_houses(2, seed=2))
     assert Image.open(fresh / "all_images" / labels["file_label"][0]).size == (256, 256)
-
-
-def test_the_frozen_encoder_finds_it_neither_trivial_nor_hopeless(tmp_path):
-    write_houses(tmp_path, 150)
-    houses = pd.read_csv(tmp_path / "attributes.csv")
-    vectors = get_encoder("efficientnet_lite0").encode(
-        [tmp_path / "all_images" / f for f in houses["file_label"]]
-    )
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosine = vectors @ vectors.T
-    pairs = pairs_of(houses)
-    similar = grade_pairs(houses, pairs) == 3
-    assert 0.2 <= similar.mean() <= 0.3
-    place = pd.Series(range(len(houses)), index=houses["file_label"])
-    scores = cosine[place[pairs["image1"]].to_numpy(), place[pairs["image2"]].to_numpy()]
-    assert 0.6 <= roc_auc_score(similar, scores) <= 0.8
-    np.fill_diagonal(cosine, -1)
-    assert cosine.max() < 0.98  # no two houses pass for duplicates
-    kinds = houses["house_type"].to_numpy()
-    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :10]
-    assert 0.6 <= (kinds[nearest] == kinds[:, None]).mean() <= 0.9

@@ -60,6 +60,7 @@ def workers():
     return found
 
 
+@pytest.mark.engine  # a cluster of workers is started
 def test_the_same_bytes_as_in_one_process_though_a_worker_is_killed(by_ray, tmp_path):
     folder = tmp_path / "pictures"
     for house in sample_houses(70, seed=3).to_dict("records"):

@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY
 from tests.indexes.clusters import QUERIES, TRUTH, VECTORS, K
 from tests.indexes.conftest import Milvus, Postgres
 
+pytestmark = pytest.mark.engine  # a database server is started, killed and started again
 EXACT = {"index_type": "FLAT"}
 KILLED = """
 import os, signal

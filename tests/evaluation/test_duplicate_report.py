@@ -13,7 +13,7 @@ from imgsearch_utils.images import Embeddings, Images
 from tests import tiny_study
 from tests.steps.test_pipeline import page_of
 from tests.tiny_study import typed
-from tests.web.test_pages import faults
+from tests.web.chromium import faults, needs_chromium
 
 ODD = "<b>odd & $x$.jpg"
 
@@ -63,6 +63,7 @@ def test_nothing_alike_is_no_row():
     assert found.empty and {"group", "image", "kind", "nearest", "cosine", "across"} <= set(found)
 
 
+@needs_chromium
 def test_the_command_writes_a_table_and_a_page_that_shows_them(home):
     typed(home, "embed", "--study", "tiny")
     out, _ = typed(home, "duplicates", "--study", "tiny", "--cosine", "0.97")

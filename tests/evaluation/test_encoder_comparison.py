@@ -22,7 +22,8 @@ from tests import tiny_study
 from tests.encoders.test_encoder_names import tiny_clip  # noqa: F401  a fixture
 from tests.tiny_study import command, living_in, typed
 
-BACKBONES = ("resnet18", "vgg16", "mobilenetv2_100", "vit_tiny_patch16_224")
+pytestmark = pytest.mark.slow  # all pictures are encoded by several networks
+BACKBONES = ("resnet18",)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ study: tiny
 version: {version}
 blocks: 1
 pixels: 48
-epochs: 4
+epochs: 2
 batch: 4
 per_class: 2
 augment: [crop, flip, trivial, colour]
@@ -73,8 +73,8 @@ def home(tmp_path_factory):
     Image.open(printed).convert("CMYK").save(printed.with_suffix(".tmp"), "JPEG")
     printed.with_suffix(".tmp").replace(printed)
     (folder / "a.yaml").write_text(QUICK.format(version="a"))
-    done = started(folder, 0, "a.yaml")
-    assert done.returncode == 0, done.stderr
+    out, said = typed(folder, "finetune", "a.yaml")
+    assert "tuned:tiny/a" in out, said
     return folder
 
 
@@ -84,31 +84,26 @@ def started(home, stop_at, config):
         cwd=home,
         text=True,
         capture_output=True,
-        env=os.environ | {"IMGSEARCH_HOME": str(home), "OMP_NUM_THREADS": "2"},
+        env=os.environ | {"IMGSEARCH_HOME": str(home)},
         timeout=600,
     )
 
 
-def test_killed_twice_it_ends_with_the_same_weights(home):
+@pytest.mark.kill  # two processes load all libraries
+def test_killed_it_ends_with_the_same_weights(home):
     (home / "b.yaml").write_text(QUICK.format(version="b"))
-    seed = np.random.default_rng()
-    first, second = int(seed.integers(1, 7)), int(seed.integers(1, 7))  # of some 16 steps
-    for stop_at in (first, second):
-        assert started(home, stop_at, "b.yaml").returncode == -signal.SIGKILL
+    stop_at = int(np.random.default_rng(5).integers(2, 8))
+    print(f"killed before change {stop_at} of the weights")
+    assert started(home, stop_at, "b.yaml").returncode == -signal.SIGKILL
     done = started(home, 0, "b.yaml")
-    assert done.returncode == 0, (first, second, done.stderr)
+    assert done.returncode == 0, done.stderr
     models, results = (
         home / "active_learning_models/tiny/tuned",
         home / "active_learning_results/tiny/tuned",
     )
-    assert (models / "a/weights.safetensors").read_bytes() == (
-        models / "b/weights.safetensors"
-    ).read_bytes()
-    for name in ("history.csv", "retrieval.csv"):
-        assert (results / "a" / name).read_bytes() == (results / "b" / name).read_bytes(), (
-            first,
-            second,
-        )
+    for file in ("weights.safetensors", "history.csv", "retrieval.csv"):
+        folder = models if file.startswith("weights") else results
+        assert (folder / "a" / file).read_bytes() == (folder / "b" / file).read_bytes(), file
     assert not list(models.glob("*.checkpoint*")) and not list(models.glob("*.partial"))
     out, _ = typed(home, "finetune", "b.yaml")
     assert "tuned:tiny/b is finished" in out
@@ -122,7 +117,7 @@ def test_only_the_last_blocks_changed_and_the_best_epoch_is_kept(home):
         name for name in tuned if not torch.equal(tuned[name], before[name].cpu().contiguous())
     }
     history = pd.read_csv(home / "active_learning_results/tiny/tuned/a/history.csv")
-    assert changed <= set(about["trained"]) and history.epoch.tolist() == [0, 1, 2, 3, 4]
+    assert changed <= set(about["trained"]) and history.epoch.tolist() == [0, 1, 2]
     assert (
         history.best.sum() == 1
         and history.validation[history.best].item() == history.validation.max()
@@ -209,9 +204,9 @@ def test_changed_weights_and_settings_are_refused(home, tmp_path):
         ):
             with pytest.raises(ValueError, match=said):
                 get_encoder(name)
-    (copy / "a.yaml").write_text(QUICK.format(version="a").replace("epochs: 4", "epochs: 5"))
+    (copy / "a.yaml").write_text(QUICK.format(version="a").replace("epochs: 2", "epochs: 3"))
     _, said = typed(copy, "finetune", "a.yaml")
-    assert "version a of run tiny was made with other settings (epochs: 4 -> 5)" in said
+    assert "version a of run tiny was made with other settings (epochs: 2 -> 3)" in said
 
 
 @pytest.mark.parametrize(
@@ -335,9 +330,7 @@ def test_a_picture_is_changed_alike_at_the_same_time_only():
     assert torch.equal(plain, torch.from_numpy(squares[2, 4:36, 4:36].transpose(2, 0, 1).copy()))
 
 
-@pytest.mark.parametrize(
-    "model", ["resnet18", "mobilenetv2_100", "vit_tiny_patch16_224", "vgg11", "open_clip"]
-)
+@pytest.mark.parametrize("model", ["resnet18", "vit_tiny_patch16_224", "open_clip"])
 def test_any_backbone_learns_in_its_last_block_alone(tmp_path, model, tiny_clip):
     if model == "open_clip":
         name, pixels = f"open_clip:tiny-clip/{tiny_clip[1] / 'plain.pt'}", None
@@ -430,6 +423,7 @@ def test_grades_teach_too_and_a_foreign_checkpoint_is_refused(tmp_path):
         )
 
 
+@pytest.mark.slow  # trains four times
 def test_several_threads_give_the_same_weights_each_time(tmp_path):
     squares = np.random.default_rng(0).integers(0, 255, (48, 37, 37, 3), np.uint8)
     pairs = np.array([(i, j, (i * j) % 4) for i in range(48) for j in range(i)])

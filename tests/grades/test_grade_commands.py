@@ -96,38 +96,6 @@ def test_importing_twice_changes_nothing(tmp_path, study):
     assert journal.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (
-            "image1,image2,similarity\na/0.png,a/1.png,7\n",
-            "row 2: similarity must be 0, 1, 2, 3 or empty, got '7'",
-        ),
-        ("image1,image2,grade\na/0.png,a/1.png,3\n", "expected a column similarity"),
-        ("image1,image2,similarity\na/0.png,3\n", "expected 3 fields, got 2"),
-        ("", "expected a column"),
-    ],
-)
-def test_bad_pair_files_are_one_clear_line_and_write_nothing(tmp_path, study, text, said):
-    pairs = tmp_path / "pairs.csv"
-    pairs.write_text(text)
-    process = command(tmp_path, "labels", "import", pairs, "--study", study)
-    assert process.returncode == 1 and said in process.stderr and "Traceback" not in process.stderr
-    assert "pairs.csv" in process.stderr
-    assert not (tmp_path / "active_learning_labels/mine/journal.csv").exists()
-
-
-def test_unknown_images_are_named_and_left_out(tmp_path, study):
-    pairs = tmp_path / "pairs.csv"
-    pairs.write_text(
-        "image1;image2;similarity\r\na/0.png;ghost.png;3\r\na/2.png;a/3.png;1\r\n",
-        encoding="utf-8-sig",
-    )
-    counts = json_of(command(tmp_path, "labels", "import", pairs, "--study", study, "--json"))
-    assert counts["unknown"] == 1 and counts["imported"] == 1
-    assert "ghost.png" in (tmp_path / "active_learning_labels/mine/import_problems.csv").read_text()
-
-
 def test_votes_are_exported_apart_from_grades(tmp_path, study):
     pairs, out = tmp_path / "pairs.csv", tmp_path / "out.csv"
     pairs.write_text("image1,image2,similarity\na/0.png,a/1.png,2\n")

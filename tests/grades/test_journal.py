@@ -2,7 +2,6 @@
 writers.
 """
 
-import multiprocessing
 import os
 import tempfile
 import warnings
@@ -11,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sklearn.metrics import cohen_kappa_score
 
 from imgsearch_utils.grades.agreement import (
@@ -28,122 +28,83 @@ from imgsearch_utils.workspace import PUBLISHED
 NAMES = ["a.jpg", 'b "b", b.jpg', "c\nc\\n.jpg", "dé\r\n.jpg", "é‮.jpg"]
 
 
-@st.composite
-def an_act(draw):
-    one, two = draw(st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True))
-    kind = draw(
-        st.sampled_from(
-            ["grade", "grade", "grade", "skip", "unsure", "undo", "undo", "vote_up", "unvote"]
-        )
+class Journals(RuleBasedStateMachine):
+    """Hands write, take back, are cut off and open it again; beside it a list of what stands."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "journal.csv"
+        self.journal, self.reader = Journal(self.path), Journal(self.path)
+        self.acts, self.ends = [], [0]
+
+    def teardown(self):
+        self.folder.cleanup()
+
+    @rule(
+        name=st.sampled_from(["ann", "bob, jr.", "cé"]),
+        pair=st.lists(st.sampled_from(NAMES), min_size=2, max_size=2, unique=True),
+        act=st.sampled_from([0, 1, 2, 3, "skip", "unsure", "undo", "undo", "vote_up", "unvote"]),
     )
-    grade = draw(st.integers(0, 3)) if kind == "grade" else None
-    return draw(st.sampled_from(["ann", "bob, jr.", "cé"])), one, two, kind, grade
+    def write(self, name, pair, act):
+        kind, grade = ("grade", act) if isinstance(act, int) else (act, None)
+        self.journal.append(name, *pair, kind, grade=grade)
+        self.acts.append((name, *sorted(pair), kind, grade))
+        self.ends.append(self.path.stat().st_size)
 
+    @rule()
+    def open_again(self):
+        self.journal = self.reader = Journal(self.path)
 
-def replayed(acts):
-    """Standing acts by a plain rule: walk back from an undo to the nearest standing act of the same
-    hand and pair.
-    """
-    standing = []
-    for name, one, two, kind, grade in [act for act in acts if "vote" not in act[3]]:
-        if kind != "undo":
-            standing.append((name, *sorted([one, two]), kind, grade))
-            continue
-        for i in reversed(range(len(standing))):
-            if standing[i][:3] == (name, *sorted([one, two])):
-                del standing[i]
-                break
-    return standing
-
-
-def seen(journal):
-    return [
-        (act.annotator, act.image1, act.image2, act.act, act.grade) for act in journal.standing()
-    ]
-
-
-@settings(max_examples=120)
-@given(st.lists(an_act(), max_size=10), st.lists(an_act(), max_size=3), st.data())
-def test_any_interleaving_truncated_anywhere_replays_to_the_state_before_the_torn_line(
-    acts, later, data
-):
-    with tempfile.TemporaryDirectory() as folder:
-        path, ends = Path(folder) / "journal.csv", [0]
-        for name, one, two, kind, grade in acts:
-            Journal(path).append(name, one, two, kind, grade=grade)
-            ends.append(path.stat().st_size)
-        assert seen(Journal(path)) == replayed(acts)
-        if not acts:
-            return
-        cut = data.draw(st.integers(0, ends[-1]), label="cut")
-        os.truncate(path, cut)
-        torn = path.read_bytes()[path.read_bytes().rfind(b"\n") + 1 :]
-        whole = acts[: sum(end <= cut for end in ends[1:])]
-        journal = Journal(path)
+    @precondition(lambda self: self.acts)
+    @rule(share=st.floats(0, 1), write_first=st.booleans())
+    def is_cut_off_in_its_last_line(self, share, write_first):
+        *_, whole, end = self.ends
+        os.truncate(self.path, whole + int(share * (end - whole - 1)))
+        torn = self.path.read_bytes()[max(self.path.read_bytes().rfind(b"\n") + 1, 0) :]
+        self.acts.pop()
+        self.ends.pop()
+        self.journal = self.reader = Journal(self.path)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            assert seen(journal) == replayed(whole)
+            if write_first:
+                self.write("ann", NAMES[:2], 3)
+            self.journal.acts()
         assert bool(caught) == bool(torn)
         if torn:
-            assert (Path(folder) / "journal.csv.torn").read_bytes() == torn + b"\n"
-        for name, one, two, kind, grade in later:
-            journal.append(name, one, two, kind, grade=grade)
-        assert seen(journal) == seen(Journal(path)) == replayed(whole + later)
+            aside = self.path.with_name("journal.csv.torn").read_bytes()
+            assert aside.endswith(torn + b"\n")
+
+    @invariant()
+    def it_says_what_stands(self):
+        standing, grades = [], {}
+        for act in self.acts:
+            if act[3] == "undo":  # the nearest standing act of the same hand and pair goes
+                same = [i for i, each in enumerate(standing) if each[:3] == act[:3]]
+                if same:
+                    del standing[same[-1]]
+            elif "vote" not in act[3]:
+                standing.append(act)
+        found = [
+            (act.annotator, act.image1, act.image2, act.act, act.grade)
+            for act in self.journal.standing()
+        ]
+        assert found == standing and self.reader.acts() == self.journal.acts()
+        for name, one, two, kind, grade in standing:
+            if kind != "skip":  # unsure takes the place of a grade
+                grades.setdefault((one, two), {})[name] = grade
+        known = {
+            pair: sorted(grade for grade in by_name.values() if grade is not None)
+            for pair, by_name in grades.items()
+        }
+        labels = self.journal.labels()
+        assert dict(zip(zip(labels.image1, labels.image2), labels.similarity)) == {
+            pair: given[(len(given) - 1) // 2] for pair, given in known.items() if given
+        }
 
 
-def test_a_writer_sets_a_torn_line_aside_before_it_appends(tmp_path):
-    journal = Journal(tmp_path / "journal.csv")
-    journal.append("ann", "a", "b", "grade", grade=3)
-    with journal.path.open("ab") as file:
-        file.write(b"2026-01-01,ann,c,d,gra")
-    with pytest.warns(UserWarning, match="journal.csv.torn"):
-        journal.append("ann", "c", "d", "grade", grade=1)
-    assert journal.labels().similarity.tolist() == [3, 1]
-
-
-def write_alone(path, name):
-    journal = Journal(path)
-    for i in range(25):
-        journal.append(name, "a", f"b{i}", "grade", grade=i % 4)
-
-
-def test_processes_that_write_at_once_lose_nothing(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    path = tmp_path / "journal.csv"
-    hands = [
-        context.Process(target=write_alone, args=(path, name)) for name in ("ann", "bob", "cat")
-    ]
-    for hand in hands:
-        hand.start()
-    for hand in hands:
-        hand.join()
-    acts = Journal(path).acts()
-    assert {
-        name: [act.image2 for act in acts if act.annotator == name]
-        for name in ("ann", "bob", "cat")
-    } == {name: [f"b{i}" for i in range(25)] for name in ("ann", "bob", "cat")}
-
-
-def test_a_reader_follows_another_writer(tmp_path):
-    reader, writer = (
-        Journal(tmp_path / "j" / "journal.csv"),
-        Journal(tmp_path / "j" / "journal.csv"),
-    )
-    assert reader.acts() == []
-    for i in range(3):
-        writer.append(
-            "ann", "a", f"b{i}", "grade", grade=i, seconds=1.5, round=2, answers="yn-------"
-        )
-        assert reader.acts() == writer.acts() and len(reader.acts()) == i + 1
-    act = reader.acts()[-1]
-    assert (act.grade, act.seconds, act.round, act.answers, act.source) == (
-        2,
-        1.5,
-        2,
-        "yn-------",
-        "person",
-    )
-    assert act.time.endswith("+00:00")
+TestJournals = Journals.TestCase
+TestJournals.settings = settings(max_examples=25, stateful_step_count=20)
 
 
 @pytest.mark.parametrize(
@@ -311,22 +272,6 @@ def test_agreement_with_others_is_with_their_lower_median(tmp_path):
             journal.append(name, "a", pair, "grade", grade=grade)
     assert agreement_with_others(journal, "ann")[:2] == (3, pytest.approx(1 / 3))  # against 2, 1, 1
     assert agreement_with_others(journal, "nobody")[0] == 0
-
-
-def test_a_full_disk_loses_nothing_and_leaves_no_half_line(tmp_path):
-    resource = pytest.importorskip("resource", reason="limits of file size are a matter of POSIX")
-    journal = Journal(tmp_path / "journal.csv")
-    journal.append("ann", "a", "b", "grade", grade=3)
-    before, limits = journal.path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
-    try:
-        with pytest.raises(OSError, match="full|large"):
-            journal.append("ann", "a", "c", "grade", grade=1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert journal.path.read_bytes() == before
-    journal.append("ann", "a", "c", "grade", grade=1)
-    assert Journal(journal.path).labels().similarity.tolist() == [3, 1]
 
 
 def test_people_who_grade_twice_set_the_ceiling(tmp_path):

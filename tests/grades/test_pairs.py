@@ -9,19 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgsearch_utils.grades.import_export import import_report
-from imgsearch_utils.grades.journal import Journal
-from imgsearch_utils.grades.pairs import (
-    canonical,
-    lower_median,
-    merge,
-    read_pair_files,
-    read_pairs,
-    write_pairs,
-)
+from imgsearch_utils.grades.pairs import canonical, lower_median, merge, read_pairs, write_pairs
 from imgsearch_utils.grades.usable_grades import check_no_leak, usable
 from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.images.image_split import split_by_group
-from imgsearch_utils.images.near_duplicates import near_duplicate_groups
 
 
 def of(table):
@@ -158,62 +149,6 @@ def test_canonical_order_takes_paths_along():
         ["x/a", "y/c"],
     ]
     assert lower_median([3, np.nan, 2]) == 2 and np.isnan(lower_median([]))
-
-
-@pytest.fixture
-def published(shared_data):
-    folder = shared_data / "house_styles"
-    pairs = read_pair_files(folder / f"round_{i}.csv" for i in range(4))
-    images = pd.read_csv(folder / "sampled_labels.csv").rename(columns={"file_label": "image"})
-    names = pd.read_csv(folder / "labels.csv").file_label.to_numpy()
-    _, duplicates = near_duplicate_groups(np.load(folder / "clip_vitb32_vectors.npy"), 0.9999)
-    return (
-        pairs,
-        images,
-        pd.DataFrame({"image1": names[duplicates[:, 0]], "image2": names[duplicates[:, 1]]}),
-    )
-
-
-def test_the_published_rounds_are_reported_as_they_are(published):
-    pairs, images, duplicates = published
-    counts, problems = import_report(pairs, of(images), duplicates)
-    assert (counts["rows"], counts["pairs"], counts["recurring"], counts["conflicts"]) == (
-        2068,
-        2051,
-        16,
-        1,
-    )
-    assert (counts["unknown"], counts["automatic_zeros"], counts["people_zeros"]) == (0, 1491, 0)
-    assert (counts["duplicates_within"], counts["duplicates_across"]) == (28, 1) and len(
-        duplicates
-    ) == 111
-    conflict = problems[problems.problem == "conflict"]
-    assert conflict[["similarity", "file", "row"]].values.tolist() == [
-        [2, "round_2.csv", 86],
-        [1, "round_3.csv", 9],
-    ]
-    assert (problems.problem == "recurring").sum() == 31  # 15 pairs, one of them three times
-
-
-def test_import_export_import_of_the_published_rounds_is_exact(published, shared_data, tmp_path):
-    journal = Journal(tmp_path / "journal.csv")
-    for i in range(4):
-        pairs = read_pairs(shared_data / "house_styles" / f"round_{i}.csv")
-        assert journal.append_many(pairs, "published", f"round_{i}.csv", round=i) == len(pairs)
-    labels = journal.labels()
-    assert len(labels) == 2051
-    write_pairs(labels, tmp_path / "labels.csv")
-    again = read_pairs(tmp_path / "labels.csv")
-    pd.testing.assert_frame_equal(again, labels, check_dtype=False)
-    other = Journal(tmp_path / "other.csv")
-    other.append_many(again, "published", "labels.csv")
-    pd.testing.assert_frame_equal(
-        other.labels()[["image1", "image2", "similarity"]], labels.iloc[:, :3]
-    )
-    merged = merge(published[0]).pairs
-    assert dict(zip(zip(merged.image1, merged.image2), merged.similarity)) == dict(
-        zip(zip(labels.image1, labels.image2), labels.similarity)
-    )
 
 
 def test_every_fault_of_an_import_is_named():

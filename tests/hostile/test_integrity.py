@@ -3,11 +3,8 @@ overlooked.
 """
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +15,7 @@ import pytest
 from filelock import FileLock
 
 from imgsearch_utils import workspace
-from imgsearch_utils.drawn_houses import draw_house, sample_houses
-from imgsearch_utils.grades.journal import Journal
 from imgsearch_utils.images import Embeddings
-from tests.tiny_run import STUDY
 from tests.tiny_study import command, typed
 
 LABELS, MODELS, RESULTS, VECTORS, REPORT = (
@@ -70,10 +64,9 @@ def test_a_whole_run_is_said_to_be_whole_and_nothing_is_written(finished):
     before = everything(finished)
     out, _ = typed(finished, "check", "--study", "tiny.yaml")
     assert out == "run tiny is whole, as far as it is made\n" and everything(finished) == before
-    done = command(finished, "run", "tiny.yaml")
-    assert done.returncode == 0 and "is finished with these settings" in done.stdout
 
 
+@pytest.mark.slow  # nearly the whole run is made again
 def test_what_can_be_made_again_is_made_again_as_it_was(home):
     """A head whose results are there, results whose head is there, the log, the report, the
     vectors: all at once.
@@ -178,21 +171,8 @@ def reverse(folder: Path) -> None:
     np.save(folder / "vectors.npy", np.load(folder / "vectors.npy")[::-1])
 
 
-def swap_names(folder: Path) -> None:
-    table = pd.read_csv(folder / "names.csv", dtype=str)
-    table.loc[[0, 1], "image"] = table.image[[1, 0]].to_numpy()
-    table.to_csv(folder / "names.csv", index=False)
-
-
-def another_config(folder: Path) -> None:
-    edit_json(folder / "config.json", encoder="efficientnet_lite2")
-
-
-@pytest.mark.parametrize("damage", [reverse, swap_names, another_config])
-def test_exchanged_rows_names_and_encoders_are_refused_by_every_command_that_loads_them(
-    home, damage
-):
-    damage(home / f"{VECTORS}/encoder")
+def test_exchanged_rows_are_refused_by_every_command_that_loads_them(home):
+    reverse(home / f"{VECTORS}/encoder")
     names = pd.read_csv(home / f"{LABELS}/images.csv").image
     (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
     picture = next((home / "datasets").rglob("*.jpg"))
@@ -242,49 +222,7 @@ def test_an_exchanged_head_or_calibration_is_refused(home):
         (home / f"{MODELS}/round_01" / file).write_bytes(before)
 
 
-def written_so(home: Path, file: str, **changes) -> None:
-    """As if round 1 had been written with these values: the manifests know them; None takes one
-    out.
-    """
-    path = home / f"{MODELS}/round_01" / file
-    values = {**workspace.read_json(path), **changes}
-    workspace.write_json(path, {name: value for name, value in values.items() if value is not None})
-    for folder in (f"{LABELS}/round_02", f"{MODELS}/round_01", f"{RESULTS}/round_01"):
-        manifest = home / folder / "manifest.json"
-        if manifest.is_file():
-            files = workspace.read_json(manifest)["files"]
-            edit_json(manifest, files={**files, f"model/{file}": workspace.digest(path)})
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"reach": None},
-        {"reach": "near"},
-        {"reach": 7.0},
-        {"reach": [0.5]},
-        {"head": None},
-        {"encoder": {"slopes": [1]}},
-    ],
-    ids=str,
-)
-def test_a_calibration_that_was_written_unsound_is_one_line(home, changes):
-    written_so(home, "calibration.json", **changes)
-    names = pd.read_csv(home / f"{LABELS}/images.csv").image
-    (home / "pairs.csv").write_text(f"image1,image2\n{names[0]},{names[1]}\n")
-    picture = str(next((home / "datasets").rglob("*.jpg")))
-    for words in (
-        ["score", "pairs.csv"],
-        ["search", picture, "--model", "head"],
-        ["search", picture],
-    ):
-        said = say(home, *words, "--study", "tiny.yaml")
-        assert f"{MODELS}/round_01/calibration.json" in said and "KeyError" not in said
-        assert "expected" in said or "is missing" in said
-    assert any("calibration.json" in fault["what"] for fault in check(home))
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", '{"a": 1}', "7", "{"])
+@pytest.mark.parametrize("content", ["{}", "7", "{"])
 @pytest.mark.parametrize(
     "name",
     [
@@ -423,7 +361,7 @@ def test_what_another_process_is_writing_is_no_fault(home, what):
     writer = Writer(home / lock, begin, end)
     writer.start()
     assert writer.halfway.wait(60)
-    threading.Timer(1, writer.go_on.set).start()
+    threading.Timer(0.3, writer.go_on.set).start()
     assert check(home) == []
     writer.join()
 
@@ -461,48 +399,3 @@ def test_the_published_run_is_finished_and_whole_without_what_git_leaves_out():
     assert all(stage.finished for stage in run.stages().values()) and run.last_round.number == 3
     out, _ = typed(workspace.source(), "check", "--run", "published_synthetic_houses")
     assert out == "run published_synthetic_houses is whole, as far as it is made\n"
-
-
-def test_what_a_person_began_waits_for_the_person(tmp_path):
-    """As the README says: ANNOTATOR is a person in notebook 01, some grades are given; then the
-    command is run.
-    """
-    houses, folder = sample_houses(8, seed=1), tmp_path / "pictures"
-    folder.mkdir()
-    for house in houses.to_dict("records"):
-        draw_house(house, 128).save(folder / house["file_label"])
-    kinds = houses.house_type + (houses.index % 2).astype(str)
-    houses[["file_label", "house_type"]].assign(kind=kinds).to_csv(
-        folder / "labels.csv", index=False
-    )
-    study = STUDY.replace(
-        "{source: synthetic_houses, per_class: 18}", f"{{source: {tmp_path / 'pictures'}}}"
-    ).replace("oracle: rubric", "oracle: hierarchy")
-    (tmp_path / "tiny.yaml").write_text(study)
-    code = (
-        "import papermill; papermill.execute_notebook('notebooks/01_data_tagging.ipynb', None, "
-        "dict(STUDY="
-        f"{str(tmp_path / 'tiny.yaml')!r}, RUN='', ANNOTATOR='person'), progress_bar=False)"
-    )
-    source = workspace.source()
-    first = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=source,
-        capture_output=True,
-        text=True,
-        timeout=800,
-        env=os.environ | {"IMGSEARCH_HOME": str(tmp_path), "PYTHONPATH": str(source)},
-    )
-    assert "pairs of round 0 wait for a person's grade" in first.stderr
-    pairs = pd.read_csv(tmp_path / f"{LABELS}/round_00.partial/pairs.csv")
-    asked = pairs[~pairs.automatic]
-    journal = Journal(tmp_path / f"{LABELS}/journal.csv")
-    for one, two in asked[["image1", "image2"]].head(5).itertuples(index=False):
-        journal.append("ann", one, two, "grade", grade=2)
-    before = journal.path.read_bytes()
-    done = command(tmp_path, "run", "tiny.yaml")
-    assert (
-        done.returncode == 1
-        and f"{len(asked) - 5} pairs of round 0 wait for a person" in done.stderr
-    )
-    assert "make tag STUDY=tiny ROUND=0" in done.stderr and journal.path.read_bytes() == before

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imgsearch_utils.grades.journal import Act, Journal
+from imgsearch_utils.grades.journal import Journal
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills and forks are those of POSIX")
 
@@ -54,6 +54,7 @@ for kill in range(kills):
 """
 
 
+@pytest.mark.kill  # thirty writers are killed
 def test_a_writer_killed_at_any_moment_keeps_every_acknowledged_act_and_damages_no_other(tmp_path):
     path = tmp_path / "journal.csv"
     Journal(path).append("bob", "a", "b", "grade", grade=1)
@@ -234,7 +235,7 @@ def test_a_journal_on_a_read_only_disk_is_read_and_not_written(tmp_path, mountin
     assert journal.path.read_bytes() == before
 
 
-@pytest.mark.parametrize("room", [1, 40, 90, 200])
+@pytest.mark.parametrize("room", [1, 90])
 def test_a_disk_that_fills_in_the_middle_of_a_line_loses_nothing(tmp_path, room):
     resource = pytest.importorskip("resource")
     journal = graded(tmp_path / "journal.csv", "b", "c")
@@ -251,25 +252,4 @@ def test_a_disk_that_fills_in_the_middle_of_a_line_loses_nothing(tmp_path, room)
     assert journal.path.read_bytes() == before and len(journal.acts()) == 2
     assert (
         journal.append_many(many, "ann", "person") == 40 and len(Journal(journal.path).acts()) == 42
-    )
-
-
-def test_an_act_holds_whatever_a_name_can_hold(tmp_path):
-    odd = [
-        "line\nend",
-        "\r",
-        '"q",',
-        "\u202ertl",
-        "\U0001f3e0",
-        " blank ",
-        "e\u0301",
-        "é",
-        "\\n",
-        "x" * 5000,
-    ]
-    for image in odd:
-        Journal(tmp_path / "journal.csv").append("ann", "a", image, "grade", grade=3)
-    acts = Journal(tmp_path / "journal.csv").acts()
-    assert [act.image1 if act.image2 == "a" else act.image2 for act in acts] == odd and isinstance(
-        acts[0], Act
     )

@@ -5,7 +5,6 @@ they are used.
 import contextlib
 import http.client
 import json
-import os
 import signal
 import socket
 import stat
@@ -18,13 +17,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from benchmarks import browser
 from imgsearch_utils import workspace
 from imgsearch_utils.web.server_address import Server
 from tests import tiny_study
-from tests.tiny_study import command, fresh_command, living_in
+from tests.tiny_study import command, living_in
+from tests.web.chromium import browser, needs_chromium
 
-needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
+pytestmark = pytest.mark.server  # several servers are started, each in a process of its own
 
 
 @pytest.fixture(scope="module")
@@ -446,16 +445,6 @@ def test_programs_get_the_answers_of_the_command(server, home, monkeypatch):
         )
         assert one == two
     assert theirs == ours
-    like, unlike = (tiny_study.picture_of(home, tiny_study.HOUSES[house]) for house in (5, 9))
-    question = ("search", picture, like, "--not", unlike, "-k", 36, "--json")
-    done = [
-        command(home, *question, *where)
-        for where in (("--server", server.address), ("--study", "tiny"))
-    ]
-    assert [each.returncode for each in done] == [0, 0], done[0].stderr + done[1].stderr
-    theirs, ours = (json.loads(each.stdout)["queries"][0] for each in done)
-    assert [row["image"] for row in theirs["results"]] == [row["image"] for row in ours["results"]]
-    assert theirs["query"] == ours["query"] == f"{picture} + {like} - {unlike}"
     named = Server(server.url).ask(
         "search", {"image": "modern/modern_0001.jpg", "k": 3, "expand": 2}
     )
@@ -529,10 +518,14 @@ def _free(port: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name
-)
-@pytest.mark.parametrize(
-    "page", [("tag", "tiny"), ("serve", "--study=tiny")], ids=lambda page: page[0]
+    ("page", "number"),
+    [
+        (("tag", "tiny"), signal.SIGINT),
+        (("tag", "tiny"), signal.SIGKILL),
+        (("serve", "--study=tiny"), signal.SIGTERM),
+        (("serve", "--study=tiny"), signal.SIGHUP),
+    ],
+    ids=lambda given: given[0] if isinstance(given, tuple) else given.name,
 )
 def test_a_signal_ends_it_at_once_with_nothing_left(home, page, number):
     server = browser.ServedPage(home, *page).start()
@@ -601,71 +594,20 @@ def test_clients_that_vanish_or_never_end_leave_no_traceback(home):
     ],
 )
 def test_what_cannot_be_served_is_one_line_and_status_1(home, given, says):
-    ended = fresh_command(home, *given, "--no-browser", "--port", browser.free_port())
+    ended = command(home, *given, "--no-browser", "--port", browser.free_port())
     assert ended.returncode == 1 and says in ended.stderr and len(ended.stderr.splitlines()) == 1, (
         ended.stderr
     )
 
 
-def test_a_published_run_is_not_graded(home):
-    with living_in(home):
-        mark = workspace.find_run("tiny").labels / workspace.PUBLISHED
-    mark.touch()
-    try:
-        ended = fresh_command(home, "tag", "tiny", "--no-browser")
-    finally:
-        mark.unlink()
-    assert ended.returncode == 1 and "published and never written again" in ended.stderr
-
-
-@pytest.mark.parametrize(
-    "given", [("serve", "--study", "tiny"), ("tag", "tiny")], ids=lambda given: given[0]
-)
-def test_a_port_in_use_is_refused(home, given):
+def test_a_port_in_use_is_refused(home):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ended = fresh_command(home, *given, "--port", port, "--no-browser")
+        ended = command(home, "serve", "--study", "tiny", "--port", port, "--no-browser")
     assert ended.returncode == 1
     assert (
         ended.stderr
         == f"imgsearch: port {port} is in use; stop what listens there, or give --port\n"
     )
-
-
-def as_another_user(look) -> str:
-    """What `look` returns in a process of the user nobody."""
-    reading, writing = os.pipe()
-    if not (child := os.fork()):
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            os.write(writing, look().encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as answer:
-        said = answer.read()
-    os.waitpid(child, 0)
-    return said
-
-
-def test_another_user_of_the_machine_reads_nothing(home, server):
-    if os.getuid() != 0:
-        pytest.skip("needs to become another user")
-
-    def look() -> str:
-        seen = [str(ask(server, "/", token=None)[0])]
-        for secret in (
-            home / "state" / "imgsearch" / "servers" / f"{server.port}.json",
-            Path(f"/proc/{server.process.pid}/environ"),
-        ):
-            try:
-                seen.append(secret.read_text())
-            except PermissionError:
-                seen.append("closed")
-        return " ".join(seen)
-
-    assert as_another_user(look) == "401 closed closed"

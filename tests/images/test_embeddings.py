@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from hypothesis.stateful import RuleBasedStateMachine, rule
 from PIL import Image
 
 from imgsearch_utils import workspace
-from imgsearch_utils.encoders import embed_collection
+from imgsearch_utils.encoders import embed_collection as embedding
 from imgsearch_utils.encoders.embed_collection import embed, read_vectors
 from imgsearch_utils.encoders.encoder import Encoder
-from imgsearch_utils.images import vector_store
+from imgsearch_utils.images import vector_store as store
 from imgsearch_utils.images.collection import read_collection
 from imgsearch_utils.images.embeddings import Embeddings, check_health
 from imgsearch_utils.metrics.geometry import mean_cosine
@@ -206,11 +208,9 @@ def test_what_was_not_saved_together_is_refused(tmp_path, damage, loaded_before)
 
 
 def test_a_folder_is_read_wholly_once_and_known_by_its_stamp_then(tmp_path, monkeypatch):
-    read, whole = [], vector_store._is_whole
+    read, whole = [], store._is_whole
     monkeypatch.setattr(
-        vector_store,
-        "_is_whole",
-        lambda folder, *more: read.append(folder.name) or whole(folder, *more),
+        store, "_is_whole", lambda folder, *more: read.append(folder.name) or whole(folder, *more)
     )
     folder = tmp_path / "vectors"
     some().save(folder)
@@ -253,7 +253,7 @@ def test_what_grew_is_what_is_saved_at_once(tmp_path_factory, sizes, chunk, left
     folder, whole = (tmp_path_factory.getbasetemp() / name for name in ("grown", "whole"))
     every, at = some(sum(sizes) + 1), 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vector_store, "CHUNK", chunk)
+        patch.setattr(store, "CHUNK", chunk)
         every.subset(every.names[:1]).save(folder)
         grown = Embeddings.load(folder)
         for size in sizes:
@@ -292,17 +292,6 @@ def test_appending_writes_what_is_new_alone_and_refuses_what_does_not_belong(tmp
     with pytest.raises(ValueError, match="changed by another process since it was read"):
         first.append(folder, every.subset(every.names[8600:]))
     assert Embeddings.load(folder, again=True).names == every.names[:8500]
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"weights": 1}', '"encoder"'])
-def test_a_config_that_is_none_is_named(tmp_path, content):
-    some().save(tmp_path / "vectors")
-    (tmp_path / "vectors" / "config.json").write_text(content)
-    with pytest.raises(
-        ValueError, match="config.json: (expected an object with )?encoder"
-    ) as caught:
-        Embeddings.load(tmp_path / "vectors")
-    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("exchanged", [True, False])
@@ -472,24 +461,65 @@ def test_a_file_that_is_no_npy_is_refused(tmp_path, content):
         read_vectors(found)
 
 
-def test_each_picture_is_encoded_once(pictures):
-    counting = Counting()
-    assert run(pictures, counting)[2] == 6
-    assert run(pictures, counting)[2] == 0
-    paint(pictures / "new.png", 50)
-    embeddings, _, encoded = run(pictures, counting)
-    assert encoded == 1 and embeddings.names[-1] == "new.png"
-    (pictures / "3.png").rename(pictures / "a renamed one,\nü.png")
-    assert run(pictures, counting)[2] == 0
-    paint(pictures / "2.png", 60)
-    assert run(pictures, counting)[2] == 1
-    (pictures / "1.png").unlink()
-    embeddings, _, encoded = run(pictures, counting)
-    assert encoded == 0 and len(embeddings.names) == 6
-    first, second = (pictures / "0.png").read_bytes(), (pictures / "4.png").read_bytes()
-    (pictures / "0.png").write_bytes(second)
-    (pictures / "4.png").write_bytes(first)
-    assert run(pictures, counting)[2] == 0
+FILES = st.sampled_from(["a.png", "b.png", "é, a\nnew one.png", "c.png", "d.png"])
+
+
+class Folders(RuleBasedStateMachine):
+    """Pictures come, change, go and change names; each is encoded once as long as it is there."""
+
+    def __init__(self):
+        super().__init__()
+        self.place = tempfile.TemporaryDirectory()
+        self.folder = Path(self.place.name) / "pictures"
+        self.folder.mkdir()
+        for colour in ("black", "white"):  # so that not all look alike
+            Image.new("RGB", (6, 6), colour).save(self.folder / f"{colour}.png")
+        self.counting, self.known, self.broken = Counting(), set(), set()
+
+    def teardown(self):
+        self.place.cleanup()
+
+    @rule(name=FILES, seed=st.integers(0, 5))
+    def paint(self, name, seed):
+        paint(self.folder / name, seed)
+        self.broken.discard(name)
+
+    @rule(name=FILES, content=st.sampled_from([b"", b"broken"]))
+    def spoil(self, name, content):
+        (self.folder / name).write_bytes(content)
+        self.broken.add(name)
+
+    @rule(name=FILES)
+    def remove(self, name):
+        (self.folder / name).unlink(missing_ok=True)
+        self.broken.discard(name)
+
+    @rule(name=FILES, other=FILES, kept=st.booleans())
+    def rename_or_copy(self, name, other, kept):
+        if name in self.broken or name == other or not (self.folder / name).exists():
+            return
+        shutil.copy(self.folder / name, self.folder / other)
+        self.broken.discard(other)
+        if not kept:
+            (self.folder / name).unlink()
+
+    @rule()
+    def another_encoder(self):
+        self.counting, self.known = Counting(f"not {self.counting.encoder.config}"), set()
+
+    @rule()
+    def embed(self):
+        embeddings, aside, encoded = run(self.folder, self.counting)
+        names = {path.name for path in self.folder.iterdir()}
+        assert sorted(embeddings.names) == sorted(names - self.broken)
+        assert set(aside.image) == self.broken
+        digests = {workspace.digest(self.folder / name) for name in embeddings.names}
+        assert encoded == len(digests - self.known)
+        self.known = digests
+
+
+TestFolders = Folders.TestCase
+TestFolders.settings = settings(max_examples=12, stateful_step_count=20)
 
 
 def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(
@@ -497,7 +527,7 @@ def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(
 ):
     read = []
     monkeypatch.setattr(
-        embed_collection, "digest", lambda path: read.append(path.name) or workspace.digest(path)
+        embedding, "digest", lambda path: read.append(path.name) or workspace.digest(path)
     )
     counting = Counting()
     run(pictures, counting)
@@ -505,7 +535,7 @@ def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(
     # so shortly after they were painted, a change might not be seen by the times
     run(pictures, counting)
     assert len(read) == 12
-    monkeypatch.setattr(embed_collection, "LATELY", 0)
+    monkeypatch.setattr(embedding, "LATELY", 0)
     for _ in range(3):
         read.clear()
         run(pictures, counting)
@@ -525,57 +555,6 @@ def test_pictures_that_did_not_change_are_not_read_again_and_those_that_did_are(
     (pictures.parent / "vectors" / ".pictures.npy").write_bytes(b"broken")
     read.clear()
     assert run(pictures, counting)[2] == 0 and len(read) == 7
-
-
-def test_new_pictures_are_appended_and_removed_ones_leave(pictures):
-    counting, file = Counting(), pictures.parent / "vectors" / "vectors.npy"
-    run(pictures, counting)
-    inode = file.stat().st_ino
-    for number in range(20, 24):
-        paint(pictures / f"0 first by name {number}.png", number)
-    embeddings, _, encoded = run(pictures, counting)
-    assert (
-        encoded == 4
-        and file.stat().st_ino == inode
-        and embeddings.names[:6] == [f"{n}.png" for n in range(6)]
-    )
-    shutil.copy(pictures / "2.png", pictures / "a copy.png")
-    embeddings, _, encoded = run(pictures, counting)
-    assert encoded == 0 and file.stat().st_ino == inode and embeddings.names[-1] == "a copy.png"
-    (pictures / "2.png").unlink()
-    paint(pictures / "new.png", 30)
-    embeddings, _, encoded = run(pictures, counting)
-    assert encoded == 1 and file.stat().st_ino != inode and "2.png" not in embeddings.names
-    assert embeddings.names == [*sorted({*embeddings.names} - {"new.png"}), "new.png"]
-
-
-def test_another_encoder_encodes_anew(pictures):
-    run(pictures, Counting())
-    assert run(pictures, Counting("others"))[2] == 6
-
-
-def test_the_same_picture_twice_is_encoded_once_and_stands_twice(pictures):
-    shutil.copy(pictures / "0.png", pictures / "copy.png")
-    embeddings, _, encoded = run(pictures, Counting())
-    assert encoded == 6 and len(embeddings.names) == 7
-    np.testing.assert_array_equal(*embeddings.of(["0.png", "copy.png"]))
-
-
-def test_broken_pictures_are_set_aside_by_name_and_tried_again(pictures):
-    whole = (pictures / "2.png").read_bytes()
-    (pictures / "2.png").write_bytes(b"broken")
-    (pictures / "4.png").write_bytes(b"")
-    counting = Counting()
-    for encoded in (4, 0):
-        embeddings, aside, seen = run(pictures, counting)
-        assert seen == encoded and embeddings.names == ["0.png", "1.png", "3.png", "5.png"]
-        assert aside.to_numpy().tolist() == [
-            ["2.png", "not a readable picture"],
-            ["4.png", "empty file"],
-        ]
-    (pictures / "2.png").write_bytes(whole)
-    embeddings, aside, seen = run(pictures, counting)
-    assert seen == 1 and aside.image.tolist() == ["4.png"]
 
 
 def test_broken_pictures_alone_give_one_line(pictures):
@@ -604,11 +583,3 @@ def test_an_interrupted_run_goes_on_after_the_last_saved_part(tmp_path):
     assert len(saved.names) == 1024
     embeddings, _, encoded = run(folder, Counting())
     assert encoded == 1200 - 1024 and len(embeddings.names) == 1200
-
-
-def test_vectors_broken_on_disk_are_named_not_used(pictures):
-    run(pictures, Counting())
-    path = pictures.parent / "vectors" / "vectors.npy"
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(ValueError, match="vectors: not a folder of embeddings.*remove"):
-        run(pictures, Counting())

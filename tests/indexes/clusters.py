@@ -1,10 +1,22 @@
 """Vectors in clusters to try indexes on, and how much of the truth was found."""
 
 import numpy as np
+import pytest
 
 from imgsearch_utils.metrics.geometry import normalised
 
 N, DIM, K = 1500, 32, 10
+
+
+# a server is started; a library compiles itself for a minute
+SLOW = {"milvus": "engine", "pgvector": "engine", "pynndescent": "slow"}
+
+
+def marked(name: str, *more):
+    """A parameter of a test, with its mark where the index of this name is slow."""
+    return pytest.param(
+        name, *more, marks=[getattr(pytest.mark, SLOW[name])] if name in SLOW else []
+    )
 
 
 def clustered(n=N, dim=DIM, seed=0):

@@ -12,7 +12,18 @@ import pytest
 from imgsearch_utils import indexes
 from imgsearch_utils.metrics.geometry import normalised
 from tests.conftest import REPOSITORY
-from tests.indexes.clusters import DIM, QUERIES, TRUTH, VECTORS, K, N, clustered, overlap, widest
+from tests.indexes.clusters import (
+    DIM,
+    QUERIES,
+    TRUTH,
+    VECTORS,
+    K,
+    N,
+    clustered,
+    marked,
+    overlap,
+    widest,
+)
 
 #: saves an index of 1,000 vectors, adds the others, and is killed when half of that is written
 KILLED = """
@@ -45,12 +56,12 @@ index.save(path)
         ("faiss_ivf", {"nlist": 5}),
         ("faiss_ivfpq", {"dims_per_code": 4, "nlist": 3}),
         ("faiss_lsh", {"bits": 64}),
-        ("milvus", {"index_type": "IVF_SQ8", "metric": "L2", "nlist": 1}),
-        ("milvus", {"index_type": "FLAT", "metric": "IP"}),
+        marked("milvus", {"index_type": "IVF_SQ8", "metric": "L2", "nlist": 1}),
+        marked("milvus", {"index_type": "FLAT", "metric": "IP"}),
         ("lancedb", {"index_type": "FLAT"}),
         ("lancedb", {"index_type": "IVF_HNSW_SQ", "nlist": 3}),
-        ("pgvector", {"index_type": "IVFFLAT", "nlist": 3}),
-        ("pgvector", {"index_type": "FLAT"}),
+        marked("pgvector", {"index_type": "IVFFLAT", "nlist": 3}),
+        marked("pgvector", {"index_type": "FLAT"}),
     ],
 )
 def test_other_build_arguments_are_heeded_and_kept(name, arguments, tmp_path, request):
@@ -70,6 +81,7 @@ def test_other_build_arguments_are_heeded_and_kept(name, arguments, tmp_path, re
     )
 
 
+@pytest.mark.kill  # a process of its own for each
 @pytest.mark.parametrize("name", ["lancedb", "faiss_ivf"])
 def test_killed_while_more_is_saved_it_has_lost_nothing_and_doubles_nothing(name, tmp_path):
     try:
@@ -93,8 +105,8 @@ def test_killed_while_more_is_saved_it_has_lost_nothing_and_doubles_nothing(name
     [
         ("torch", {}),
         ("lancedb", {"index_type": "FLAT"}),
-        ("pgvector", {"index_type": "FLAT"}),
-        ("milvus", {"index_type": "FLAT"}),
+        marked("pgvector", {"index_type": "FLAT"}),
+        marked("milvus", {"index_type": "FLAT"}),
     ],
 )
 def test_engines_in_exact_mode_give_the_same_list(name, exact, request):
@@ -128,7 +140,7 @@ def test_usearch_builds_the_same_graph_each_time_and_it_leads_to_every_vector():
         assert (index.query(QUERIES, K, ef=16) == built[0].query(QUERIES, K, ef=16)).all()
 
 
-@pytest.mark.parametrize("name", ["torch", "milvus"])
+@pytest.mark.parametrize("name", ["torch", marked("milvus")])
 def test_what_is_built_again_when_loaded_is_built_of_the_same_vectors(name, tmp_path, monkeypatch):
     monkeypatch.delenv("MILVUS_URI", raising=False)
     given = VECTORS[:300].copy()
@@ -170,6 +182,7 @@ def test_real_vectors_show_none_of_the_published_faults(shared_data):
     assert overlap(found, truth[:, :5]) > 0.5  # was .03: not centred
 
 
+# Milvus Lite takes seconds to start, PostgreSQL too
 @pytest.fixture(scope="module")
 def milvus():
     kind = indexes.find("milvus")
@@ -180,12 +193,14 @@ def milvus():
     return kind
 
 
+@pytest.mark.engine
 def test_milvus_built_again_has_no_row_twice(milvus):
     few = VECTORS[:300]
     index = milvus().build(few).build(few)
     assert sorted(index.query(few[:1], 300, ef=400)[0]) == list(range(300))
 
 
+@pytest.mark.engine
 def test_milvus_lite_has_indexed_everything_when_it_is_built(milvus, monkeypatch):
     monkeypatch.delenv("MILVUS_URI", raising=False)
     index = milvus().build(clustered(5000))
@@ -196,6 +211,7 @@ def test_milvus_lite_has_indexed_everything_when_it_is_built(milvus, monkeypatch
     assert stored and stored == indexed
 
 
+@pytest.mark.engine
 def test_milvus_refuses_what_it_would_not_do_as_asked(milvus, monkeypatch):
     monkeypatch.delenv("MILVUS_URI", raising=False)
     with pytest.raises(
@@ -212,6 +228,7 @@ def test_milvus_refuses_what_it_would_not_do_as_asked(milvus, monkeypatch):
         index.query(QUERIES, K, ef=64)
 
 
+@pytest.mark.engine
 def test_one_connection_to_postgresql_is_asked_by_several_threads(postgres):
     try:
         index = indexes.find("pgvector")().build(VECTORS, index_type="FLAT")

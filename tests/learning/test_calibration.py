@@ -94,7 +94,7 @@ def test_weights_move_the_curves():
     assert (heavy.predict(cosine)[:, 3] < fitted.predict(cosine)[:, 3]).all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(1, 19), st.booleans()), min_size=1, max_size=30))
 def test_no_threshold_has_a_better_f1(pairs):
     p, similar = np.array([x for x, _ in pairs]) / 20, np.array([y for _, y in pairs])

@@ -17,17 +17,11 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
 from imgsearch_utils import workspace
-from imgsearch_utils.encoders.embed_collection import embed
 from imgsearch_utils.encoders.encoder_names import get_encoder
-from imgsearch_utils.images import Images
-from imgsearch_utils.images.collection import read_collection
 from imgsearch_utils.images.decoding import open_image
-from imgsearch_utils.images.image_split import balanced_sample, split_by_group
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.search.classify import Classifier, by_words, ready_made
-from imgsearch_utils.study import ClassifierSettings, ImageSettings, parse_study
-from imgsearch_utils.workspace import Run
-from tests import tiny_study
+from imgsearch_utils.study import ClassifierSettings
 from tests.encoders.test_encoder_names import tiny_clip  # noqa: F401  a fixture
 from tests.tiny_study import command, living_in, typed
 
@@ -35,11 +29,8 @@ METHODS = ["neighbours", "linear probe"]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A workspace with the tiny study; nobody writes into it."""
-    folder = tmp_path_factory.mktemp("classify")
-    tiny_study.make(folder)
-    return folder
+def home(tiny):
+    return tiny
 
 
 @pytest.fixture
@@ -116,48 +107,6 @@ def test_probabilities_are_calibrated_by_cross_validation_on_training_images(cla
         p = found[found.method == name].pivot(index="query", columns="class", values="p").to_numpy()
         now = np.log(0.95 * model.predict_proba(x[:4]) + 0.05 / 3) / temperature
         np.testing.assert_allclose(p, np.exp(now) / np.exp(now).sum(1, keepdims=True), atol=1e-6)
-
-
-def test_test_images_are_named_better_than_by_chance_on_photographs(
-    shared_data, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("IMGSEARCH_HOME", str(tmp_path))
-    settings = ImageSettings(source="grocery")
-    collection = read_collection(shared_data / "grocery", settings)
-    by_coarse = collection.images[["image", "coarse"]]
-    sample = balanced_sample(Images(by_coarse, None), 6, 0)
-    few = collection.images.loc[sample.table.index].reset_index(drop=True)
-    embeddings, _ = embed(
-        type(collection)(
-            few, collection.class_columns, collection.folder, None, collection.set_aside
-        ),
-        get_encoder("efficientnet_lite0"),
-        tmp_path / "v",
-    )
-    run = Run("groceries", parse_study({"study": "groceries", "images": {"source": "grocery"}}))
-    embeddings.save(run.vectors / "encoder")
-    halves = split_by_group(
-        Images(few[["image", "coarse"]].assign(group=np.arange(len(few))), None), 0.2, 0.3, 0
-    )
-    split = few.assign(group=halves.table.group, side=halves.table.side)
-    run.labels.mkdir(parents=True)
-    split.to_csv(run.labels / "images.csv", index=False)
-    for level, at_least in (("top", 0.8), ("coarse", 0.5)):
-        table = Classifier.fit(run, level).evaluate().set_index("method")
-        chance = table.accuracy["most frequent class"]
-        assert (table.low[METHODS] > chance).all() and (table.accuracy[METHODS] > at_least).all(), (
-            table
-        )
-        assert (table.low <= table.accuracy).all() and (table.accuracy <= table.high).all()
-    assert Classifier.fit(run).level == "fine"
-    apples = few.image[few.image.str.startswith("Granny-Smith")]
-    pictures = [
-        open_image(collection.path(name)) for name in (apples if len(apples) else few.image[:1])
-    ]
-    if len(apples):
-        assert (
-            ready_made(pictures, ClassifierSettings(), 1)["class"] == "Granny Smith"
-        ).mean() > 0.5
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from imgsearch_utils.study import HeadSettings, parse_study
 from imgsearch_utils.workspace import Run
 from tests.tiny_study import living_in
 
+pytestmark = pytest.mark.slow  # two collections of 240 real pictures are encoded and learnt
 DATA = Path(os.environ.get("IMGSEARCH_DATA", "absent"))
 KINDS = ("houses", "groceries")
 N = 240  # pictures of each kind

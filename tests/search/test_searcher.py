@@ -3,9 +3,7 @@ of error.
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +29,8 @@ from tests.tiny_study import command, living_in, typed
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    """A workspace with the tiny study, whose head is promoted; nobody writes into it."""
-    folder = tmp_path_factory.mktemp("search")
-    tiny_study.make(folder)
-    return folder
+def home(tiny):
+    return tiny
 
 
 @pytest.fixture(scope="module")
@@ -179,30 +174,6 @@ def test_the_head_is_asked_only_where_it_was_promoted_and_words_of_it_are_honest
     assert "P(similar) is not known before the first finished round" in out
     _, said = typed(copy, "search", name, "--study", "tiny", "--model", "head")
     assert said.strip() == "imgsearch: run tiny has no finished round yet; run the study first"
-
-
-def test_a_search_by_the_head_imports_nothing_that_only_learning_needs(home):
-    picture = next((home / "pictures").rglob("*.jpg"))
-    arguments = [
-        "-m",
-        "imgsearch_utils.cli",
-        "search",
-        picture,
-        "--study",
-        "tiny",
-        "--model",
-        "head",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=home,
-        env=os.environ | {"IMGSEARCH_HOME": str(home)},
-    )
-    assert done.returncode == 0 and picture.name in done.stdout
-    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
-    assert "torch" in imported and not {"sklearn", "matplotlib", "papermill"} & imported
 
 
 def test_no_close_match_is_said(copy):

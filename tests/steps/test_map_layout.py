@@ -32,6 +32,7 @@ def test_principal_components_are_those_of_the_unit_vectors():
     assert np.allclose(layout.config["explained"], shares[:10], atol=1e-4)
 
 
+@pytest.mark.slow  # UMAP compiles itself for a minute
 def test_umap_keeps_who_is_near_whom_and_gives_the_same_map_each_time():
     pytest.importorskip("umap", reason="needs umap-learn: pip install -e '.[map]'")
     names, vectors, kind = clustered()

@@ -12,6 +12,7 @@ from PIL import Image
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from tests.tiny_study import command
 
+pytestmark = pytest.mark.slow  # whole runs, or their first notebook
 SMALL = [
     argument
     for setting in (

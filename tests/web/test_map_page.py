@@ -19,12 +19,9 @@ from imgsearch_utils.workspace import find_run
 from imgsearch_utils.workspace.tables import read_table
 from tests import tiny_study
 from tests.tiny_study import living_in
+from tests.web.chromium import browser, faults, needs_chromium
 
-browser = pytest.importorskip(
-    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
-)
 pytest.importorskip("plotly", reason="needs plotly: pip install -e '.[map]'")
-needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 HTML = '<img src=x onerror="document.title=1">.png'  # must never be anything but a name
 PLACES = """() => {
   const plot = document.querySelector('.js-plotly-plot'), { xaxis, yaxis } = plot._fullLayout;
@@ -229,14 +226,7 @@ def test_from_the_map_on_to_the_search_page(page):
 
 @needs_chromium
 def test_the_page_has_no_serious_fault_for_those_who_do_not_see_it(page):
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="needs axe-playwright-python"
-    )
-    for width in (1280, 400):
-        page.set_viewport_size({"width": width, "height": 900})
-        found = axe.Axe().run(page).response["violations"]
-        assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert not faults(page)
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
@@ -293,7 +283,7 @@ def test_odd_messages_are_one_line_and_nothing_is_kept(home):
 
 def test_a_run_that_has_no_selection_says_where_to_make_one(tmp_path):
     tiny_study.make(tmp_path)
-    ended = tiny_study.fresh_command(
+    ended = tiny_study.command(
         tmp_path, "tag", "tiny", "--queue=map", "--no-browser", f"--port={browser.free_port()}"
     )
     assert ended.returncode == 1 and "imgsearch serve" in ended.stderr

@@ -13,29 +13,7 @@ from imgsearch_utils.images.collection import read_collection
 from imgsearch_utils.study import ImageSettings, Rubric, read_study
 from imgsearch_utils.web.tagging_page import Tagging, Task
 from tests import tiny_study
-
-browser = pytest.importorskip(
-    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
-)
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'"
-)
-needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
-SIZES = ((1280, 800), (400, 800))
-
-
-def faults(page) -> list[str]:
-    """What axe-core calls serious or critical, at both sizes, and what is wider than the screen."""
-    found = []
-    for width, height in SIZES:
-        page.set_viewport_size({"width": width, "height": height})
-        for fault in axe.Axe().run(page).response["violations"]:
-            if fault["impact"] in ("serious", "critical"):
-                found.append(f"{width}: {fault['id']}: {fault['nodes'][0]['html'][:200]}")
-        if page.evaluate("document.documentElement.scrollWidth") > width:
-            found.append(f"{width}: wider than the screen")
-    page.set_viewport_size({"width": SIZES[0][0], "height": SIZES[0][1]})
-    return found
+from tests.web.chromium import SIZES, browser, faults, needs_chromium
 
 
 @needs_chromium
@@ -112,10 +90,12 @@ def task(tmp_path):
     )
 
 
-def sitting(task, said: list):
+def sitting(task) -> tuple[Tagging, list]:
+    """A page before which Ann sits, and what it is told."""
+    said = []
     page = Tagging(task, lambda content, buffers=(): said.append(content))
     page.receive({"kind": "hello", "name": "ann"})
-    return page
+    return page, said
 
 
 def an_act(state: dict, serial: str, **more) -> dict:
@@ -135,8 +115,7 @@ def an_act(state: dict, serial: str, **more) -> dict:
 @pytest.mark.parametrize("same_server", [True, False], ids=["connection lost", "server ended"])
 @pytest.mark.parametrize("written", [True, False], ids=["was written", "was not"])
 def test_an_act_that_was_not_acknowledged_is_written_once(task, same_server, written):
-    said: list = []
-    page = sitting(task, said)
+    page, said = sitting(task)
     message = an_act(said[-1], "a-1")
     if written:
         page.receive(message)
@@ -145,13 +124,14 @@ def test_an_act_that_was_not_acknowledged_is_written_once(task, same_server, wri
         if same_server
         else Task(task.pairs, task.collection, Journal(task.journal.path), repeats=0)
     )
-    page = sitting(other, said)
+    page, said = sitting(other)
     page.receive({**message, "again": True})
     assert (said[-1]["kind"], said[-1]["serial"], said[-1]["done"]) == ("state", "a-1", 1)
     page.receive({**message, "again": True})
     assert [act.grade for act in task.journal.acts()] == [2]
     page.receive({"kind": "undo", "serial": "a-2", "lines": 1})
-    page = sitting(Task(task.pairs, task.collection, Journal(task.journal.path), repeats=0), said)
+    again = Task(task.pairs, task.collection, Journal(task.journal.path), repeats=0)
+    page, said = sitting(again)
     page.receive({"kind": "undo", "serial": "a-2", "lines": 1, "again": True})
     assert [act.act for act in task.journal.acts()] == ["grade", "undo"] and said[-1]["done"] == 0
     page.receive(an_act(said[-1], "a-3"))  # the same grade, given anew, is an act of its own
@@ -159,8 +139,7 @@ def test_an_act_that_was_not_acknowledged_is_written_once(task, same_server, wri
 
 
 def test_a_page_of_other_pairs_writes_nothing(task):
-    said: list = []
-    page = sitting(task, said)
+    page, said = sitting(task)
     page.receive({**an_act(said[-1], "a-1"), "pair": ["x.png", "y.png"]})
     assert said[-1]["kind"] == "error" and "have changed since it was opened" in said[-1]["line"]
     assert not task.journal.acts()
@@ -189,8 +168,7 @@ def test_a_page_of_other_pairs_writes_nothing(task):
     ],
 )
 def test_an_act_that_cannot_be_is_refused_in_one_line(task, spoilt):
-    said: list = []
-    page = sitting(task, said)
+    page, said = sitting(task)
     page.receive({**an_act(said[-1], "a-1"), **spoilt})
     assert said[-1]["kind"] == "error" and "\n" not in said[-1]["line"]
     assert not task.journal.acts() and json.loads(json.dumps(said[-1], allow_nan=False)) == said[-1]
@@ -198,16 +176,14 @@ def test_an_act_that_cannot_be_is_refused_in_one_line(task, spoilt):
 
 @pytest.mark.parametrize("serial", [None, np.nan, ["a-1"]])
 def test_an_undo_that_could_not_be_acknowledged_takes_nothing_back(task, serial):
-    said: list = []
-    page = sitting(task, said)
+    page, said = sitting(task)
     page.receive(an_act(said[-1], "a-1"))
     page.receive({"kind": "undo", "serial": serial})
     assert said[-1]["kind"] == "error" and [act.act for act in task.journal.acts()] == ["grade"]
 
 
 def test_how_long_one_looked_is_bounded(task):
-    said: list = []
-    page = sitting(task, said)
+    page, said = sitting(task)
     for number, (seconds, kept) in enumerate(
         [(-5, 0), (1e300, 86_400), (np.nan, None), (np.inf, 86_400)]
     ):

@@ -2,7 +2,6 @@
 votes in the journal.
 """
 
-import contextlib
 import functools
 import io
 import tempfile
@@ -24,11 +23,8 @@ from imgsearch_utils.workspace import find_run, open_run
 from tests import tiny_study
 from tests.encoders.test_encoder_names import tiny_clip  # noqa: F401  a fixture
 from tests.tiny_study import living_in
+from tests.web.chromium import browser, needs_chromium
 
-browser = pytest.importorskip(
-    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
-)
-needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 HTML = '<img src=x onerror="document.title=1">.png'  # must never be anything but a name
 
 
@@ -187,18 +183,23 @@ def test_threshold_and_number_of_results_are_the_users(hands, searchers):
 def test_more_ways_to_search_are_those_of_the_command(hands, searchers):
     name, content = bytes_of(searchers, 7)
     ways = hands.page.locator(".sp-more-ways")
-    choose = ways.locator("select").select_option
+    choose = [ways.locator("select").nth(place).select_option for place in range(3)]
     hands.upload("seen.jpg", content)
     hands.page.locator(".sp-slider input").nth(0).fill("12")
     ways.locator("summary").click()
-    hands.answered(lambda: choose("5"))
-    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    hands.answered(lambda: choose[0]("3"))
     for model, searcher in searchers.items():
-        assert (
-            hands.names(model)
-            == searcher.search(searcher.encode([picture], crops=5), 12).image.tolist()
-        )
-    hands.answered(lambda: choose[2]("1"))
+        expected = searcher.search(searcher.vectors_of([name]), 12, expand=3)
+        assert hands.names(model) == expected.image.tolist()
+    hands.answered(lambda: choose[0]("0"))
+    hands.answered(lambda: choose[1]("head"))
+    by_head = searchers["head"].search(searchers["head"].vectors_of([name]), 12, rerank="head")
+    plain = searchers["encoder"].search(searchers["encoder"].vectors_of([name]), 12)
+    assert (hands.names("head"), hands.names("encoder")) == (
+        by_head.image.tolist(),
+        plain.image.tolist(),
+    )
+    hands.answered(lambda: choose[1](""))
     where = ways.locator(".sp-where")
     assert where.get_attribute("placeholder").startswith("class = '")
 
@@ -356,48 +357,6 @@ def test_uploads_that_are_no_picture_or_too_large_get_one_kind_line(hands, searc
     assert hands.page.locator(".sp-caption b").inner_text() == "parts.bmp"
 
 
-def tab_until(page, selector: str) -> None:
-    """Press Tab until what has the focus is this."""
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
-            return
-    raise AssertionError(f"Tab does not lead to {selector}")
-
-
-@needs_chromium
-def test_by_keyboard_a_card_is_one_stop_enlarges_and_votes(hands, searchers, home):
-    name, content = bytes_of(searchers, 12)
-    hands.upload("a.png", content)
-    hands.page.locator(".sp-drop").focus()
-    second = ".sp-encoder .sp-card:nth-child(2) .sp-picture"
-    tab_until(hands.page, second)
-    hands.page.keyboard.press("Tab")
-    assert hands.page.evaluate(
-        "document.activeElement.matches('.sp-encoder .sp-card:nth-child(3) .sp-picture')"
-    )
-    hands.page.keyboard.press("Shift+Tab")
-    hands.page.keyboard.press("Enter")
-    hands.page.wait_for_function("() => document.querySelectorAll('dialog[open] img').length === 2")
-    assert hands.page.locator("dialog img").evaluate_all("all => all.map(each => each.alt)") == [
-        "the query",
-        "the result",
-    ]
-    hands.page.keyboard.press("Escape")
-    assert hands.page.evaluate("selector => document.activeElement.matches(selector)", second)
-    hands.page.keyboard.press("ArrowRight")
-    hands.page.keyboard.press("ArrowRight")
-    focused = hands.page.locator(":focus")
-    assert focused.get_attribute("aria-label") == "vote: similar"
-    assert focused.get_attribute("aria-pressed") == "false"
-    hands.answered(lambda: hands.page.keyboard.press("Enter"))
-    assert focused.get_attribute("aria-pressed") == "true"
-    assert (
-        Journal(home / "active_learning_labels" / "tiny" / "journal.csv").acts()[-1].act
-        == "vote_up"
-    )
-
-
 @needs_chromium
 def test_the_page_goes_on_after_its_server_was_killed_and_a_vote_is_written_once(
     hands, searchers, home, server
@@ -474,51 +433,32 @@ def test_words_where_the_encoder_reads_them(tmp_path, chrome, tiny_clip, monkeyp
     page.close()
 
 
-def test_odd_votes_are_a_line_and_nothing_is_written(home):
+def test_odd_votes_and_ways_to_search_are_a_line_and_nothing_is_written(home):
     with living_in(home):
         run, sent = find_run("tiny"), []
         page = Searching(
             run, functools.cache(lambda: Service(run)), lambda message, *_: sent.append(message)
         )
         page.receive({"kind": "hello", "name": "ann"})
-        name, before = Searcher.open(run).names[3], Journal(run.journal).acts()
-        for query, names, said in (
-            (3, [name, name], "the query itself"),
-            (None, [None, name], "this query is gone"),
-            (3, ["other", name], "have changed"),
-            (-1, [name, name], "no image of this page"),
+        searcher, before = Searcher.open(run), Journal(run.journal).acts()
+        name = searcher.names[3]
+        vote = {"kind": "vote", "serial": 1, "row": 3, "vote": "up"}
+        upload = {"kind": "upload", "serial": 1, "file": "a.jpg", "part": 0, "last": True}
+        upload["name"] = "ann"
+        for message, said in (
+            (vote | {"query": 3, "names": [name, name]}, "the query itself"),
+            (vote | {"query": None, "names": [None, name]}, "this query is gone"),
+            (vote | {"query": 3, "names": ["other", name]}, "have changed"),
+            (vote | {"query": -1, "names": [name, name]}, "no image of this page"),
+            (upload | {"crops": 11}, "crops must be 1 to 10"),
+            (upload | {"crops": "all"}, "not a message"),
+            (upload | {"rerank": "magic"}, "rerank is one of"),
+            (upload | {"where": "1;"}, "no condition"),
+            (upload | {"expand": "some"}, "invalid literal"),
         ):
-            page.receive(
-                {
-                    "kind": "vote",
-                    "serial": 1,
-                    "query": query,
-                    "row": 3,
-                    "names": names,
-                    "vote": "up",
-                }
-            )
-            assert sent[-1]["kind"] == "error" and said in sent[-1]["line"]
+            page.receive(message, [searcher.collection.path(name).read_bytes()])
+            assert sent[-1]["kind"] == "error" and said in sent[-1]["line"], message
         assert Journal(run.journal).acts() == before
-
-
-def test_odd_ways_to_search_are_a_line(home):
-    with living_in(home):
-        run, sent = find_run("tiny"), []
-        page = Searching(
-            run, functools.cache(lambda: Service(run)), lambda message, *_: sent.append(message)
-        )
-        page.receive({"kind": "hello", "name": "ann"})
-        name = Searcher.open(run).names[3]
-        content = Searcher.open(run).collection.path(name).read_bytes()
-        upload = {"kind": "upload", "file": "a.jpg", "part": 0, "last": True, "name": "ann"}
-        for more, said in (
-            ({"crops": 11}, "crops must be 1 to 10"),
-            ({"crops": "all"}, "not a message"),
-            ({"where": "1;"}, "no condition"),
-        ):
-            page.receive({"serial": 1, **upload, **more}, [content])
-            assert sent[-1]["kind"] == "error" and said in sent[-1]["line"], more
 
 
 def test_a_run_that_has_nothing_is_a_line_on_the_page(home):
@@ -564,10 +504,3 @@ def test_what_is_too_large_is_refused_before_it_is_decoded():
     Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
     with pytest.raises(ValueError, match="20000 x 20000 pixels, more than"):
         read_upload(bomb.getvalue())
-
-
-def test_nothing_of_an_upload_is_left():
-    before = set(Path(tempfile.gettempdir()).glob("*/upload"))
-    with contextlib.suppress(ValueError):
-        read_upload(b"no picture")
-    assert set(Path(tempfile.gettempdir()).glob("*/upload")) == before

@@ -2,7 +2,6 @@
 the journal.
 """
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,10 @@ from imgsearch_utils.study import ImageSettings, Rubric, read_study
 from imgsearch_utils.web.page_pictures import picture_bytes
 from imgsearch_utils.web.pair_order import make_queue
 from imgsearch_utils.web.tagging_page import Task, contact_sheet
+from tests.web.chromium import browser, needs_chromium
 
-browser = pytest.importorskip(
-    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
-)
 HOUSES = read_study(browser.REPOSITORY / "configs" / "synthetic_houses.yaml").rubric
 HTML = "<b class=injected>&amp;</b><img src=x onerror='document.title=2'>"
-needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +56,19 @@ def page():
     with browser.browser_page() as page:
         page.on("dialog", lambda dialog: dialog.accept())  # "leave this page?"
         yield page
+
+
+@pytest.fixture
+def begin(studies, served, page):
+    """Draws a study, opens its page and begins to grade: the study's folder."""
+
+    def of(name: str, **study) -> Path:
+        browser.draw_study(studies / name, annotator="ann", repeats=0, **study)
+        page.goto(served(name))
+        browser.start_grading(page, "ann")
+        return studies / name
+
+    return of
 
 
 def shown(page):
@@ -147,12 +156,8 @@ def twenty_grades_undo_skip_reload_and_on(folder, page, arrive):
 
 
 @needs_chromium
-def test_questions_propose_a_grade_by_the_rule_of_thirds(served, studies, page):
-    browser.draw_study(
-        studies / "rubric", images=4, pairs=6, rubric=HOUSES, annotator="ann", repeats=0
-    )
-    page.goto(served("rubric"))
-    browser.start_grading(page, "ann")
+def test_questions_propose_a_grade_by_the_rule_of_thirds(begin, page):
+    folder = begin("rubric", images=4, pairs=6, rubric=HOUSES)
     # a small laptop shows all of the questions
     page.set_viewport_size({"width": 1280, "height": 800})
     last = page.locator(".lt-question").last.bounding_box()
@@ -173,13 +178,13 @@ def test_questions_propose_a_grade_by_the_rule_of_thirds(served, studies, page):
     page.locator(".lt-question").nth(2).click()
     assert proposed.inner_text() == "3"  # y - - - y
     browser.press(page, "Enter")
-    act = Journal(studies / "rubric" / "journal.csv").acts()[-1]
+    act = Journal(folder / "journal.csv").acts()[-1]
     assert (act.act, act.grade, act.answers, act.annotator) == ("grade", 3, "y---y----", "ann")
     page.locator("button.lt-grade-1").click()
     page.locator(".lt-root[data-acknowledged='2']").wait_for()
     browser.ready(page)
     browser.press(page, "s")  # after the mouse, the keys still work
-    assert [act.grade for act in Journal(studies / "rubric" / "journal.csv").acts()] == [3, 1, None]
+    assert [act.grade for act in Journal(folder / "journal.csv").acts()] == [3, 1, None]
 
 
 @needs_chromium
@@ -206,60 +211,12 @@ def test_two_tabs_keep_every_grade_and_nothing_outside_the_folder_is_sent(served
     assert str(folder) not in page.locator(".lt-broken p").inner_text()
 
 
-@needs_chromium
-def test_a_server_killed_at_random_times_loses_nothing_and_writes_nothing_twice(studies, page):
-    folder, rng = studies / "killed", np.random.default_rng(0)
-    browser.draw_study(folder, images=40, pairs=700, annotator="ann", repeats=0)
-    journal, before, grades, server = (
-        Journal(folder / "journal.csv"),
-        0,
-        "0123",
-        browser.ServedPage(folder).start(),
-    )
-    page.goto(server.url)
-    try:
-        browser.start_grading(page, "ann")
-        page.evaluate(
-            """() => {
-                const root = document.querySelector(".lt-root"), status = root.querySelector(".lt-status");
-                window.acknowledged = [];
-                new MutationObserver(() => acknowledged.push(status.textContent.match(/\\d/)[0]))
-                    .observe(root, { attributeFilter: ["data-acknowledged"] });
-            }"""
-        )
-        for _ in range(6):
-            browser.start_grading(page, "ann")
-            page.evaluate("acknowledged.length = 0")
-            last = time.monotonic() + rng.uniform(0.02, 0.8)
-            while time.monotonic() < last:
-                page.keyboard.press(grades[rng.integers(4)])
-            server.kill()
-            page.keyboard.press("3")
-            page.locator(
-                "#notice:has-text('The server has stopped. Everything you saw confirmed is saved.')"
-            ).wait_for(timeout=3000)
-            acknowledged = page.evaluate("acknowledged.join('')")
-            on_disk = "".join(str(act.grade) for act in journal.acts()[before:])
-            assert on_disk.startswith(acknowledged) and len(on_disk) <= len(acknowledged) + 1
-            server.start()
-            page.locator("#notice").wait_for(state="hidden")
-            page.wait_for_function("() => !document.querySelector('.lt-waiting')")
-            browser.ready(page)
-            browser.press(page, "1")  # after what was on its way
-            acknowledged = page.evaluate("acknowledged.join('')")
-            assert "".join(str(act.grade) for act in journal.acts()[before:]) == acknowledged
-            before = len(journal.acts())
-    finally:
-        server.__exit__()
-    assert before > 12
-
-
 def texts(page, selector):
     return page.locator(f".lt-root {selector}").all_inner_texts()
 
 
 @needs_chromium
-def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studies, page):
+def test_the_rubric_of_the_study_is_shown_and_its_version_written(begin, served, page):
     rubric = Rubric(
         title="Which boats belong together?",
         questions=("The same sails", "The same hull"),
@@ -269,10 +226,7 @@ def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studie
         ignored="the weather",
         version="7b",
     )
-    folder = studies / "boats"
-    browser.draw_study(folder, images=5, pairs=10, rubric=rubric, annotator="ann", repeats=0)
-    page.goto(served("boats"))
-    browser.start_grading(page, "ann")
+    folder = begin("boats", images=5, pairs=10, rubric=rubric)
     assert texts(page, ".lt-title") == [rubric.title]
     assert texts(page, ".lt-question") == list(rubric.questions)
     assert texts(page, ".lt-grade b") == list(rubric.grades)
@@ -313,20 +267,8 @@ def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studie
 
 
 @needs_chromium
-def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(
-    served, studies, page
-):
-    folder = studies / "checklist"
-    browser.draw_study(
-        folder,
-        images=4,
-        pairs=6,
-        rubric=Rubric(questions=("One", "Two")),
-        annotator="ann",
-        repeats=0,
-    )
-    page.goto(served("checklist"))
-    browser.start_grading(page, "ann")
+def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(begin, page):
+    folder = begin("checklist", images=4, pairs=6, rubric=Rubric(questions=("One", "Two")))
     for question in (1, 2, 2):
         page.keyboard.press(f"Shift+Digit{question}")
     assert page.locator(".lt-question[data-answer='y']").count() == 1
@@ -340,11 +282,8 @@ def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(
 
 
 @needs_chromium
-def test_a_study_without_a_rubric_shows_no_questions_and_needs_none(served, studies, page):
-    folder = studies / "neutral"
-    browser.draw_study(folder, images=4, pairs=6, annotator="ann", repeats=0)
-    page.goto(served("neutral"))
-    browser.start_grading(page, "ann")
+def test_a_study_without_a_rubric_shows_no_questions_and_needs_none(begin, page):
+    folder = begin("neutral", images=4, pairs=6)
     assert texts(page, ".lt-title") == [Rubric().title] and texts(page, ".lt-grade b") == list(
         Rubric().grades
     )
@@ -360,7 +299,7 @@ def test_a_study_without_a_rubric_shows_no_questions_and_needs_none(served, stud
 
 
 @needs_chromium
-def test_html_in_a_rubric_stays_text(served, studies, page):
+def test_html_in_a_rubric_stays_text(begin, page):
     rubric = Rubric(
         title=HTML,
         questions=(HTML, HTML),
@@ -370,10 +309,7 @@ def test_html_in_a_rubric_stays_text(served, studies, page):
         ignored=HTML,
         version=HTML,
     )
-    folder = studies / "html"
-    browser.draw_study(folder, images=4, pairs=6, rubric=rubric, annotator="ann", repeats=0)
-    page.goto(served("html"))
-    browser.start_grading(page, "ann")
+    folder = begin("html", images=4, pairs=6, rubric=rubric)
     browser.press(page, "2")
     browser.ready(page)
     assert page.locator(".lt-status").inner_text() == f"saved: 2, {HTML}"

@@ -3,13 +3,14 @@ real Chromium.
 """
 
 import json
+import os
 import shutil
-import signal
-import time
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from imgsearch_utils.drawn_houses import draw_house, grade_pairs, sample_houses
@@ -18,15 +19,10 @@ from imgsearch_utils.grades.pairs import key
 from imgsearch_utils.steps.teaching_session import EVERY, TeachingSession, learn_now
 from imgsearch_utils.web.pair_order import lists_of
 from imgsearch_utils.workspace import find_run
+from tests import tiny_study
 from tests.tiny_study import command, living_in
+from tests.web.chromium import browser, faults, needs_chromium
 
-browser = pytest.importorskip(
-    "benchmarks.browser", reason="needs playwright: pip install -e '.[dev]'"
-)
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'"
-)
-needs_chromium = pytest.mark.skipif(browser.chromium() is None, reason=browser.INSTALL)
 HOUSES = sample_houses(16, seed=4)
 SMALL = [
     argument
@@ -73,8 +69,7 @@ class Person:
 
     def __init__(self, page):
         # (pair, act, grade) in order, as the journal should hold them
-        self.page, self.told = (page, [])
-        self.keys = 0
+        self.page, self.told = page, []
 
     @property
     def done(self) -> int:
@@ -82,7 +77,6 @@ class Person:
 
     def press(self, pressed: str) -> None:
         browser.press(self.page, pressed)
-        self.keys += 1
 
     def shown(self) -> tuple[list[tuple[str, str]], tuple[str, str]]:
         """The pairs on screen that have no grade yet, and the one that a key grades."""
@@ -132,7 +126,8 @@ def written(home: Path) -> list[tuple]:
 
 
 @needs_chromium
-def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_journal(school):
+def test_fifty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_journal(school):
+    """Slow: a run is made before the page and another one after it."""
     with (
         browser.ServedPage(school, "teach", "mine") as server,
         browser.browser_page(1280, 800) as page,
@@ -145,58 +140,23 @@ def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
         ada = Person(page)
         while not page.locator(".lt-root.lt-listing").count():
             ada.answer()
-        left, pair = ada.shown()
-        assert len(left) > 5
-        ada.press("Enter")  # the rest are different; and that is taken back as one
-        ada.press("u")
-        assert ada.shown() == (left, pair)
-        ada.told += [(key(*each), "grade", 0) for each in left] + [
-            (key(*each), "undo", None) for each in left
-        ]
-        page.keyboard.press("ArrowRight")
-        page.keyboard.press("ArrowDown")
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.lt-result')].findIndex("
-            "card => card.classList.contains('lt-current')) === 5"
-        )
+        take_back_and_look_around(ada)
         ada.answer()
-        page.reload()
-        page.locator(".lt-root").wait_for()
-        browser.ready(page)
         ada.teach(EVERY + 5)
         ada.wait_for("learnt", "failed")
         left, pair = ada.shown()
         skipped = left if page.locator(".lt-root.lt-listing").count() else [pair]
         ada.press("s")
         ada.told += [(key(*each), "skip", None) for each in skipped]
-        second = page.context.new_page()
-        second.goto(server.address)
-        browser.start_grading(second, "Ada")
-        other = Person(second)
-        other.teach(ada.done + 4)
-        second.close()
-        ada.told += other.told
         page.reload()
         page.locator(".lt-root").wait_for()
-        browser.ready(page)
         ada.teach(50)
         ada.wait_for("learnt")
         page.wait_for_function("() => document.querySelectorAll('.lt-row').length === 2")
-        for width, height in ((1280, 800), (400, 800)):
-            page.set_viewport_size({"width": width, "height": height})
-            for selector in (".lt-stage", ".lt-grades"):
-                box = page.locator(selector).bounding_box()
-                assert box["y"] + box["height"] <= height, (
-                    f"{selector} lies below the fold at {width}"
-                )
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            serious = [
-                fault["id"]
-                for fault in axe.Axe().run(page).response["violations"]
-                if fault["impact"] in ("serious", "critical")
-            ]
-            assert not serious, serious
-        page.set_viewport_size({"width": 1280, "height": 800})
+        for selector in (".lt-stage", ".lt-grades"):
+            box = page.locator(selector).bounding_box()
+            assert box["y"] + box["height"] <= 800, f"{selector} lies below the fold"
+        assert not faults(page)
         shown_now(school, page)
         assert written(school) == ada.told
         with living_in(school):
@@ -217,13 +177,6 @@ def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
     draw_house(HOUSES.iloc[0].to_dict(), 128).save(picture)
     found = json.loads(command(school, "search", picture, "--study", "mine", "--json").stdout)
     assert found["model"] == ("head" if row.promoted else "encoder")
-    process = command(school, "run", "mine", *SMALL)  # goes on to the report, of what was taught
-    assert process.returncode == 0 and "ROUND=0: finished before" in process.stdout, (
-        process.stdout + process.stderr
-    )
-    assert "Round by round" in (school / "report_results/mine/index.html").read_text()
-    assert (school / LOG).read_text() == log
-    assert command(school, "check", "--study", "mine").returncode == 0
     for folder in (
         "active_learning_models/mine",
         "active_learning_results/mine/round_00",
@@ -234,6 +187,25 @@ def test_sixty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
     (school / LOG).unlink()
     process = command(school, "run", "mine", *SMALL)
     assert process.returncode == 0 and (school / LOG).read_text() == log, process.stderr
+    assert "Round by round" in (school / "report_results/mine/index.html").read_text()
+    assert command(school, "check", "--study", "mine").returncode == 0
+
+
+def take_back_and_look_around(person: Person) -> None:
+    """Say that all left of a list are different, take that back as one, and go to the sixth."""
+    left, pair = person.shown()
+    assert len(left) > 5
+    person.press("Enter")
+    person.press("u")
+    assert person.shown() == (left, pair)
+    for act, given in (("grade", 0), ("undo", None)):
+        person.told += [(key(*each), act, given) for each in left]
+    person.page.keyboard.press("ArrowRight")
+    person.page.keyboard.press("ArrowDown")
+    person.page.wait_for_function(
+        "() => [...document.querySelectorAll('.lt-result')].findIndex("
+        "card => card.classList.contains('lt-current')) === 5"
+    )
 
 
 def shown_now(home: Path, page) -> None:
@@ -252,57 +224,40 @@ def shown_now(home: Path, page) -> None:
     assert names == [[name for name, _ in results["before"]], [name for name, _ in results["now"]]]
 
 
-def children_of(process: int) -> list[str]:
-    """The numbers of the processes that a process started, from /proc."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = file.read_text().rpartition(")")[2].split()[1]
-        except OSError:  # it has ended meanwhile
-            continue
-        if parent == str(process):
-            found.append(file.parent.name)
-    return found
+LEARNING = """
+import psutil, time
+from imgsearch_utils.steps.teaching_session import Lessons
+from imgsearch_utils.workspace import find_run
+if __name__ == "__main__":
+    lessons = Lessons(find_run("tiny"), "tiny")
+    lessons.finish()
+    while not psutil.Process().children(recursive=True):
+        time.sleep(0.01)
+    print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
+    time.sleep(600)
+"""
 
 
-@needs_chromium
-@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc, as Linux has it")
-def test_killed_while_it_learns_it_leaves_no_process_and_loses_no_act(school):
-    server = browser.ServedPage(school, "teach", "mine").start()
-    try:
-        with browser.browser_page() as page:
-            page.goto(server.url)
-            page.locator(".lt-root").wait_for(timeout=90_000)
-            browser.start_grading(page, "Ada")
-            ada, rng = Person(page), np.random.default_rng(3)
-            for _ in range(2):
-                ada.teach(ada.done + EVERY)
-                ada.wait_for("learning", "learnt", "failed")
-                time.sleep(rng.uniform(0, 2))
-                children = children_of(server.process.pid)
-                assert children
-                server.kill()
-                until = time.monotonic() + 20
-                while (
-                    any(Path(f"/proc/{child}").exists() for child in children)
-                    and time.monotonic() < until
-                ):
-                    time.sleep(0.1)
-                assert not [child for child in children if Path(f"/proc/{child}").exists()]
-                assert written(school) == ada.told
-                server.start()
-                page.locator("#notice").wait_for(state="hidden")
-                browser.ready(page)
-            ada.answer()
-            assert written(school) == ada.told
-    finally:
-        if server.process.poll() is None:
-            server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(30) == 0
+@pytest.mark.kill  # two processes load all libraries
+def test_what_learns_ends_with_its_killed_server(tmp_path):
+    tiny_study.make(tmp_path)
+    (tmp_path / "learning.py").write_text(LEARNING)
+    server = subprocess.Popen(
+        [sys.executable, "learning.py"],
+        cwd=tmp_path,
+        env=os.environ | {"IMGSEARCH_HOME": str(tmp_path), "PYTHONPATH": str(browser.REPOSITORY)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    children = [psutil.Process(int(number)) for number in server.stdout.readline().split()]
+    assert children
+    server.kill()
+    server.wait()
+    assert not psutil.wait_procs(children, 30)[1]
 
 
-def test_what_cannot_be_taught_is_refused_in_a_line(begun, tmp_path):
-    process = command(begun, "teach", "grocery")
+def test_what_cannot_be_taught_is_refused_in_a_line(tmp_path):
+    process = command(tmp_path, "teach", "grocery")
     assert process.returncode == 1 and "no run is called grocery here" in process.stderr
     study = "study: drawn\nimages: {source: synthetic_houses, per_class: 4}\noracle: rubric\n"
     (tmp_path / "drawn.yaml").write_text(study)
