@@ -1,42 +1,12 @@
-"""Whether more labels are worth asking for: three signs and an advice. It never stops anything."""
-
-from collections.abc import Sequence
+"""Whether more grades are worth asking for: what they should bring, in a sentence. It never stops
+anything.
+"""
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t
-from sklearn.metrics import cohen_kappa_score
 
-from imgsearch_utils.workspace import Round, read_json
-from imgsearch_utils.workspace.tables import read_table
-
-# agreement of successive rounds at which Bloodgood and Vijay-Shanker (CoNLL 2009) stop
-KAPPA = 0.99
-WINDOW = 3  # agreements that are averaged
-PATIENCE = 2  # rounds without a new best on dev
-WORTH = 0.005  # of dev AP: what 100 labels, or a round, should bring
-
-
-def decisions(of: Round) -> pd.Series:
-    """What a finished round's head decides on the pairs that decide: (image1, image2) ->
-    similar?
-    """
-    scored = read_table(of.results / "scored_pairs.csv")
-    threshold = read_json(of.model / "calibration.json", "head")["head"]["threshold"]
-    dev = scored[scored.side == "dev"].set_index(["image1", "image2"])
-    return dev.p_similar >= threshold
-
-
-def agreements(decided: Sequence[pd.Series]) -> list[float]:
-    """Cohen's kappa of each two successive rounds' decisions on the pairs that both know; 1 where
-    all are alike.
-    """
-    kappas = []
-    for before, after in zip(decided, decided[1:]):
-        both = before.index.intersection(after.index)
-        one, two = before[both].to_numpy(bool), after[both].to_numpy(bool)
-        kappas.append(1.0 if (one == two).all() else float(cohen_kappa_score(one, two)))
-    return kappas
+WORTH = 0.005  # of average precision: what so many more grades should bring at least
 
 
 def expected_gain(log: pd.DataFrame, more: int = 100, last: int = 5) -> tuple[float, float, float]:
@@ -61,48 +31,21 @@ def expected_gain(log: pd.DataFrame, more: int = 100, last: int = 5) -> tuple[fl
     return slope * step, (slope - wide) * step, (slope + wide) * step
 
 
-def advise(decided: Sequence[pd.Series], log: pd.DataFrame) -> list[str]:
-    """Three signs that labels have stopped to help, and an advice, in sentences.
+def advise(log: pd.DataFrame, more: int = 100) -> str:
+    """What `more` grades should change, and whether that is worth asking, in a sentence.
 
-    Parameters
-    ----------
-    decided : each round's ``decisions``, in their order
-    log : results_log.csv up to the same round: `asked`, `dev_head_ap`
-
-    Returns
-    -------
-    a sentence each on kappa of successive predictions, the plateau on dev and the expected gain,
-    then the advice"""
-    asked_any = (log.asked > 0).tolist()
-    decided, log = [one for one, some in zip(decided, asked_any) if some], log[asked_any]
-    if len(log) < 2:
-        return ["Advice: go on; one round says nothing of the next."]
-    kappa = agreements(decided)[-WINDOW:]
-    settled = len(kappa) == WINDOW and np.mean(kappa) >= KAPPA
-    ap = log.dev_head_ap.to_numpy(float)
-    earlier, recent = (
-        np.nanmax(ap[:-PATIENCE], initial=-np.inf),
-        np.nanmax(ap[-PATIENCE:], initial=-np.inf),
+    log : as of ``expected_gain``; an empty sentence where it says nothing yet
+    """
+    gain, low, high = expected_gain(log, more)
+    if not np.isfinite([gain, low, high]).all():
+        return ""
+    if high < WORTH:
+        verdict = "not worth your time"
+    elif gain < WORTH:
+        verdict = "perhaps not worth your time"
+    else:
+        verdict = "worth asking"
+    return (
+        f"{more} more grades should change average precision by {gain:+.3f} "
+        f"[{low:+.3f}, {high:+.3f}]: {verdict}."
     )
-    flat = len(ap) > PATIENCE and recent < earlier + WORTH
-    gain, low, high = expected_gain(log)
-    little = gain < WORTH
-    signs = sum(map(bool, (settled, flat, little)))
-    advice = {
-        0: "go on",
-        1: "go on, and look again after the next round",
-        2: "consider stopping",
-        3: "stop, unless you know better",
-    }[signs]
-    return [
-        f"Predictions: kappa {np.mean(kappa):.3f} on dev pairs, mean of the last {len(kappa)} "
-        "step(s); "
-        f"{'settled' if settled else 'not settled'} ({WINDOW} steps at {KAPPA} would be).",
-        f"Dev AP: {ap[-1]:.3f}, best before the last {PATIENCE} rounds {earlier:.3f}; "
-        f"{'a plateau' if flat else 'no plateau'}."
-        if len(ap) > PATIENCE
-        else f"Dev AP: {ap[-1]:.3f}; too few rounds to speak of a plateau.",
-        f"The next 100 labels should add {gain:+.3f} dev AP, 95 % [{low:+.3f}, {high:+.3f}]; "
-        f"{'little' if little else 'worth asking'} ({WORTH} is the line).",
-        f"Advice: {advice} ({signs} of 3 signs say that labels have stopped to help).",
-    ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.asking.advice import WORTH, expected_gain
+from imgsearch_utils.asking.advice import advise
 from imgsearch_utils.grades.journal import Journal
 from imgsearch_utils.images.collection import open_collection
 from imgsearch_utils.learning.promotion import chosen_row, use_after_the_round
@@ -203,15 +203,7 @@ class Teaching(Tagging):
     def _sentences(self, history: list[dict]) -> list[str]:
         log = pd.DataFrame(history, columns=["grades", "encoder", "learnt"])
         log = log.rename(columns={"grades": "asked", "learnt": "dev_head_ap"})
-        gain, low, high = expected_gain(log, AHEAD) if len(log) else (np.nan,) * 3
-        if not np.isfinite([gain, low, high]).all():
-            return []
-        advice = "worth while" if high >= WORTH else "not worth your time"
-        return [
-            f"{AHEAD} more grades should change average precision by {gain:+.3f} [{low:+.3f}, "
-            f"{high:+.3f}]: "
-            f"{advice}."
-        ]
+        return [sentence] if (sentence := advise(log, AHEAD)) else []
 
 
 def _is_one_of(message: Any, *kinds: str) -> bool:
