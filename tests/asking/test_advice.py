@@ -27,7 +27,7 @@ def test_the_expected_gain_is_a_line_in_the_logarithm():
     ("ap", "verdict"),
     [
         ([0.30, 0.36, 0.38, 0.43], "worth asking."),
-        ([0.50, 0.50, 0.50, 0.50], "+0.000 [+0.000, +0.000]: not worth your time."),
+        ([0.50, 0.50, 0.50, 0.50], ": not worth your time."),
         ([0.50, 0.40, 0.47, 0.46], "perhaps not worth your time."),
     ],
 )
