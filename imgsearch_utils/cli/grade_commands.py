@@ -18,9 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Import, export and count a study's
 def import_(
     files: list[Path], study: StudyOption, run: RunOption = "", as_json: JsonOption = False
 ) -> None:
-    """Add graded pairs from CSV files (image1,image2,similarity) to a study, naming what is odd
-    about them.
-    """
+    """Add graded pairs from CSV files (image1,image2,similarity), naming what is odd about them."""
     from imgsearch_utils.grades.import_export import import_labels
     from imgsearch_utils.grades.pairs import read_grades
 
@@ -48,9 +46,7 @@ def export(
         bool, typer.Option("--votes", help="The votes of the search page instead.")
     ] = False,
 ) -> None:
-    """Write a study's current grades to a CSV that can be imported again; or its votes, which are
-    no grades.
-    """
+    """Write a study's grades to a CSV that can be imported again; or its votes."""
     from imgsearch_utils.grades.import_export import export_labels, export_votes
 
     opened = workspace.find_run(study, run)

@@ -57,9 +57,7 @@ def teach(
     ip: IpOption = "127.0.0.1",
     browser: BrowserOption = True,
 ) -> None:
-    """Teach a run what you mean by similar, on a page that shows what it has learnt; stop it with
-    Ctrl-C.
-    """
+    """Teach a run what you mean by similar, on a page; stop it with Ctrl-C."""
     from imgsearch_utils.steps.teaching_session import check_teachable
 
     run = workspace.find_run(study, name)

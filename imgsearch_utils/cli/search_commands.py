@@ -35,9 +35,7 @@ def embed(
         str, typer.Option(help="Of a Ray cluster, e.g. auto; this machine when not given.")
     ] = "",
 ) -> None:
-    """Make the vectors of a study's pictures; of new pictures alone where the others have
-    theirs.
-    """
+    """Make the vectors of a study's pictures; of new pictures alone where others have theirs."""
     from tqdm import tqdm
 
     from imgsearch_utils.encoders.embed_collection import embed_run
@@ -70,9 +68,7 @@ def embed(
 def index(
     study: StudyOption = DRAWN, run: RunOption = "", model: ModelOption = "", name: IndexOption = ""
 ) -> None:
-    """Keep an index of a run's vectors for search to load; again after new pictures, which it takes
-    in, or a round.
-    """
+    """Keep an index of a run's vectors for search; again after new pictures, or a round."""
     from imgsearch_utils.search.database import keep_index
 
     kept_index = keep_index(workspace.find_run(study, run), model, name)
@@ -318,9 +314,7 @@ def classify(
     as_json: JsonOption = False,
     show: ShowOption = None,
 ) -> None:
-    """Name a picture's class: by neighbours, a linear probe, words (where the encoder reads them),
-    a ready-made one.
-    """
+    """Name a picture's class: by neighbours, a linear probe, words, a ready-made classifier."""
     import pandas as pd
 
     from imgsearch_utils.encoders.embed_collection import load_embeddings
@@ -399,9 +393,7 @@ def duplicates(
     out: Annotated[Path | None, typer.Option(help="A folder to write into.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find pictures that are nearly the same, within and across classes: a table, and a page that
-    shows them.
-    """
+    """Find pictures that are nearly the same: a table, and a page that shows them."""
     from imgsearch_utils.encoders.embed_collection import load_embeddings
     from imgsearch_utils.evaluation.duplicate_report import find_duplicates, write_duplicates
     from imgsearch_utils.images.collection import open_collection

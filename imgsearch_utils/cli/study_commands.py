@@ -50,9 +50,7 @@ def run(
 
 @app.command()
 def check(study: StudyOption = DRAWN, name: RunOption = "", as_json: JsonOption = False) -> None:
-    """Verify a whole run against what was written about it, and say what to do; nothing is
-    written.
-    """
+    """Verify a whole run against what was written about it, and say what to do."""
     from imgsearch_utils.steps.run_check import check_run
 
     opened = workspace.find_run(study, name)
@@ -74,9 +72,7 @@ def check(study: StudyOption = DRAWN, name: RunOption = "", as_json: JsonOption 
 
 @app.command()
 def publish(study: Annotated[str, typer.Argument(help="A name in configs/.")] = DRAWN) -> None:
-    """Make the run that is kept in git, published_<study>, and the outputs of the committed
-    notebooks.
-    """
+    """Make the run that is kept in git, published_<study>, and the notebooks' outputs."""
     from imgsearch_utils.steps import pipeline
 
     pipeline.publish(workspace.open_run(study, f"published_{study}"))
@@ -131,9 +127,7 @@ def score(
         Path | None, typer.Option(help="The CSV to write; standard output when not given.")
     ] = None,
 ) -> None:
-    """Score any pairs by a run's latest head: score, P(similar), P(each grade), the encoder's
-    cosine.
-    """
+    """Score any pairs by a run's latest head, with P(similar) and P(each grade)."""
     from imgsearch_utils.search.scoring import score_file
 
     opened = workspace.find_run(study, name)
@@ -169,9 +163,7 @@ def encoders(
     run: RunOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare encoders on a study's test images: what each finds as it is, how fast it is, how
-    large.
-    """
+    """Compare encoders on a study's test images: what each finds, how fast, how large."""
     from imgsearch_utils.evaluation.encoder_comparison import EMBEDDED, kept_comparison
     from imgsearch_utils.workspace.tables import intervals
 

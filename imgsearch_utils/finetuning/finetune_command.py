@@ -25,9 +25,7 @@ def finetune(
     run: RunOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Train the last blocks of an encoder on a run's classes or grades; a stopped training goes
-    on.
-    """
+    """Train an encoder's last blocks on classes or grades; a stopped training goes on."""
     from tqdm import tqdm
 
     from imgsearch_utils.finetuning.finetune_run import finetune_all, listed

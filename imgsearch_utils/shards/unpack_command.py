@@ -18,8 +18,7 @@ def unpack(
     ],
     folder: Annotated[Path, typer.Argument(help="Where the pictures and their labels.csv go.")],
 ) -> None:
-    """Unpack pictures that come in shards: tar (webdataset, img2dataset), Parquet, a Hugging Face
-    dataset; vectors too.
+    """Unpack pictures or vectors that come in shards: tar, Parquet, a Hugging Face dataset.
 
     A shard that was unpacked is not unpacked again.
     """
