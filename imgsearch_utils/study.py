@@ -64,7 +64,7 @@ class ImageSettings(Settings):
 
 
 class HeadSettings(Settings):
-    """The Siamese head and how it is trained; the names are registered in ``siamese``."""
+    """The Siamese head and how it is trained; the names are registered in ``learning``."""
 
     head: str = "residual"
     loss: str = "graded_mse"
