@@ -94,14 +94,14 @@ def write_duplicates(
             }
         )
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("imgsearch_utils", "steps"),
+        loader=jinja2.PackageLoader("imgsearch_utils", "evaluation"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     with atomic_path(folder / "index.html") as partial:
         partial.write_text(
-            environment.get_template("duplicates.html.j2").render(
+            environment.get_template("duplicate_report.html.j2").render(
                 title=run.study.title or run.study.study,
                 run=run,
                 groups=groups,
