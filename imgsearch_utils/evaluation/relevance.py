@@ -16,6 +16,7 @@ from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.metrics import bootstrap, class_confusion, decision_metrics, retrieval_metrics
 from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace.tables import intervals
 
 QUERIES = 200
 GALLERY = 5_000  # images that a ranking is measured among: more are sampled
@@ -234,6 +235,20 @@ def of_all(table: pd.DataFrame) -> pd.DataFrame:
 def of_classes(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that are of the queries of a class."""
     return table[table["class"].fillna("") != ""]
+
+
+def in_words(
+    table: pd.DataFrame, rows: str, columns: str, *of: str, sign: str = ""
+) -> pd.DataFrame:
+    """Means with their intervals as text, in the table's order of rows and columns.
+
+    rows, columns : the table's columns whose values become the rows and the columns
+    of, sign : as of ``tables.intervals``
+    """
+    text = pd.Series(intervals(table, *of, sign=sign), table.index, dtype=object)
+    text = text.str.replace(" [nan, nan]", "")  # of too few queries for an interval
+    wide = table.assign(text=text).pivot(index=rows, columns=columns, values="text")
+    return wide.loc[table[rows].unique(), table[columns].unique()]
 
 
 def own_protocol(
