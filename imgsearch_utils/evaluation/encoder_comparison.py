@@ -22,6 +22,7 @@ from imgsearch_utils.evaluation.relevance import (
     Judge,
     compare_rankings,
     mean_ap,
+    of_all,
     rank,
     some_queries,
 )
@@ -56,6 +57,27 @@ class Comparison(NamedTuple):
     encoders: pd.DataFrame
     retrieval: pd.DataFrame
     few_labels: pd.DataFrame
+
+    @property
+    def left_out(self) -> list[str]:
+        """Why encoders could not be measured, a sentence each."""
+        return self.encoders.missing[self.encoders.missing != ""].tolist()
+
+
+def advise(comparison: Comparison, names: Sequence[str], study: str) -> list[str]:
+    """Whether another encoder is better than the first in mAP, and the command that takes one."""
+    scores = of_all(comparison.retrieval)
+    scores = scores[scores.measure == "AP"]
+    better = scores.encoder[scores.gain_low > 0].tolist()
+    single = [name for name in better if name in names]  # not two that are joined
+    return [
+        f"Better than {scores.encoder.iloc[0]} in mAP, by intervals above 0: "
+        f"{', '.join(better) or 'none'}.",
+        "To take one in a run of its own:"
+        if single
+        else "No single other encoder, so there is no reason to change it; to try one anyway:",
+        f"  imgsearch run {study} --run another --set encoder={[*single, names[-1]][0]}",
+    ]
 
 
 def compare_encoders(

@@ -18,6 +18,7 @@ from imgsearch_utils.metrics import bootstrap, class_confusion, decision_metrics
 from imgsearch_utils.workspace import Run
 from imgsearch_utils.workspace.tables import intervals
 
+GAIN = ("gain", "gain_low", "gain_high")  # columns: over the first ranking, and its interval
 QUERIES = 200
 GALLERY = 5_000  # images that a ranking is measured among: more are sampled
 MOST_COSINES = 50_000_000  # that are held at once

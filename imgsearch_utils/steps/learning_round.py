@@ -70,6 +70,15 @@ def class_pairs(images: Images, study: Study) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def count_grades(graded: pd.DataFrame) -> pd.DataFrame:
+    """How many pairs have each grade (columns), by the round of train pairs, or by split: of those
+    that were asked, or of all where none was.
+    """
+    asked = graded if graded.automatic.all() else graded[~graded.automatic]
+    grade = asked.similarity.astype(int).rename("grade")
+    return pd.crosstab(asked["round"].where(asked.side == "train", asked.side), grade)
+
+
 def head_in_search(before: Round) -> bool:
     """Whether search uses a head before this round; it stays while the round's grades do not say
     that it is worse.
@@ -113,6 +122,14 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> LearningResult:
 
     models = models_from_dict(curves, stage.keep("model/head.safetensors", head))
     return LearningResult(models, candidates, scored, history)
+
+
+def deciding_and_reporting(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The scored dev pairs, which decide, and the test pairs, which report; where no test pair is
+    graded, the dev pairs twice.
+    """
+    dev, test = (scored[scored.side == split] for split in ("dev", "test"))
+    return dev, test if len(test) else dev
 
 
 def measure(result: LearningResult, graded: pd.DataFrame) -> dict[str, Any]:
