@@ -1,4 +1,4 @@
-"""Ways of fine-tuning, as ``benchmarks/finetuning.csv`` holds what each gained over several seeds."""
+"""Ways of fine-tuning: what each gained over several seeds, by benchmarks/finetuning.csv."""
 
 from pathlib import Path
 
@@ -47,7 +47,8 @@ def best_ways(gains: pd.DataFrame) -> list[str]:
     better = unseen.index[unseen.worst_low > 0]
     return [
         f"Most on unseen classes: {best.name}, {best.over_head:+.3f} mAP over the head and "
-        f"{best.over_frozen:+.3f} over the frozen encoder, in the mean over {best.seeds:.0f} seeds.",
+        f"{best.over_frozen:+.3f} over the frozen encoder, in the mean over {best.seeds:.0f} "
+        "seeds.",
         "Better than the head in every seed, by intervals above 0: "
         f"{', '.join(better) or 'none of them'}.",
     ]

@@ -35,7 +35,8 @@ def quality(metrics: dict[str, Any]) -> pd.DataFrame:
     rows = {(split, model): metrics[split][model] for split in splits for model in MODELS}
     for split in splits[-1:]:
         rows |= {(split, name): values for name, values in metrics[split]["trivial"].items()}
-    return pd.DataFrame(rows, index=LOGGED).T.astype(float)
+    index = pd.MultiIndex.from_tuples(rows, names=["side", "model"])
+    return pd.DataFrame([*rows.values()], index, [*LOGGED]).astype(float)
 
 
 def within_queries(metrics: dict[str, Any]) -> pd.DataFrame:
