@@ -38,12 +38,12 @@ def verdict(gain: tuple[float, float, float]) -> str:
     )
 
 
-def _number(value: float, form: str = ".3f") -> str:
-    return "not defined" if np.isnan(value) else f"{value:{form}}"
+def _number(value: float) -> str:
+    return "not defined" if np.isnan(value) else f"{value:.3f}"
 
 
 def _percent(share: float) -> str:
-    return _number(100 * share, ".0f") + " %" * np.isfinite(share)
+    return "not defined" if np.isnan(share) else f"{100 * share:.0f} %"
 
 
 def _first_upper(text: str) -> str:
