@@ -18,8 +18,9 @@ from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.workspace import Run, atomic_path, shown
 from imgsearch_utils.workspace.tables import write_table
 
-# groups on the page, pictures of each, pixels of a picture
-MOST_GROUPS, MOST_SHOWN, SIDE = (200, 12, 150)
+MOST_GROUPS = 200  # on the page
+MOST_SHOWN = 12  # pictures of a group
+PIXELS = 150  # of a picture's longer side
 
 
 def find_duplicates(images: Images, cosine: float) -> pd.DataFrame:
@@ -70,19 +71,17 @@ def write_duplicates(
         return folder / "duplicates.csv"
     groups = []
     for number, part in table[table.group <= MOST_GROUPS].groupby("group"):
-        first, classes = (
-            part.head(MOST_SHOWN),
-            [name for name in collection.class_columns if name in part],
-        )
+        first = part.head(MOST_SHOWN)
+        classes = [name for name in collection.class_columns if name in part]
         pictures = [
             {
                 "name": row["image"],
                 "cosine": row["cosine"],
                 "nearest": row["nearest"],
                 "classes": " / ".join(map(str, row[classes])),
-                "data": base64.b64encode(jpeg(tile, SIDE)).decode(),
+                "data": base64.b64encode(jpeg(tile, PIXELS)).decode(),
             }
-            for (_, row), tile in zip(first.iterrows(), thumbnails(collection, first.image, SIDE))
+            for (_, row), tile in zip(first.iterrows(), thumbnails(collection, first.image, PIXELS))
         ]
         groups.append(
             {

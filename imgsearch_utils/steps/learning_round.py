@@ -44,13 +44,9 @@ def class_pairs(images: Images, study: Study) -> pd.DataFrame:
     tables = []
     for number, split in enumerate(("train", "test")):
         here, seed = images.split(split), study.seed * 1000 + number
-        within = choose_pairs(Pool.of(here), "random", study.asked_per_round, seed)[
-            ["image1", "image2"]
-        ]
-        table = pd.concat(
-            [within, automatic_zeros(here, study.zeros_per_round, seed)[["image1", "image2"]]],
-            ignore_index=True,
-        )
+        within = choose_pairs(Pool.of(here), "random", study.asked_per_round, seed)
+        across = automatic_zeros(here, study.zeros_per_round, seed)
+        table = pd.concat([within, across], ignore_index=True)[["image1", "image2"]]
         grades = oracles.answer("hierarchy", table, here.table[["image", *here.class_columns]])
         group1, group2 = here.of_pairs(table, "group")
         tables.append(
@@ -103,16 +99,12 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> LearningResult:
         trained.append(result.models["head"].head)
         scored = score_pairs(images, graded, result)
         numbers = scored.select_dtypes("floating").columns
-        return (
-            models_to_dict(result.models),
-            result.candidates.round(5),
-            result.history,
-            scored.astype(dict.fromkeys(numbers, float)).round(5),
-        )
+        scored = scored.astype(dict.fromkeys(numbers, float)).round(5)
+        curves = models_to_dict(result.models)
+        return curves, result.candidates.round(5), result.history, scored
 
-    curves, candidates, history, scored = stage.keep(
-        ["model/calibration.json", "candidates.csv", "history.csv", "scored_pairs.csv"], make
-    )
+    files = ["model/calibration.json", "candidates.csv", "history.csv", "scored_pairs.csv"]
+    curves, candidates, history, scored = stage.keep(files, make)
 
     def head():
         if trained:
