@@ -7,10 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from imgsearch_utils.images.collection import Collection
-from imgsearch_utils.images.decoding import open_image
-from imgsearch_utils.images.embeddings import Embeddings
-from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.images import Collection, Embeddings, Images, open_image
 from imgsearch_utils.learning.model import Model
 
 RANDOM, COLOURS = "random ranking", "colour histogram"

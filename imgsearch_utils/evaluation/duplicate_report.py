@@ -9,11 +9,9 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.images.collection import Collection, thumbnails
+from imgsearch_utils.images import SAME_PICTURE, Collection, Images, thumbnails
 from imgsearch_utils.images.decoding import jpeg
 from imgsearch_utils.images.image_split import group_near_duplicates
-from imgsearch_utils.images.near_duplicates import SAME_PICTURE
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.workspace import Run, atomic_path, shown
 from imgsearch_utils.workspace.tables import write_table

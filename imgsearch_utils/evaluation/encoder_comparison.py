@@ -26,9 +26,8 @@ from imgsearch_utils.evaluation.relevance import (
     rank,
     some_queries,
 )
-from imgsearch_utils.images.collection import Collection, open_collection
+from imgsearch_utils.images import Collection, Images, open_collection
 from imgsearch_utils.images.image_split import read_split
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.metrics import bootstrap
 from imgsearch_utils.metrics.geometry import normalised

@@ -9,10 +9,8 @@ from matplotlib.figure import Figure
 from imgsearch_utils import plots
 from imgsearch_utils.evaluation.relevance import Judge
 from imgsearch_utils.grades.usable_grades import graded_pairs
-from imgsearch_utils.images.collection import Collection, thumbnails
-from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images import Collection, Embeddings, Images, thumbnails
 from imgsearch_utils.images.image_split import read_split
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.metrics import retrieval_metrics
 from imgsearch_utils.workspace import Run
 from imgsearch_utils.workspace.tables import read_table

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.grades import oracles
-from imgsearch_utils.grades.pairs import read_pairs
-from imgsearch_utils.images.collection import Collection
-from imgsearch_utils.images.embeddings import Embeddings
-from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.grades import oracles, read_pairs
+from imgsearch_utils.images import Collection, Embeddings, Images
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.metrics import bootstrap, class_confusion, decision_metrics, retrieval_metrics
 from imgsearch_utils.workspace import Run

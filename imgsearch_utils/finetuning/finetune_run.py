@@ -30,12 +30,9 @@ from imgsearch_utils.finetuning.backbone_training import TrainingData, train
 from imgsearch_utils.finetuning.finetuning_settings import Finetuning
 from imgsearch_utils.finetuning.tuned_encoder import ABOUT, WEIGHTS
 from imgsearch_utils.grades.usable_grades import graded_pairs
-from imgsearch_utils.images.collection import open_collection
-from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images import Embeddings, Images, open_collection
 from imgsearch_utils.images.image_split import read_split
-from imgsearch_utils.images.study_images import Images
-from imgsearch_utils.learning.losses import LOSSES
-from imgsearch_utils.learning.model import Model
+from imgsearch_utils.learning import LOSSES, Model
 from imgsearch_utils.metrics import SIMILAR
 from imgsearch_utils.study import difference
 from imgsearch_utils.workspace import (

@@ -10,10 +10,8 @@ import pandas as pd
 from imgsearch_utils.asking import Pool, choose_pairs
 from imgsearch_utils.encoders.embed_collection import open_images
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
-from imgsearch_utils.images.collection import Collection, thumbnails
-from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images import Collection, Embeddings, Images, thumbnails
 from imgsearch_utils.images.image_split import read_split
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
 from imgsearch_utils.steps.map_layout import kept_layout, spread_out
 from imgsearch_utils.workspace import Run, shown

@@ -14,9 +14,7 @@ from imgsearch_utils import indexes
 from imgsearch_utils.encoders.embed_collection import open_images
 from imgsearch_utils.evaluation import relevance
 from imgsearch_utils.evaluation.relevance import Judge, first_results
-from imgsearch_utils.images.collection import Collection
-from imgsearch_utils.images.embeddings import Embeddings
-from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.images import Collection, Embeddings, Images
 from imgsearch_utils.indexes import drawn_like, hold_out, recall_of
 from imgsearch_utils.learning.model import MODELS, model_vectors
 from imgsearch_utils.metrics import bootstrap, retrieval_metrics

@@ -13,11 +13,9 @@ from filelock import FileLock, Timeout
 
 from imgsearch_utils import indexes
 from imgsearch_utils.encoders.embed_collection import EMBED_LOCK, NETWORK, embed_command
-from imgsearch_utils.grades.journal import Journal
-from imgsearch_utils.grades.usable_grades import graded_pairs
-from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.grades import Journal, graded_pairs
+from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.images.image_split import read_split
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import MODELS, calibrated_models, load_models
 from imgsearch_utils.steps.rounds_log import count_labels, log_text, rounds_log
 from imgsearch_utils.workspace import (

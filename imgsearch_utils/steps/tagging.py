@@ -13,8 +13,7 @@ from imgsearch_utils.grades import oracles
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.grades.pairs import key, merge, read_pairs
 from imgsearch_utils.grades.usable_grades import usable
-from imgsearch_utils.images.collection import Collection
-from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images import Collection, Embeddings, Images
 from imgsearch_utils.images.image_split import (
     balanced_sample,
     group_near_duplicates,
@@ -23,7 +22,6 @@ from imgsearch_utils.images.image_split import (
     read_split,
     split_by_group,
 )
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.workspace import BY_PEOPLE, Round, Run, Stage, shown, write_atomic
 
 NO_IMAGES = pd.DataFrame(columns=["image", "reason"], dtype=str)
