@@ -55,11 +55,11 @@ class Judge:
             grades = oracles.answer("hierarchy", pairs, self.collection.images)
             return results.assign(grade=grades)
         if self.source == "oracle":
-            known = oracles.known_to_oracle(self.run, self.collection)
-            return results.assign(grade=oracles.answer(self.run.study.oracle, pairs, known))
-        known = self.graded[["image1", "image2", "similarity"]]
+            attributes = oracles.known_to_oracle(self.run, self.collection)
+            return results.assign(grade=oracles.answer(self.run.study.oracle, pairs, attributes))
+        graded = self.graded[["image1", "image2", "similarity"]]
         # a pair was graded once, and either image may be the query
-        both = [known.set_axis([*names, "grade"], axis=1) for names in BOTH_WAYS]
+        both = [graded.set_axis([*names, "grade"], axis=1) for names in BOTH_WAYS]
         return results.merge(pd.concat(both), on=["query", "image"])
 
 

@@ -302,32 +302,33 @@ def judged(
     return pd.concat(tables, ignore_index=True)
 
 
-def _scores_in_words(scores: pd.DataFrame) -> dict[str, tuple[str, pd.Series]]:
-    """By part: a version's mAP, its gain in words, and the row of ``judged``."""
+def _map_of_version(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``judged`` that hold a version's mAP, one a part; `gain_in_words`."""
     rows = of_all(scores)
     rows = rows[(rows.measure == "AP") & (rows.model == TUNED)]
-    gains = intervals(rows, *GAIN, "+")
-    return {
-        row.part.replace("_", " "): (gain, row) for gain, (_, row) in zip(gains, rows.iterrows())
-    }
+    return rows.assign(
+        part=rows.part.str.replace("_", " "), gain_in_words=intervals(rows, *GAIN, "+")
+    )
 
 
 def verdict(scores: pd.DataFrame) -> tuple[bool, str]:
     """Whether a version is better than the frozen backbone, and in words; `scores` as of
     ``judged``.
     """
-    told, better, worse = [], False, False
-    for part, (gain, row) in _scores_in_words(scores).items():
-        frozen = row["mean"] - row.gain
-        told.append(f"on {part}, mAP {row['mean']:.3f} against {frozen:.3f}: {gain}")
-        better, worse = better or row.gain_low > 0, worse or row.gain_high < 0
-    if worse:
-        outcome = "Worse: an interval lies below 0; the frozen encoder stays the one to use."
-    elif better:
-        outcome = "Better than the frozen encoder: an interval lies above 0, and none below."
-    else:
-        outcome = "No interval lies above 0; the frozen encoder stays the one to use."
-    return bool(better and not worse), f"{'; '.join(told)}. {outcome}"
+    rows = _map_of_version(scores)
+    told = "; ".join(
+        f"on {row.part}, mAP {row.mean:.3f} against {row.mean - row.gain:.3f}: {row.gain_in_words}"
+        for row in rows.itertuples()
+    )
+    if (rows.gain_high < 0).any():
+        return False, (
+            f"{told}. Worse: an interval lies below 0; the frozen encoder stays the one to use."
+        )
+    if (rows.gain_low > 0).any():
+        return True, (
+            f"{told}. Better than the frozen encoder: an interval lies above 0, and none below."
+        )
+    return False, f"{told}. No interval lies above 0; the frozen encoder stays the one to use."
 
 
 def finetune_all(
@@ -364,7 +365,7 @@ def listed(run: Run) -> pd.DataFrame:
                 if value != usual.get(key, value) and key not in ("study", "run", "version")
             )
             scores = read_table(stage["results"] / "retrieval.csv")
-            for part, (gain, scored) in _scores_in_words(scores).items():
-                row[part] = f"{scored['mean']:.3f} ({gain})"
+            for part in _map_of_version(scores).itertuples():
+                row[part.part] = f"{part.mean:.3f} ({part.gain_in_words})"
         rows.append(row)
     return pd.DataFrame(rows)

@@ -40,9 +40,9 @@ def steps(run: Run) -> Iterator[Step]:
 
 def learning_steps(run: Run) -> Iterator[Step]:
     """The rounds among ``steps``."""
-    made = {this.number for this in run.rounds}
+    rounds_made = {this.number for this in run.rounds}
     for this in map(run.round, range(run.most_rounds)):
-        if this.number not in made and not ready(this):
+        if this.number not in rounds_made and not ready(this):
             break
         yield "02_siamese_active_learning", {"ROUND": this.number}, this.stage
 

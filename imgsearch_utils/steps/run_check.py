@@ -118,8 +118,8 @@ def _journal(run: Run, _) -> Iterator[Fault]:
         try:
             Journal(copy).acts()
         except ValueError as error:
-            told = str(error).replace(str(copy), journal)
-            yield Fault(told, "restore the journal from a copy")
+            what = str(error).replace(str(copy), journal)
+            yield Fault(what, "restore the journal from a copy")
             return
     if torn:
         yield Fault(
@@ -133,12 +133,12 @@ def _journal(run: Run, _) -> Iterator[Fault]:
         # of an older version
         if this.finished and JOURNAL not in this.as_stage().recorded().get("sources", {}):
             images = Images(read_split(run), Embeddings([], np.empty((0, 1), np.float32), {}))
-            told = this.metrics.get("labels", {}).get("labels", 0)
-            graded = count_labels(graded_pairs(this, images))["labels"]
-            if graded < told:
+            n_learnt = this.metrics.get("labels", {}).get("labels", 0)
+            n_graded = count_labels(graded_pairs(this, images))["labels"]
+            if n_graded < n_learnt:
                 yield Fault(
-                    f"{journal} holds {graded} grades of train pairs up to round {this.number}, "
-                    f"which was made of {told}",
+                    f"{journal} holds {n_graded} grades of train pairs up to round {this.number}, "
+                    f"which was made of {n_learnt}",
                     RESTORE,
                 )
 

@@ -36,9 +36,9 @@ def embed_pictures(
     not there yet.
     """
     there = stage.finished and (run.vectors / "encoder" / "config.json").is_file()
-    made = cache(lambda: embed_run(run, collection, progress))
-    set_aside = stage.keep("set_aside.csv", lambda: made()[1])
-    return load_embeddings(run) if there else made()[0], set_aside
+    encode = cache(lambda: embed_run(run, collection, progress))  # once, whoever asks first
+    set_aside = stage.keep("set_aside.csv", lambda: encode()[1])
+    return load_embeddings(run) if there else encode()[0], set_aside
 
 
 def take_part(
@@ -72,12 +72,12 @@ def split_images(
     run: Run, stage: Stage, collection: Collection, embeddings: Embeddings
 ) -> tuple[Images, pd.DataFrame, pd.DataFrame]:
     """What ``take_part`` gives; the images are kept in the run's images.csv."""
-    made = cache(lambda: take_part(run, collection, embeddings, run.study.seed))
-    duplicates = stage.keep("duplicates.csv", lambda: made()[1])
-    left_out = stage.keep("left_out.csv", lambda: made()[2]) if collection.split else NO_IMAGES
+    chosen = cache(lambda: take_part(run, collection, embeddings, run.study.seed))
+    duplicates = stage.keep("duplicates.csv", lambda: chosen()[1])
+    left_out = stage.keep("left_out.csv", lambda: chosen()[2]) if collection.split else NO_IMAGES
     if not stage.finished:
         file = run.labels / "images.csv"
-        text = made()[0].table.to_csv(index=False, lineterminator="\n")
+        text = chosen()[0].table.to_csv(index=False, lineterminator="\n")
         if stage.begun and file.is_file() and file.read_bytes() != text.encode():
             raise ValueError(
                 f"{shown(file)} is not what the pictures give now, and steps were built on it. "
