@@ -7,10 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from imgsearch_utils.images.collection import Collection
-from imgsearch_utils.images.decoding import open_image
-from imgsearch_utils.images.embeddings import Embeddings
-from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.images import Collection, Embeddings, Images, open_image
 from imgsearch_utils.learning.model import Model
 
 RANDOM, COLOURS = "random ranking", "colour histogram"
@@ -26,12 +23,10 @@ def colour_histograms(collection: Collection, names: Sequence[str]) -> np.ndarra
     """
     rows = []
     for name in names:
-        picture = (
-            open_image(collection.path(name))
-            .resize((64, 64), Image.Resampling.BILINEAR)
-            .convert("HSV")
+        small = open_image(collection.path(name)).resize((64, 64), Image.Resampling.BILINEAR)
+        counts, _ = np.histogramdd(
+            np.asarray(small.convert("HSV")).reshape(-1, 3), BINS, [(0, 256)] * 3
         )
-        counts, _ = np.histogramdd(np.asarray(picture).reshape(-1, 3), BINS, [(0, 256)] * 3)
         rows.append(np.sqrt(counts.ravel() / counts.sum()))
     return np.array(rows)
 
@@ -40,13 +35,10 @@ def baselines(images: Images, collection: Collection, seed: int) -> dict[str, Im
     """The same images with vectors that rank them by colour (where there are pictures), and at
     random.
     """
-    found = {}
+    vectors = {RANDOM: np.random.default_rng(seed).normal(size=(len(images), WIDTH))}
     if collection.folder is not None:
-        found[COLOURS] = with_vectors(images, COLOURS, colour_histograms(collection, images.names))
-    found[RANDOM] = with_vectors(
-        images, RANDOM, np.random.default_rng(seed).normal(size=(len(images), WIDTH))
-    )
-    return found
+        vectors = {COLOURS: colour_histograms(collection, images.names)} | vectors
+    return {name: with_vectors(images, name, rows) for name, rows in vectors.items()}
 
 
 def rankings(
@@ -55,10 +47,9 @@ def rankings(
     """What ``relevance.compare_rankings`` compares: the images ranked by each model, and by the
     baselines.
     """
-    found = {name: (images, model) for name, model in models.items()}
-    return found | {
-        name: (other, Model()) for name, other in baselines(images, collection, seed).items()
-    }
+    by_models = {name: (images, model) for name, model in models.items()}
+    others = baselines(images, collection, seed)
+    return by_models | {name: (other, Model()) for name, other in others.items()}
 
 
 def with_vectors(images: Images, name: str, vectors: np.ndarray) -> Images:

@@ -9,17 +9,16 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.images.collection import Collection, thumbnails
+from imgsearch_utils.images import SAME_PICTURE, Collection, Images, thumbnails
 from imgsearch_utils.images.decoding import jpeg
 from imgsearch_utils.images.image_split import group_near_duplicates
-from imgsearch_utils.images.near_duplicates import SAME_PICTURE
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.workspace import Run, atomic_path, shown
 from imgsearch_utils.workspace.tables import write_table
 
-# groups on the page, pictures of each, pixels of a picture
-MOST_GROUPS, MOST_SHOWN, SIDE = (200, 12, 150)
+MOST_GROUPS = 200  # on the page
+MOST_SHOWN = 12  # pictures of a group
+PIXELS = 150  # of a picture's longer side
 
 
 def find_duplicates(images: Images, cosine: float) -> pd.DataFrame:
@@ -70,19 +69,17 @@ def write_duplicates(
         return folder / "duplicates.csv"
     groups = []
     for number, part in table[table.group <= MOST_GROUPS].groupby("group"):
-        first, classes = (
-            part.head(MOST_SHOWN),
-            [name for name in collection.class_columns if name in part],
-        )
+        first = part.head(MOST_SHOWN)
+        classes = [name for name in collection.class_columns if name in part]
         pictures = [
             {
                 "name": row["image"],
                 "cosine": row["cosine"],
                 "nearest": row["nearest"],
                 "classes": " / ".join(map(str, row[classes])),
-                "data": base64.b64encode(jpeg(tile, SIDE)).decode(),
+                "data": base64.b64encode(jpeg(tile, PIXELS)).decode(),
             }
-            for (_, row), tile in zip(first.iterrows(), thumbnails(collection, first.image, SIDE))
+            for (_, row), tile in zip(first.iterrows(), thumbnails(collection, first.image, PIXELS))
         ]
         groups.append(
             {
@@ -94,14 +91,14 @@ def write_duplicates(
             }
         )
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("imgsearch_utils", "steps"),
+        loader=jinja2.PackageLoader("imgsearch_utils", "evaluation"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     with atomic_path(folder / "index.html") as partial:
         partial.write_text(
-            environment.get_template("duplicates.html.j2").render(
+            environment.get_template("duplicate_report.html.j2").render(
                 title=run.study.title or run.study.study,
                 run=run,
                 groups=groups,

@@ -22,12 +22,12 @@ from imgsearch_utils.evaluation.relevance import (
     Judge,
     compare_rankings,
     mean_ap,
+    of_all,
     rank,
     some_queries,
 )
-from imgsearch_utils.images.collection import Collection, open_collection
+from imgsearch_utils.images import Collection, Images, open_collection
 from imgsearch_utils.images.image_split import read_split
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.metrics import bootstrap
 from imgsearch_utils.metrics.geometry import normalised
@@ -57,6 +57,27 @@ class Comparison(NamedTuple):
     retrieval: pd.DataFrame
     few_labels: pd.DataFrame
 
+    @property
+    def left_out(self) -> list[str]:
+        """Why encoders could not be measured, a sentence each."""
+        return self.encoders.missing[self.encoders.missing != ""].tolist()
+
+
+def advise(comparison: Comparison, names: Sequence[str], study: str) -> list[str]:
+    """Whether another encoder is better than the first in mAP, and the command that takes one."""
+    scores = of_all(comparison.retrieval)
+    scores = scores[scores.measure == "AP"]
+    better = scores.encoder[scores.gain_low > 0].tolist()
+    single = [name for name in better if name in names]  # not two that are joined
+    return [
+        f"Better than {scores.encoder.iloc[0]} in mAP, by intervals above 0: "
+        f"{', '.join(better) or 'none'}.",
+        "To take one in a run of its own:"
+        if single
+        else "No single other encoder, so there is no reason to change it; to try one anyway:",
+        f"  imgsearch run {study} --run another --set encoder={[*single, names[-1]][0]}",
+    ]
+
 
 def compare_encoders(
     run: Run, names: Sequence[str], say: Callable[[str], None] = lambda _: None
@@ -75,7 +96,7 @@ def compare_encoders(
 
     Raises
     ------
-    ValueError for a run without sides or pictures, names that are no encoder's, and where nobody
+    ValueError for a run without splits or pictures, names that are no encoder's, and where nobody
         says what is similar.
     """
     collection, table = open_collection(run), read_split(run)
@@ -87,47 +108,37 @@ def compare_encoders(
     if judge.source == "nobody":
         raise ValueError(
             f"nobody says what is similar in run {run.name}: it has no classes, and no test pair "
-            "is "
-            f"graded; first: imgsearch tag {run.study.study}{run.named} --queue check"
+            f"is graded; first: imgsearch tag {run.study.study}{run.named} --queue check"
         )
-    found, rows = {}, []
+    with_vectors_of, rows = {}, []
     for name in dict.fromkeys(names):
         began = time.monotonic()
+        row = {"encoder": name, "images_per_s": np.nan, "missing": ""}
         try:
-            found[name], speed = _vectors(run, collection, table, name)
+            with_vectors_of[name], speed = _vectors(run, collection, table, name)
         except NoWeights as error:
-            rows.append({"encoder": name, "missing": str(error)})
+            rows.append(row | {"missing": str(error)})
             say(f"{name}: left out: {error}")
             continue
-        rows.append({"encoder": name, "images_per_s": round(speed, 1), "missing": ""})
+        rows.append(row | {"images_per_s": round(speed, 1)})
         say(f"{name}: {time.monotonic() - began:.0f} s")
-    if not found:
+    if not with_vectors_of:
         raise ValueError("none of the encoders has its weights here; " + rows[0]["missing"])
-    measured = {**found, **joined(run, found, judge)}
-    measured |= baselines(next(iter(found.values())), collection, run.study.seed)
-    known = pd.DataFrame(rows).set_index("encoder")
-    about = pd.DataFrame({"encoder": list(dict.fromkeys([*known.index, *measured]))}).join(
-        known, on="encoder"
-    )
-    width = about.encoder.map({name: images.vectors.shape[1] for name, images in measured.items()})
+    measured = with_vectors_of | joined(with_vectors_of, judge)
+    measured |= baselines(next(iter(with_vectors_of.values())), collection, run.study.seed)
+    width = {name: images.vectors.shape[1] for name, images in measured.items()}
+    about = pd.DataFrame(rows).set_index("encoder")
+    about = about.reindex([*about.index, *(name for name in measured if name not in about.index)])
     about = about.assign(
-        dimension=width.astype("Int64"),
-        megabytes=(width * len(table) * 4 / 1e6).round(2),
+        dimension=pd.Series(width).reindex(about.index).astype("Int64"),
+        megabytes=(pd.Series(width).reindex(about.index) * len(table) * 4 / 1e6).round(2),
         missing=about.missing.fillna(""),
     )
-    retrieval = (
-        compare_rankings(
-            {name: (images.split("test"), Model()) for name, images in measured.items()},
-            judge,
-            CUTS,
-            more=True,
-        )
-        .rename(columns={"model": "encoder"})
-        .drop(columns="judged_by")
-    )
+    rankings = {name: (images.split("test"), Model()) for name, images in measured.items()}
+    retrieval = compare_rankings(rankings, judge, CUTS, more=True)
     return Comparison(
-        about[["encoder", "dimension", "images_per_s", "megabytes", "missing"]],
-        retrieval,
+        about[["dimension", "images_per_s", "megabytes", "missing"]].reset_index(),
+        retrieval.rename(columns={"model": "encoder"}).drop(columns="judged_by"),
         few_labels(measured, run.study.seed),
     )
 
@@ -157,42 +168,39 @@ def _vectors(
 ) -> tuple[Images, float]:
     """The run's images with an encoder's vectors, and how many pictures it encodes in a second."""
     encoder, ours = get_encoder(name), collection.images.image.isin(table.image)
-    folder = (
-        run.vectors
-        / "encoders"
-        / f"{re.sub('[^A-Za-z0-9]+', '_', name)[:60]}_{zlib.crc32(name.encode()):08x}"
-    )
+    readable = re.sub("[^A-Za-z0-9]+", "_", name)[:60]
+    folder = run.vectors / "encoders" / f"{readable}_{zlib.crc32(name.encode()):08x}"
     embeddings, _ = embed(replace(collection, images=collection.images[ours]), encoder, folder)
     paths = [collection.path(image) for image in table.image.head(TIMED)]
-    encoder.encode_files(paths[:1], many=True)
+    encoder.encode_files(paths[:1], many=True)  # the first call also loads
     began = time.perf_counter()
     encoder.encode_files(paths, many=True)
     return Images(table, embeddings), len(paths) / (time.perf_counter() - began)
 
 
-def joined(run: Run, found: dict[str, Images], judge: Judge) -> dict[str, Images]:
+def joined(with_vectors_of: dict[str, Images], judge: Judge) -> dict[str, Images]:
     """The two encoders that are best on the train images, concatenated; empty where there are not
     two.
 
     The first one's share of the cosine is that of ``SHARES`` which is best there.
     """
-    grades = judge.grades(
-        rank(train := next(iter(found.values())).train, Model(), some_queries(train))
-    )
-    best = sorted(found, key=lambda name: -mean_ap(found[name].train, grades))[:2]
-    if len(best) < 2:
+    if len(with_vectors_of) < 2:
         return {}
-    one, two = best
+    train = next(iter(with_vectors_of.values())).train
+    grades = judge.grades(rank(train, Model(), some_queries(train)))
+    best = sorted(with_vectors_of, key=lambda name: -mean_ap(with_vectors_of[name].train, grades))
+    first, second = best[:2]
 
-    def of(share: float) -> Images:
+    def join(share: float) -> Images:
+        # a product of unit vectors is their cosine, so a part's weight counts by its square root
         parts = [
-            weight**0.5 * normalised(found[name].vectors)
-            for name, weight in ((one, share), (two, 1 - share))
+            weight**0.5 * normalised(with_vectors_of[name].vectors)
+            for name, weight in ((first, share), (second, 1 - share))
         ]
-        return with_vectors(found[one], f"{one} + {two}", np.concatenate(parts, 1))
+        return with_vectors(with_vectors_of[first], f"{first} + {second}", np.concatenate(parts, 1))
 
-    share = max(SHARES, key=lambda share: mean_ap(of(share).train, grades))
-    return {f"{one} + {two} ({share:.1f} : {1 - share:.1f})": of(share)}
+    share = max(SHARES, key=lambda share: mean_ap(join(share).train, grades))
+    return {f"{first} + {second} ({share:.1f} : {1 - share:.1f})": join(share)}
 
 
 def few_labels(measured: dict[str, Images], seed: int) -> pd.DataFrame:
@@ -201,36 +209,33 @@ def few_labels(measured: dict[str, Images], seed: int) -> pd.DataFrame:
 
     Label spreading (Zhou et al., NIPS 2003) also uses the images without a label. Means over
     ``DRAWS`` of the labelled ones; empty for a study without two classes."""
-    rows = []
+    rows, columns = [], ["encoder", "method", "labelled", "accuracy", "low", "high"]
+    first = next(iter(measured.values()))
+    table = first.table
+    if not first.class_columns or table[first.class_columns[-1]].nunique() < 2:
+        return pd.DataFrame(columns=columns)
+    truth = table[first.class_columns[-1]].to_numpy(object)
+    classes, codes = np.unique(truth, return_inverse=True)
+    train, test = (table.side.to_numpy(object) == split for split in ("train", "test"))
     for name, images in measured.items():
-        if not images.class_columns or images.table[images.class_columns[-1]].nunique() < 2:
-            break
-        truth, split = (
-            images.table[images.class_columns[-1]].to_numpy(object),
-            images.table.side.to_numpy(object),
-        )
         unit, right = normalised(images.vectors), {"nearest": [], "label spreading": []}
         for draw in range(DRAWS):
             rng = np.random.default_rng([seed, draw])
-            labelled = np.concatenate(
-                [
-                    rng.permutation(rows_)[:FEW]
-                    for one in np.unique(truth)
-                    if len(rows_ := np.flatnonzero((truth == one) & (split == "train")))
-                ]
-            )
-            nearest = truth[labelled][(unit @ unit[labelled].T).argmax(1)]
-            known = np.full(len(truth), -1)
-            known[labelled] = pd.Categorical(truth[labelled], np.unique(truth)).codes
-            spread = LabelSpreading(
+            members = [np.flatnonzero((codes == code) & train) for code in range(len(classes))]
+            drawn = [rng.permutation(rows_)[:FEW] for rows_ in members if len(rows_)]
+            labelled = np.concatenate(drawn)
+            known = np.full(len(truth), -1)  # what label spreading takes for "no label"
+            known[labelled] = codes[labelled]
+            spreading = LabelSpreading(
                 kernel="knn", n_neighbors=min(NEAR, len(truth) - 1), max_iter=100
             ).fit(unit, known)
-            guessed = np.unique(truth)[spread.transduction_]
-            for method, classes in (("nearest", nearest), ("label spreading", guessed)):
-                right[method].append((classes == truth)[split == "test"])
-        groups = images.table.group.to_numpy()[split == "test"]
-        rows += [
-            (name, method, FEW, *bootstrap(np.mean(each, 0), groups))
-            for method, each in right.items()
-        ]
-    return pd.DataFrame(rows, columns=["encoder", "method", "labelled", "accuracy", "low", "high"])
+            guesses = {
+                "nearest": codes[labelled][(unit @ unit[labelled].T).argmax(1)],
+                "label spreading": spreading.transduction_,
+            }
+            for method, guess in guesses.items():
+                right[method].append((guess == codes)[test])
+        for method, of_draws in right.items():
+            score = bootstrap(np.mean(of_draws, 0), table.group.to_numpy()[test])
+            rows.append((name, method, FEW, *score))
+    return pd.DataFrame(rows, columns=columns)

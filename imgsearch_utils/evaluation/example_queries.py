@@ -9,10 +9,8 @@ from matplotlib.figure import Figure
 from imgsearch_utils import plots
 from imgsearch_utils.evaluation.relevance import Judge
 from imgsearch_utils.grades.usable_grades import graded_pairs
-from imgsearch_utils.images.collection import Collection, thumbnails
-from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images import Collection, Embeddings, Images, thumbnails
 from imgsearch_utils.images.image_split import read_split
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.metrics import retrieval_metrics
 from imgsearch_utils.workspace import Run
 from imgsearch_utils.workspace.tables import read_table
@@ -31,9 +29,8 @@ BY_CLASS = {0: "other class", 3: "same class"}  # where nobody graded a test pai
 def grades_so_far(run: Run) -> pd.DataFrame:
     """All grades of the run, as ``grades.graded_pairs`` gives them; needs no vectors."""
     last = run.last_round if run.rounds_made else run.round(0)
-    return graded_pairs(
-        last, Images(read_split(run), Embeddings([], np.empty((0, 0), np.float32), {}))
-    )
+    no_vectors = Embeddings([], np.empty((0, 0), np.float32), {})
+    return graded_pairs(last, Images(read_split(run), no_vectors))
 
 
 def read_examples(run: Run, collection: Collection) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -47,11 +44,8 @@ def read_examples(run: Run, collection: Collection) -> tuple[pd.DataFrame, pd.Da
     examples = read_table(run.results / "ann_comparison" / "examples.csv")
     examples = examples if "drawn" in examples else examples.assign(drawn=True)
     splits = read_split(run)
-    queries, test = (
-        pd.DataFrame({"query": examples["query"].unique()}),
-        splits.loc[splits.side == "test", ["image"]],
-    )
-    pairs = queries.merge(test, how="cross")
+    queries = pd.DataFrame({"query": examples["query"].unique()})
+    pairs = queries.merge(splits.loc[splits.side == "test", ["image"]], how="cross")
     grades = Judge(run, collection, grades_so_far(run)).grades(pairs[pairs["query"] != pairs.image])
     return examples.merge(grades, on=["query", "image"], how="left"), grades
 
@@ -70,21 +64,20 @@ def compared(examples: pd.DataFrame, grades: pd.DataFrame) -> pd.DataFrame:
     `other`, the share of a model's results that the other model does not show"""
     table = pd.DataFrame(index=pd.Index(examples["query"].unique(), name="query").sort_values())
     shown = {}
-    for model, found in examples.groupby("model"):
-        k = int(found["rank"].max())
-        shown[model] = found.groupby("query").image.agg(set)
-        nothing = table.assign(**{f"nDCG@{k}": np.nan, f"judged@{k}": 0.0})
-        listed = found[["query", "image", "score"]]
-        measured = (
-            retrieval_metrics(listed, grades, [k]).set_index("query") if len(grades) else nothing
-        )
-        table[model] = measured[f"nDCG@{k}"].where(measured[f"judged@{k}"] >= ENOUGH_JUDGED)
-    both = [shown[query] for query in ("encoder", "head") if query in shown]
-    table["other"] = (
-        [1 - len(one & two) / max(len(one), 1) for one, two in zip(*both)]
-        if len(both) == 2
-        else 0.0
-    )
+    for model, results in examples.groupby("model"):
+        k = int(results["rank"].max())
+        shown[model] = results.groupby("query").image.agg(set)
+        table[model] = np.nan
+        if len(grades):
+            scored = retrieval_metrics(results[["query", "image", "score"]], grades, [k])
+            scored = scored.set_index("query")
+            table[model] = scored[f"nDCG@{k}"].where(scored[f"judged@{k}"] >= ENOUGH_JUDGED)
+    table["other"] = 0.0
+    if {"encoder", "head"} <= shown.keys():
+        table["other"] = [
+            1 - len(by_encoder & by_head) / max(len(by_encoder), 1)
+            for by_encoder, by_head in zip(shown["encoder"], shown["head"])
+        ]
     return table
 
 
@@ -100,13 +93,11 @@ def choose_queries(examples: pd.DataFrame, worth: pd.DataFrame, n: int = 2) -> d
     chosen = {"examples": sorted(examples["query"][examples.drawn].unique())[:n]}
     last = "head" if "head" in worth else "encoder"
     if last == "head":
-        gained = (worth["head"] - worth.encoder).dropna()
-        chosen["examples_improved"] = (
-            gained[gained > 0].sort_values(ascending=False, kind="stable").index[:n].tolist()
-        )
+        gained = (worth["head"] - worth.encoder).sort_values(ascending=False, kind="stable")
+        chosen["examples_improved"] = gained.index[gained > 0][:n].tolist()
     left = worth.drop(chosen.get("examples_improved", []))
-    bad = left[last][left[last] < 1].dropna().sort_values(kind="stable")
-    chosen["examples_failed"] = bad.index[:n].tolist()
+    worst = left[last].sort_values(kind="stable")
+    chosen["examples_failed"] = worst.index[worst < 1][:n].tolist()
     left = left.drop(chosen["examples_failed"]).sort_values("other", ascending=False, kind="stable")
     chosen["examples_different"] = left.index[left.other > 0][:n].tolist()
     return {kind: names for kind, names in chosen.items() if names}
@@ -124,14 +115,14 @@ def example_figure(
     """
     names, titles, frames = [], [], []
     for query, rows in examples.groupby("query", sort=False):
-        for model, found in rows.sort_values("rank", kind="stable").groupby("model"):
-            grades = found["grade"] if "grade" in found else pd.Series(np.nan, found.index)
-            names += [query, *found.image]
-            worth = found.ndcg.iloc[0] if "ndcg" in found else np.nan
+        for model, results in rows.sort_values("rank", kind="stable").groupby("model"):
+            grades = results.get("grade", pd.Series(np.nan, results.index))
+            names += [query, *results.image]
+            worth = results.ndcg.iloc[0] if "ndcg" in results else np.nan
             titles.append(f"{model}: nDCG {worth:.2f}" if worth >= 0 else f"query · {model}")
             titles += [
                 f"{score:.2f}" + (f" · {words[int(grade)]}" if grade >= 0 else "")
-                for score, grade in zip(found.score, grades)
+                for score, grade in zip(results.score, grades)
             ]
             frames += [plots.MODELS.get(model), *(plots.GRADES.get(grade) for grade in grades)]
     columns = 1 + int(examples["rank"].max())
@@ -144,16 +135,10 @@ def example_figures(run: Run, collection: Collection) -> dict[str, tuple[Figure,
     """The figure of each kind of example, and its table; empty for a study without pictures."""
     if collection.folder is None:
         return {}
-    (examples, grades), figures = read_examples(run, collection), {}
-    worth = compared(examples, grades)
-    of_row = (
-        worth.drop(columns="other")
-        .rename_axis(columns="model")
-        .stack()
-        .rename("ndcg")
-        .reset_index()
-    )
-    examples = examples.merge(of_row, on=["query", "model"], how="left")
+    examples, grades = read_examples(run, collection)
+    worth, figures = compared(examples, grades), {}
+    ndcg = worth.drop(columns="other").rename_axis(columns="model").stack().rename("ndcg")
+    examples = examples.join(ndcg, on=["query", "model"])
     words = BY_CLASS if Judge(run, collection, grades_so_far(run)).source == "classes" else GRADED
     for kind, names in choose_queries(examples, worth).items():
         rows = pd.concat([examples[examples["query"] == name] for name in names])

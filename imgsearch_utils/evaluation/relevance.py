@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.grades import oracles
-from imgsearch_utils.grades.pairs import read_pairs
-from imgsearch_utils.images.collection import Collection
-from imgsearch_utils.images.embeddings import Embeddings
-from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.grades import oracles, read_pairs
+from imgsearch_utils.images import Collection, Embeddings, Images
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.metrics import bootstrap, class_confusion, decision_metrics, retrieval_metrics
 from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace.tables import intervals
 
+GAIN = ("gain", "gain_low", "gain_high")  # columns: over the first ranking, and its interval
+BOTH_WAYS = (("query", "image"), ("image", "query"))
 QUERIES = 200
 GALLERY = 5_000  # images that a ranking is measured among: more are sampled
 MOST_COSINES = 50_000_000  # that are held at once
@@ -49,22 +49,18 @@ class Judge:
 
     def grades(self, ranked: pd.DataFrame) -> pd.DataFrame:
         """Grades `query`, `image`, `grade` of ranked results, as far as they are known."""
-        if (source := self.source) in ("oracle", "classes"):
-            pairs = ranked.rename(columns={"query": "image1", "image": "image2"})
-            known = (
-                self.collection.images
-                if source == "classes"
-                else oracles.known_to_oracle(self.run, self.collection)
-            )
-            oracle = "hierarchy" if source == "classes" else self.run.study.oracle
-            return ranked[["query", "image"]].assign(grade=oracles.answer(oracle, pairs, known))
-        both = [
-            self.graded.rename(columns={"image1": a, "image2": b, "similarity": "grade"})
-            for a, b in (("query", "image"), ("image", "query"))
-        ]
-        return ranked[["query", "image"]].merge(
-            pd.concat(both)[["query", "image", "grade"]], on=["query", "image"]
-        )
+        results = ranked[["query", "image"]]
+        pairs = ranked.rename(columns={"query": "image1", "image": "image2"})
+        if self.source == "classes":
+            grades = oracles.answer("hierarchy", pairs, self.collection.images)
+            return results.assign(grade=grades)
+        if self.source == "oracle":
+            attributes = oracles.known_to_oracle(self.run, self.collection)
+            return results.assign(grade=oracles.answer(self.run.study.oracle, pairs, attributes))
+        graded = self.graded[["image1", "image2", "similarity"]]
+        # a pair was graded once, and either image may be the query
+        both = [graded.set_axis([*names, "grade"], axis=1) for names in BOTH_WAYS]
+        return results.merge(pd.concat(both), on=["query", "image"])
 
 
 def rank(images: Images, model: Model, queries: Sequence[str] | None = None) -> pd.DataFrame:
@@ -89,12 +85,7 @@ def some_queries(test: Images) -> list[str]:
     """At most ``QUERIES`` of the images, drawn at random, so that a ranking of all for each is no
     quadratic table.
     """
-    names = sorted(test.names)
-    return (
-        names
-        if len(names) <= QUERIES
-        else sorted(np.random.default_rng(0).choice(names, QUERIES, replace=False))
-    )
+    return sorted(sampled(test, QUERIES).names)
 
 
 def sampled(images: Images, most: int = GALLERY) -> Images:
@@ -111,30 +102,19 @@ def nearest(images: Images, model: Model, queries: Sequence[str], k: int) -> pd.
     """The k best images of each query, as ``first_results`` of ``rank`` gives them, without a table
     of all others.
     """
-    gallery, unit, tables = np.asarray(images.names, object), model.vectors(images.vectors), []
-    asked, place, n = (
-        model.vectors(images.vectors_of(queries)),
-        pd.Index(gallery),
-        min(k, len(images) - 1),
-    )
+    gallery, unit = np.asarray(images.names, object), model.vectors(images.vectors)
+    asked, place = model.vectors(images.vectors_of(queries)), pd.Index(gallery)
+    n, tables = min(k, len(images) - 1), []
     part = max(1, MOST_COSINES // len(gallery))
     for at in range(0, len(queries), part):
         for query, cosine in zip(queries[at : at + part], asked[at : at + part] @ unit.T):
             cosine[place.get_loc(query)] = -np.inf
             # the n best, and all that tie with the last
             rows = np.flatnonzero(cosine >= np.partition(cosine, -n)[-n])
-            rows = rows[np.lexsort([gallery[rows].astype(str), -cosine[rows]])][:n]
             tables.append(
-                pd.DataFrame(
-                    {
-                        "query": query,
-                        "image": gallery[rows],
-                        "score": cosine[rows],
-                        "rank": np.arange(1, len(rows) + 1),
-                    }
-                )
+                pd.DataFrame({"query": query, "image": gallery[rows], "score": cosine[rows]})
             )
-    return pd.concat(tables, ignore_index=True)
+    return first_results(pd.concat(tables, ignore_index=True), n)
 
 
 def first_results(ranked: pd.DataFrame, k: int) -> pd.DataFrame:
@@ -164,54 +144,32 @@ def compare_rankings(
     them), measure, mean, low, high (95 % bootstrap over the queries' image groups), queries (that
     have the measure), judged_by; for all queries also gain, gain_low, gain_high over the first
     ranking. No row where nobody judges"""
-    columns = [
-        "model",
-        "class",
-        "measure",
-        "mean",
-        "low",
-        "high",
-        "queries",
-        "gain",
-        "gain_low",
-        "gain_high",
-    ]
-    rankings = {name: (sampled(images), model) for name, (images, model) in rankings.items()}
-    first, source = next(iter(rankings.values()))[0], judge.source
-    if source == "nobody":
+    columns = ["model", "class", "measure", "mean", "low", "high", "queries", *GAIN]
+    if judge.source == "nobody":
         return pd.DataFrame(columns=[*columns, "judged_by"])
-    about, queries = first.table.set_index("image"), some_queries(first)
-    level = first.class_columns[-1] if first.class_columns else None
+    rankings = {name: (sampled(images), model) for name, (images, model) in rankings.items()}
+    first = next(iter(rankings.values()))[0]
+    queries, group = some_queries(first), first.table.set_index("image").group
     grades = judge.grades(rank(first, Model(), queries))
     if grades.empty:
         raise ValueError("no test image has a judged result; grade test pairs first")
-    rival, rows = None, []
+    of_first, rows = None, []
     for name, (images, model) in rankings.items():
-        found = retrieval_metrics(rank(images, model, queries), grades, ks, more).set_index("query")
-        found = found.drop(columns=["n_judged", "n_relevant"])
-        rival = found if rival is None else rival
-        for measure, values in found.items():
-            groups = about.group[values.index]
-            gain = (
-                bootstrap(values - rival[measure], groups) if found is not rival else (np.nan,) * 3
-            )
-            rows.append(
-                (name, "", measure, *bootstrap(values, groups), values.notna().sum(), *gain)
-            )
-            for one, part in (
-                values.groupby(about[level][values.index]) if level and measure == "AP" else ()
-            ):
-                rows.append(
-                    (
-                        name,
-                        one,
-                        measure,
-                        *bootstrap(part, groups[part.index]),
-                        part.notna().sum(),
-                        *(np.nan,) * 3,
-                    )
-                )
-    return pd.DataFrame(rows, columns=columns).assign(judged_by=source)
+        per_query = retrieval_metrics(rank(images, model, queries), grades, ks, more)
+        per_query = per_query.set_index("query").drop(columns=["n_judged", "n_relevant"])
+        groups = group[per_query.index]
+        # the first gains nothing over itself: no number, rather than 0
+        gains = per_query - of_first if of_first is not None else per_query * np.nan
+        of_first = per_query if of_first is None else of_first
+        for measure, values in per_query.items():
+            mean = (*bootstrap(values, groups), values.notna().sum())
+            rows.append((name, "", measure, *mean, *bootstrap(gains[measure], groups)))
+        if first.class_columns:
+            classes = first.table.set_index("image")[first.class_columns[-1]]
+            for label, values in per_query.AP.groupby(classes[per_query.index]):
+                mean = (*bootstrap(values, groups[values.index]), values.notna().sum())
+                rows.append((name, label, "AP", *mean, np.nan, np.nan, np.nan))
+    return pd.DataFrame(rows, columns=columns).assign(judged_by=judge.source)
 
 
 def mean_ap(images: Images, grades: pd.DataFrame) -> float:
@@ -219,9 +177,8 @@ def mean_ap(images: Images, grades: pd.DataFrame) -> float:
 
     grades : as of ``Judge.grades``; NaN where no query has a similar image
     """
-    return float(
-        retrieval_metrics(rank(images, Model(), some_queries(images)), grades, [10]).AP.mean()
-    )
+    ranked = rank(images, Model(), some_queries(images))
+    return float(retrieval_metrics(ranked, grades, [10]).AP.mean())
 
 
 def of_all(table: pd.DataFrame) -> pd.DataFrame:
@@ -234,6 +191,20 @@ def of_all(table: pd.DataFrame) -> pd.DataFrame:
 def of_classes(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that are of the queries of a class."""
     return table[table["class"].fillna("") != ""]
+
+
+def in_words(
+    table: pd.DataFrame, rows: str, columns: str, *of: str, sign: str = ""
+) -> pd.DataFrame:
+    """Means with their intervals as text, in the table's order of rows and columns.
+
+    rows, columns : the table's columns whose values become the rows and the columns
+    of, sign : as of ``tables.intervals``
+    """
+    text = pd.Series(intervals(table, *of, sign=sign), table.index, dtype=object)
+    text = text.str.replace(" [nan, nan]", "")  # of too few queries for an interval
+    wide = table.assign(text=text).pivot(index=rows, columns=columns, values="text")
+    return wide.loc[table[rows].unique(), table[columns].unique()]
 
 
 def own_protocol(
@@ -288,22 +259,18 @@ def confusion_of_results(test: Images, model: Model, k: int) -> pd.DataFrame:
 def example_results(
     test: Images, models: dict[str, Model], n_queries: int, k: int, seed: int
 ) -> pd.DataFrame:
-    """The first k test images for ``some_queries``, to show some of them: ``steps.examples`` says
+    """The first k test images for ``some_queries``, to show some of them: ``example_queries`` says
     which.
 
     Returns
     -------
     query, model, rank, image, score, and drawn: whether it is one of the n_queries that chance
     drew, which come first"""
-    random = (
-        np.random.default_rng(seed)
-        .choice(test.names, min(n_queries, len(test)), replace=False)
-        .tolist()
-    )
-    asked = sorted({*random, *some_queries(test)})
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(test.names, min(n_queries, len(test)), replace=False).tolist()
+    asked = sorted({*drawn, *some_queries(test)})
     tables = [nearest(test, model, asked, k).assign(model=name) for name, model in models.items()]
-    found = pd.concat(tables, ignore_index=True)
-    found = found.assign(drawn=found["query"].isin(random)).sort_values(
-        "drawn", ascending=False, kind="stable"
-    )
-    return found[["query", "model", "rank", "image", "score", "drawn"]].reset_index(drop=True)
+    results = pd.concat(tables, ignore_index=True)
+    results = results.assign(drawn=results["query"].isin(drawn))
+    results = results.sort_values("drawn", ascending=False, kind="stable", ignore_index=True)
+    return results[["query", "model", "rank", "image", "score", "drawn"]]

@@ -14,6 +14,7 @@ from imgsearch_utils.finetuning.tuned_encoder import MARGIN, as_tensor, middle, 
 from imgsearch_utils.images.decoding import middle_of_strip, open_image
 
 MOST_BYTES = 8_000_000_000
+ENCODED_AT_ONCE = 64
 
 
 def read_squares(paths: Sequence[Path], pixels: int, progress: Callable = iter) -> np.ndarray:
@@ -28,8 +29,7 @@ def read_squares(paths: Sequence[Path], pixels: int, progress: Callable = iter) 
     if (size := len(paths) * 3 * (pixels / MARGIN) ** 2) > MOST_BYTES:
         raise ValueError(
             f"{len(paths):,} pictures of {pixels} pixels take {size / 1e9:.0f} GB of memory, and "
-            "at most "
-            f"{MOST_BYTES / 1e9:.0f} are taken; set fewer pixels"
+            f"at most {MOST_BYTES / 1e9:.0f} are taken; set fewer pixels"
         )
     return np.stack(
         [np.asarray(square(middle_of_strip(open_image(path)), pixels)) for path in progress(paths)]
@@ -47,8 +47,6 @@ def augmentation(settings: Finetuning, pixels: int) -> Callable[[torch.Tensor], 
         steps.append(v2.RandomHorizontalFlip())
     if "trivial" in settings.augment:  # Mueller & Hutter, TrivialAugment, ICCV 2021
         steps.append(v2.TrivialAugmentWide())
-    if "colour" in settings.augment:
-        steps.append(v2.ColorJitter(0.3, 0.3, 0.3, 0.05))
     return v2.Compose(steps)
 
 
@@ -60,35 +58,27 @@ class Pictures(torch.utils.data.Dataset):
     """
 
     def __init__(self, squares: np.ndarray, settings: Finetuning, pixels: int):
-        self.squares, self.settings, self._change = (
-            squares,
-            settings,
-            augmentation(settings, pixels),
-        )
+        self.squares, self.settings = squares, settings
+        self._augment = augmentation(settings, pixels)
 
     def __getitem__(self, at: tuple[int, int]) -> torch.Tensor:
         epoch, row = at
         picture = as_tensor(self.squares[row][None])[0]
         if not self.settings.augment:
-            return self._change(picture)
+            return self._augment(picture)
         seed = np.random.SeedSequence([self.settings.seed, epoch, int(row)]).generate_state(1)[0]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(seed))
-            return self._change(picture)
+            return self._augment(picture)
 
 
 def encode(
-    network: torch.nn.Module,
-    squares: np.ndarray,
-    pixels: int,
-    mean: list[float],
-    std: list[float],
-    batch: int = 64,
+    network: torch.nn.Module, squares: np.ndarray, pixels: int, mean: list[float], std: list[float]
 ) -> np.ndarray:
     """Vectors (n, d) of squares, without augmentation."""
     device, rows = next(network.parameters()).device, []
     with torch.inference_mode():
-        for at in range(0, len(squares), batch):
-            seen = middle(as_tensor(squares[at : at + batch]), pixels, mean, std)
+        for at in range(0, len(squares), ENCODED_AT_ONCE):
+            seen = middle(as_tensor(squares[at : at + ENCODED_AT_ONCE]), pixels, mean, std)
             rows.append(network(seen.to(device)).float().cpu().numpy())
     return np.concatenate(rows)

@@ -67,11 +67,13 @@ class Backbone:
         """A copy of the trained parameters as they are now."""
         return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
-    def go_back(self, frozen: dict[str, torch.Tensor], share: float) -> None:
-        """Keep a share of the way from other weights (of ``weights``) to those that it has now."""
+    def go_back(self, before: dict[str, torch.Tensor], share: float) -> None:
+        """Keep a share of the way from other weights (of ``weights``) to those that it has now; of
+        0, take the others.
+        """
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(torch.lerp(frozen[name], parameter, share))
+                parameter.copy_(torch.lerp(before[name].to(parameter.device), parameter, share))
 
 
 def _last_blocks(network: torch.nn.Module, blocks: int) -> set[str]:

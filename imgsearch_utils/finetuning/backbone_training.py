@@ -4,7 +4,6 @@ the same weights.
 
 import contextlib
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from pytorch_metric_learning import distances, losses, miners
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torchvision.transforms import v2
 
 from imgsearch_utils.finetuning.augmentation import Pictures
@@ -58,6 +55,15 @@ class State:
     best_epoch: int = 0
     history: list[dict] = field(default_factory=list)
 
+    def end_epoch(self, rate: float, validation: float) -> None:
+        """Add a row to the curve, and begin the next epoch."""
+        self.epoch += 1
+        row = {"loss": self.loss / self.images, "learning_rate": rate, "validation": validation}
+        self.history.append({"epoch": self.epoch, **row, "images": self.images})
+        if validation > self.history[self.best_epoch]["validation"]:
+            self.best_epoch = self.epoch
+        self.step, self.loss, self.images = 0, 0.0, 0
+
 
 def batches_of(lessons: TrainingData, settings: Finetuning, epoch: int) -> list[np.ndarray]:
     """The batches of an epoch: positions of pictures, `per_class` of each of two classes or more;
@@ -70,52 +76,79 @@ def batches_of(lessons: TrainingData, settings: Finetuning, epoch: int) -> list[
         order, size = rng.permutation(len(lessons.pairs)), settings.batch // 2
         return [order[at : at + size] for at in range(0, len(order), size)]
     chunks = []
-    for one in np.unique(lessons.classes):
-        members = rng.permutation(np.flatnonzero(lessons.classes == one))
+    for label in np.unique(lessons.classes):
+        members = rng.permutation(np.flatnonzero(lessons.classes == label))
         if len(members) > 1:  # one of its own has nothing to be like
-            parts = np.array_split(members, max(1, len(members) // settings.per_class))
-            chunks += [(one, part) for part in parts]
-    chunks = [chunks[at] for at in rng.permutation(len(chunks))]
-    found, now = [], []
-    for one, part in chunks:
-        now.append((one, part))
-        if sum(len(each) for _, each in now) >= settings.batch and len({one for one, _ in now}) > 1:
-            found.append(now)
-            now = []
-    if len({one for one, _ in now}) > 1:
-        found.append(now)
-    return [np.concatenate([part for _, part in batch]) for batch in found]
+            chunks += np.array_split(members, max(1, len(members) // settings.per_class))
+    batches, batch = [], np.array([], int)
+    for number in rng.permutation(len(chunks)):
+        batch = np.concatenate([batch, chunks[number]])
+        # a batch of one class has no negatives, so it grows on
+        if len(batch) >= settings.batch and len(np.unique(lessons.classes[batch])) > 1:
+            batches.append(batch)
+            batch = batch[:0]
+    return [*batches, batch] if len(np.unique(lessons.classes[batch])) > 1 else batches
 
 
 class Objective(torch.nn.Module):
-    """The loss of a batch, and what is trained beside the network for it.
+    """The loss of a batch: of its triplets, or of its graded pairs.
 
     Triplets: Schroff, Kalenichenko & Philbin, FaceNet, CVPR 2015, on the cosine, semi-hard
     negatives."""
 
-    def __init__(self, settings: Finetuning, dim: int, n_classes: int):
+    def __init__(self, settings: Finetuning):
         super().__init__()
-        self.settings, cosine = settings, distances.CosineSimilarity()
-        self.head = torch.nn.Linear(dim, n_classes) if settings.class_head else None
+        margin, cosine = settings.margin, distances.CosineSimilarity()
+        self.triplets = losses.TripletMarginLoss(margin=margin, distance=cosine)
+        self.miner = miners.TripletMarginMiner(margin, "semihard", distance=cosine)
         if settings.learn_from == "grades":
             self.graded = LOSSES.find(settings.loss)(HeadSettings())
-        self.triplets = losses.TripletMarginLoss(margin=settings.margin, distance=cosine)
-        self.miner = miners.TripletMarginMiner(
-            margin=settings.margin, type_of_triplets="semihard", distance=cosine
-        )
 
-    def of_classes(self, vectors: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        loss = self.triplets(vectors, classes, self.miner(vectors, classes))
-        if self.head is not None:
-            unit = torch.nn.functional.normalize(vectors)
-            loss = loss + self.settings.class_head * torch.nn.functional.cross_entropy(
-                16 * self.head(unit), classes
-            )
-        return loss
-
-    def of_pairs(self, vectors: torch.Tensor, i, j, grades) -> torch.Tensor:
+    def forward(
+        self, vectors: torch.Tensor, lessons: TrainingData, batch: np.ndarray
+    ) -> torch.Tensor:
+        """vectors : of the batch's pictures, in the order of ``_rows_of``"""
+        if lessons.pairs is None:
+            classes = torch.from_numpy(lessons.classes[batch]).to(vectors.device)
+            return self.triplets(vectors, classes, self.miner(vectors, classes))
+        pairs = lessons.pairs[batch]
+        there = np.unique(pairs[:, :2])
+        i, j = (torch.from_numpy(np.searchsorted(there, pairs[:, end])) for end in (0, 1))
         unit = torch.nn.functional.normalize(vectors).cpu()  # the losses hold their settings there
-        return self.graded((unit[i] * unit[j]).sum(1), i, j, grades)
+        return self.graded((unit[i] * unit[j]).sum(1), i, j, torch.from_numpy(pairs[:, 2]))
+
+
+def _rows_of(lessons: TrainingData, batch: np.ndarray) -> np.ndarray:
+    """The rows of the squares that a batch needs."""
+    if lessons.pairs is None:
+        return lessons.rows[batch]
+    return lessons.rows[np.unique(lessons.pairs[batch, :2])]
+
+
+def _batches_from(
+    state: State,
+    squares: np.ndarray,
+    lessons: TrainingData,
+    settings: Finetuning,
+    backbone: Backbone,
+    device: torch.device,
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """All batches that are left, one epoch after the other, with their pictures on the device."""
+    batches = [
+        (epoch, batch)
+        for epoch in range(state.epoch, settings.epochs)
+        for batch in batches_of(lessons, settings, epoch)
+    ][state.step :]
+    loader = torch.utils.data.DataLoader(
+        Pictures(squares, settings, backbone.pixels),
+        batch_sampler=[
+            [(epoch, row) for row in _rows_of(lessons, batch)] for epoch, batch in batches
+        ],
+        num_workers=WORKERS if device.type == "cuda" else 0,
+    )
+    for (_, batch), pictures in zip(batches, loader):
+        pictures = pictures.to(device, memory_format=torch.channels_last).float() / 255
+        yield batch, v2.functional.normalize(pictures, backbone.mean, backbone.std)
 
 
 @contextlib.contextmanager
@@ -145,7 +178,7 @@ def train(
 
     Parameters
     ----------
-    squares : (n, side, side, 3) uint8, as of ``pictures.read_squares``
+    squares : (n, side, side, 3) uint8, as of ``augmentation.read_squares``
     validate : the mean average precision of the backbone as it is now, on images that it does not
         learn from
     checkpoint : a file; where it is there, the training goes on from it
@@ -163,18 +196,11 @@ def train(
     """
     torch.manual_seed(settings.seed)
     device = next(backbone.network.parameters()).device
-    parameters = backbone.parameters
-    with torch.inference_mode():
-        dim = backbone.network(
-            torch.zeros(1, 3, backbone.pixels, backbone.pixels, device=device)
-        ).shape[1]
-    objective = Objective(settings, dim, int(lessons.classes.max()) + 1).to(device)
-    trained = {
-        **parameters,
-        **{f"objective.{name}": each for name, each in objective.named_parameters()},
-    }
+    parameters, objective = backbone.parameters, Objective(settings).to(device)
+    # some losses have parameters of their own
+    trained = parameters | {f"objective.{n}": each for n, each in objective.named_parameters()}
     optimizer = torch.optim.AdamW(
-        list(trained.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     steps = [len(batches_of(lessons, settings, epoch)) for epoch in range(settings.epochs)]
     if not all(steps):
@@ -184,65 +210,48 @@ def train(
         )
     state, best = State(), backbone.weights()
     if checkpoint.is_file():
-        state, best = _restore(checkpoint, identity, trained, optimizer, best)
+        state, best = _restore(checkpoint, identity, trained, optimizer)
         say(f"goes on at epoch {state.epoch + 1}, step {state.step + 1}")
     if not state.history:
         state.history.append({"epoch": 0, "validation": validate(), "images": 0})
-    loader, saved = _Loader(squares, lessons, settings, backbone, device), time.monotonic()
-    stream = loader.from_here(state)
+    stream = _batches_from(state, squares, lessons, settings, backbone, device)
+    saved = time.monotonic()
     while state.epoch < settings.epochs and state.epoch - state.best_epoch < settings.patience:
         for batch, pictures in itertools.islice(stream, steps[state.epoch] - state.step):
             rate = _rate(sum(steps[: state.epoch]) + state.step, sum(steps), settings)
-            with _mixed(device):
+            with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
                 vectors = backbone.network(pictures)
-            loss = loader.loss(objective, vectors.float(), batch)
+            loss = objective(vectors.float(), lessons, batch)
             if not torch.isfinite(loss):
                 raise ValueError(
                     f"the loss is {loss.item()} in epoch {state.epoch + 1}; set a smaller "
                     "learning_rate"
                 )
             with _same_each_time(device):
-                (loss / settings.accumulate).backward()
-            state.step += 1
-            state.loss, state.images = (
-                state.loss + loss.item() * len(pictures),
-                state.images + len(pictures),
-            )
-            if state.step % settings.accumulate and state.step < steps[state.epoch]:
-                continue
+                loss.backward()
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
+            state.step += 1
+            state.loss += loss.item() * len(pictures)
+            state.images += len(pictures)
             if time.monotonic() - saved > EVERY and state.step < steps[state.epoch]:
                 _save(checkpoint, identity, state, trained, optimizer, best)
                 saved = time.monotonic()
-        state.history.append(
-            {
-                "epoch": state.epoch + 1,
-                "loss": state.loss / state.images,
-                "learning_rate": rate,
-                "validation": validate(),
-                "images": state.images,
-            }
-        )
-        state.epoch, state.step, state.loss, state.images = state.epoch + 1, 0, 0.0, 0
-        if state.history[-1]["validation"] > state.history[state.best_epoch]["validation"]:
-            state.best_epoch, best = state.epoch, backbone.weights()
+        state.end_epoch(rate, validate())
+        if state.best_epoch == state.epoch:
+            best = backbone.weights()
         _save(checkpoint, identity, state, trained, optimizer, best)
         saved = time.monotonic()
+        last = state.history[-1]
         say(
-            "epoch {epoch} of {of}: loss {loss:.4f}, mAP {validation:.3f}".format(
-                of=settings.epochs, **state.history[-1]
-            )
-            + f" (best: epoch {state.best_epoch})"
+            f"epoch {state.epoch} of {settings.epochs}: loss {last['loss']:.4f}, "
+            f"mAP {last['validation']:.3f} (best: epoch {state.best_epoch})"
         )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(best[name])
-    table = pd.DataFrame(
-        state.history, columns=["epoch", "loss", "learning_rate", "validation", "images"]
-    )
+    backbone.go_back(best, 0)
+    columns = ["epoch", "loss", "learning_rate", "validation", "images"]
+    table = pd.DataFrame(state.history, columns=columns)
     return table.assign(best=table.epoch == state.best_epoch)
 
 
@@ -252,69 +261,9 @@ def _rate(step: int, total: int, settings: Finetuning) -> float:
     """
     warm = settings.warmup * total
     if step < warm:
-        return settings.learning_rate * (step + 1) / warm if warm >= 1 else settings.learning_rate
-    return (
-        settings.learning_rate * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm))) / 2
-    )
-
-
-def _mixed(device: torch.device):
-    return (
-        torch.autocast("cuda", torch.bfloat16)
-        if device.type == "cuda"
-        else contextlib.nullcontext()
-    )
-
-
-class _Loader:
-    """The batches with their pictures, on the device; and the loss of one of them."""
-
-    def __init__(self, squares, lessons, settings, backbone, device):
-        self._pictures = Pictures(squares, settings, backbone.pixels)
-        self._lessons, self._settings, self._backbone, self._device = (
-            lessons,
-            settings,
-            backbone,
-            device,
-        )
-
-    def from_here(self, state: State) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """All batches that are left, one epoch after the other."""
-        batches = [
-            (epoch, batch)
-            for epoch in range(state.epoch, self._settings.epochs)
-            for batch in batches_of(self._lessons, self._settings, epoch)[
-                state.step * (epoch == state.epoch) :
-            ]
-        ]
-        asked = [[(epoch, row) for row in self._rows(batch)] for epoch, batch in batches]
-        workers = WORKERS if self._device.type == "cuda" else 0
-        loader = torch.utils.data.DataLoader(
-            self._pictures, batch_sampler=asked, num_workers=workers
-        )
-        for (_, batch), pictures in zip(batches, loader):
-            pictures = pictures.to(self._device, memory_format=torch.channels_last)
-            yield (
-                batch,
-                v2.functional.normalize(
-                    pictures.float() / 255, self._backbone.mean, self._backbone.std
-                ),
-            )
-
-    def _rows(self, batch: np.ndarray) -> np.ndarray:
-        if self._lessons.pairs is None:
-            return self._lessons.rows[batch]
-        return self._lessons.rows[np.unique(self._lessons.pairs[batch, :2])]
-
-    def loss(self, objective: Objective, vectors: torch.Tensor, batch: np.ndarray) -> torch.Tensor:
-        if self._lessons.pairs is None:
-            return objective.of_classes(
-                vectors, torch.from_numpy(self._lessons.classes[batch]).to(vectors.device)
-            )
-        pairs = self._lessons.pairs[batch]
-        there = np.unique(pairs[:, :2])
-        i, j = (torch.from_numpy(np.searchsorted(there, pairs[:, side])) for side in (0, 1))
-        return objective.of_pairs(vectors, i, j, torch.from_numpy(pairs[:, 2]))
+        return settings.learning_rate * (step + 1) / max(1, warm)
+    done = (step - warm) / max(1, total - warm)
+    return settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
 
 def _save(
@@ -326,46 +275,33 @@ def _save(
     best: dict,
 ) -> None:
     """Everything in one file, which is there whole or not at all."""
-    tensors = {f"now.{name}": parameter.detach().cpu() for name, parameter in trained.items()}
-    tensors |= {f"best.{name}": weights.cpu() for name, weights in best.items()}
-    for name, parameter in trained.items():
-        tensors |= {
-            f"adam.{name}.{key}": value.cpu() for key, value in optimizer.state[parameter].items()
-        }
     file.parent.mkdir(parents=True, exist_ok=True)
+    kept = {
+        "identity": identity,
+        "state": vars(state),
+        "trained": {name: parameter.detach() for name, parameter in trained.items()},
+        "optimizer": optimizer.state_dict(),
+        "best": best,
+    }
     with atomic_path(file) as partial:
-        save_file(
-            {name: value.clone().contiguous() for name, value in tensors.items()},
-            partial,
-            {"state": json.dumps(vars(state)), "identity": identity},
-        )
+        torch.save(kept, partial)
 
 
 def _restore(
-    file: Path, identity: str, trained: dict, optimizer: torch.optim.Optimizer, best: dict
+    file: Path, identity: str, trained: dict, optimizer: torch.optim.Optimizer
 ) -> tuple[State, dict]:
+    """Where the training stands, and its best weights; parameters and optimizer are set."""
     try:
-        with safe_open(file, "pt") as stored:
-            about = stored.metadata()
-            if about["identity"] != identity:
-                raise ValueError("it is of other settings, pictures or grades")
-            state = State(**json.loads(about["state"]))
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  no mapping
+        kept = torch.load(file, map_location="cpu", weights_only=True)
+        if kept["identity"] != identity:
+            raise ValueError("it is of other settings, pictures or grades")
         with torch.no_grad():
             for name, parameter in trained.items():
-                parameter.copy_(tensors[f"now.{name}"])
-                start = f"adam.{name}."
-                optimizer.state[parameter] = {
-                    key.removeprefix(start): value
-                    if key.endswith(".step")
-                    else value.to(parameter.device)
-                    for key, value in tensors.items()
-                    if key.startswith(start)
-                }
-        return state, {name: tensors[f"best.{name}"].to(trained[name].device) for name in best}
-    except Exception as error:  # the reader of safetensors raises its own kinds
+                parameter.copy_(kept["trained"][name])
+        optimizer.load_state_dict(kept["optimizer"])
+        return State(**kept["state"]), kept["best"]
+    except Exception as error:  # a broken file raises errors of many kinds
         raise ValueError(
             f"{file}: not a checkpoint of this training ({' '.join(str(error).split())[:120]}); "
-            "remove it "
-            "to begin anew"
+            "remove it to begin anew"
         ) from None

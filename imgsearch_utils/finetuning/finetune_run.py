@@ -15,6 +15,7 @@ from imgsearch_utils.encoders.encoder_names import get_encoder
 from imgsearch_utils.evaluation.baselines import with_vectors
 from imgsearch_utils.evaluation.example_queries import grades_so_far
 from imgsearch_utils.evaluation.relevance import (
+    GAIN,
     Judge,
     compare_rankings,
     example_results,
@@ -29,12 +30,9 @@ from imgsearch_utils.finetuning.backbone_training import TrainingData, train
 from imgsearch_utils.finetuning.finetuning_settings import Finetuning
 from imgsearch_utils.finetuning.tuned_encoder import ABOUT, WEIGHTS
 from imgsearch_utils.grades.usable_grades import graded_pairs
-from imgsearch_utils.images.collection import open_collection
-from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images import Embeddings, Images, open_collection
 from imgsearch_utils.images.image_split import read_split
-from imgsearch_utils.images.study_images import Images
-from imgsearch_utils.learning.losses import LOSSES
-from imgsearch_utils.learning.model import Model
+from imgsearch_utils.learning import LOSSES, Model
 from imgsearch_utils.metrics import SIMILAR
 from imgsearch_utils.study import difference
 from imgsearch_utils.workspace import (
@@ -84,12 +82,9 @@ def parts_of(images: Images, settings: Finetuning) -> Parts:
     ValueError where classes are wanted that the images do not have, or too few images are left to
         learn from.
     """
-    rng, level = (
-        np.random.default_rng(settings.seed),
-        images.class_columns[-1] if images.class_columns else None,
-    )
-    table = images.table
-    held, validating = [], []
+    rng = np.random.default_rng(settings.seed)
+    table, level = images.table, _finest_class(images)
+    held_out, validating = [], []
     if level is None and (settings.learn_from == "classes" or settings.held_out_classes):
         raise ValueError(
             "the images have no classes to learn from; set learn_from: grades and "
@@ -98,17 +93,16 @@ def parts_of(images: Images, settings: Finetuning) -> Parts:
     if settings.held_out_classes:
         names = rng.permutation(sorted(table[level].unique()))
         n = max(1, round(len(names) * settings.held_out_classes))
-        held, validating = names[:n], names[n : n + max(1, n // 2)]
-        if len(names) - len(held) - len(validating) < 2:
+        held_out, validating = names[:n], names[n : n + max(1, n // 2)]
+        if len(names) - len(held_out) - len(validating) < 2:
             raise ValueError(
                 f"held_out_classes {settings.held_out_classes} leaves fewer than two of "
-                f"{len(names)} "
-                "classes to learn from; hold out fewer"
+                f"{len(names)} classes to learn from; hold out fewer"
             )
-    unseen = table[level].isin(held) if level else pd.Series(False, table.index)
-    seen, on_train = ~unseen, table.side == "train"
-    spoilt = set(table.group[unseen])  # a near-duplicate of what is held out teaches it
-    learns = seen & on_train & ~table.group.isin(spoilt)
+    unseen = table[level].isin(held_out) if level else pd.Series(False, table.index)
+    seen = ~unseen
+    # a near-duplicate of what is held out would teach it
+    learns = seen & (table.side == "train") & ~table.group.isin(table.group[unseen])
     if len(validating):
         validates = learns & table[level].isin(validating)
     elif (table.side == "dev").sum() > 1:
@@ -122,12 +116,12 @@ def parts_of(images: Images, settings: Finetuning) -> Parts:
             f"{learns.sum()} images are left to learn from and {validates.sum()} to validate, "
             "too few"
         )
-    return Parts(
-        *(
-            Images(table[rows], images.embeddings)
-            for rows in (learns, validates, seen & (table.side == "test"), unseen)
-        )
-    )
+    chosen = (learns, validates, seen & (table.side == "test"), unseen)
+    return Parts(*(Images(table[rows], images.embeddings) for rows in chosen))
+
+
+def _finest_class(images: Images) -> str | None:
+    return images.class_columns[-1] if images.class_columns else None
 
 
 def finetune(
@@ -137,15 +131,16 @@ def finetune(
 
     Raises
     ------
-    ValueError for a run without pictures or sides, settings that do not fit it, a finished version
+    ValueError for a run without pictures or splits, settings that do not fit it, a finished version
         of other settings, and what ``finetuning`` refuses.
     """
     stage = tuned_stage(run.name, settings.version)
+    own_settings = settings.model_dump(mode="json")
     if stage.finished:
-        before = Finetuning.model_validate(
-            read_json(stage["model"] / ABOUT, "settings")["settings"]
-        )
-        if changed := difference(before.model_dump(mode="json"), settings.model_dump(mode="json")):
+        before = read_json(stage["model"] / ABOUT, "settings")["settings"]
+        # of an older version, perhaps, which had settings that are no longer there
+        before = {name: value for name, value in before.items() if name in own_settings}
+        if changed := difference(before, own_settings):
             raise ValueError(
                 f"version {settings.version} of run {run.name} was made with other settings "
                 f"({'; '.join(changed)}); give this one another name: version: NAME"
@@ -159,14 +154,13 @@ def finetune(
         raise ValueError(f"run {run.name} has vectors only; fine-tuning needs its pictures")
     backbone = Backbone.open(settings.encoder, settings.blocks, settings.pixels)
     images = Images(table, Embeddings([], np.empty((0, 1), np.float32), {}))
-    parts, judge = parts_of(images, settings), Judge(run, collection, grades_so_far(run))
+    parts = parts_of(images, settings)
+    judge = Judge(run, collection, grades_so_far(run))
     if judge.source == "nobody":
         raise ValueError(
             f"nobody says what is similar in run {run.name}, so no version of it can be judged; "
-            "grade "
-            "pairs first"
+            "grade pairs first"
         )
-    checkpoint = stage.folders["model"].with_suffix(".checkpoint.safetensors")
     say(
         f"reads {len(table)} pictures; learns from {len(parts.train)}, validates on "
         f"{len(parts.validation)}"
@@ -176,46 +170,47 @@ def finetune(
     lessons = _lessons(run, parts, settings, pictures)
     # as it would be used, of as many pixels as it expects
     before = get_encoder(settings.encoder).encode(paths)
-    digest = hashlib.sha256(
-        json.dumps([settings.model_dump(mode="json"), backbone.base], sort_keys=True).encode()
-    )
-    for array in (pictures.squares, lessons.rows, lessons.classes, lessons.pairs):
-        digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    watched, frozen = Validation(parts.validation, judge), backbone.weights()
+    validation, frozen = Validation(parts.validation, judge), backbone.weights()
+    watched = pictures.rows(parts.validation)
+    checkpoint = stage.folders["model"].with_suffix(".checkpoint.pt")
     history = train(
         backbone,
         pictures.squares,
         lessons,
         settings,
-        lambda: watched.mean_ap(pictures.vectors(backbone, pictures.rows(parts.validation))),
+        lambda: validation.mean_ap(pictures.vectors(backbone, watched)),
         checkpoint,
-        digest.hexdigest(),
+        _identity([own_settings, backbone.base], pictures.squares, lessons),
         say,
     )
     backbone.go_back(frozen, settings.share)
     stage.start()
+    weights = backbone.network.state_dict()
     save_file(
-        {name: value.cpu().contiguous() for name, value in backbone.network.state_dict().items()},
+        {name: value.cpu().contiguous() for name, value in weights.items()},
         stage["model"] / WEIGHTS,
     )
-    write_json(
-        stage["model"] / ABOUT,
-        {
-            "settings": settings.model_dump(mode="json"),
-            "base": backbone.base,
-            "pixels": backbone.pixels,
-            "trained": backbone.trained,
-        },
-    )
-    write_table(history, stage["results"] / "history.csv")
+    about = {"base": backbone.base, "pixels": backbone.pixels, "trained": backbone.trained}
+    write_json(stage["model"] / ABOUT, {"settings": own_settings, **about})
     vectors = {FROZEN: before, TUNED: pictures.vectors(backbone)}
-    write_table(judged(parts, vectors, judge, table), stage["results"] / "retrieval.csv")
-    write_table(
-        _examples(parts, vectors, pictures, settings.seed), stage["results"] / "examples.csv"
-    )
+    tables = {
+        "history": history,
+        "retrieval": judged(parts, vectors, judge, table),
+        "examples": _examples(parts, vectors, pictures, settings.seed),
+    }
+    for name, kept in tables.items():
+        write_table(kept, stage["results"] / f"{name}.csv")
     stage.publish(version=settings.version)
     checkpoint.unlink(missing_ok=True)
     return stage
+
+
+def _identity(settings: list[dict], squares: np.ndarray, lessons: TrainingData) -> str:
+    """A digest of all that a training follows from, so that it goes on with the same alone."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for array in (squares, lessons.rows, lessons.classes, lessons.pairs):
+        digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -245,15 +240,12 @@ class Validation:
 
     def __init__(self, images: Images, judge: Judge):
         blank = with_vectors(images, "", np.ones((len(images), 1)))
-        self._images, self._grades = (
-            images,
-            judge.grades(rank(blank, Model(), some_queries(images))),
-        )
+        self._images = images
+        self._grades = judge.grades(rank(blank, Model(), some_queries(images)))
         if not (self._grades.grade == SIMILAR).any():
             raise ValueError(
                 "no two validation images are similar by what is known, so nothing says when to "
-                "stop; "
-                "grade more pairs, or hold out other classes"
+                "stop; grade more pairs, or hold out other classes"
             )
 
     def mean_ap(self, vectors: np.ndarray) -> float:
@@ -263,31 +255,23 @@ class Validation:
 
 def _lessons(run: Run, parts: Parts, settings: Finetuning, pictures: _Pictures) -> TrainingData:
     rows, images = pictures.rows(parts.train), parts.train
-    level = images.class_columns[-1] if images.class_columns else None
-    classes = (
-        pd.factorize(images.table[level], sort=True)[0] if level else np.zeros(len(images), int)
-    )
+    level = _finest_class(images)
+    labels = images.table[level] if level else np.zeros(len(images), int)
+    classes, _ = pd.factorize(labels, sort=True)
     if settings.learn_from == "classes":
         return TrainingData(rows, classes)
     if not run.rounds_made:
         raise ValueError(
             f"learn_from: grades, and run {run.name} has no finished round; run it first"
         )
-    graded = graded_pairs(run.last_round, images)
-    if not len(graded):
+    graded = images.both_of(graded_pairs(run.last_round, images))
+    if graded.empty:
         raise ValueError(
             f"learn_from: grades, and run {run.name} has no graded pair of training images"
         )
     place = pd.Index(images.names)
-    pairs = np.stack(
-        [
-            place.get_indexer(graded.image1),
-            place.get_indexer(graded.image2),
-            graded.similarity.to_numpy(int),
-        ],
-        1,
-    )
-    return TrainingData(rows, classes, pairs[(pairs[:, :2] >= 0).all(1)])
+    columns = [place.get_indexer(graded[name]) for name in ("image1", "image2")]
+    return TrainingData(rows, classes, np.stack([*columns, graded.similarity.to_numpy(int)], 1))
 
 
 def _examples(
@@ -295,16 +279,11 @@ def _examples(
 ) -> pd.DataFrame:
     """The first results of a few unseen images by each: as of ``relevance.example_results``."""
     images = list(parts.judged.values())[-1]  # of unseen classes where there are some
-    rows = pictures.rows(images)
-    return pd.concat(
-        [
-            example_results(
-                with_vectors(images, who, each[rows]), {who: Model()}, SHOWN, FIRST, seed
-            )
-            for who, each in vectors.items()
-        ],
-        ignore_index=True,
-    )
+    rows, tables = pictures.rows(images), []
+    for name, of_all_images in vectors.items():
+        own = with_vectors(images, name, of_all_images[rows])
+        tables.append(example_results(own, {name: Model()}, SHOWN, FIRST, seed))
+    return pd.concat(tables, ignore_index=True)
 
 
 def judged(
@@ -323,41 +302,46 @@ def judged(
     return pd.concat(tables, ignore_index=True)
 
 
+def _map_of_version(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``judged`` that hold a version's mAP, one a part; `gain_in_words`."""
+    rows = of_all(scores)
+    rows = rows[(rows.measure == "AP") & (rows.model == TUNED)]
+    return rows.assign(
+        part=rows.part.str.replace("_", " "), gain_in_words=intervals(rows, *GAIN, "+")
+    )
+
+
 def verdict(scores: pd.DataFrame) -> tuple[bool, str]:
     """Whether a version is better than the frozen backbone, and in words; `scores` as of
     ``judged``.
     """
-    every = of_all(scores)
-    every = every[(every.measure == "AP") & (every.model == TUNED)]
-    words = [
-        f"on {row.part.replace('_', ' ')}, mAP {row.mean:.3f} against {row.mean - row.gain:.3f}: "
-        f"{gain}"
-        for row, gain in zip(
-            every.itertuples(), intervals(every, "gain", "gain_low", "gain_high", "+")
+    rows = _map_of_version(scores)
+    told = "; ".join(
+        f"on {row.part}, mAP {row.mean:.3f} against {row.mean - row.gain:.3f}: {row.gain_in_words}"
+        for row in rows.itertuples()
+    )
+    if (rows.gain_high < 0).any():
+        return False, (
+            f"{told}. Worse: an interval lies below 0; the frozen encoder stays the one to use."
         )
-    ]
-    worse = (every.gain_high < 0).any()
-    good = bool((every.gain_low > 0).any() and not worse)
-    if good:
-        outcome = "Better than the frozen encoder: an interval lies above 0, and none below."
-    elif worse:
-        outcome = "Worse: an interval lies below 0; the frozen encoder stays the one to use."
-    else:
-        outcome = "No interval lies above 0; the frozen encoder stays the one to use."
-    return good, "; ".join(words) + ". " + outcome
+    if (rows.gain_low > 0).any():
+        return True, (
+            f"{told}. Better than the frozen encoder: an interval lies above 0, and none below."
+        )
+    return False, f"{told}. No interval lies above 0; the frozen encoder stays the one to use."
 
 
 def finetune_all(
     settings: list[Finetuning], say: Callable[[str], None] = print, progress: Callable = iter
 ) -> None:
     """Make each version of a file of settings, and say what it is worth and how to use it."""
-    for each in settings:
-        run = find_run(each.study, each.run)
-        stage = finetune(run, each, say, progress)
-        good, words = verdict(read_table(stage["results"] / "retrieval.csv"))
-        name = f"tuned:{run.name}/{each.version}"
+    for version in settings:
+        run = find_run(version.study, version.run)
+        stage = finetune(run, version, say, progress)
+        is_better, words = verdict(read_table(stage["results"] / "retrieval.csv"))
+        name = f"tuned:{run.name}/{version.version}"
         say(f"{name}: {words}")
-        if good:
+        if is_better:
             say(f"to use it: imgsearch run {run.study.study} --run NEW_NAME --set encoder={name}")
     say(f"compare versions: imgsearch finetune --list --study {settings[0].study}{run.named}")
 
@@ -366,29 +350,22 @@ def listed(run: Run) -> pd.DataFrame:
     """The versions of a run: their settings that differ from the usual, their mAP and gain on each
     part.
     """
-    rows, usual = [], Finetuning(study="x").model_dump(mode="json")
+    rows, usual = [], Finetuning(study="x", run=run.name).model_dump(mode="json")
     for name in tuned_versions(run.name):
         stage = tuned_stage(run.name, name)
-        if not stage.finished:
-            rows.append(
-                {
-                    "encoder": f"tuned:{run.name}/{name}",
-                    "settings": "lost a part; see: imgsearch check",
-                }
+        row = {
+            "encoder": f"tuned:{run.name}/{name}",
+            "settings": "lost a part; see: imgsearch check",
+        }
+        if stage.finished:
+            own = read_json(stage["model"] / ABOUT, "settings")["settings"]
+            row["settings"] = ", ".join(
+                f"{key} {value}"
+                for key, value in own.items()
+                if value != usual.get(key, value) and key not in ("study", "run", "version")
             )
-            continue
-        own = read_json(stage["model"] / ABOUT, "settings")["settings"]
-        told = ", ".join(
-            f"{key} {value}"
-            for key, value in own.items()
-            if value != usual[key] and key not in ("study", "run", "version")
-        )
-        scores = of_all(read_table(stage["results"] / "retrieval.csv"))
-        row = {"encoder": f"tuned:{run.name}/{name}", "settings": told}
-        own = scores[(scores.measure == "AP") & (scores.model == TUNED)]
-        for each, gain in zip(
-            own.itertuples(), intervals(own, "gain", "gain_low", "gain_high", "+")
-        ):
-            row[each.part.replace("_", " ")] = f"{each.mean:.3f} ({gain})"
+            scores = read_table(stage["results"] / "retrieval.csv")
+            for part in _map_of_version(scores).itertuples():
+                row[part.part] = f"{part.mean:.3f} ({part.gain_in_words})"
         rows.append(row)
     return pd.DataFrame(rows)

@@ -1,6 +1,7 @@
 """The settings of a fine-tuning, and the grid of them that one YAML describes."""
 
 import itertools
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,26 +9,24 @@ from pydantic import Field, ValidationError, model_validator
 
 from imgsearch_utils.study import Settings, explain_settings, read_yaml
 
-Augmentation = Literal["crop", "flip", "trivial", "colour"]
+MOST_VERSIONS = 100  # of a grid
+Augmentation = Literal["crop", "flip", "trivial"]
 
 
 class Finetuning(Settings):
     """How a backbone is trained further.
 
-    study, run : whose pictures, classes, sides and grades
+    study, run : whose pictures, classes, splits and grades
     version : its name; the versions of a grid are called <version>-1, <version>-2, ...
-    encoder : by name, as of ``vectors.encoders``
+    encoder : by name, as of ``encoders.get_encoder``
     pixels : of the side that the network sees; its own when not given
     blocks : so many of its last blocks are trained; more than there are, and all of it is
     learn_from : "classes" (the finest), by triplets with semi-hard mining; or "grades", graded
         train pairs, by `loss`
     loss : a loss of ``learning.losses`` on graded pairs
     margin : of the triplets, in cosine
-    class_head : weight of the cross-entropy of a classifier on top, which is thrown away
-        afterwards; 0 for none
-    augment : what is done to train pictures: random crops, mirroring, TrivialAugmentWide, colours
+    augment : what is done to train pictures: random crops, mirroring, TrivialAugmentWide
     batch, per_class : pictures a step, and of each class among them
-    accumulate : steps whose gradients are added up
     warmup : share of the steps in which the learning rate rises; then it falls to 0 by a cosine
     patience : epochs without a better mAP on the validation images, after which it ends
     share : of the way from the frozen weights to the tuned ones, that is kept in the end; half of
@@ -45,12 +44,10 @@ class Finetuning(Settings):
     learn_from: Literal["classes", "grades"] = "classes"
     loss: str = "graded_mse"
     margin: Annotated[float, Field(gt=0, le=2)] = 0.2
-    class_head: Annotated[float, Field(ge=0, le=1000)] = 0.0
     augment: tuple[Augmentation, ...] = ("crop", "flip", "trivial")
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 12
     batch: Annotated[int, Field(ge=4, le=4096)] = 32
     per_class: Annotated[int, Field(ge=2, le=64)] = 4
-    accumulate: Annotated[int, Field(ge=1, le=1000)] = 1
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 1e-2
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -65,8 +62,6 @@ class Finetuning(Settings):
             raise ValueError(
                 f"batch must hold two classes: at least 2 x per_class = {2 * self.per_class}"
             )
-        if self.learn_from == "grades" and self.class_head:
-            raise ValueError("class_head belongs to learn_from: classes; with grades it must be 0")
         return self
 
 
@@ -83,25 +78,29 @@ def read_settings(path: Path) -> list[Finetuning]:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of settings, got {type(values).__name__}")
     grid = values.pop("grid", {})
-    if not isinstance(grid, dict) or not all(
-        isinstance(each, list) and each for each in grid.values()
-    ):
+    lists = isinstance(grid, dict) and all(
+        isinstance(choices, list) and choices for choices in grid.values()
+    )
+    if not lists:
         raise ValueError(
             f"{path}: grid: expected setting: [value, value, ...], got {str(grid)[:100]}"
         )
     if odd := {"version", "study", "run"} & {*grid}:
         raise ValueError(f"{path}: grid: {sorted(odd)[0]} cannot vary")
-    if (n := len(list(itertools.product(*grid.values())))) > 100:
-        raise ValueError(f"{path}: grid: {n} combinations are too many; at most 100")
-    found = []
+    # counted before any is made: a grid may be astronomically large
+    n_combinations = math.prod(map(len, grid.values()))
+    if n_combinations > MOST_VERSIONS:
+        raise ValueError(
+            f"{path}: grid: {n_combinations} combinations are too many; at most {MOST_VERSIONS}"
+        )
+    versions = []
     for number, combination in enumerate(itertools.product(*grid.values()), 1):
-        name = {"version": f"{values.get('version', 'tuned')}-{number}"} if grid else {}
+        version = values | dict(zip(grid, combination))
+        if grid:
+            version["version"] = f"{values.get('version', 'tuned')}-{number}"
         try:
-            found.append(
-                Finetuning.model_validate({**values, **dict(zip(grid, combination)), **name})
-            )
+            versions.append(Finetuning.model_validate(version))
         except ValidationError as error:
-            raise ValueError(
-                " ".join(explain_settings(error, str(path), Finetuning).split())
-            ) from None
-    return found
+            explained = explain_settings(error, str(path), Finetuning)
+            raise ValueError(" ".join(explained.split())) from None
+    return versions

@@ -7,12 +7,7 @@ compared as ann-benchmarks and VIBE do.
 
 import lazy_loader
 
-from imgsearch_utils.indexes import (  # noqa: F401  each registers its own
-    with_annoy,
-    with_faiss,
-    with_hnswlib,
-    with_torch,
-)
+from imgsearch_utils.indexes import with_annoy, with_faiss, with_hnswlib, with_torch  # noqa: F401  each registers its own
 from imgsearch_utils.indexes.base import Index
 from imgsearch_utils.indexes.index_files import (
     IndexFileError,

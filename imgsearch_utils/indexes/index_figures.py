@@ -55,14 +55,15 @@ def _same_scale(panels):
         place.sharey(first)
 
 
-def recall_curves(table: pd.DataFrame, ks: Sequence[int]) -> Figure:
-    """Recall@k of each index, one panel a model: its quickest query setting drawn, its most
-    thorough one dotted.
+def recall_curves(table: pd.DataFrame) -> Figure:
+    """Recall@k of each index by the columns recall@..., one panel a model: its quickest query
+    setting drawn, its most thorough one dotted.
     """
     models = list(dict.fromkeys(table.model))
     figure, axes = axes_grid(len(models), 4.8)
     _same_scale(axes.flat)
-    columns = [f"recall@{k}" for k in ks]
+    columns = [name for name in table if name.startswith("recall@")]
+    ks = [int(name.removeprefix("recall@")) for name in columns]
     for place, model in zip(axes.flat, models):
         part = table[table.model == model].sort_values(columns[-1], kind="stable")
         for name, colour in index_colours(sorted(part["index"].unique())).items():

@@ -10,10 +10,8 @@ import pandas as pd
 from imgsearch_utils.asking import Pool, choose_pairs
 from imgsearch_utils.encoders.embed_collection import open_images
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
-from imgsearch_utils.images.collection import Collection, thumbnails
-from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images import Collection, Embeddings, Images, thumbnails
 from imgsearch_utils.images.image_split import read_split
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
 from imgsearch_utils.steps.map_layout import kept_layout, spread_out
 from imgsearch_utils.workspace import Run, shown
@@ -31,7 +29,7 @@ def points_of(
 ) -> Embeddings:
     """The points of a model's vectors: made once, and kept with the run.
 
-    method : one of ``vectors.layout.LAYOUTS``
+    method : one of ``map_layout.LAYOUTS``
     """
     return kept_layout(
         run.vectors / "maps" / f"{model}_{method}", names, vectors, method, run.study.seed
@@ -56,17 +54,12 @@ def map_tables(
     for model, layout in layouts(run, images, models, method).items():
         explained, pictures = layout.config["explained"], np.full(len(names), None, object)
         if collection.folder is not None:
-            shown_ = spread_out(layout.vectors)
-            pictures[shown_] = thumbnails(collection, [names[row] for row in shown_], SMALL)
+            rows = spread_out(layout.vectors)
+            pictures[rows] = thumbnails(collection, [names[row] for row in rows], SMALL)
         seen = f", {sum(explained[:2]):.0%} of the variance" if explained else ""
+        x, y = layout.vectors.T
         tables[f"{model}: {NAMES[method]}{seen}"] = pd.DataFrame(
-            {
-                "image": names,
-                "x": layout.vectors[:, 0],
-                "y": layout.vectors[:, 1],
-                "class": classes,
-                "picture": pictures,
-            }
+            {"image": names, "x": x, "y": y, "class": classes, "picture": pictures}
         )
     return tables
 
@@ -75,23 +68,23 @@ def layouts(
     run: Run, images: Images, models: dict[str, Model], method: str = "pca"
 ) -> dict[str, Embeddings]:
     """The points of all images with vectors, by each model's vectors; see ``points_of``."""
-    return {
-        name: points_of(
-            run, name, images.embeddings.names, model_vectors(run, images.embeddings, model), method
-        )
-        for name, model in models.items()
-    }
+    embeddings = images.embeddings
+    points = {}
+    for name, model in models.items():
+        vectors = model_vectors(run, embeddings, model)
+        points[name] = points_of(run, name, embeddings.names, vectors, method)
+    return points
 
 
-def explained_variance(found: dict[str, Embeddings]) -> pd.DataFrame:
+def explained_variance(points: dict[str, Embeddings]) -> pd.DataFrame:
     """`model`, `component` (from 1), `share` of the variance, and `sum` of the shares so far, of
     principal components.
 
-    found : as of ``layouts``
+    points : as of ``layouts``
     """
     tables = [
         pd.DataFrame({"model": model, "share": layout.config["explained"]})
-        for model, layout in found.items()
+        for model, layout in points.items()
     ]
     table = pd.concat(tables).rename_axis("component").reset_index()
     return table.assign(component=table.component + 1, sum=table.groupby("model").share.cumsum())
@@ -106,16 +99,15 @@ def facts(run: Run, names: Sequence[str], labels: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    the class columns; side (empty for an image that takes no part in the run); grades (how many of
-    its pairs people or the oracle graded); best grade (empty without); judged wrongly (the share of
-    its graded pairs that the model in use called similar and are not, or the other way round, by
-    the last round; train pairs were judged by heads that saw neither image; NaN without)"""
+    the class columns; side, the split (empty for an image that takes no part in the run); grades
+    (how many of its pairs people or the oracle graded); best grade (empty without); judged wrongly
+    (the share of its graded pairs that the model in use called similar and are not, or the other
+    way round, by the last round; train pairs were judged by heads that saw neither image; NaN
+    without)"""
     about = labels.set_axis(list(names), axis=0).rename(
         columns={name: f"label_{name}" for name in FACTS}
     )
-    about["side"] = (
-        read_split(run).set_index("image").side.reindex(names).fillna("") if _has_sides(run) else ""
-    )
+    about["side"] = _split_of(run, names).fillna("") if _is_split(run) else ""
     graded = Journal(run.journal).labels()
     by_image = _by_image(graded[graded.source != AUTOMATIC]).groupby("image")
     about["grades"] = by_image.size().reindex(names).fillna(0).astype(int)
@@ -125,8 +117,13 @@ def facts(run: Run, names: Sequence[str], labels: pd.DataFrame) -> pd.DataFrame:
     return about.reset_index(drop=True)
 
 
-def _has_sides(run: Run) -> bool:
+def _is_split(run: Run) -> bool:
     return (run.labels / "images.csv").is_file()
+
+
+def _split_of(run: Run, names: Sequence[str]) -> pd.Series:
+    """train, dev or test by image; NaN for one that takes no part."""
+    return read_split(run).set_index("image").side.reindex(names)
 
 
 def _by_image(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -164,15 +161,13 @@ def keep_selection(run: Run, images: Sequence[str]) -> int:
         raise ValueError(
             f"run {run.name} is published and never written again; select in a run of your own"
         )
-    if not _has_sides(run):
+    if not _is_split(run):
         raise ValueError(f"run {run.name} has not chosen its images yet; run the study first")
-    splits = read_split(run).set_index("image").side.reindex(images)
-    n_train = int((splits == "train").sum())
+    n_train = int((_split_of(run, images) == "train").sum())
     if n_train < 2:
         raise ValueError(
             f"{n_train} of the {len(images)} selected images are train images of the run; pairs "
-            "to grade "
-            "need two (dev and test pairs are drawn by chance, or they would say nothing)"
+            "to grade need two (dev and test pairs are drawn by chance, or they would say nothing)"
         )
     write_table(pd.DataFrame({"image": list(images)}, dtype=object), run.labels / SELECTION)
     return n_train
@@ -188,8 +183,7 @@ def selected_pairs(run: Run) -> pd.DataFrame:
     if not file.is_file():
         raise ValueError(
             f"nothing was selected on the map of run {run.name} yet; it stands beside the search "
-            "page: "
-            f"imgsearch serve{run.options}"
+            f"page: imgsearch serve{run.options}"
         )
     try:
         names = set(read_table(file).image.astype(str))
@@ -205,10 +199,5 @@ def selected_pairs(run: Run) -> pd.DataFrame:
             f"{shown(file)} holds {len(chosen)} train images of the run, and pairs need two; "
             "select again"
         )
-    labelled = Journal(run.journal).labels()
-    return choose_pairs(
-        Pool.of(chosen, model_in_use(run), labelled),
-        "lists",
-        run.study.asked_per_round,
-        run.study.seed,
-    )
+    pool = Pool.of(chosen, model_in_use(run), Journal(run.journal).labels())
+    return choose_pairs(pool, "lists", run.study.asked_per_round, run.study.seed)

@@ -44,13 +44,9 @@ def class_pairs(images: Images, study: Study) -> pd.DataFrame:
     tables = []
     for number, split in enumerate(("train", "test")):
         here, seed = images.split(split), study.seed * 1000 + number
-        within = choose_pairs(Pool.of(here), "random", study.asked_per_round, seed)[
-            ["image1", "image2"]
-        ]
-        table = pd.concat(
-            [within, automatic_zeros(here, study.zeros_per_round, seed)[["image1", "image2"]]],
-            ignore_index=True,
-        )
+        within = choose_pairs(Pool.of(here), "random", study.asked_per_round, seed)
+        across = automatic_zeros(here, study.zeros_per_round, seed)
+        table = pd.concat([within, across], ignore_index=True)[["image1", "image2"]]
         grades = oracles.answer("hierarchy", table, here.table[["image", *here.class_columns]])
         group1, group2 = here.of_pairs(table, "group")
         tables.append(
@@ -68,6 +64,15 @@ def class_pairs(images: Images, study: Study) -> pd.DataFrame:
             )
         )
     return pd.concat(tables, ignore_index=True)
+
+
+def count_grades(graded: pd.DataFrame) -> pd.DataFrame:
+    """How many pairs have each grade (columns), by the round of train pairs, or by split: of those
+    that were asked, or of all where none was.
+    """
+    asked = graded if graded.automatic.all() else graded[~graded.automatic]
+    grade = asked.similarity.astype(int).rename("grade")
+    return pd.crosstab(asked["round"].where(asked.side == "train", asked.side), grade)
 
 
 def head_in_search(before: Round) -> bool:
@@ -94,16 +99,12 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> LearningResult:
         trained.append(result.models["head"].head)
         scored = score_pairs(images, graded, result)
         numbers = scored.select_dtypes("floating").columns
-        return (
-            models_to_dict(result.models),
-            result.candidates.round(5),
-            result.history,
-            scored.astype(dict.fromkeys(numbers, float)).round(5),
-        )
+        scored = scored.astype(dict.fromkeys(numbers, float)).round(5)
+        curves = models_to_dict(result.models)
+        return curves, result.candidates.round(5), result.history, scored
 
-    curves, candidates, history, scored = stage.keep(
-        ["model/calibration.json", "candidates.csv", "history.csv", "scored_pairs.csv"], make
-    )
+    files = ["model/calibration.json", "candidates.csv", "history.csv", "scored_pairs.csv"]
+    curves, candidates, history, scored = stage.keep(files, make)
 
     def head():
         if trained:
@@ -113,6 +114,14 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> LearningResult:
 
     models = models_from_dict(curves, stage.keep("model/head.safetensors", head))
     return LearningResult(models, candidates, scored, history)
+
+
+def deciding_and_reporting(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The scored dev pairs, which decide, and the test pairs, which report; where no test pair is
+    graded, the dev pairs twice.
+    """
+    dev, test = (scored[scored.side == split] for split in ("dev", "test"))
+    return dev, test if len(test) else dev
 
 
 def measure(result: LearningResult, graded: pd.DataFrame) -> dict[str, Any]:

@@ -61,10 +61,8 @@ def lay_out(names: Sequence[str], vectors: np.ndarray, method: str, seed: int = 
         spread = pca.fit_transform(unit)
     if method == "pca":
         points = np.pad(spread[:, :2], ((0, 0), (0, max(0, 2 - spread.shape[1]))))
-        variances = pca.explained_variance_ / max(
-            unit.var(0, ddof=1).sum(), np.finfo(np.float32).tiny
-        )
-        shares = variances[:10].astype(float).round(6).tolist()
+        whole = max(unit.var(0, ddof=1).sum(), np.finfo(np.float32).tiny)
+        shares = (pca.explained_variance_[:10] / whole).astype(float).round(6).tolist()
     else:
         points, shares = _umap(spread, seed), []
     return Embeddings(
@@ -77,13 +75,14 @@ def _umap(spread: np.ndarray, seed: int) -> np.ndarray:
         raise ValueError(INSTALL)
     import umap  # compiles for seconds when it is first used
 
-    few = len(spread) <= NEIGHBOURS + 2  # too few for the eigenvectors that it begins with
+    # too few points have no eigenvectors to begin with
+    init = "random" if len(spread) <= NEIGHBOURS + 2 else "spectral"
     return umap.UMAP(
         n_neighbors=min(NEIGHBOURS, len(spread) - 1),
         min_dist=0.1,
         random_state=seed,
         n_jobs=1,
-        init="random" if few else "spectral",
+        init=init,
     ).fit_transform(spread)
 
 
@@ -114,15 +113,14 @@ def kept_layout(
     about = _about(names, vectors, method, seed)
     with contextlib.suppress(ValueError):  # none is there, or it is broken: it is made again
         kept = Embeddings.load(folder)
-        if {name: kept.config.get(name) for name in ("method", "seed", "of")} == {
-            name: about[name] for name in ("method", "seed", "of")
-        } and kept.names == list(names):
+        same = all(kept.config.get(name) == about[name] for name in ("method", "seed", "of"))
+        if same and kept.names == list(names):
             return kept
-    made = lay_out(names, vectors, method, seed)
+    layout = lay_out(names, vectors, method, seed)
     # a workspace that is read only: it is made again the next time
     with contextlib.suppress(OSError):
-        made.save(folder)
-    return made
+        layout.save(folder)
+    return layout
 
 
 def spread_out(points: np.ndarray, cells: int = 7) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The notebooks in their order, run headless by papermill; what is finished is not run again."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -39,9 +40,9 @@ def steps(run: Run) -> Iterator[Step]:
 
 def learning_steps(run: Run) -> Iterator[Step]:
     """The rounds among ``steps``."""
-    made = {this.number for this in run.rounds}
+    rounds_made = {this.number for this in run.rounds}
     for this in map(run.round, range(run.most_rounds)):
-        if this.number not in made and not ready(this):
+        if this.number not in rounds_made and not ready(this):
             break
         yield "02_siamese_active_learning", {"ROUND": this.number}, this.stage
 
@@ -63,40 +64,41 @@ def execute(
     """
     page = run.report / "index.html"
     run.labels.mkdir(parents=True, exist_ok=True)
+    with _alone(run):
+        _refuse_a_lost_journal(run)
+        compared = run.comparison_stage().recorded().get("rounds", len(run.rounds))
+        if run.taught and compared != len(run.rounds):
+            _clear_comparison(run)
+        pending = not all(_done(stage) for _, _, stage in steps(run))
+        if pending:
+            from imgsearch_utils.steps.kernel import prepare
+
+            prepare()
+            for step in steps(run):
+                _take(run, step, study, settings, say)
+        _make_again(run, say)
+        if faults := check_run(run, at_work=True):
+            others = f" ({len(faults) - 1} more: imgsearch check{run.options})"
+            raise RuntimeError(
+                f"{faults[0].what}; {faults[0].do}{others if len(faults) > 1 else ''}"
+            )
+    finished = f"Run {run.name} is finished with these settings. Its report"
+    say(f"{'The report' if pending else finished}: {workspace.shown(page)}")
+    if run.taught:
+        say(f"To teach it what you mean by similar: {teach_command(run)}")
+    return page
+
+
+@contextlib.contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """RuntimeError where another process works on the run."""
     try:
         with FileLock(run.labels / RUN_LOCK, timeout=0):
-            _refuse_a_lost_journal(run)
-            if run.taught and run.comparison_stage().recorded().get(
-                "rounds", len(run.rounds)
-            ) != len(run.rounds):
-                _clear_comparison(run)
-            pending = not all(_done(stage) for _, _, stage in steps(run))
-            if pending:
-                from imgsearch_utils.steps.kernel import prepare
-
-                prepare()
-            for step in steps(run) if pending else ():
-                _take(run, step, study, settings, say)
-            _make_again(run, say)
-            if faults := check_run(run, at_work=True):
-                more = (
-                    f" ({len(faults) - 1} more: imgsearch check{run.options})"
-                    if len(faults) > 1
-                    else ""
-                )
-                raise RuntimeError(f"{faults[0].what}; {faults[0].do}{more}")
+            yield
     except Timeout:
         raise RuntimeError(
             f"run {run.name} is being worked on by another process; wait for it, or stop it"
         ) from None
-    say(
-        f"Run {run.name} is finished with these settings. Its report: {workspace.shown(page)}"
-        if not pending
-        else f"The report: {workspace.shown(page)}"
-    )
-    if run.taught:
-        say(f"To teach it what you mean by similar: {teach_command(run)}")
-    return page
 
 
 def finish_rounds(run: Run, study: str, settings: dict[str, Any]) -> list[int]:
@@ -106,18 +108,14 @@ def finish_rounds(run: Run, study: str, settings: dict[str, Any]) -> list[int]:
     Parameters and errors as of ``execute``.
     """
     made = []
-    try:
-        with FileLock(run.labels / RUN_LOCK, timeout=0):
-            _refuse_a_lost_journal(run)
-            for step in learning_steps(run):
-                if not _done(step[2]):
-                    _take(run, step, study, settings, lambda _: None)
-                    made.append(step[1]["ROUND"])
-            _make_again(run, lambda _: None)
-    except Timeout:
-        raise RuntimeError(
-            f"run {run.name} is being worked on by another process; wait for it, or stop it"
-        ) from None
+    with _alone(run):
+        _refuse_a_lost_journal(run)
+        for step in learning_steps(run):
+            _, parameters_, stage = step
+            if not _done(stage):
+                _take(run, step, study, settings, lambda _: None)
+                made.append(parameters_["ROUND"])
+        _make_again(run, lambda _: None)
     return made
 
 
@@ -170,8 +168,7 @@ def _refuse_other_sources(stage: Stage) -> None:
     if other := stage.other_sources():
         raise RuntimeError(
             f"{'; '.join(other)}. Restore it from a copy; or remove that folder and what was "
-            "made after "
-            "it, and run this again"
+            "made after it, and run this again"
         )
 
 
@@ -230,8 +227,7 @@ def _execute(
     except DeadKernelError:
         raise RuntimeError(
             f"{name}: its process was ended from outside, for instance because memory ran out; "
-            "run this "
-            "again, and it goes on where it stopped"
+            "run this again, and it goes on where it stopped"
         ) from None
     finished = stage()
     if not finished.finished:

@@ -1,4 +1,6 @@
-"""The log of a run's rounds: a row a round, from what each of them measured."""
+"""What rounds measured, as tables: of one round, and the log with a row a round."""
+
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +20,32 @@ def count_labels(graded: pd.DataFrame) -> dict[str, int]:
         "asked": int((~train.automatic).sum()),
         "similar": int((train.similarity == 3).sum()),
     }
+
+
+def measured_splits(metrics: dict[str, Any]) -> list[str]:
+    """On which splits, dev and test, a round measured encoder and head."""
+    return [split for split in ("dev", "test") if (metrics.get(split) or {}).get("encoder")]
+
+
+def quality(metrics: dict[str, Any]) -> pd.DataFrame:
+    """The measures of ``LOGGED`` by split and model; then, on the last split, of the answers that
+    need no model.
+    """
+    splits = measured_splits(metrics)
+    rows = {(split, model): metrics[split][model] for split in splits for model in MODELS}
+    for split in splits[-1:]:
+        rows |= {(split, name): values for name, values in metrics[split]["trivial"].items()}
+    index = pd.MultiIndex.from_tuples(rows, names=["side", "model"])
+    return pd.DataFrame([*rows.values()], index, [*LOGGED]).astype(float)
+
+
+def within_queries(metrics: dict[str, Any]) -> pd.DataFrame:
+    """What the head gains in the order within a query's judged pairs, by split and measure."""
+    splits = {
+        split: pd.DataFrame(metrics[split]["within_queries"]).T
+        for split in measured_splits(metrics)
+    }
+    return pd.concat(splits).astype(float)
 
 
 def rounds_log(run: Run) -> pd.DataFrame:

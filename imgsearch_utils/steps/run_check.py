@@ -13,11 +13,9 @@ from filelock import FileLock, Timeout
 
 from imgsearch_utils import indexes
 from imgsearch_utils.encoders.embed_collection import EMBED_LOCK, NETWORK, embed_command
-from imgsearch_utils.grades.journal import Journal
-from imgsearch_utils.grades.usable_grades import graded_pairs
-from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.grades import Journal, graded_pairs
+from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.images.image_split import read_split
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.model import MODELS, calibrated_models, load_models
 from imgsearch_utils.steps.rounds_log import count_labels, log_text, rounds_log
 from imgsearch_utils.workspace import (
@@ -59,14 +57,14 @@ def check_run(run: Run, at_work: bool = False) -> list[Fault]:
     RuntimeError where the run does not look whole and another process is writing it: it cannot be
         told which is why.
     """
-    found = _look(run, again=not at_work)
-    if not found:
+    faults = _look(run, again=not at_work)
+    if not faults:
         return []
     locks = [] if at_work else [run.labels / RUN_LOCK, run.vectors / EMBED_LOCK]
     locks += [
         Path(folder_lock(run.vectors / name).lock_file) for name in (*MODELS, NETWORK, "search")
     ]
-    with _writers_wait(run, locks, f"{found[0].what}; but "):
+    with _writers_wait(run, locks, f"{faults[0].what}; but "):
         return _look(run, again=True)
 
 
@@ -83,29 +81,24 @@ def _writers_wait(run: Run, locks: list[Path], before: str = "") -> Iterator[Non
             except Timeout:
                 raise RuntimeError(
                     f"{before}another process writes run {run.name} ({shown(lock)} is held): "
-                    "wait for "
-                    "it, and check again"
+                    "wait for it, and check again"
                 ) from None
             except OSError:  # read-only: nobody writes
-                pass
+                continue
         yield
 
 
 def _look(run: Run, again: bool) -> list[Fault]:
     """again : read vectors and indexes wholly, however short ago that was done"""
-    found = []
+    faults = []
+    run_command = f"imgsearch run {run.study.study}{run.named}"
     for look in (_journal, _stages, _tuned, _vectors, _models, _indexes, _log):
         try:
-            found += look(run, again)
+            faults += look(run, again)
         except (OSError, ValueError) as error:
-            found.append(
-                Fault(
-                    " ".join(str(error).split()),
-                    "restore it from a copy, or remove its folder and "
-                    f"run: imgsearch run {run.study.study}{run.named}",
-                )
-            )
-    return list(dict.fromkeys(found))
+            do = f"restore it from a copy, or remove its folder and run: {run_command}"
+            faults.append(Fault(" ".join(str(error).split()), do))
+    return list(dict.fromkeys(faults))
 
 
 def _run_again(run: Run) -> str:
@@ -113,10 +106,10 @@ def _run_again(run: Run) -> str:
 
 
 def _journal(run: Run, _) -> Iterator[Fault]:
-    begun = [stage for stage in run.stages().values() if stage.begun]
+    begun, journal = [stage for stage in run.stages().values() if stage.begun], shown(run.journal)
     if not run.journal.is_file():
         if begun:
-            yield Fault(f"{shown(run.journal)} is not there", RESTORE)
+            yield Fault(f"{journal} is not there", RESTORE)
         return
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as torn:
         warnings.simplefilter("always")
@@ -125,49 +118,41 @@ def _journal(run: Run, _) -> Iterator[Fault]:
         try:
             Journal(copy).acts()
         except ValueError as error:
-            yield Fault(
-                str(error).replace(str(copy), shown(run.journal)), "restore the journal from a copy"
-            )
+            what = str(error).replace(str(copy), journal)
+            yield Fault(what, "restore the journal from a copy")
             return
     if torn:
         yield Fault(
-            f"{shown(run.journal)}: the last line is torn and never was acknowledged",
+            f"{journal}: the last line is torn and never was acknowledged",
             "the next command that writes a grade sets it aside",
         )
         return
-    lost = [line for stage in begun for line in stage.other_sources(JOURNAL)]
-    yield from (Fault(line, RESTORE) for line in lost)
+    for stage in begun:
+        yield from (Fault(line, RESTORE) for line in stage.other_sources(JOURNAL))
     for this in run.rounds:
         # of an older version
         if this.finished and JOURNAL not in this.as_stage().recorded().get("sources", {}):
-            nothing = Embeddings([], np.empty((0, 1), np.float32), {})
-            told = this.metrics.get("labels", {}).get("labels", 0)
-            graded = count_labels(graded_pairs(this, Images(read_split(run), nothing)))["labels"]
-            if graded < told:
+            images = Images(read_split(run), Embeddings([], np.empty((0, 1), np.float32), {}))
+            n_learnt = this.metrics.get("labels", {}).get("labels", 0)
+            n_graded = count_labels(graded_pairs(this, images))["labels"]
+            if n_graded < n_learnt:
                 yield Fault(
-                    f"{shown(run.journal)} holds {graded} grades of train pairs up to round "
-                    f"{this.number}, "
-                    f"which was made of {told}",
+                    f"{journal} holds {n_graded} grades of train pairs up to round {this.number}, "
+                    f"which was made of {n_learnt}",
                     RESTORE,
                 )
 
 
 def _stages(run: Run, _) -> Iterator[Fault]:
-    stages = run.stages()
-    last = max((number for number, stage in enumerate(stages.values()) if stage.begun), default=-1)
-    for number, stage in enumerate(stages.values()):
-        if number <= last:
-            yield from (
-                Fault(
-                    fault.what,
-                    _run_again(run)
-                    if fault.lost
-                    else "restore it from a copy; or remove it and "
-                    f"what was made after it, and {_run_again(run)}",
-                )
-                for fault in stage.faults()
-                if fault.source != JOURNAL
-            )
+    stages = list(run.stages().values())
+    n_begun = max((number for number, stage in enumerate(stages, 1) if stage.begun), default=0)
+    changed = (
+        f"restore it from a copy; or remove it and what was made after it, and {_run_again(run)}"
+    )
+    for stage in stages[:n_begun]:
+        for fault in stage.faults():
+            if fault.source != JOURNAL:
+                yield Fault(fault.what, _run_again(run) if fault.lost else changed)
     if run.report_stage().begun and not (run.report / "index.html").is_file():
         yield Fault(f"{shown(run.report / 'index.html')} is not there", _run_again(run))
 
@@ -175,17 +160,12 @@ def _stages(run: Run, _) -> Iterator[Fault]:
 def _tuned(run: Run, _) -> Iterator[Fault]:
     for version in tuned_versions(run.name):
         stage = tuned_stage(run.name, version)
-        folders = " and ".join(
-            shown(folder) for folder in stage.folders.values() if folder.is_dir()
+        folders = [shown(folder) for folder in stage.folders.values() if folder.is_dir()]
+        do = (
+            f"restore it from a copy; or remove {' and '.join(folders)}, and make the version "
+            "again: imgsearch finetune CONFIG"
         )
-        yield from (
-            Fault(
-                fault.what,
-                f"restore it from a copy; or remove {folders}, and make the version again: "
-                "imgsearch finetune CONFIG",
-            )
-            for fault in stage.faults()
-        )
+        yield from (Fault(fault.what, do) for fault in stage.faults())
 
 
 def _vectors(run: Run, again: bool) -> Iterator[Fault]:
@@ -211,9 +191,7 @@ def _models(run: Run, again: bool) -> Iterator[Fault]:
         embeddings = Embeddings.load(folder, again) if folder.is_dir() else None
     except ValueError:  # which is said of the vectors
         embeddings = None
-    for this in run.rounds:
-        if not this.finished:
-            continue
+    for this in filter(lambda this: this.finished, run.rounds):
         if run.published and not (this.model / "head.safetensors").is_file():
             calibrated_models(this)
             continue
@@ -222,20 +200,14 @@ def _models(run: Run, again: bool) -> Iterator[Fault]:
             if embeddings:
                 head.check_fits(embeddings)
         except ValueError as error:
-            yield Fault(
-                f"{shown(this.model)}: {error}",
-                f"restore the run's vectors, or {embed_command(run)}",
-            )
+            do = f"restore the run's vectors, or {embed_command(run)}"
+            yield Fault(f"{shown(this.model)}: {error}", do)
 
 
 def _indexes(run: Run, _) -> Iterator[Fault]:
-    parts = (path for name in ("*.index", "*.index.json") for path in run.vectors.glob(f"*/{name}"))
-    whole = {
-        path.with_suffix("") if path.suffix == ".json" else path
-        for path in parts
-        if path.name[0] != "."
-    }
-    for file in sorted(whole):  # an index is two files, of which one may be lost
+    # an index is two files, of which one may be lost
+    about = [file.with_suffix("") for file in run.vectors.glob("*/[!.]*.index.json")]
+    for file in sorted({*run.vectors.glob("*/[!.]*.index"), *about}):
         if run.published and not file.is_file():
             continue
         try:
@@ -245,21 +217,19 @@ def _indexes(run: Run, _) -> Iterator[Fault]:
         except indexes.Unreachable as error:
             yield Fault(*str(error).rsplit("; ", 1))
         except ValueError as error:
-            yield Fault(
-                " ".join(str(error).split()),
-                f"imgsearch index{run.options}"
-                if file.parent.name == "search"
-                else f"remove {shown(file)}, and {_run_again(run)}",
-            )
+            do = f"remove {shown(file)}, and {_run_again(run)}"
+            if file.parent.name == "search":
+                do = f"imgsearch index{run.options}"
+            yield Fault(" ".join(str(error).split()), do)
 
 
 def _log(run: Run, _) -> Iterator[Fault]:
-    file, begun = run.results / "results_log.csv", run.rounds_made
-    if begun and not file.is_file():
+    file, rounds = run.results / "results_log.csv", run.rounds_made
+    if not rounds:
+        return
+    if not file.is_file():
         yield Fault(f"{shown(file)} is not there", _run_again(run))
-    elif (
-        begun
-        and all(this.finished for this in begun)
-        and file.read_text("utf-8") != log_text(rounds_log(run))
+    elif all(this.finished for this in rounds) and file.read_text("utf-8") != log_text(
+        rounds_log(run)
     ):
         yield Fault(f"{shown(file)} does not say what the rounds say", _run_again(run))

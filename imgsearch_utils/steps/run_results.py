@@ -8,7 +8,7 @@ import pandas as pd
 
 from imgsearch_utils.evaluation.relevance import of_all
 from imgsearch_utils.learning.model import calibrated_models
-from imgsearch_utils.steps.rounds_log import log_rounds
+from imgsearch_utils.steps.rounds_log import log_rounds, measured_splits
 from imgsearch_utils.workspace import Round, Run, read_json
 from imgsearch_utils.workspace.tables import read_table
 
@@ -55,31 +55,18 @@ class RunResults:
         return bool(self.metrics.get("promoted"))
 
     def measures(self, split: str) -> bool:
-        """Whether encoder and head were measured on a side's pairs."""
-        return isinstance(self.metrics.get(split), dict) and bool(
-            self.metrics[split].get("encoder")
-        )
+        """Whether encoder and head were measured on a split's pairs."""
+        return split in measured_splits(self.metrics)
 
     def logged(self, split: str) -> bool:
-        """Whether the log has quality on a side to draw."""
+        """Whether the log has quality on a split to draw."""
         column = f"{split}_head_ap"
         return column in self.log and bool(self.log[column].notna().any())
 
     def quality_of(self, split: str, model: str, name: str) -> float:
         """A measure of the last round; NaN where it is undefined."""
-        return _number(self.metrics[split][model].get(name))
-
-    def gain(self, split: str, of: str = "ap") -> tuple[float, float, float]:
-        """The head's gain over the encoder and its interval: in AP, or in the nDCG@10 within a
-        query's judged pairs.
-        """
-        measured = self.metrics[split]
-        gain = (
-            measured["ap_gain_over"]["encoder"]
-            if of == "ap"
-            else measured["within_queries"]["nDCG@10"]
-        )
-        return tuple(_number(gain[name]) for name in ("difference", "low", "high"))
+        value = self.metrics[split][model].get(name)
+        return float("nan") if value is None else value
 
     @cached_property
     def scored(self) -> pd.DataFrame:
@@ -137,7 +124,3 @@ class RunResults:
     @cached_property
     def choice(self) -> dict[str, Any]:
         return read_json(self.run.results / "ann_comparison" / "index.json", "index", "reason")
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)

@@ -1,4 +1,4 @@
-"""Notebook 01: which images take part and on which side, the first pairs, and who answers them."""
+"""Notebook 01: which images take part and in which split, the first pairs, and who answers them."""
 
 from collections.abc import Callable
 from functools import cache
@@ -11,10 +11,9 @@ from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.encoders.embed_collection import embed_run, load_embeddings
 from imgsearch_utils.grades import oracles
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
-from imgsearch_utils.grades.pairs import canonical, key, merge, read_pairs
+from imgsearch_utils.grades.pairs import key, merge, read_pairs
 from imgsearch_utils.grades.usable_grades import usable
-from imgsearch_utils.images.collection import Collection
-from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images import Collection, Embeddings, Images
 from imgsearch_utils.images.image_split import (
     balanced_sample,
     group_near_duplicates,
@@ -23,10 +22,10 @@ from imgsearch_utils.images.image_split import (
     read_split,
     split_by_group,
 )
-from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.workspace import BY_PEOPLE, Round, Run, Stage, shown, write_atomic
 
 NO_IMAGES = pd.DataFrame(columns=["image", "reason"], dtype=str)
+PAIR_COLUMNS = ["image1", "image2", "similarity", "automatic", "strategy"]
 ORACLE = "oracle:"  # what an oracle's name as annotator begins with
 
 
@@ -37,18 +36,18 @@ def embed_pictures(
     not there yet.
     """
     there = stage.finished and (run.vectors / "encoder" / "config.json").is_file()
-    made = cache(lambda: embed_run(run, collection, progress))
-    set_aside = stage.keep("set_aside.csv", lambda: made()[1])
-    return load_embeddings(run) if there else made()[0], set_aside
+    encode = cache(lambda: embed_run(run, collection, progress))  # once, whoever asks first
+    set_aside = stage.keep("set_aside.csv", lambda: encode()[1])
+    return load_embeddings(run) if there else encode()[0], set_aside
 
 
 def take_part(
     run: Run, collection: Collection, embeddings: Embeddings, seed: int
 ) -> tuple[Images, pd.DataFrame, pd.DataFrame]:
-    """The study's sample of images with their near-duplicate groups and sides, and the pairs of
+    """The study's sample of images with their near-duplicate groups and splits, and the pairs of
     near-duplicates.
 
-    A split that the data come with is kept; what has a near-duplicate on a more telling side is
+    A split that the data come with is kept; what has a near-duplicate in a more telling split is
     left out of it.
 
     seed : of the split; the sample is the study's
@@ -73,19 +72,16 @@ def split_images(
     run: Run, stage: Stage, collection: Collection, embeddings: Embeddings
 ) -> tuple[Images, pd.DataFrame, pd.DataFrame]:
     """What ``take_part`` gives; the images are kept in the run's images.csv."""
-    made = cache(lambda: take_part(run, collection, embeddings, run.study.seed))
-    duplicates = stage.keep("duplicates.csv", lambda: made()[1])
-    left_out = stage.keep("left_out.csv", lambda: made()[2]) if collection.split else NO_IMAGES
+    chosen = cache(lambda: take_part(run, collection, embeddings, run.study.seed))
+    duplicates = stage.keep("duplicates.csv", lambda: chosen()[1])
+    left_out = stage.keep("left_out.csv", lambda: chosen()[2]) if collection.split else NO_IMAGES
     if not stage.finished:
-        file, text = (
-            run.labels / "images.csv",
-            made()[0].table.to_csv(index=False, lineterminator="\n"),
-        )
+        file = run.labels / "images.csv"
+        text = chosen()[0].table.to_csv(index=False, lineterminator="\n")
         if stage.begun and file.is_file() and file.read_bytes() != text.encode():
             raise ValueError(
                 f"{shown(file)} is not what the pictures give now, and steps were built on it. "
-                "Bring the "
-                "pictures back as they were, or begin another run (RUN)"
+                "Bring the pictures back as they were, or begin another run (RUN)"
             )
         write_atomic(file, text)
         if other := stage.other_sources("images"):
@@ -96,7 +92,7 @@ def split_images(
 
 
 def first_pairs(run: Run, images: Images) -> pd.DataFrame:
-    """Round 0: pairs to ask on each side, and automatic zeros across classes in the rounds'
+    """Round 0: pairs to ask in each split, and automatic zeros across classes in the rounds'
     proportion.
 
     Dev and test pairs are random; train pairs are chosen by ``asking.first_strategy``. In a run
@@ -113,15 +109,15 @@ def first_pairs(run: Run, images: Images) -> pd.DataFrame:
             run, images, lambda table: (table["round"] == 0) | (table.side != "train")
         )
     budgets = {"train": study.asked_per_round, "dev": study.dev_asked, "test": study.test_asked}
-    for number, (side, budget) in enumerate(budgets.items()):
-        here, seed = images.split(side), study.seed * 1000 + number
-        if len(here):  # a study may have no dev side
-            strategy = first_strategy(images, run.taught) if side == "train" else "random"
+    for number, (split, budget) in enumerate(budgets.items()):
+        here, seed = images.split(split), study.seed * 1000 + number
+        if len(here):  # a study may have no dev images
+            strategy = first_strategy(images, run.taught) if split == "train" else "random"
             asked = choose_pairs(Pool.of(here), strategy, budget, seed)
-            if run.taught and (side != "train" or images.has_classes):
+            if run.taught and (split != "train" or images.has_classes):
                 asked = asked[:0]
-            zeros = round(budget * study.zeros_per_round / study.asked_per_round)
-            tables.append(with_zeros(asked, here, zeros, seed).assign(side=side))
+            n_zeros = round(budget * study.zeros_per_round / study.asked_per_round)
+            tables.append(with_zeros(asked, here, n_zeros, seed).assign(side=split))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -150,25 +146,25 @@ def with_zeros(
         zeros.assign(strategy=AUTOMATIC, automatic=True),
     ]
     table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    return table[["image1", "image2", "similarity", "automatic", "strategy"]]
+    return table[PAIR_COLUMNS]
 
 
 def replayed_pairs(
     run: Run, images: Images, wanted: Callable[[pd.DataFrame], pd.Series]
 ) -> pd.DataFrame:
-    """People's pairs that stand on one side and are `wanted`; a pair comes in the round where it
-    was first graded.
+    """People's pairs that are `wanted` and whose images are in one split; a pair comes in the
+    round where it was first graded.
     """
     table = usable(merge(oracles.people_pairs(run)).pairs, images)
-    side, other = images.of_pairs(table, "side")
+    split, other = images.of_pairs(table, "side")
     automatic = (table.similarity == 0) & ~images.same_class(table)
     table = table.assign(
-        side=side,
+        side=split,
         automatic=automatic,
         similarity=table.similarity.where(automatic),
         strategy=np.where(automatic, AUTOMATIC, "replay"),
-    )[side == other]
-    return table[wanted(table)][["image1", "image2", "similarity", "automatic", "strategy", "side"]]
+    )[split == other]
+    return table[wanted(table)][[*PAIR_COLUMNS, "side"]]
 
 
 def asked_pairs(of: Round) -> pd.DataFrame:
@@ -187,15 +183,18 @@ def waiting_pairs(of: Round) -> pd.DataFrame:
     without a grade.
     """
     answered = {(act.image1, act.image2) for act in Journal(of.run.journal).standing()}
-    left = _ungraded(of.run, asked_pairs(of))
-    open_ = [key(one, two) not in answered for one, two in zip(left.image1, left.image2)]
-    return left[np.array(open_, bool)]
+    ungraded = _ungraded(of.run, asked_pairs(of))
+    return ungraded[~_are_among(ungraded, answered)]
+
+
+def _are_among(pairs: pd.DataFrame, known: set[tuple[str, str]]) -> np.ndarray:
+    """Which pairs, whatever the order of their images, are known: (n,) bool."""
+    return np.array([key(one, two) in known for one, two in zip(pairs.image1, pairs.image2)], bool)
 
 
 def _ungraded(run: Run, pairs: pd.DataFrame) -> pd.DataFrame:
     graded = Journal(run.journal).labels()
-    keys = pd.MultiIndex.from_frame(graded[["image1", "image2"]])
-    return pairs[~pd.MultiIndex.from_frame(canonical(pairs)[["image1", "image2"]]).isin(keys)]
+    return pairs[~_are_among(pairs, {*zip(graded.image1, graded.image2)})]
 
 
 def is_a_persons(of: Round) -> bool:
@@ -210,11 +209,7 @@ def is_a_persons(of: Round) -> bool:
         return False
     by_people = {(act.image1, act.image2) for act in acts if act.source in BY_PEOPLE}
     rounds = [this for this in map(of.run.round, range(of.number + 1)) if this.pairs.is_file()]
-    return any(
-        key(one, two) in by_people
-        for this in rounds
-        for one, two in zip(*asked_pairs(this)[["image1", "image2"]].to_numpy(object).T)
-    )
+    return any(_are_among(asked_pairs(this), by_people).any() for this in rounds)
 
 
 def ready(of: Round) -> bool:
@@ -257,28 +252,25 @@ def answer(
         raise ValueError(f"ANNOTATOR must be oracle or person, got {annotator!r}")
     if stage.finished:
         return 0
-    run, study, journal, table = of.run, of.run.study, Journal(of.run.journal), read_pairs(of.pairs)
+    run, study, journal = of.run, of.run.study, Journal(of.run.journal)
     journal.begin()
-    journal.append_many(
-        _ungraded(run, table[table.strategy == AUTOMATIC]), AUTOMATIC, AUTOMATIC, of.number
-    )
-    missing, persons = waiting_pairs(of), run.taught or is_a_persons(of)
-    if annotator == "oracle" and not persons:
-        grades = oracles.answer(study.oracle, missing, oracles.known_to_oracle(run, collection))
-        return journal.append_many(
-            missing.assign(similarity=grades), ORACLE + study.oracle, study.oracle, of.number
-        )
-    if len(missing) and wait:
+    pairs = read_pairs(of.pairs)
+    zeros = _ungraded(run, pairs[pairs.strategy == AUTOMATIC])
+    journal.append_many(zeros, AUTOMATIC, AUTOMATIC, of.number)
+    waiting, for_a_person = waiting_pairs(of), run.taught or is_a_persons(of)
+    if annotator == "oracle" and not for_a_person:
+        grades = oracles.answer(study.oracle, waiting, oracles.known_to_oracle(run, collection))
+        answered = waiting.assign(similarity=grades)
+        return journal.append_many(answered, ORACLE + study.oracle, study.oracle, of.number)
+    if len(waiting) and wait:
         begun = (
-            ""
-            if run.taught or not persons
-            else " A person has begun to grade this run, so its "
-            "oracle does not answer; for an oracle's grades, begin another run (RUN)."
+            " A person has begun to grade this run, so its oracle does not answer; for an "
+            "oracle's grades, begin another run (RUN)."
         )
         raise ValueError(
-            f"{len(missing)} pairs of round {of.number} wait for a person's grade; give them in "
-            "the "
-            f"notebook's widget, or by: {tag_command(of)}; then run this again.{begun}"
+            f"{len(waiting)} pairs of round {of.number} wait for a person's grade; give them in "
+            f"the notebook's widget, or by: {tag_command(of)}; then run this again."
+            f"{begun if for_a_person and not run.taught else ''}"
         )
     return 0
 
@@ -295,8 +287,6 @@ def tag_command(of: Round) -> str:
 
 def teach_command(run: Run) -> str:
     """What to type to teach a run."""
-    return (
-        f"imgsearch teach {run.study.study}{run.named}"
-        if run.named
-        else f"make teach STUDY={run.study.study}"
-    )
+    if run.named:
+        return f"imgsearch teach {run.study.study}{run.named}"
+    return f"make teach STUDY={run.study.study}"

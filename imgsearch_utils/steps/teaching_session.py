@@ -36,8 +36,7 @@ def check_teachable(run: Run) -> None:
     if not run.taught:
         raise ValueError(
             f"run {run.name} has an oracle ({run.study.oracle}) that answers; to teach a run "
-            "yourself, "
-            "write oracle: person in its study, or begin with: imgsearch new NAME FOLDER"
+            "yourself, write oracle: person in its study, or begin with: imgsearch new NAME FOLDER"
         )
     if run.published:
         raise ValueError(
@@ -71,10 +70,9 @@ class LessonMessage(NamedTuple):
 def people_grades(run: Run, journal: Journal, train: set[str]) -> dict[tuple[str, str], float]:
     """The current grades that people gave to pairs of these images, by pair."""
     labels = journal.labels()
-    labels = labels[
-        (labels.source != AUTOMATIC) & labels.image1.isin(train) & labels.image2.isin(train)
-    ]
-    return dict(zip(zip(labels.image1, labels.image2), labels.similarity))
+    of_train = labels.image1.isin(train) & labels.image2.isin(train)
+    labels = labels[of_train & (labels.source != AUTOMATIC)]
+    return labels.set_index(["image1", "image2"]).similarity.to_dict()
 
 
 def learn_now(run: Run, *_) -> LessonMessage:
@@ -122,7 +120,7 @@ def finish_now(run: Run, study: str, settings: dict[str, Any]) -> list[int]:
 JOBS: dict[str, Callable] = {"learn": learn_now, "finish": finish_now}
 
 
-def _work(connection, *of: Any) -> None:
+def _work(connection, *job_arguments: Any) -> None:
     """What the learning process does: one job after the other; it ends with the process that
     started it.
     """
@@ -139,7 +137,7 @@ def _work(connection, *of: Any) -> None:
         except EOFError:
             return
         try:
-            connection.send(JOBS[job](*of))
+            connection.send(JOBS[job](*job_arguments))
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
             connection.send(RuntimeError(" ".join(str(error).split())))
 
@@ -165,16 +163,15 @@ class TeachingSession:
 
     def __init__(self, run: Run, study: str):
         self.run, self.state, self.taught = run, LearnerState(), None
-        self._of = run, *how_begun(study, run)
+        self._job_arguments = run, *how_begun(study, run)
         self.history: list[dict[str, float]] = []
         self.embeddings = load_embeddings(run)
         self._unit = normalised(np.asarray(self.embeddings.vectors))
-        sides = read_split(run)
-        self._train = set(sides.image[sides.side == "train"])
+        splits = read_split(run)
+        self._train = set(splits.image[splits.side == "train"])
         self._journal, self._turn = Journal(run.journal), threading.Lock()
         self._tried: dict[tuple[str, str], float] = {}  # the grades of the last try
         self._process = self._connection = None
-        self._row = {name: row for row, name in enumerate(self.embeddings.names)}
 
     def look(self) -> dict[tuple[str, str], float]:
         """Begin to learn where enough grades came, changed or went; returns the grades."""
@@ -208,7 +205,9 @@ class TeachingSession:
             if self._process is None or not self._process.is_alive():
                 context = multiprocessing.get_context("spawn")
                 self._connection, there = context.Pipe()
-                self._process = context.Process(target=_work, args=(there, *self._of), daemon=True)
+                self._process = context.Process(
+                    target=_work, args=(there, *self._job_arguments), daemon=True
+                )
                 self._process.start()
                 there.close()
             self._connection.send(job)
@@ -219,46 +218,38 @@ class TeachingSession:
             )
         with self._turn:
             if isinstance(answer, RuntimeError):
-                self.state = LearnerState(
-                    "failed",
-                    f"{'not learnt' if job == 'learn' else 'the round is not made'}: {answer}",
-                )
+                what = "not learnt" if job == "learn" else "the round is not made"
+                self.state = LearnerState("failed", f"{what}: {answer}")
             elif job == "learn":
                 self.taught, self.state = answer, LearnerState("learnt")
-                row = chosen_row(answer.candidates)
+                chosen = chosen_row(answer.candidates)
                 encoder = answer.candidates.set_index("candidate").ap["encoder"]
                 self.history.append(
-                    {"grades": len(answer.grades), "encoder": encoder, "learnt": row.ap}
+                    {"grades": len(answer.grades), "encoder": encoder, "learnt": chosen.ap}
                 )
             else:
-                self.state = LearnerState(
-                    "learnt" if self.taught else "waiting",
-                    f"round {max(answer)} is made" if answer else "",
-                )
+                line = f"round {max(answer)} is made" if answer else ""
+                self.state = LearnerState("learnt" if self.taught else "waiting", line)
 
     def results(self, query: str) -> dict[str, list[tuple[str, float]]]:
         """The first results of a query with their P(similar), by the encoder ("before") and by what
         was learnt.
         """
-        taught, row = self.taught, self._row[query]
-        found = {}
-        for name, model, unit in (
-            ("before", "encoder", self._unit),
-            ("now", "head", taught and taught.vectors),
-        ):
-            if unit is None:
-                continue
+        taught, names = self.taught, self.embeddings.names
+        vectors = {"before": ("encoder", self._unit)}
+        if taught:
+            vectors["now"] = ("head", taught.vectors)
+        row, results = names.index(query), {}
+        for key, (model, unit) in vectors.items():
             cosine = unit @ unit[row]
-            first = [i for i in np.lexsort((self.embeddings.names, -cosine.round(6))) if i != row][
-                :SHOWN
-            ]
-            p = (
-                taught.curves[model].predict(cosine[first])[:, 3]
-                if taught
-                else np.full(len(first), np.nan)
-            )
-            found[name] = [(self.embeddings.names[i], float(chance)) for i, chance in zip(first, p)]
-        return found
+            # equal cosines by name, so that the list is the same each time
+            order = np.lexsort((names, -cosine.round(6)))
+            first = order[order != row][:SHOWN]
+            p_similar = np.full(len(first), np.nan)
+            if taught:
+                p_similar = taught.curves[model].predict(cosine[first])[:, 3]
+            results[key] = [(names[i], float(p)) for i, p in zip(first, p_similar)]
+        return results
 
     def close(self) -> None:
         """End the learning process."""

@@ -48,7 +48,7 @@ PARTS = pd.DataFrame(
     ]
 )
 CASES = {
-    "recall_curves": [(points(), [1, 10]), (ALONE, [10]), (EVERY, [1, 10])],
+    "recall_curves": [(points(),), (ALONE,), (EVERY,)],
     "pareto": [(points(), "recall@10"), (ALONE, "recall@1"), (EVERY, "recall@1")],
     "latency": [(points(settings=1),), (ALONE,), (EVERY[::2],), (points()[:0],)],
     "index_costs": [

@@ -21,6 +21,7 @@ import papermill
 import pytest
 
 from imgsearch_utils import plots, workspace
+from imgsearch_utils.evaluation.example_queries import example_figures
 from imgsearch_utils.images.collection import open_collection
 from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.steps import report
@@ -155,7 +156,7 @@ def report_of(found: RunResults) -> Path:
     stage = run.report_stage().start()
     for side in ("test", "dev"):
         report.draw_rounds(found, side, stage)
-    for name, (figure, table) in report.example_figures(run, collection).items():
+    for name, (figure, table) in example_figures(run, collection).items():
         plots.save(figure, stage, name, table)
     report.write_page(found, collection, stage)
     stage.publish()
