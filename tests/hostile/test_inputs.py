@@ -354,8 +354,8 @@ def test_a_file_is_written_whole_or_not_and_devices_and_links_are_written_into(t
         partial.write_text("nothing")
     assert not Path("/dev/null").is_file()
     piped = (
-        "from imgsearch_utils.workspace import written_whole\n"
-        "with written_whole('/dev/stdout') as file: file.write_text('a')"
+        "from imgsearch_utils.workspace import atomic_path\n"
+        "with atomic_path('/dev/stdout') as file: file.write_text('a')"
     )
     assert (
         subprocess.run([sys.executable, "-c", piped], capture_output=True, text=True).stdout == "a"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from imgsearch_utils import indexes
-from tests.indexes.clusters import DIM, QUERIES, TRUTH, VECTORS, K, N, marked, overlap, widest
+from tests.indexes.clusters import DIM, QUERIES, VECTORS, K, N, marked, overlap, widest
 
 
 @pytest.fixture(scope="module", params=map(marked, sorted(indexes.INDEXES)))
@@ -118,36 +118,6 @@ def test_adds(built):
     assert overlap(index.query(QUERIES, K, **widest(index))) > 0.95
     with pytest.raises(ValueError, match=r"vectors must be \(n, 32\)"):
         index.add(VECTORS[:, :4])
-
-
-def test_deletes_and_stays_deleted_when_saved_and_when_more_is_added(built, tmp_path):
-    able(built, "delete")
-    vectors = VECTORS[:-1]  # a server may share what was built of all
-    gone = np.setdiff1d(TRUTH[:, :5], N - 1)
-    kept = np.setdiff1d(np.arange(N - 1), gone)
-    truth = kept[np.argsort(-QUERIES @ VECTORS[kept].T, axis=1)[:, :K]]
-    index = type(built)().build(vectors)
-    index.delete(gone)
-    index.save(tmp_path / "index")
-    with pytest.raises(ValueError, match=f"id {gone[0]} is deleted already"):
-        index.delete(gone[:1])
-    with pytest.raises(ValueError, match="ids must be 0 to 1498, got 1499"):
-        index.delete([N - 1])
-    for asked in (index, indexes.load(tmp_path / "index", vectors)):
-        assert overlap(asked.query(QUERIES, K, **widest(asked)), truth) > 0.95
-        assert not np.isin(asked.query(QUERIES, K), gone).any()
-    if "add" in index.can():
-        index.add(QUERIES)
-        found = index.query(QUERIES, K, **widest(index))
-        assert (
-            np.mean(found[:, 0] == np.arange(N - 1, N - 1 + len(QUERIES))) > 0.95
-            and not np.isin(found, gone).any()
-        )
-        index.save(tmp_path / "index")
-        loaded = indexes.load(tmp_path / "index", np.concatenate([vectors, QUERIES]))
-        assert not np.isin(loaded.query(QUERIES, K), gone).any()
-        with pytest.raises(indexes.IndexFileError, match="made of other vectors"):
-            indexes.load(tmp_path / "index", vectors)
 
 
 def test_searches_among_the_allowed(built):

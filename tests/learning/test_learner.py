@@ -397,7 +397,7 @@ def test_pairs_drawn_at_random_say_how_many_are_similar_where_those_asked_were_s
     both = pd.concat([drawn, asked])
     truth = (train.similarity == 3).mean()
     found = {
-        name: learn(images, table, SMALL, 0).encoder
+        name: learn(images, table, SMALL, 0).models["encoder"]
         for name, table in {"known": both, "unknown": both.assign(drawn=True)}.items()
     }
     p = {
@@ -492,7 +492,7 @@ def test_automatic_zeros_alone_do_not_say_how_many_are_similar():
     train = pairs[pairs.side == "train"]
     chosen = train.assign(drawn=~train.same_class)
     found = [learn(images, table, SMALL, 0) for table in (chosen, train.assign(drawn=True))]
-    assert found[0].head.calibration == found[1].head.calibration
+    assert found[0].models["head"].calibration == found[1].models["head"].calibration
 
 
 def test_drawn_pairs_of_strata_that_occur_no_more_leave_the_curves_as_they_are():

@@ -452,9 +452,7 @@ def test_odd_votes_and_ways_to_search_are_a_line_and_nothing_is_written(home):
             (vote | {"query": -1, "names": [name, name]}, "no image of this page"),
             (upload | {"crops": 11}, "crops must be 1 to 10"),
             (upload | {"crops": "all"}, "not a message"),
-            (upload | {"rerank": "magic"}, "rerank is one of"),
             (upload | {"where": "1;"}, "no condition"),
-            (upload | {"expand": "some"}, "invalid literal"),
         ):
             page.receive(message, [searcher.collection.path(name).read_bytes()])
             assert sent[-1]["kind"] == "error" and said in sent[-1]["line"], message
