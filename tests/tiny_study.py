@@ -131,8 +131,6 @@ def command(home: Path, *arguments) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
-
-
 def typed(home: Path, *arguments) -> tuple[str, str]:
     """Standard output and standard error of ``command``."""
     done = command(home, *arguments)

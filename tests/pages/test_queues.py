@@ -2,15 +2,11 @@
 
 import time
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from imgsearch_utils.labels.journal import AUTOMATIC, Journal
 from imgsearch_utils.pages.queues import open_queue, pooled, voted
-from imgsearch_utils.study import parse_study
-from imgsearch_utils.vectors.embeddings import Embeddings
-from imgsearch_utils.workspace import Run
 
 
 def test_results_that_nobody_judged_are_pooled_over_systems():
@@ -37,34 +33,6 @@ def test_results_that_nobody_judged_are_pooled_over_systems():
         ["a", "c"],
         ["d", "e"],
     ]
-
-
-def test_grades_that_were_spoilt_are_suspected(home):
-    study = parse_study(
-        {"study": "tiny", "images": {"source": "none"}, "head": {"hidden": 8, "epochs": 4}}
-    )
-    run, rng = Run("tiny", study), np.random.default_rng(0)
-    names = [f"{k:02d}.png" for k in range(48)]
-    kinds = np.arange(48) % 4
-    vectors = (4 * np.eye(4)[kinds] + rng.normal(size=(48, 4))).astype(np.float32)
-    Embeddings(names, vectors, {"encoder": "e"}).save(run.vectors / "encoder")
-    images = pd.DataFrame(
-        {"image": names, "type": "a", "group": range(48), "side": ["train"] * 40 + ["test"] * 8}
-    )
-    run.labels.mkdir(parents=True)
-    images.to_csv(run.labels / "images.csv", index=False)
-    i, j = np.triu_indices(40, 1)
-    chosen = rng.permutation(len(i))[:300]
-    pairs = pd.DataFrame({"image1": np.take(names, i[chosen]), "image2": np.take(names, j[chosen])})
-    truth = 3.0 * (kinds[i[chosen]] == kinds[j[chosen]])
-    spoilt = rng.choice(300, 8, replace=False)
-    pairs["similarity"] = truth
-    pairs.loc[spoilt, "similarity"] = 3 - truth[spoilt]
-    Journal(run.journal).append_many(pairs, "ann", "person", 0)
-    listed = open_queue(run, "suspected_errors", 0)
-    expected = set(pairs.loc[spoilt, ["image1", "image2"]].itertuples(index=False, name=None))
-    found = set(listed[["image1", "image2"]].head(10).itertuples(index=False, name=None))
-    assert len(found & expected) >= 6 and len(listed) == 50
 
 
 def test_voted_pairs_wait_until_somebody_grades_them(tmp_path):
