@@ -64,6 +64,16 @@ def run_of_all(tmp_path_factory, worker_id) -> Path:
     return place
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A workspace with the study of ``tiny_study.make``: nobody writes there."""
+    from tests import tiny_study
+
+    place = tmp_path_factory.mktemp("tiny")
+    tiny_study.make(place)
+    return place
+
+
 @pytest.fixture(scope="module")
 def finished(run_of_all, tmp_path_factory) -> Path:
     """A copy of it for the tests of one file."""
@@ -78,7 +88,6 @@ def pytest_collection_modifyitems(items):
         "test_pipeline",
         "test_teaching",
         "test_server",
-        "test_integrity",
         "test_own_pictures",
         "test_tagger",
         "test_search_page",
@@ -86,6 +95,7 @@ def pytest_collection_modifyitems(items):
         "test_encoders",
         "test_inputs",
         "test_learning",
+        "test_integrity",  # it waits for the run that test_pipeline makes
     )
     place = {f"{name}.py": number for number, name in enumerate(longest)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))

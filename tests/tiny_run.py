@@ -10,7 +10,7 @@ STUDY = """\
 study: tiny
 title: Tiny houses & co
 about: Two <b>are similar</b> when the nine questions say so.
-images: {source: synthetic_houses, per_class: 18}
+images: {source: synthetic_houses, per_class: 16}
 oracle: rubric
 rounds: 2
 asked_per_round: 20
@@ -19,7 +19,7 @@ dev_asked: 12
 test_asked: 12
 max_per_image: 20
 head: {epochs: 3}
-sizes: [300]
+sizes: []
 indexes: [{name: exact}, {name: annoy, build: {trees: 5}, query: {search_k: [50]}}]
 """
 

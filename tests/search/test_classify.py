@@ -22,7 +22,6 @@ from imgsearch_utils.pictures.decoding import open_image
 from imgsearch_utils.search.classify import Classifier, by_words, ready_made
 from imgsearch_utils.study import ClassifierSettings
 from imgsearch_utils.vectors.encoders import get_encoder
-from tests import tiny_study
 from tests.tiny_study import command, living_in, typed
 from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
@@ -30,11 +29,8 @@ METHODS = ["neighbours", "linear probe"]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A workspace with the tiny study; nobody writes into it."""
-    folder = tmp_path_factory.mktemp("classify")
-    tiny_study.make(folder)
-    return folder
+def home(tiny):
+    return tiny
 
 
 @pytest.fixture

@@ -30,11 +30,8 @@ from tests.vectors.test_encoders import tiny_clip  # noqa: F401  a fixture
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    """A workspace with the tiny study, whose head is promoted; nobody writes into it."""
-    folder = tmp_path_factory.mktemp("search")
-    tiny_study.make(folder)
-    return folder
+def home(tiny):
+    return tiny
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,8 @@ from tests.tiny_study import living_in
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("service")
-    tiny_study.make(folder)
-    return folder
+def home(tiny):
+    return tiny
 
 
 @pytest.mark.parametrize("faster", [False, True], ids=["torch", "many files"])

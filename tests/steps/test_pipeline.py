@@ -5,6 +5,7 @@ refused.
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 
 from imgsearch_utils import plots, workspace
@@ -80,29 +82,17 @@ def test_bad_use_is_one_clear_line(finished, arguments, said):
     assert process.returncode == 1 and said in process.stderr and "Traceback" not in process.stderr
 
 
-def test_unknown_notebook_parameter_is_refused_by_the_notebook_itself(finished, tmp_path):
+def test_unknown_notebook_parameter_is_refused_by_the_notebook_itself(
+    finished, tmp_path, monkeypatch
+):
     """Papermill alone only warns."""
-    notebook = Path(__file__).parents[2] / "notebooks" / "04_report.ipynb"
-    papermill = [
-        sys.executable,
-        "-m",
-        "papermill",
-        str(notebook),
-        str(tmp_path / "out.ipynb"),
-        "-p",
-        "RUM",
-        "tiny",
-    ]
-    process = subprocess.run(
-        papermill,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"IMGSEARCH_HOME": str(finished)},
-    )
-    assert (
-        process.returncode
-        and "04_report declares no parameter RUM. Did you mean RUN?" in process.stderr
-    )
+    monkeypatch.setenv("IMGSEARCH_HOME", str(finished))
+    notebook = workspace.source() / "notebooks" / "04_report.ipynb"
+    said = "04_report declares no parameter RUM. Did you mean RUN?"
+    with pytest.raises(papermill.PapermillExecutionError, match=re.escape(said)):
+        papermill.execute_notebook(
+            notebook, tmp_path / "out.ipynb", {"RUM": "tiny"}, progress_bar=False
+        )
 
 
 @contextmanager
