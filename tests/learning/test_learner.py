@@ -236,16 +236,6 @@ def test_where_somebody_waits_some_automatic_zeros_teach_and_all_judge(monkeypat
     assert len(slow.candidates) > len(some.candidates)
 
 
-def test_votes_judge_nothing(plain, learnt):
-    images, pairs = plain
-    train = images.train.names
-    votes = pd.DataFrame({"image1": train[0], "image2": train[1:9], "similarity": [3.0, 0.0] * 4})
-    found = learn(images, pairs, SMALL, 0, votes=votes)
-    assert found.head.head.sha256 != learnt.head.head.sha256
-    columns = [name for name in found.judged if name not in ("score", "cosine")]
-    pd.testing.assert_frame_equal(found.judged[columns], learnt.judged[columns])
-
-
 def test_a_clearly_better_one_is_promoted():
     images, pairs = world(n=120, people=3, n_pairs=1200)
     learnt = learn(images, pairs, SMALL.model_copy(update={"epochs": 10}), 0)

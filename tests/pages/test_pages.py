@@ -90,10 +90,12 @@ def task(tmp_path):
     )
 
 
-def sitting(task, said: list):
+def sitting(task) -> tuple[Tagging, list]:
+    """A page before which Ann sits, and what it is told."""
+    said = []
     page = Tagging(task, lambda content, buffers=(): said.append(content))
     page.receive({"kind": "hello", "name": "ann"})
-    return page
+    return page, said
 
 
 def an_act(state: dict, serial: str, **more) -> dict:
@@ -113,8 +115,7 @@ def an_act(state: dict, serial: str, **more) -> dict:
 @pytest.mark.parametrize("same_server", [True, False], ids=["connection lost", "server ended"])
 @pytest.mark.parametrize("written", [True, False], ids=["was written", "was not"])
 def test_an_act_that_was_not_acknowledged_is_written_once(task, same_server, written):
-    said: list = []
-    page = sitting(task, said)
+    page, said = sitting(task)
     message = an_act(said[-1], "a-1")
     if written:
         page.receive(message)
@@ -123,13 +124,14 @@ def test_an_act_that_was_not_acknowledged_is_written_once(task, same_server, wri
         if same_server
         else Task(task.pairs, task.collection, Journal(task.journal.path), repeats=0)
     )
-    page = sitting(other, said)
+    page, said = sitting(other)
     page.receive({**message, "again": True})
     assert (said[-1]["kind"], said[-1]["serial"], said[-1]["done"]) == ("state", "a-1", 1)
     page.receive({**message, "again": True})
     assert [act.grade for act in task.journal.acts()] == [2]
     page.receive({"kind": "undo", "serial": "a-2", "lines": 1})
-    page = sitting(Task(task.pairs, task.collection, Journal(task.journal.path), repeats=0), said)
+    again = Task(task.pairs, task.collection, Journal(task.journal.path), repeats=0)
+    page, said = sitting(again)
     page.receive({"kind": "undo", "serial": "a-2", "lines": 1, "again": True})
     assert [act.act for act in task.journal.acts()] == ["grade", "undo"] and said[-1]["done"] == 0
     page.receive(an_act(said[-1], "a-3"))  # the same grade, given anew, is an act of its own
@@ -137,8 +139,7 @@ def test_an_act_that_was_not_acknowledged_is_written_once(task, same_server, wri
 
 
 def test_a_page_of_other_pairs_writes_nothing(task):
-    said: list = []
-    page = sitting(task, said)
+    page, said = sitting(task)
     page.receive({**an_act(said[-1], "a-1"), "pair": ["x.png", "y.png"]})
     assert said[-1]["kind"] == "error" and "have changed since it was opened" in said[-1]["line"]
     assert not task.journal.acts()
@@ -167,8 +168,7 @@ def test_a_page_of_other_pairs_writes_nothing(task):
     ],
 )
 def test_an_act_that_cannot_be_is_refused_in_one_line(task, spoilt):
-    said: list = []
-    page = sitting(task, said)
+    page, said = sitting(task)
     page.receive({**an_act(said[-1], "a-1"), **spoilt})
     assert said[-1]["kind"] == "error" and "\n" not in said[-1]["line"]
     assert not task.journal.acts() and json.loads(json.dumps(said[-1], allow_nan=False)) == said[-1]
@@ -176,16 +176,14 @@ def test_an_act_that_cannot_be_is_refused_in_one_line(task, spoilt):
 
 @pytest.mark.parametrize("serial", [None, np.nan, ["a-1"]])
 def test_an_undo_that_could_not_be_acknowledged_takes_nothing_back(task, serial):
-    said: list = []
-    page = sitting(task, said)
+    page, said = sitting(task)
     page.receive(an_act(said[-1], "a-1"))
     page.receive({"kind": "undo", "serial": serial})
     assert said[-1]["kind"] == "error" and [act.act for act in task.journal.acts()] == ["grade"]
 
 
 def test_how_long_one_looked_is_bounded(task):
-    said: list = []
-    page = sitting(task, said)
+    page, said = sitting(task)
     for number, (seconds, kept) in enumerate(
         [(-5, 0), (1e300, 86_400), (np.nan, None), (np.inf, 86_400)]
     ):

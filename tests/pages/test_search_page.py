@@ -201,14 +201,6 @@ def test_more_ways_to_search_are_those_of_the_command(hands, searchers):
         plain.image.tolist(),
     )
     hands.answered(lambda: choose[1](""))
-    hands.answered(lambda: choose[2]("5"))
-    picture = Image.open(io.BytesIO(content)).convert("RGB")
-    for model, searcher in searchers.items():
-        assert (
-            hands.names(model)
-            == searcher.search(searcher.encode([picture], crops=5), 12).image.tolist()
-        )
-    hands.answered(lambda: choose[2]("1"))
     where = ways.locator(".sp-where")
     assert where.get_attribute("placeholder").startswith("class = '")
 

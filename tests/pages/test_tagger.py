@@ -58,6 +58,19 @@ def page():
         yield page
 
 
+@pytest.fixture
+def begin(studies, served, page):
+    """Draws a study, opens its page and begins to grade: the study's folder."""
+
+    def of(name: str, **study) -> Path:
+        browser.draw_study(studies / name, annotator="ann", repeats=0, **study)
+        page.goto(served(name))
+        browser.start_grading(page, "ann")
+        return studies / name
+
+    return of
+
+
 def shown(page):
     """The two names on screen, as a pair."""
     return key(*page.locator(".lt-figure figcaption").all_inner_texts())
@@ -143,12 +156,8 @@ def twenty_grades_undo_skip_reload_and_on(folder, page, arrive):
 
 
 @needs_chromium
-def test_questions_propose_a_grade_by_the_rule_of_thirds(served, studies, page):
-    browser.draw_study(
-        studies / "rubric", images=4, pairs=6, rubric=HOUSES, annotator="ann", repeats=0
-    )
-    page.goto(served("rubric"))
-    browser.start_grading(page, "ann")
+def test_questions_propose_a_grade_by_the_rule_of_thirds(begin, page):
+    folder = begin("rubric", images=4, pairs=6, rubric=HOUSES)
     # a small laptop shows all of the questions
     page.set_viewport_size({"width": 1280, "height": 800})
     last = page.locator(".lt-question").last.bounding_box()
@@ -169,13 +178,13 @@ def test_questions_propose_a_grade_by_the_rule_of_thirds(served, studies, page):
     page.locator(".lt-question").nth(2).click()
     assert proposed.inner_text() == "3"  # y - - - y
     browser.press(page, "Enter")
-    act = Journal(studies / "rubric" / "journal.csv").acts()[-1]
+    act = Journal(folder / "journal.csv").acts()[-1]
     assert (act.act, act.grade, act.answers, act.annotator) == ("grade", 3, "y---y----", "ann")
     page.locator("button.lt-grade-1").click()
     page.locator(".lt-root[data-acknowledged='2']").wait_for()
     browser.ready(page)
     browser.press(page, "s")  # after the mouse, the keys still work
-    assert [act.grade for act in Journal(studies / "rubric" / "journal.csv").acts()] == [3, 1, None]
+    assert [act.grade for act in Journal(folder / "journal.csv").acts()] == [3, 1, None]
 
 
 @needs_chromium
@@ -207,7 +216,7 @@ def texts(page, selector):
 
 
 @needs_chromium
-def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studies, page):
+def test_the_rubric_of_the_study_is_shown_and_its_version_written(begin, served, page):
     rubric = Rubric(
         title="Which boats belong together?",
         questions=("The same sails", "The same hull"),
@@ -217,10 +226,7 @@ def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studie
         ignored="the weather",
         version="7b",
     )
-    folder = studies / "boats"
-    browser.draw_study(folder, images=5, pairs=10, rubric=rubric, annotator="ann", repeats=0)
-    page.goto(served("boats"))
-    browser.start_grading(page, "ann")
+    folder = begin("boats", images=5, pairs=10, rubric=rubric)
     assert texts(page, ".lt-title") == [rubric.title]
     assert texts(page, ".lt-question") == list(rubric.questions)
     assert texts(page, ".lt-grade b") == list(rubric.grades)
@@ -261,20 +267,8 @@ def test_the_rubric_of_the_study_is_shown_and_its_version_written(served, studie
 
 
 @needs_chromium
-def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(
-    served, studies, page
-):
-    folder = studies / "checklist"
-    browser.draw_study(
-        folder,
-        images=4,
-        pairs=6,
-        rubric=Rubric(questions=("One", "Two")),
-        annotator="ann",
-        repeats=0,
-    )
-    page.goto(served("checklist"))
-    browser.start_grading(page, "ann")
+def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(begin, page):
+    folder = begin("checklist", images=4, pairs=6, rubric=Rubric(questions=("One", "Two")))
     for question in (1, 2, 2):
         page.keyboard.press(f"Shift+Digit{question}")
     assert page.locator(".lt-question[data-answer='y']").count() == 1
@@ -288,11 +282,8 @@ def test_without_a_rule_the_questions_are_a_checklist_and_enter_writes_nothing(
 
 
 @needs_chromium
-def test_a_study_without_a_rubric_shows_no_questions_and_needs_none(served, studies, page):
-    folder = studies / "neutral"
-    browser.draw_study(folder, images=4, pairs=6, annotator="ann", repeats=0)
-    page.goto(served("neutral"))
-    browser.start_grading(page, "ann")
+def test_a_study_without_a_rubric_shows_no_questions_and_needs_none(begin, page):
+    folder = begin("neutral", images=4, pairs=6)
     assert texts(page, ".lt-title") == [Rubric().title] and texts(page, ".lt-grade b") == list(
         Rubric().grades
     )
@@ -308,7 +299,7 @@ def test_a_study_without_a_rubric_shows_no_questions_and_needs_none(served, stud
 
 
 @needs_chromium
-def test_html_in_a_rubric_stays_text(served, studies, page):
+def test_html_in_a_rubric_stays_text(begin, page):
     rubric = Rubric(
         title=HTML,
         questions=(HTML, HTML),
@@ -318,10 +309,7 @@ def test_html_in_a_rubric_stays_text(served, studies, page):
         ignored=HTML,
         version=HTML,
     )
-    folder = studies / "html"
-    browser.draw_study(folder, images=4, pairs=6, rubric=rubric, annotator="ann", repeats=0)
-    page.goto(served("html"))
-    browser.start_grading(page, "ann")
+    folder = begin("html", images=4, pairs=6, rubric=rubric)
     browser.press(page, "2")
     browser.ready(page)
     assert page.locator(".lt-status").inner_text() == f"saved: 2, {HTML}"
