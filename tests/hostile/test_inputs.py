@@ -102,7 +102,7 @@ def scored(home, file, *more):
 def test_scores_of_another_run_give_way_and_are_named(home, tmp_path):
     plain, _ = scored(home, pairs_file(tmp_path))
     more = {"note": "kept\rhere", "id": "007", "big": 12345678901234567890, "round": 1}
-    more |= {"similarity": 2, "source": 0.5, "annotators": 0.5, "side": 0.5, "group1": 0.5}
+    more |= {"similarity": 2.0, "source": 0.5, "annotators": 0.5, "side": 0.5, "group1": 0.5}
     again, said = scored(home, pairs_file(tmp_path, **dict.fromkeys(SCORES, 0.123), **more))
     assert f"made anew, in place of the file's own columns: {', '.join(SCORES)}\n" in said
     (tmp_path / "plain.csv").write_text(plain)

@@ -9,7 +9,7 @@ N, DIM, K = 1500, 32, 10
 
 
 def marked(name: str, *more):
-    """A parameter of a test; slow where a server is started for the index, or looks as if."""
+    """A parameter of a test; slow where the index is that of a server, which is started for it."""
     return pytest.param(name, *more, marks=[pytest.mark.engine] * (name in ("milvus", "pgvector")))
 
 
