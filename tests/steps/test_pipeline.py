@@ -266,10 +266,7 @@ def test_killed_in_two_stages_it_ends_with_the_same_log(finished, tmp_path):
     assert first.returncode == 1 and "Did you mean efficientnet_lite2" in first.stderr
     (tmp_path / "tiny.yaml").write_text(STUDY)
     moments = random.Random(20)
-    for begun in (
-        "active_learning_results/tiny/tagging.partial",
-        "active_learning_models/tiny/round_00.partial",
-    ):
+    for begun in ("vector_dbs/tiny/encoder", "active_learning_models/tiny/round_00.partial"):
         process = subprocess.Popen(
             [sys.executable, "-m", "imgsearch_utils.cli", "run", "tiny.yaml"],
             cwd=tmp_path,
