@@ -28,12 +28,6 @@ def test_declared_names_are_those_of_the_tagged_cell(tmp_path):
     assert parameters.declared(write_notebook(tmp_path / "m.ipynb", "A = 1", tag="other")) == {}
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_notebook_declares_its_study_in_capitals(path):
-    names = parameters.declared(path)
-    assert {"STUDY", "RUN"} <= names.keys() and all(name.isupper() for name in names)
-
-
 @pytest.fixture(autouse=True)
 def notebook_02(tmp_path, monkeypatch):
     """The notebook 02, wherever it is looked for."""

@@ -98,16 +98,6 @@ def test_a_wrong_value_says_what_was_expected_and_got(values, expected):
     assert re.search(expected, message), message
 
 
-@pytest.mark.parametrize("values", [None, [], ["study"], "study", 3])
-def test_what_is_no_mapping_is_refused(values, tmp_path):
-    assert "expected a mapping" in refused(values)
-    path = tmp_path / "list.yaml"
-    path.write_text(yaml.safe_dump(values))
-    assert "expected a mapping" in refused(None, path=path)
-    assert "expected a mapping" in refused(None, {"rounds": 2}, path)
-    assert "expected a mapping" in refused(None, {"head.epochs": 2}, path)
-
-
 def test_files_that_are_no_yaml_are_refused(tmp_path):
     path = tmp_path / "broken.yaml"
     path.write_text("study: [tiny\nimages: }")

@@ -429,14 +429,3 @@ def test_the_home_is_the_checkout_unless_the_environment_names_another(home, mon
     )
     monkeypatch.delenv("IMGSEARCH_HOME")
     assert workspace.home() == workspace.source() and (workspace.source() / "configs").is_dir()
-
-
-def test_a_manifest_that_was_changed_is_a_fault(study, home):
-    stage = open_run(study, "mine").tagging_stage().start()
-    stage.publish(notebook="made by this")
-    assert not stage.faults()
-    file = stage.folders["pairs"] / "manifest.json"
-    file.write_text(file.read_text().replace("made by this", "made by thas"))
-    assert [
-        fault for fault in stage.faults() if "manifest.json is not what was written" in fault.what
-    ]

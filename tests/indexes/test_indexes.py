@@ -191,8 +191,3 @@ def test_unknown_names_are_refused_with_the_nearest():
         indexes.find("faiss_hnws")
     with pytest.raises(ValueError, match="Did you mean ef_construction?"):
         indexes.check_arguments("faiss_hnsw", "build", {"ef_constuction": 3})
-
-
-def test_a_name_that_is_taken_is_refused():
-    with pytest.raises(ValueError, match="exact is registered already"):
-        indexes.register("exact")(type("Other", (indexes.Index,), {}))

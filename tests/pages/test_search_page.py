@@ -2,7 +2,6 @@
 votes in the journal.
 """
 
-import contextlib
 import functools
 import io
 import tempfile
@@ -434,53 +433,31 @@ def test_words_where_the_encoder_reads_them(tmp_path, chrome, tiny_clip, monkeyp
     page.close()
 
 
-def test_odd_votes_are_a_line_and_nothing_is_written(home):
+def test_odd_votes_and_ways_to_search_are_a_line_and_nothing_is_written(home):
     with living_in(home):
         run, sent = find_run("tiny"), []
         page = Searching(
             run, functools.cache(lambda: Service(run)), lambda message, *_: sent.append(message)
         )
         page.receive({"kind": "hello", "name": "ann"})
-        name, before = Searcher.open(run).names[3], Journal(run.journal).acts()
-        for query, names, said in (
-            (3, [name, name], "the query itself"),
-            (None, [None, name], "this query is gone"),
-            (3, ["other", name], "have changed"),
-            (-1, [name, name], "no image of this page"),
+        searcher, before = Searcher.open(run), Journal(run.journal).acts()
+        name = searcher.names[3]
+        vote = {"kind": "vote", "serial": 1, "row": 3, "vote": "up"}
+        upload = {"kind": "upload", "serial": 1, "file": "a.jpg", "part": 0, "last": True}
+        for message, said in (
+            (vote | {"query": 3, "names": [name, name]}, "the query itself"),
+            (vote | {"query": None, "names": [None, name]}, "this query is gone"),
+            (vote | {"query": 3, "names": ["other", name]}, "have changed"),
+            (vote | {"query": -1, "names": [name, name]}, "no image of this page"),
+            (upload | {"crops": 11}, "crops must be 1 to 10"),
+            (upload | {"crops": "all"}, "not a message"),
+            (upload | {"rerank": "magic"}, "rerank is one of"),
+            (upload | {"where": "1;"}, "no condition"),
+            (upload | {"expand": "some"}, "invalid literal"),
         ):
-            page.receive(
-                {
-                    "kind": "vote",
-                    "serial": 1,
-                    "query": query,
-                    "row": 3,
-                    "names": names,
-                    "vote": "up",
-                }
-            )
-            assert sent[-1]["kind"] == "error" and said in sent[-1]["line"]
+            page.receive(message, [searcher.collection.path(name).read_bytes()])
+            assert sent[-1]["kind"] == "error" and said in sent[-1]["line"], message
         assert Journal(run.journal).acts() == before
-
-
-def test_odd_ways_to_search_are_a_line(home):
-    with living_in(home):
-        run, sent = find_run("tiny"), []
-        page = Searching(
-            run, functools.cache(lambda: Service(run)), lambda message, *_: sent.append(message)
-        )
-        page.receive({"kind": "hello", "name": "ann"})
-        name = Searcher.open(run).names[3]
-        content = Searcher.open(run).collection.path(name).read_bytes()
-        upload = {"kind": "upload", "file": "a.jpg", "part": 0, "last": True, "name": "ann"}
-        for more, said in (
-            ({"crops": 11}, "crops must be 1 to 10"),
-            ({"crops": "all"}, "not a message"),
-            ({"rerank": "magic"}, "rerank is one of"),
-            ({"where": "1;"}, "no condition"),
-            ({"expand": "some"}, "invalid literal"),
-        ):
-            page.receive({"serial": 1, **upload, **more}, [content])
-            assert sent[-1]["kind"] == "error" and said in sent[-1]["line"], more
 
 
 def test_a_run_that_has_nothing_is_a_line_on_the_page(home):
@@ -526,10 +503,3 @@ def test_what_is_too_large_is_refused_before_it_is_decoded():
     Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
     with pytest.raises(ValueError, match="20000 x 20000 pixels, more than"):
         read_upload(bomb.getvalue())
-
-
-def test_nothing_of_an_upload_is_left():
-    before = set(Path(tempfile.gettempdir()).glob("*/upload"))
-    with contextlib.suppress(ValueError):
-        read_upload(b"no picture")
-    assert set(Path(tempfile.gettempdir()).glob("*/upload")) == before

@@ -63,25 +63,6 @@ def test_other_settings_are_refused_with_the_difference(finished):
     assert process.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["run", "tinny"], "no study is called 'tinny'"),
-        (
-            ["run", "tiny.yaml", "--set", "ruonds=3"],
-            "no setting is called ruonds. Did you mean rounds?",
-        ),
-        (["run", "tiny.yaml", "--set", "head.epocs=3"], "Did you mean epochs?"),
-        (["run", "tiny.yaml", "--set", "rounds"], "--set expects NAME=VALUE"),
-        (["run", "tiny.yaml", "--set", "rounds=many"], "rounds"),
-        (["run", "tiny.yaml", "--run", "../elsewhere"], "RUN must be letters"),
-    ],
-)
-def test_bad_use_is_one_clear_line(finished, arguments, said):
-    process = command(finished, *arguments)
-    assert process.returncode == 1 and said in process.stderr and "Traceback" not in process.stderr
-
-
 def test_unknown_notebook_parameter_is_refused_by_the_notebook_itself(
     finished, tmp_path, monkeypatch
 ):

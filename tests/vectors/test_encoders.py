@@ -490,11 +490,6 @@ def test_an_unknown_name_gives_the_nearest(tiny_clip, name, expected):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_name_is_registered_once():
-    with pytest.raises(ValueError, match="timm: is registered already"):
-        ENCODERS.register("timm:")(lambda rest: None)
-
-
 @pytest.mark.slow  # a process that loads both libraries of encoders
 def test_weights_that_would_need_the_network_give_one_line(tmp_path):
     code = """
