@@ -423,6 +423,7 @@ def test_grades_teach_too_and_a_foreign_checkpoint_is_refused(tmp_path):
         )
 
 
+@pytest.mark.slow  # trains four times
 def test_several_threads_give_the_same_weights_each_time(tmp_path):
     squares = np.random.default_rng(0).integers(0, 255, (48, 37, 37, 3), np.uint8)
     pairs = np.array([(i, j, (i * j) % 4) for i in range(48) for j in range(i)])

@@ -444,6 +444,7 @@ def test_odd_votes_and_ways_to_search_are_a_line_and_nothing_is_written(home):
         name = searcher.names[3]
         vote = {"kind": "vote", "serial": 1, "row": 3, "vote": "up"}
         upload = {"kind": "upload", "serial": 1, "file": "a.jpg", "part": 0, "last": True}
+        upload["name"] = "ann"
         for message, said in (
             (vote | {"query": 3, "names": [name, name]}, "the query itself"),
             (vote | {"query": None, "names": [None, name]}, "this query is gone"),
