@@ -8,9 +8,15 @@ from imgsearch_utils.geometry import normalised
 N, DIM, K = 1500, 32, 10
 
 
+# a server is started; a library compiles itself for a minute
+SLOW = {"milvus": "engine", "pgvector": "engine", "pynndescent": "slow"}
+
+
 def marked(name: str, *more):
-    """A parameter of a test; slow where the index is that of a server, which is started for it."""
-    return pytest.param(name, *more, marks=[pytest.mark.engine] * (name in ("milvus", "pgvector")))
+    """A parameter of a test, with its mark where the index of this name is slow."""
+    return pytest.param(
+        name, *more, marks=[getattr(pytest.mark, SLOW[name])] if name in SLOW else []
+    )
 
 
 def clustered(n=N, dim=DIM, seed=0):
