@@ -22,6 +22,7 @@ def tiny(tmp_path_factory):
         yield home
 
 
+@pytest.mark.slow  # every query is asked in a dozen ways
 def test_a_plain_query_gains_nothing_and_others_are_compared_with_it(tiny, tmp_path):
     query_options.main(["--study", "tiny", "--out", str(tmp_path)])
     rows = pd.read_csv(tmp_path / "query_options.csv")
