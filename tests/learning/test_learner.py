@@ -390,11 +390,11 @@ def test_pairs_drawn_at_random_say_how_many_are_similar_where_those_asked_were_s
     """Of the pairs that a strategy asked all that were similar and few others: P(similar) follows
     those drawn.
     """
-    images, pairs = world(n=80, n_pairs=10_000)
+    images, pairs = world(n=120, n_pairs=10_000)
     train = pairs[pairs.side == "train"]
     rng = np.random.default_rng(0)
-    drawn = train.iloc[:300]
-    rest = train.iloc[300:]
+    drawn = train.iloc[:400]
+    rest = train.iloc[400:]
     asked = rest[(rest.similarity == 3) | (rng.random(len(rest)) < 0.05)].assign(drawn=False)
     both = pd.concat([drawn, asked])
     truth = (train.similarity == 3).mean()
@@ -490,7 +490,7 @@ def test_automatic_zeros_alone_do_not_say_how_many_are_similar():
     """People's pairs of one class were chosen somehow; only the pairs across classes were drawn:
     the curves stay.
     """
-    images, pairs = world(n=60, classes=3, n_pairs=1_200)
+    images, pairs = world(n=120, classes=3, n_pairs=2_500)
     train = pairs[pairs.side == "train"]
     chosen = train.assign(drawn=~train.same_class)
     found = [learn(images, table, SMALL, 0) for table in (chosen, train.assign(drawn=True))]

@@ -31,6 +31,7 @@ def home(tmp_path_factory):
     )
     shutil.copy(first, other / ODD)
     Image.open(second).resize((140, 140)).save(second.with_name("smaller.png"))
+    typed(folder, "embed", "--study", "tiny")
     return folder
 
 
@@ -65,7 +66,6 @@ def test_nothing_alike_is_no_row():
 
 @needs_chromium
 def test_the_command_writes_a_table_and_a_page_that_shows_them(home):
-    typed(home, "embed", "--study", "tiny")
     out, _ = typed(home, "duplicates", "--study", "tiny", "--cosine", "0.97")
     folder = home / "active_learning_results/tiny/duplicates"
     table = pd.read_csv(folder / "duplicates.csv", keep_default_na=False)

@@ -63,7 +63,7 @@ def ended(process: psutil.Process) -> bool:
 
 
 def wait_for_the_end_of(*processes: psutil.Process) -> None:
-    latest = time.monotonic() + 60
+    latest = time.monotonic() + 120
     while not all(map(ended, processes)):
         assert time.monotonic() < latest, processes
         time.sleep(0.05)
