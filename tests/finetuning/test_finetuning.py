@@ -126,6 +126,7 @@ def test_only_the_last_blocks_changed_and_the_best_epoch_is_kept(home):
     assert (history.images[1:] > 0).all() and history.loss[1:].notna().all()
 
 
+@pytest.mark.slow  # a study is embedded anew, and two encoders are compared
 def test_it_is_an_encoder_by_name_everywhere(home):
     with living_in(home):
         encoder, frozen = (

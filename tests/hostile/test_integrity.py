@@ -109,6 +109,7 @@ def test_what_can_be_made_again_is_made_again_as_it_was(home):
     ]
 
 
+@pytest.mark.slow  # a notebook is run until it refuses
 def test_a_head_that_would_be_another_is_not_made_silently(home):
     """The grades of round 0 changed since: the head made again would not be the one that round 1
     was built on.

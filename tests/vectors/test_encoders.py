@@ -276,6 +276,7 @@ def test_back_ends_give_the_same_vectors_of_drawn_houses(name, houses, tiny_clip
     )
 
 
+@pytest.mark.slow  # the same pictures are encoded four times
 def test_vectors_are_the_same_bytes_however_the_work_is_cut(houses, tmp_path, monkeypatch):
     """In one go; stopped and gone on with after any part, in more threads; with pictures that came
     later.
