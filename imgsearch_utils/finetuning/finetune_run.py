@@ -138,8 +138,9 @@ def finetune(
     own_settings = settings.model_dump(mode="json")
     if stage.finished:
         before = read_json(stage["model"] / ABOUT, "settings")["settings"]
-        # of an older version, perhaps, which had settings that are no longer there
+        # of an older version, perhaps, with settings that are no longer there, or without some
         before = {name: value for name, value in before.items() if name in own_settings}
+        before = Finetuning.model_validate(before).model_dump(mode="json")
         if changed := difference(before, own_settings):
             raise ValueError(
                 f"version {settings.version} of run {run.name} was made with other settings "

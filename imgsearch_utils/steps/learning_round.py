@@ -121,7 +121,7 @@ def deciding_and_reporting(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
     graded, the dev pairs twice.
     """
     dev, test = (scored[scored.side == split] for split in ("dev", "test"))
-    return dev, test if len(test) else dev
+    return dev, (test if len(test) else dev)
 
 
 def measure(result: LearningResult, graded: pd.DataFrame) -> dict[str, Any]:

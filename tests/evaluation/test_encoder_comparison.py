@@ -204,3 +204,27 @@ def test_where_nothing_can_be_compared_it_says_why(tmp_path):
         find_run("tiny", begin=True)
     said = typed(tmp_path, "encoders", "--study", "tiny")[1]
     assert said.startswith("imgsearch: ") and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("lows", "better", "command"),
+    [
+        ((-0.1, 0.1), "b + c", "encoder=c"),
+        ((0.1, 0.1), "b, b + c", "encoder=b"),
+        ((-0.1, -0.1), "none", "encoder=c"),
+    ],
+)
+def test_another_encoder_is_advised_only_beyond_chance(lows, better, command):
+    retrieval = pd.DataFrame(
+        {
+            "encoder": ["a", "b", "b + c", "b"],
+            "class": ["", "", "", "houses"],
+            "measure": "AP",
+            "gain_low": [np.nan, *lows, 0.5],
+        }
+    )
+    comparison = encoder_comparison.Comparison(pd.DataFrame(), retrieval, pd.DataFrame())
+    said = encoder_comparison.advise(comparison, ["a", "b", "c"], "tiny")
+    assert said[0].endswith(f"intervals above 0: {better}.")
+    assert ("No single other encoder" in said[1]) == (command == "encoder=c")
+    assert said[2] == f"  imgsearch run tiny --run another --set {command}"

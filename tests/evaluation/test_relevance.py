@@ -307,3 +307,21 @@ def test_a_study_s_own_test_is_measured_as_plain_loops_measure_it(home):
     assert row["nDCG@5"] == pytest.approx(np.mean(gains)) and row["MAP@5"] == pytest.approx(
         np.mean(precisions)
     )
+
+
+def test_means_are_worded_in_the_order_of_the_table():
+    table = pd.DataFrame(
+        {
+            "measure": ["P@1", "AP", "P@1", "AP"],
+            "model": ["head", "head", "encoder", "encoder"],
+            "mean": [0.5, 0.25, 0.125, 0.2],
+            "low": [0.4, np.nan, 0.1, 0.1],
+            "high": [0.6, np.nan, 0.2, 0.3],
+        }
+    )
+    words = relevance.in_words(table, "measure", "model")
+    assert words.index.tolist() == ["P@1", "AP"] and words.columns.tolist() == ["head", "encoder"]
+    assert words.loc["P@1", "head"] == "0.500 [0.400, 0.600]"
+    assert words.loc["AP", "head"] == "0.250"  # of too few queries for an interval
+    signed = relevance.in_words(table, "measure", "model", "mean", "low", "high", sign="+")
+    assert signed.loc["AP", "encoder"] == "+0.200 [+0.100, +0.300]"

@@ -623,6 +623,30 @@ def test_metrics_say_what_was_chosen_and_of_how_many_labels(taught):
     )
 
 
+def test_what_a_round_measured_is_a_row_a_split_and_model(perfect):
+    table = rounds_log.quality(perfect)
+    rows = [(split, model) for split in ("dev", "test") for model in ("encoder", "head")]
+    assert table.index.tolist()[:4] == rows and set(table.loc["test"].index) > {"always-no"}
+    assert "always-no" not in table.loc["dev"].index  # once is enough
+    assert table.loc[("test", "head"), "ap"] == perfect["test"]["head"]["ap"]
+    assert rounds_log.quality({}).empty and list(rounds_log.quality({})) == list(table)
+    within = rounds_log.within_queries(perfect)
+    gain = pd.Series(perfect["test"]["within_queries"]["AP"], dtype=float)
+    row = within.loc[("test", "AP")]
+    pd.testing.assert_series_equal(row.sort_index(), gain.sort_index(), check_names=False)
+
+
+def test_grades_are_counted_by_round_of_what_was_asked(taught):
+    counts = learning_round.count_grades(taught.graded)
+    asked = taught.graded[~taught.graded.automatic]
+    assert counts.to_numpy().sum() == len(asked)
+    assert counts.loc["test"].sum() == (asked.side == "test").sum()
+    by_class = taught.graded.assign(automatic=True)
+    assert learning_round.count_grades(by_class).to_numpy().sum() == len(by_class)
+    dev, test = learning_round.deciding_and_reporting(taught.graded[taught.graded.side != "test"])
+    assert test is dev
+
+
 def test_the_log_has_a_row_a_finished_round_and_is_the_same_again(world, perfect):
     about = {"labels": {"labels": 30, "asked": 10, "similar": 3}, "candidate": "head, pull 0.3"}
     found = about | perfect | {"promoted": True}
