@@ -27,6 +27,7 @@ class Scann(Index):
     default_sweep = {"leaves": [1, 2, 4, 8, 16, 32, 64], "reorder": [30, 300]}
 
     def _build(self, vectors, nlist=0, dims_per_code=2, threshold=0.2):
+        self.library()  # says what installs it
         from scann.scann_ops.py import scann_ops_pybind
 
         self._nlist = nlist or int(len(vectors) ** 0.5)
@@ -56,6 +57,7 @@ class Scann(Index):
                 archive.write(file, file.name)
 
     def _read(self, path):
+        self.library()  # says what installs it
         from scann.scann_ops.py import scann_ops_pybind
 
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:

@@ -19,6 +19,7 @@ class Usearch(Index):
     default_sweep = {"ef": [16, 32, 64, 128, 256, 512]}
 
     def _new(self, m=16, ef_construction=128, dtype="f16"):
+        self.library()  # says what installs it
         from usearch.index import Index as Graph
 
         return Graph(
