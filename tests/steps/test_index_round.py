@@ -54,9 +54,9 @@ def test_the_choice_is_built_of_the_vectors_that_search_uses(compared):
 
 
 def test_larger_sets_are_those_of_the_study(compared):
-    run, collection = compared[0].run, compared[0].collection
+    run = compared[0].run
     larger = replace(run, study=run.study.model_copy(update={"sizes": (300,)}))
-    [(gallery, queries)] = IndexRound(larger, collection, 10, 0.9).larger_sets()
+    [(gallery, queries)] = IndexRound(larger, open_collection(run), 10, 0.9).larger_sets()
     assert gallery.shape[0] == 300 and queries.shape[0] == 100
     np.testing.assert_allclose(np.linalg.norm(gallery, axis=1), 1, atol=1e-5)
 
