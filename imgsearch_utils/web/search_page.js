@@ -71,7 +71,7 @@ function render({ model, el }) {
   const whereLine = make("label", {}, make("span", { textContent: "Only pictures where" }), where);
   const more = make("details", { className: "sp-more-ways" }, make("summary", { textContent: "More ways to search" }),
     whereLine, crops.line, make("p", { className: "sp-hint", textContent:
-      "They are off at first: what crops are worth, notebook 16 measures." }));
+      "Crops are off at first: what they are worth, notebook 16 measures." }));
   const back = make("button", { type: "button", className: "sp-link sp-back", textContent: "← back" });
   const samples = make("div", { className: "sp-samples" });
   const why = make("p", { className: "sp-hint" });
@@ -206,7 +206,6 @@ function render({ model, el }) {
     noWords.hidden = !said.no_words;
     whereLine.hidden = !said.condition;
     where.placeholder = said.condition;
-    order.select.querySelector("[value=head]").hidden = !("head" in said.thresholds);
     legend.textContent = `P(similar) is the probability that ${said.by_classes ? "the two pictures are of one class, " +
       "calibrated on the study's classes" : "people would give the pair grade 3, calibrated on the study's own grades"}` + read;
     showWaiting(said.waiting);
