@@ -176,16 +176,16 @@ def calibrate(
     )
     for teach, hold in folds:
         teaching, held_out = (side.among(side.table.image.iloc[rows]) for rows in (teach, hold))
-        held_out = held_out.both_of(train)
-        if len(held_out):
+        judged_pairs = held_out.both_of(train)
+        if len(judged_pairs):
             scores.append(
                 model(
                     images,
                     teaching.both_of(train),
                     known.among(set(known.names) - set(held_out.names)),
-                )(held_out)
+                )(judged_pairs)
             )
-            grades.append(held_out.similarity)
+            grades.append(judged_pairs.similarity)
     return Calibration.fit(np.concatenate(scores), np.concatenate(grades))
 
 

@@ -27,7 +27,7 @@ def test_a_plain_query_gains_nothing_and_others_are_compared_with_it(tiny, tmp_p
     query_options.main(["--study", "tiny", "--out", str(tmp_path)])
     rows = pd.read_csv(tmp_path / "query_options.csv")
     plain = rows[(rows.crops == 1) & (rows.expand == 0) & rows.rerank.isna()]
-    kinds = sum(len(query_options.settings(model)) for model in ("encoder", "head"))
+    kinds = 2 * len(query_options.settings())  # by the encoder, and by the head
     assert (
         len(rows) == 2 * kinds
         and len(plain) == 4
