@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, first_strategy
+from imgsearch_utils.asking import STRATEGIES, Pool, automatic_zeros, choose_pairs, first_strategy
 from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.encoders.embed_collection import embed_run, load_embeddings
 from imgsearch_utils.grades import oracles
@@ -102,8 +102,15 @@ def first_pairs(run: Run, images: Images) -> pd.DataFrame:
     Returns
     -------
     image1, image2, similarity (0 where automatic, else NaN), automatic, strategy, side
+
+    Raises
+    ------
+    ValueError
+        for a strategy of the study that is not there, with those that are.
     """
     study, tables = run.study, []
+    if study.strategy:  # one that nobody knows is refused before anything is graded
+        STRATEGIES.find(study.strategy)
     if study.oracle == "replay":
         return replayed_pairs(
             run, images, lambda table: (table["round"] == 0) | (table.side != "train")

@@ -132,6 +132,11 @@ def test_first_pairs_stay_on_their_side_and_within_the_budgets(world):
     assert zeros.side.value_counts().to_dict() == {"train": 20, "dev": 16, "test": 16}
 
 
+def test_a_strategy_that_is_not_there_is_refused_before_anything_is_graded(home):
+    with pytest.raises(ValueError, match="no strategy is called entropy. Choose from: random"):
+        World(home, strategy="entropy").first()
+
+
 def test_answers_are_given_once(world):
     folder = world.folder(0, world.first())
     before = (folder / "pairs.csv").read_bytes()
