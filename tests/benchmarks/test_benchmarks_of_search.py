@@ -29,9 +29,7 @@ def test_a_plain_query_gains_nothing_and_others_are_compared_with_it(tiny, tmp_p
     plain = rows[(rows.crops == 1) & (rows.expand == 0) & rows.rerank.isna()]
     kinds = 2 * len(query_options.settings())  # by the encoder, and by the head
     assert (
-        len(rows) == 2 * kinds
-        and len(plain) == 4
-        and set(rows.rerank.dropna()) == {"reciprocal", "head"}
+        len(rows) == 2 * kinds and len(plain) == 4 and set(rows.rerank.dropna()) == {"reciprocal"}
     )
     assert (plain.gain == 0).all() and rows["mean"].between(0, 1).all()
     assert (
