@@ -226,10 +226,10 @@ def shown_now(home: Path, page) -> None:
 
 LEARNING = """
 import psutil, time
-from imgsearch_utils.steps.teaching_session import Lessons
+from imgsearch_utils.steps.teaching_session import TeachingSession
 from imgsearch_utils.workspace import find_run
 if __name__ == "__main__":
-    lessons = Lessons(find_run("tiny"), "tiny")
+    lessons = TeachingSession(find_run("tiny"), "tiny")
     lessons.finish()
     while not psutil.Process().children(recursive=True):
         time.sleep(0.01)
