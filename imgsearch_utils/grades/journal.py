@@ -113,7 +113,7 @@ _HEADER = _line(Act._fields)
 class Journal:
     """An append-only CSV of acts; several processes may write and read it at once.
 
-    An undo takes back its annotator's last standing act on the pair that it names. Votes are not
+    An undo cancels its annotator's last standing act on the pair that it names. Votes are not
     acts of labelling: they never stand, are not undone, and answer nothing; ``search_votes`` alone
     reads them. A last line without its line end (a power cut) never was acknowledged: the next
     reader or writer moves it to ``<journal>.torn`` and warns. The order of the lines counts, not
