@@ -33,6 +33,7 @@ from imgsearch_utils.grades.usable_grades import graded_pairs
 from imgsearch_utils.images import Embeddings, Images, open_collection
 from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.learning import LOSSES, Model
+from imgsearch_utils.learning.promotion import Gain, is_promoted
 from imgsearch_utils.metrics import SIMILAR
 from imgsearch_utils.study import difference
 from imgsearch_utils.workspace import (
@@ -321,15 +322,15 @@ def verdict(scores: pd.DataFrame) -> tuple[bool, str]:
         f"on {row.part}, mAP {row.mean:.3f} against {row.mean - row.gain:.3f}: {row.gain_in_words}"
         for row in rows.itertuples()
     )
-    if (rows.gain_high < 0).any():
-        return False, (
-            f"{told}. Worse: an interval lies below 0; the frozen encoder stays the one to use."
-        )
-    if (rows.gain_low > 0).any():
-        return True, (
-            f"{told}. Better than the frozen encoder: an interval lies above 0, and none below."
-        )
-    return False, f"{told}. No interval lies above 0; the frozen encoder stays the one to use."
+    gains = [Gain(row.part, row.gain, row.gain_low, row.gain_high) for row in rows.itertuples()]
+    is_better = is_promoted(gains, in_search=False)  # by the rule that decides of heads
+    if is_better:
+        outcome = "Better than the frozen encoder: an interval lies above 0, and none below."
+    elif any(gain.is_below for gain in gains):
+        outcome = "Worse: an interval lies below 0; the frozen encoder stays the one to use."
+    else:
+        outcome = "No interval lies above 0; the frozen encoder stays the one to use."
+    return is_better, f"{told}. {outcome}"
 
 
 def finetune_all(
