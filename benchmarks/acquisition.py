@@ -45,7 +45,9 @@ from imgsearch_utils.asking import (
     first_strategy,
 )
 from imgsearch_utils.asking.pool import NO_PAIRS
+from imgsearch_utils.grades.pairs import AUTOMATIC
 from imgsearch_utils.learning import Model
+from imgsearch_utils.learning.evidence import LISTS, Rival
 
 RIVALS = ("random", "stratified")
 SMALL, FULL = [60, 120, 240], [60, 120, 240, 400, 600]  # labels after each round
@@ -71,24 +73,33 @@ def curve(trial: Trial, strategy: str, budgets: list[int]) -> Iterator[dict]:
     """Ask, learn and measure, round by round: a row for each of the budgets."""
     study, train = trial.study, trial.images.train
     graded, model, encoder = NO_PAIRS, Model(), trial.measure(Model())
+    in_search, lists, used = False, [], encoder
     for number, labels in enumerate(budgets):
         step = labels - (budgets[number - 1] if number else 0)
         seed = trial.seed * 1000 + 10 * number
         name = strategy if number or strategy in COLD else first_strategy(train)
-        asked = choose_pairs(Pool.of(train, model, graded), name, step, seed, study.max_per_image)
+        pool = Pool.of(train, model, graded, Model() if number else None)
+        asked = choose_pairs(pool, name, step, seed, study.max_per_image)
         n_zeros = round(step * study.zeros_per_round / study.asked_per_round)
         zeros = automatic_zeros(train, n_zeros, seed, exclude=graded)
         asked["drawn"] = asked.audit | (name in ("random", "stratified"))
-        parts = trial.grade(asked).assign(asked=True), zeros.assign(asked=False, drawn=True)
+        asked = trial.grade(asked)
+        if "place_learnt" in asked:
+            lists.append(asked[asked.place_learnt.notna()].assign(round=number))
+        zeros = zeros.assign(asked=False, drawn=True, strategy=AUTOMATIC)
+        parts = asked.assign(asked=True), zeros
         new = pd.concat([part for part in parts if len(part)])
         graded = (
             pd.concat([graded, new], ignore_index=True)
             if len(graded)
             else new.reset_index(drop=True)
         )
-        learnt = trial.learn(graded)
-        model = learnt.models["head"]
-        found = trial.measure(model)
+        rival = Rival(
+            lists=pd.concat(lists) if lists else LISTS, look=number + 1, in_search=in_search
+        )
+        learnt = trial.learn(graded, rival)
+        model, in_search = learnt.models["head"], learnt.promoted
+        found, before = trial.measure(model), used
         used = found if learnt.promoted else encoder
         yield {
             "study": trial.name,
@@ -99,8 +110,10 @@ def curve(trial: Trial, strategy: str, budgets: list[int]) -> Iterator[dict]:
             **found,
             "candidate": learnt.chosen,
             "promoted": learnt.promoted,
+            "answer": learnt.decision.answer,
             **{f"used_{name}": used[name] for name in ("ap", "ndcg")},
             **{f"encoder_{name}": encoder[name] for name in ("ap", "ndcg")},
+            **{f"before_{name}": before[name] for name in ("ap", "ndcg")},
         }
 
 

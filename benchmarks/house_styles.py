@@ -149,7 +149,9 @@ def our_learner(images: Images, train: pd.DataFrame, known: Images) -> LearningR
     """What the package learns with its own settings: the candidate that the training pairs choose,
     calibrated.
     """
-    graded = train.assign(side="train", same_class=known.same_class(train), drawn=True)
+    graded = train.assign(
+        side="train", same_class=known.same_class(train), drawn=True, strategy="replay"
+    )
     return learn(replace(known, table=known.table.assign(side="train")), graded, HeadSettings(), 0)
 
 

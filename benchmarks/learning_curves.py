@@ -20,6 +20,7 @@ from imgsearch_utils.grades import oracles
 from imgsearch_utils.grades.oracles import known_to_oracle
 from imgsearch_utils.images import Images, open_collection
 from imgsearch_utils.learning import Model, learn, train_head
+from imgsearch_utils.learning.evidence import Rival
 from imgsearch_utils.learning.learner import LearningResult
 from imgsearch_utils.metrics import bootstrap, pair_metrics
 from imgsearch_utils.steps.tagging import take_part
@@ -47,15 +48,15 @@ class Trial:
         """The pairs with the oracle's grades."""
         return pairs.assign(similarity=oracles.answer(self.study.oracle, pairs, self.known))
 
-    def learn(self, pairs: pd.DataFrame, in_search: bool = False) -> LearningResult:
-        """What the package learns from graded pairs of train images; `in_search` as of
+    def learn(self, pairs: pd.DataFrame, rival: Rival | None = None) -> LearningResult:
+        """What the package learns from graded pairs of train images; `rival` as of
         ``learning.learn``.
         """
         group1, group2 = self.images.of_pairs(pairs, "group")
         pairs = pairs.assign(
             side="train", same_class=self.images.same_class(pairs), group1=group1, group2=group2
         )
-        return learn(self.images, pairs, self.study.head, self.seed, in_search=in_search)
+        return learn(self.images, pairs, self.study.head, self.seed, rival=rival)
 
     def fit(self, pairs: pd.DataFrame, settings: HeadSettings) -> Model:
         """A head trained on graded pairs, without a choice between candidates."""

@@ -25,8 +25,9 @@ from benchmarks.acquisition import stamp
 from benchmarks.learning_curves import Log, Trial, one_thread, open_trials, read_rows
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, first_strategy
 from imgsearch_utils.asking.pool import NO_PAIRS
-from imgsearch_utils.grades.pairs import key
+from imgsearch_utils.grades.pairs import AUTOMATIC, key
 from imgsearch_utils.learning import Model
+from imgsearch_utils.learning.evidence import LISTS, Rival
 from imgsearch_utils.steps.learning_round import class_pairs
 from imgsearch_utils.web.pair_order import Item, make_queue
 
@@ -52,12 +53,16 @@ def sitting(trial: Trial, asks: str) -> Iterator[dict]:
     """Teach from nothing to the last of ``GRADES``: a row for each of them."""
     study, images = trial.study, trial.images
     train, encoder = images.train, trial.measure(Model())
-    model, seconds, asked, zeros, in_search = Model(), 0.0, NO_PAIRS, NO_PAIRS, False
+    model, seconds, asked, zeros, rival = Model(), 0.0, NO_PAIRS, NO_PAIRS, Rival()
+    before = encoder  # measures of the rival
     if images.has_classes:
-        model, row = _learnt(trial, class_pairs(images, study).query("side == 'train'"), in_search)
-        yield {**_row(trial, asks, 0, 0, encoder), **row}
+        model, row = _learnt(trial, class_pairs(images, study).query("side == 'train'"), rival)
+        if row["promoted"]:
+            rival, before = Rival(model, "what the classes taught"), trial.measure(model)
+        yield {**_row(trial, asks, 0, 0, encoder, encoder), **row}
     for number, last in enumerate(range(ROUND, GRADES[-1] + 1, ROUND)):
-        in_search = bool((images.has_classes or number) and row["promoted"])  # of the round before
+        if number:  # of the round before
+            rival = replace(rival, in_search=row["promoted"])
         seed = trial.seed * 1000 + 10 * number
         lists, first = asks == "lists", not (number or images.has_classes)
         strategy = (
@@ -67,10 +72,10 @@ def sitting(trial: Trial, asks: str) -> Iterator[dict]:
             if first or images.has_classes
             else "uncertainty"
         )
-        pairs = choose_pairs(
-            Pool.of(train, model, asked), strategy, ROUND, seed, study.max_per_image
-        )
-        pairs = trial.grade(pairs).assign(drawn=pairs.strategy.isin(["random", "stratified"]))
+        pool = Pool.of(train, model, asked, rival.model if number else None)
+        pairs = choose_pairs(pool, strategy, ROUND, seed, study.max_per_image)
+        drawn = pairs.strategy.isin(["random", "stratified"])
+        pairs = trial.grade(pairs).assign(drawn=drawn, round=number)
         grades = {
             key(*pair): grade
             for *pair, grade in pairs[["image1", "image2", "similarity"]].to_numpy(object)
@@ -86,22 +91,26 @@ def sitting(trial: Trial, asks: str) -> Iterator[dict]:
             else NO_PAIRS
         )
         zeros = pd.concat(
-            [part for part in (zeros, more.assign(drawn=True)) if len(part)] or [NO_PAIRS]
+            [part for part in (zeros, more.assign(drawn=True, strategy=AUTOMATIC)) if len(part)]
+            or [NO_PAIRS]
         )
         for n in [n for n in GRADES if last - ROUND < n <= last]:
             given = n - (last - ROUND)
             graded = [part for part in (asked, pairs.head(given), zeros) if len(part)]
             spent = seconds + person_seconds(queue[:given], grades)
-            model, row = _learnt(trial, pd.concat(graded, ignore_index=True), in_search)
-            yield {**_row(trial, asks, n, spent, encoder), **row}
+            graded = pd.concat(graded, ignore_index=True)
+            compared = graded[graded.place_learnt.notna()] if "place_learnt" in graded else LISTS
+            rival = replace(rival, lists=compared, look=number + 1)
+            model, row = _learnt(trial, graded, rival)
+            yield {**_row(trial, asks, n, spent, encoder, before), **row}
         seconds += person_seconds(queue, grades)
         asked = pd.concat([part for part in (asked, pairs) if len(part)], ignore_index=True)
 
 
-def _learnt(trial, graded, in_search):
+def _learnt(trial, graded, rival):
     """What was learnt, and its measures; the encoder's where the grades are too few."""
     try:
-        learnt = trial.learn(graded.reset_index(drop=True), in_search)
+        learnt = trial.learn(graded.reset_index(drop=True), rival)
     except ValueError:
         return Model(), {"promoted": False}
     found = trial.measure(learnt.models["head"])
@@ -113,7 +122,7 @@ def _learnt(trial, graded, in_search):
     }
 
 
-def _row(trial, asks, grades, seconds, encoder):
+def _row(trial, asks, grades, seconds, encoder, before):
     return {
         "study": trial.name,
         "asks": asks,
@@ -122,6 +131,8 @@ def _row(trial, asks, grades, seconds, encoder):
         "minutes": seconds / 60,
         "encoder_ap": encoder["ap"],
         "encoder_ndcg": encoder["ndcg"],
+        "before_ap": before["ap"],
+        "before_ndcg": before["ndcg"],
         "learnt_ap": float("nan"),
         "learnt_ndcg": float("nan"),
         "promoted": False,
@@ -142,7 +153,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """
     for name in ("ap", "ndcg"):
         rows = rows.assign(
-            **{f"used_{name}": rows[f"learnt_{name}"].where(rows.promoted, rows[f"encoder_{name}"])}
+            **{f"used_{name}": rows[f"learnt_{name}"].where(rows.promoted, rows[f"before_{name}"])}
         )
     columns = [
         "minutes",

@@ -28,7 +28,8 @@ def choose_pairs(
     Returns
     -------
     image1 < image2, score (cosine), p_similar (NaN without a calibration), strategy, audit: at most
-    `budget` rows
+    `budget` rows. Of lists also `query`, whose results they are, and where the pool has a model
+    `before`, the results' places in the orders of both, from 1: place_before, place_learnt
 
     Raises
     ------
@@ -48,7 +49,7 @@ def choose_pairs(
         chosen.add(budget - audited, pool, rule, rng)
     i, j = np.array(list(chosen.pairs), dtype=np.int64).reshape(-1, 2).T
     cosine, audit = pair_cosines(pool.unit, i, j), np.arange(len(i)) < audited
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "image1": pool.names[i],  # i < j, and names are sorted within a class
             "image2": pool.names[j],
@@ -58,10 +59,33 @@ def choose_pairs(
             "audit": audit,
         }
     )
+    if strategy != "lists":
+        return table
+    query = np.array(list(chosen.pairs.values()), np.int64)
+    return table.assign(
+        query=np.where(audit, "", pool.names[query]),
+        **_places(pool, query, np.where(query == i, j, i), ~audit),
+    )
+
+
+def _places(pool, query, result, listed):
+    """Where both rankers of a pool put each result of a query (n,), from 1; NaN for what is not in
+    a list.
+    """
+    if pool.before is None:
+        return {}
+    places = np.full((2, len(query)), np.nan)
+    for one in np.unique(query[listed]):
+        rows = listed & (query == one)
+        for place, order in zip(places, pool.orders(one)):
+            place[rows] = 1 + pd.Index(order).get_indexer(result[rows])
+    return dict(zip(["place_before", "place_learnt"], places))
 
 
 class _Taken:
-    """Pairs of rows taken so far, in order, none twice, no row more often than the cap allows."""
+    """Pairs of rows i < j taken so far, in order, none twice, no row more often than the cap
+    allows; of each pair the row that the strategy named first.
+    """
 
     def __init__(self, max_per_image: int):
         self.max_per_image, self.pairs, self.used = max_per_image, {}, Counter()
@@ -71,13 +95,12 @@ class _Taken:
         enough, size = len(self.pairs) + wanted, 8 * wanted
         while len(self.pairs) < enough:
             for i, j in zip(*map(np.ndarray.tolist, strategy(pool, size, rng))):
+                pair = min(i, j), max(i, j)
                 if len(self.pairs) == enough:
                     return
-                if (i, j) not in self.pairs and max(
-                    self.used[i], self.used[j]
-                ) < self.max_per_image:
-                    self.pairs[i, j] = None
-                    self.used.update((i, j))
+                if pair not in self.pairs and max(self.used[i], self.used[j]) < self.max_per_image:
+                    self.pairs[pair] = i
+                    self.used.update(pair)
             if size >= pool.n_pairs():
                 return
             size *= 4

@@ -14,7 +14,7 @@ from imgsearch_utils.images.near_pairs import MANY, Lists
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.images.vector_store import drop_page_cache
 from imgsearch_utils.learning.model import Model
-from imgsearch_utils.metrics.geometry import pair_cosines
+from imgsearch_utils.metrics.geometry import normalised, pair_cosines
 
 BLOCK = 512, 1024  # a block of cosines that stays in the processor's cache
 PART = 65_536  # images whose vectors are made at once
@@ -38,6 +38,7 @@ class Pool:
     unit : (n, e) the model's vectors
     group : (n,) near-duplicate group
     labelled : sorted keys ``i * n + j`` of labelled pairs
+    before : (n, e) vectors of what search used before `model`; what lists are drafted by beside it
     many : images of a class above which not all its pairs are looked at
     """
 
@@ -48,6 +49,7 @@ class Pool:
     starts: np.ndarray
     group: np.ndarray
     labelled: np.ndarray
+    before: np.ndarray | None = None
     many: int = MANY
 
     @classmethod
@@ -56,13 +58,15 @@ class Pool:
         images: Images,
         model: Model = ENCODER,
         labelled: pd.DataFrame = NO_PAIRS,
+        before: Model | None = None,
         many: int = MANY,
     ) -> "Pool":
         """Make the pool of all pairs of these images; those of two classes are automatic zeros and
         not in it.
 
         labelled : image1, image2 of the pairs labelled so far (a pair waiting for an answer may
-        stand here too)"""
+        stand here too)
+        before : what search used before `model`, where lists are to compare the two"""
         table = images.table.assign(_class=images.classes.to_numpy()).sort_values(
             ["_class", "image"]
         )
@@ -71,26 +75,16 @@ class Pool:
         labelled_pairs = images.both_of(labelled)
         a, b = row[labelled_pairs.image1].to_numpy(), row[labelled_pairs.image2].to_numpy()
         keys = np.unique(np.minimum(a, b) * len(names) + np.maximum(a, b))
-        parts = (
-            model.vectors(np.asarray(images.vectors_of(names[at : at + PART]), np.float32))
-            for at in range(0, max(1, len(names)), PART)
-        )
-        unit = next(parts)
-        if len(names) > PART:  # so large that no second copy of it should be made
-            all_units = np.empty((len(names), unit.shape[1]), np.float32)
-            for at, part in zip(range(0, len(names), PART), itertools.chain([unit], parts)):
-                all_units[at : at + PART] = part
-            unit = all_units
-            drop_page_cache(images.embeddings.vectors)
         return cls(
             images,
             names,
             model,
-            unit,
+            _unit_vectors(images, names, model),
             np.cumsum([0, *sizes]),
             table.group.to_numpy(),
             keys,
-            many=many,
+            None if before is None else _unit_vectors(images, names, before),
+            many,
         )
 
     def allowed(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -101,6 +95,33 @@ class Pool:
         """Rows (m,) of the images of the same class as one row."""
         at = np.searchsorted(self.starts, row, side="right")
         return np.arange(self.starts[at - 1], self.starts[at])
+
+    def orders(self, query: int) -> tuple[np.ndarray, np.ndarray]:
+        """The allowed results (m,) of a query, by ``before`` and by ``model``, best first.
+
+        Where nothing was learnt yet, by the encoder's vectors and by these less their mean.
+        """
+        others = self.of_class(query)
+        i, j = np.minimum(query, others), np.maximum(query, others)
+        allowed = (others != query) & self.allowed(i, j)
+        rows = slice(others[0], others[-1] + 1)
+        if self.before is None:
+            cosines = self.unit[rows] @ self.unit[query], self._centred[rows] @ self._centred[query]
+        else:
+            cosines = self.before[rows] @ self.before[query], self.unit[rows] @ self.unit[query]
+        return tuple(others[allowed][np.argsort(-c[allowed], kind="stable")] for c in cosines)
+
+    @cached_property
+    def _centred(self) -> np.ndarray:
+        return normalised(self.unit - self.unit.mean(0))
+
+    def encoder_cosines(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """The encoder's cosines of pairs (n,), whatever the model."""
+        if self.model.name == "encoder":
+            return pair_cosines(self.unit, i, j)
+        return ENCODER.cosines(
+            self.images, pd.DataFrame({"image1": self.names[i], "image2": self.names[j]})
+        )
 
     def n_pairs(self) -> int:
         """All same-class pairs, allowed or not."""
@@ -211,6 +232,22 @@ class Pool:
         for at in range(0, int(new.sum()), SAMPLE):
             one, two = i[new][at : at + SAMPLE], j[new][at : at + SAMPLE]
             yield one, two, pair_cosines(self.unit, one, two)
+
+
+def _unit_vectors(images: Images, names: np.ndarray, model: Model) -> np.ndarray:
+    """A model's vectors (n, e) of images, made part by part."""
+    parts = (
+        model.vectors(np.asarray(images.vectors_of(names[at : at + PART]), np.float32))
+        for at in range(0, max(1, len(names)), PART)
+    )
+    unit = next(parts)
+    if len(names) <= PART:
+        return unit
+    all_units = np.empty((len(names), unit.shape[1]), np.float32)  # no second copy of so much
+    for at, part in zip(range(0, len(names), PART), itertools.chain([unit], parts)):
+        all_units[at : at + PART] = part
+    drop_page_cache(images.embeddings.vectors)
+    return all_units
 
 
 def random_pairs(

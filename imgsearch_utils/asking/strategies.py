@@ -6,7 +6,6 @@ from scipy.spatial.distance import cdist
 from imgsearch_utils.asking.pool import Pool
 from imgsearch_utils.grades.pairs import LIST
 from imgsearch_utils.images.study_images import Images
-from imgsearch_utils.metrics.geometry import pair_cosines
 from imgsearch_utils.workspace.registry import Registry
 
 #: name -> strategy(pool, size, rng) -> rows (i, j): at most `size` allowed pairs, best first
@@ -25,11 +24,12 @@ def random(pool: Pool, size: int, rng: np.random.Generator):
 
 @STRATEGIES.register("stratified")
 def stratified(pool, size, rng):
-    """Random pairs in equal number from ten strata of the cosine of equal width: similar pairs are
-    among them.
+    """Random pairs in equal number from ten strata of the encoder's cosine of equal width: similar
+    pairs are among them.
     """
     i, j = pool.random(50 * size, rng)
-    cosine = pair_cosines(pool.unit, i, j)
+    # the encoder's in any round, so that it is known how often a stratum's pairs were drawn
+    cosine = pool.encoder_cosines(i, j)
     edges = np.linspace(cosine.min(), cosine.max(), 11)[1:-1] if len(cosine) else np.zeros(9)
     turn = _turns(np.digitize(cosine, edges))
     order = np.argsort(turn, kind="stable")[:size]
@@ -45,24 +45,33 @@ def uncertainty(pool, size, rng):
 
 @STRATEGIES.register("lists")
 def lists(pool, size, rng):
-    """The first dozen results of one query after the other; the queries in random order."""
-    found_i, found_j, n = [], [], 0
+    """A dozen results of one query after the other, half of them by each of the pool's two rankers;
+    the queries in random order.
+
+    Pairs that one score put first are no fair judge between it and another. So the rankers choose
+    in turns (team-draft interleaving: Radlinski, Kurup & Joachims, CIKM 2008): the first half
+    dozen of either is among the dozen.
+    """
+    queries, results, n = [], [], 0
     for query in rng.permutation(len(pool.names)):
-        others = pool.of_class(query)
-        i, j = np.minimum(query, others), np.maximum(query, others)
-        allowed = (others != query) & pool.allowed(i, j)
-        i, j, cosine = (
-            i[allowed],
-            j[allowed],
-            (pool.unit[others[0] : others[-1] + 1] @ pool.unit[query])[allowed],
-        )
-        first = np.argsort(-cosine, kind="stable")[:LIST]
-        found_i.append(i[first])
-        found_j.append(j[first])
-        n += len(first)
+        drafted = team_draft(*pool.orders(query), LIST, rng)
+        queries.append(np.full(len(drafted), query))
+        results.append(drafted)
+        n += len(drafted)
         if n >= size:
             break
-    return np.concatenate(found_i)[:size], np.concatenate(found_j)[:size]
+    return np.concatenate(queries)[:size], np.concatenate(results)[:size]
+
+
+def team_draft(one: np.ndarray, two: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """The first `size` of two orders (n,) of the same things, each choosing its best that is left
+    in turns; chance says who begins a turn.
+    """
+    teams, drafted = (one[:size].tolist(), two[:size].tolist()), []
+    while len(drafted) < min(size, len(one)):
+        for team in rng.permutation(2)[: size - len(drafted)]:
+            drafted += [row for row in teams[team] if row not in drafted][:1]
+    return np.array(drafted, np.int64)
 
 
 @STRATEGIES.register("core_set")

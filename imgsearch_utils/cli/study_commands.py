@@ -133,7 +133,7 @@ def score(
     opened = workspace.find_run(study, name)
     with output(out) as file, bytes_read(pairs) as watch:
         about = score_file(opened, pairs, file, watch)
-    role = "promoted" if about["promoted"] else "not promoted: search keeps the encoder"
+    role = "promoted" if about["promoted"] else "not promoted: search does not use it"
     print(
         f"{about['pairs']:,} pairs scored by the head of round {about['round']} ({role}); "
         "similar is p_similar >= "

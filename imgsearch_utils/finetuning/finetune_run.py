@@ -33,7 +33,7 @@ from imgsearch_utils.grades.usable_grades import graded_pairs
 from imgsearch_utils.images import Embeddings, Images, open_collection
 from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.learning import LOSSES, Model
-from imgsearch_utils.learning.promotion import Gain, is_promoted
+from imgsearch_utils.learning.promotion import Gain
 from imgsearch_utils.metrics import SIMILAR
 from imgsearch_utils.study import difference
 from imgsearch_utils.workspace import (
@@ -323,7 +323,7 @@ def verdict(scores: pd.DataFrame) -> tuple[bool, str]:
         for row in rows.itertuples()
     )
     gains = [Gain(row.part, row.gain, row.gain_low, row.gain_high) for row in rows.itertuples()]
-    is_better = is_promoted(gains, in_search=False)  # by the rule that decides of heads
+    is_better = any(gain.is_above for gain in gains) and not any(gain.is_below for gain in gains)
     if is_better:
         outcome = "Better than the frozen encoder: an interval lies above 0, and none below."
     elif any(gain.is_below for gain in gains):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from imgsearch_utils.grades.pairs import GRADES, key, lower_median
+from imgsearch_utils.grades.pairs import AUTOMATIC, GRADES, key, lower_median
 from imgsearch_utils.study import nearest
 from imgsearch_utils.workspace import PUBLISHED
 
@@ -29,7 +29,7 @@ ACTS = ("grade", "skip", "unsure", "undo", *VOTES)
 # what `answers` says of acts that one key gave to all that was left of a list; they have one time
 REST = "rest"
 # what `source` may say
-AUTOMATIC, ADJUDICATION, REPEAT, VOTE = ("automatic", "adjudication", "repeat", "vote")
+ADJUDICATION, REPEAT, VOTE = ("adjudication", "repeat", "vote")
 
 
 class Act(NamedTuple):

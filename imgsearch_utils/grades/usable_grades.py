@@ -5,15 +5,15 @@ known of the images.
 import pandas as pd
 
 from imgsearch_utils.grades.journal import AUTOMATIC, VOTE, Journal
-from imgsearch_utils.grades.pairs import key, read_pairs
+from imgsearch_utils.grades.pairs import DRAWN, canonical, key, read_pairs
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.workspace import Round
 
 
 def graded_pairs(upto: Round, images: Images) -> pd.DataFrame:
     """All current grades up to a round: image1, image2, similarity, round, side, automatic,
-    same_class, group1, group2, and drawn: whether the pair was asked because chance, perhaps by
-    strata of the encoder's cosine, had drawn it.
+    same_class, group1, group2, strategy (which asked it; empty for none), and drawn: whether it was
+    asked because chance, perhaps by strata of the encoder's cosine, had drawn it.
 
     Only pairs whose images stand on one side are returned; near-duplicates on train and another
     side are refused by name (ValueError): both would be a leak."""
@@ -30,13 +30,14 @@ def graded_pairs(upto: Round, images: Images) -> pd.DataFrame:
         group1=group1,
         group2=group2,
     )
-    drawn = {
-        pair
-        for this in map(upto.run.round, range(upto.number + 1))
-        if this.pairs.is_file()
-        for pair in _drawn_at_random(read_pairs(this.pairs))
+    asked_by = {
+        key(one, two): strategy
+        for pairs in _pairs_so_far(upto).values()
+        for one, two, strategy in zip(pairs.image1, pairs.image2, pairs.strategy)
     }
-    table["drawn"] = [key(one, two) in drawn for one, two in zip(table.image1, table.image2)]
+    keys = map(key, table.image1, table.image2)
+    table["strategy"] = [asked_by.get(pair, "") for pair in keys]
+    table["drawn"] = table.strategy.isin(DRAWN)
     table = table[split == other].reset_index(drop=True)
     for name in ("dev", "test"):
         check_no_leak(table[table.side == "train"], table[table.side == name], images)
@@ -62,10 +63,34 @@ def voted_pairs(upto: Round, images: Images) -> pd.DataFrame:
     return usable(pd.DataFrame(rows, columns=["image1", "image2", "similarity"]), images.train)
 
 
-def _drawn_at_random(asked):
-    """Keys of those of a round's pairs that no model chose."""
-    asked = asked[asked.strategy.isin(["random", "stratified", AUTOMATIC])]
-    return map(key, asked.image1, asked.image2)
+def graded_lists(upto: Round, images: Images) -> pd.DataFrame:
+    """The graded results of lists that two models drafted in turns, up to a round: round, query,
+    similarity, and the results' places in the models' orders, place_before and place_learnt.
+
+    The grades are those that stand now, by all who graded.
+    """
+    columns = ["round", "query", "similarity", "place_before", "place_learnt"]
+    labels = Journal(upto.run.journal).labels(up_to_round=upto.number)
+    labels = labels[labels.source != AUTOMATIC][["image1", "image2", "similarity"]]
+    tables = [pd.DataFrame(columns=columns)]
+    for number, pairs in _pairs_so_far(upto).items():
+        if "place_learnt" in pairs:
+            listed = canonical(usable(pairs[pairs.place_learnt.notna()], images.train))
+            graded = listed.drop(columns="similarity").merge(labels, on=["image1", "image2"])
+            tables.append(graded.assign(round=number)[columns])
+    return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+
+
+def _pairs_so_far(upto: Round) -> dict[int, pd.DataFrame]:
+    """The pairs that rounds asked, by round; pairs of a file without strategies have an empty
+    one.
+    """
+    rounds = [this for this in map(upto.run.round, range(upto.number + 1)) if this.pairs.is_file()]
+    tables = {this.number: read_pairs(this.pairs) for this in rounds}
+    return {
+        number: table if "strategy" in table else table.assign(strategy="")
+        for number, table in tables.items()
+    }
 
 
 def check_no_leak(train: pd.DataFrame, test: pd.DataFrame, images: Images) -> None:

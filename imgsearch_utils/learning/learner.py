@@ -11,10 +11,17 @@ from threadpoolctl import threadpool_limits
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.cross_fitting import Fit, cross_fits, judge
+from imgsearch_utils.learning.evidence import (
+    Rival,
+    design_weights,
+    evidence_of,
+    fair_weights,
+    strata_of,
+)
 from imgsearch_utils.learning.head_training import train_head
 from imgsearch_utils.learning.heads import Head, Recipe
 from imgsearch_utils.learning.model import Model
-from imgsearch_utils.learning.promotion import choose, chosen_row, mark_use
+from imgsearch_utils.learning.promotion import Decision, choose, chosen_row, decide, mark_use
 from imgsearch_utils.metrics import ENOUGH, ap_gain, query_gains
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.study import HeadSettings
@@ -32,8 +39,6 @@ UNLABELLED = 10_000  # random pairs that say how often each score occurs
 # automatic zeros that teach at most, or as many as other pairs are, where somebody waits
 ZEROS = 360
 BLOCK = 64  # images whose cosines with all others are held at once
-# of the unlabelled pairs' scores
-STRATA = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)
 
 
 def candidates_of(images: Images, fast: bool = False) -> list[str]:
@@ -64,8 +69,10 @@ class LearningResult:
     candidates : one row each, the encoder first: candidate, ap and ndcg (the mean nDCG@10 within a
         query's judged results); ap_gain and ndcg_gain, over the encoder, with _low and _high; `use`
         as of ``promotion.mark_use``
-    scored : the graded pairs that decided, with `score` by heads that saw neither image, and
-        `cosine`, the encoder's; a finished round adds the test pairs (``score_pairs``)
+    scored : the graded pairs that judged, with `score` by heads that did not see one of the two
+        images, `cosine`, the encoder's, `before`, the rival's, and `weight`, how many pairs each
+        stands for; a finished round adds the test pairs (``score_pairs``)
+    decision : whether search uses the head, and why; None of a round of an older version
     history : of the chosen candidate's training: epoch, train_loss, dev_loss, dev_ap
     """
 
@@ -73,6 +80,7 @@ class LearningResult:
     candidates: pd.DataFrame
     scored: pd.DataFrame
     history: pd.DataFrame
+    decision: Decision | None
 
     @property
     def chosen(self) -> str:
@@ -81,7 +89,7 @@ class LearningResult:
 
     @property
     def promoted(self) -> bool:
-        """Whether search uses the head; if not, it keeps the encoder."""
+        """Whether search uses the head; if not, it keeps what it used before the grades."""
         return chosen_row(self.candidates).use == "search"
 
 
@@ -93,14 +101,14 @@ def learn(
     seed: int,
     fast: bool = False,
     votes: pd.DataFrame | None = None,
-    in_search: bool = False,
+    rival: Rival | None = None,
 ) -> LearningResult:
-    """Train the candidates, let the pairs that decide choose between them, and calibrate what they
+    """Train the candidates, let the pairs that judge choose between them, and calibrate what they
     chose.
 
-    What decides are the graded dev pairs where there are dev images; else the train pairs
-    themselves, each judged by heads that saw neither of its images (``cross_fits``). How they
-    decide stands in ``promotion``.
+    What judges are the graded dev pairs where there are dev images; else the train pairs
+    themselves, by heads that did not see one of their images (``cross_fits``). Whether search uses
+    what was learnt stands in ``evidence`` and ``promotion``.
 
     Parameters
     ----------
@@ -109,14 +117,14 @@ def learn(
     seed : of the folds and of the first weights
     fast : as of ``candidates_of``
     votes : as of ``train_head``; they teach, and judge nothing
-    in_search : whether search uses a head already, as an earlier round showed that it is better;
-        then a head stays there until an interval of these pairs lies below 0
+    rival : what search used before the grades; the encoder where it is not given
 
     Raises
     ------
     ValueError
         for too few graded pairs, and as ``train_head`` does.
     """
+    rival = rival or Rival()
     train, dev = (graded[graded.side == split] for split in ("train", "dev"))
     if len(dev):
         fits = [Fit(images.train, train, with_unlabelled(images.split("dev"), dev, seed))]
@@ -130,12 +138,19 @@ def learn(
     # digits beyond depend on the machine
     scores = {name: one.score.round(4) for name, one in judged.items()}
     held_out = pd.concat([fit.held_out for fit in fits])
-    held_out = held_out.assign(cosine=Model().cosines(images, held_out))
+    held_out = held_out[~held_out.index.duplicated()].sort_index()
+    held_out = held_out.assign(
+        cosine=Model().cosines(images, held_out), before=rival.model.cosines(images, held_out)
+    )
     unknown = held_out[held_out.similarity.isna()]
     graded_pairs = held_out.drop(unknown.index).astype(graded.dtypes.to_dict())
     candidates = _compare(graded_pairs, {"encoder": held_out.cosine, **scores})
     name = choose(_gains_over_first(graded_pairs, scores, names[0]), names[0])
-    candidates = mark_use(candidates, name, in_search)
+    scored = graded_pairs.assign(
+        score=scores[name][graded_pairs.index], weight=fair_weights(graded_pairs, unknown)
+    )
+    decision = decide(evidence_of(scored, rival), rival.in_search)
+    candidates = mark_use(candidates, name, decision.used)
     head = train_candidate(images, train, settings, seed, name, votes)
     curves = [_calibrate(graded_pairs, unknown, score) for score in (held_out.cosine, scores[name])]
     typical = nearest_neighbour_cosine(images.train)
@@ -143,9 +158,8 @@ def learn(
         Model(calibration=curves[0], out_of_collection_cosine=typical),
         Model.with_head(head, curves[1], typical),
     )
-    scored = graded_pairs.assign(score=scores[name][graded_pairs.index])
     by_name = {model.name: model for model in models}
-    return LearningResult(by_name, candidates, scored, judged[name].history)
+    return LearningResult(by_name, candidates, scored, judged[name].history, decision)
 
 
 @threadpool_limits.wrap(limits=1)
@@ -241,41 +255,22 @@ def _calibrate(known, unknown, score):
       share as weight.
     - A strategy asks pairs that are similar more often than their score tells. So the curves'
       height is fitted again on the pairs that were drawn at random; these are weighted by the
-      collection's share of their stratum of the encoder's cosine (post-stratification: Holt &
-      Smith, Journal of the Royal Statistical Society A 142, 1979).
+      collection's share of their stratum of the encoder's cosine (``evidence.design_weights``).
     """
-    of_graded, of_unlabelled = _strata(score[known.index], score[unknown.index])
+    of_graded, of_unlabelled = strata_of(score[known.index], score[unknown.index])
     empty = unknown[~np.isin(of_unlabelled, of_graded)]
     weight = np.concatenate(
         [np.ones(len(known)), np.full(len(empty), len(known) / max(1, len(unknown)))]
     )
     grades = np.append(known.similarity, np.zeros(len(empty)))
     fitted = Calibration.fit(score[[*known.index, *empty.index]], grades, weight)
-    drawn = known[known.drawn]
     # automatic zeros alone say nothing
-    if known.drawn.all() or drawn.same_class.sum() < ENOUGH or unknown.empty:
+    if known.drawn.all() or known.same_class[known.drawn].sum() < ENOUGH or unknown.empty:
         return fitted
-    of_drawn, of_unlabelled = _strata(
-        drawn.cosine, unknown.cosine, drawn.same_class, unknown.same_class
-    )
-    share, n = (np.bincount(of, minlength=2 * len(STRATA) + 2) for of in (of_unlabelled, of_drawn))
-    weight = (share / np.maximum(n, 1))[of_drawn]
-    return (
-        fitted.shift_intercepts(score[drawn.index], drawn.similarity, weight)
-        if weight.any()
-        else fitted
-    )
-
-
-def _strata(of, unlabelled, kind_of=0, kind_unlabelled=0):
-    """Number of the stratum of each score, and of each unlabelled pair's; strata of two kinds are
-    told apart.
-    """
-    edges = np.quantile(unlabelled, STRATA) if len(unlabelled) else np.zeros(0)
-    return (
-        np.digitize(scores, edges) + (len(STRATA) + 1) * np.asarray(kind, int)
-        for scores, kind in ((of, kind_of), (unlabelled, kind_unlabelled))
-    )
+    weight = design_weights(known, unknown)
+    if not weight.any():
+        return fitted
+    return fitted.shift_intercepts(score[weight.index], known.similarity[weight.index], weight)
 
 
 def nearest_neighbour_cosine(images: Images, quantile: float = 0.01) -> float:

@@ -168,11 +168,30 @@ def model_vectors(run: Run, embeddings: Embeddings, model: Model, keep: bool = F
     return vectors
 
 
-def model_in_use(run: Run, name: str = "") -> Model:
-    """The model that search uses: of the last finished round, the head where it was promoted, else
-    the encoder.
+def class_round(run: Run, before: int) -> Round | None:
+    """The last of the rounds before this number that learnt from the classes alone, where search
+    used what it learnt; what grades teach has to be better than that.
+    """
+    rounds = [this for this in run.rounds_made if this.number < before and this.finished]
+    rounds = [this for this in rounds if this.by_classes and this.metrics["promoted"]]
+    return rounds[-1] if rounds else None
 
-    name : "encoder" or "head", to choose oneself
+
+def round_in_search(run: Run) -> Round | None:
+    """The round whose head search uses; None where it uses the encoder.
+
+    It is the last one where that was promoted; else the one that learnt from the classes.
+    """
+    if not run.rounds_made:
+        return None
+    last = run.last_round
+    return last if last.metrics["promoted"] else class_round(run, last.number)
+
+
+def model_in_use(run: Run, name: str = "") -> Model:
+    """The model that search uses: the head of ``round_in_search``, else the encoder.
+
+    name : "encoder" or "head", to choose oneself; the head is the last round's
 
     Before the first finished round it is the encoder, without a calibration.
     """
@@ -180,8 +199,10 @@ def model_in_use(run: Run, name: str = "") -> Model:
         raise ValueError(f"no model is called {name}. {nearest(name, MODELS)}")
     if name != "head" and not run.rounds_made:
         return Model()
-    last = run.last_round
-    at_hand = (last.model / "head.safetensors").is_file()  # a published run leaves it out
-    if name == "head" or not name and last.metrics["promoted"] and at_hand:
+    last, used = run.last_round, round_in_search(run)
+    if name == "head":
         return load_models(last)["head"]
+    # a published run leaves heads out
+    if not name and used and (used.model / "head.safetensors").is_file():
+        return load_models(used)["head"]
     return calibrated_models(last)["encoder"]

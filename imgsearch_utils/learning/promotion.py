@@ -1,10 +1,9 @@
 """Which candidate is chosen and whether search uses it: the rule, and the sentences that tell it.
 
-The rule stands here alone. The learner asks ``choose`` and ``is_promoted``; notebooks, report and
-pages say ``RULE`` and the sentences below.
+The rule stands here alone. The learner asks ``choose`` and ``decide``; notebooks, report and pages
+say ``RULE`` and the sentences below.
 """
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,16 +11,53 @@ import pandas as pd
 
 from imgsearch_utils.workspace import Run
 
+ENCODER = "the encoder"
+SHOWN = 0.05  # how often, in all looks together, "shown to be better" may be said where it is not
+PROBABLY = 0.25  # chosen by what it costs on other draws of the studies than are reported
+ANSWERS = {
+    "shown": "shown to be better",
+    "probable": "probably better",
+    "open": "no better so far",
+    "worse": "probably worse",
+}
 RULE = (
-    "What was learnt replaces the encoder where the 95 % interval of its gain lies above 0, in "
-    "average precision or in the order within a query's results (nDCG@10), and in neither below 0."
-)
-RULE_FOR_TAUGHT_RUNS = (
-    "In a run that a person teaches, a head that search uses stays until one of the two intervals "
-    "lies below 0."
+    "What was learnt is compared with what search used before the grades, in average precision: on "
+    "lists that the two drafted in turns, before anything learnt from them; where there are none, "
+    "on pairs that neither of them chose. Where chance alone would give so large a gain in less "
+    f"than {100 * PROBABLY:.0f} of 100 cases, it is probably better; where chance would give so "
+    "large a loss as seldom, it is probably worse. It is shown to be better where the error of "
+    f"saying so stays below {100 * SHOWN:.0f} %, over all rounds together. Search uses what is "
+    "better, goes back from what is worse, and else stays with what it uses."
 )
 #: columns of the table of candidates -> measures by name
 MEASURES = {"ap": "average precision", "ndcg": "nDCG@10"}
+
+
+class Evidence(NamedTuple):
+    """A comparison in average precision of grade 3.
+
+    by : "lists" (the mean over them) or "pairs" (over all of them)
+    n : how many
+    rival : what it was compared with, in words
+    before, learnt : average precision of the rival and of what was learnt
+    low, high : 95 % interval of the difference; NaN where there are too few
+    chance : how often as large a gain comes by chance where there is none; NaN as low and high
+    look : how many times a decision has been made, with this one
+    """
+
+    by: str
+    n: int
+    rival: str
+    before: float
+    learnt: float
+    low: float
+    high: float
+    chance: float
+    look: int
+
+    @property
+    def difference(self) -> float:
+        return self.learnt - self.before
 
 
 class Gain(NamedTuple):
@@ -51,6 +87,18 @@ class Gain(NamedTuple):
         )
 
 
+class Decision(NamedTuple):
+    """What a round decided.
+
+    answer : a name of ``ANSWERS``
+    used : whether search uses the round's head
+    """
+
+    answer: str
+    used: bool
+    evidence: Evidence
+
+
 def choose(gains_over_first: dict[str, float], first: str) -> str:
     """The candidate to take: the first, or the best of those whose interval lies above it.
 
@@ -60,14 +108,38 @@ def choose(gains_over_first: dict[str, float], first: str) -> str:
     return max(gains_over_first, key=gains_over_first.get, default=first)
 
 
-def is_promoted(gains: Iterable[Gain], in_search: bool) -> bool:
-    """Whether search uses what was learnt: ``RULE``, and ``RULE_FOR_TAUGHT_RUNS``.
+def decide(evidence: Evidence, in_search: bool) -> Decision:
+    """Whether search uses what was learnt: ``RULE``.
 
-    in_search : whether search uses a head already, as an earlier round showed that it is better
+    Each look spends a part of the error, ``SHOWN / (look (look + 1))``: over any number of looks
+    these add up to ``SHOWN`` (alpha spending: Lan & DeMets, Biometrika 70, 1983).
+
+    in_search : whether search uses a head that grades taught already
     """
-    gains = list(gains)
-    shown = in_search or any(gain.is_above for gain in gains)
-    return shown and not any(gain.is_below for gain in gains)
+    chance = evidence.chance
+    if chance < SHOWN / (evidence.look * (evidence.look + 1)):
+        answer = "shown"
+    elif chance < PROBABLY:
+        answer = "probable"
+    else:
+        answer = "worse" if chance > 1 - PROBABLY else "open"
+    used = answer in ("shown", "probable") or answer == "open" and in_search
+    return Decision(answer, bool(used), evidence)
+
+
+def decision_to_dict(decision: Decision) -> dict[str, Any]:
+    """What metrics.json holds of a decision; None for what is not known."""
+    values = {**decision.evidence._asdict(), "answer": decision.answer, "used": decision.used}
+    return {name: None if pd.isna(value) else value for name, value in values.items()}
+
+
+def decision_of_metrics(metrics: dict[str, Any]) -> Decision | None:
+    """The decision that a round's metrics.json holds; None for a round of an older version."""
+    if not (values := metrics.get("decision")):
+        return None
+    values = {name: np.nan if value is None else value for name, value in values.items()}
+    evidence = Evidence(*(values[name] for name in Evidence._fields))
+    return Decision(values["answer"], values["used"], evidence)
 
 
 def gains_of_row(row: pd.Series) -> list[Gain]:
@@ -79,7 +151,7 @@ def gains_of_row(row: pd.Series) -> list[Gain]:
 
 
 def gains_of_metrics(metrics: dict[str, Any], split: str = "dev") -> list[Gain]:
-    """The gains that a round's metrics.json holds, on the pairs that decide (dev) or on test."""
+    """The gains over the encoder that a round's metrics.json holds, on dev or test pairs."""
     measured = metrics.get(split) or {}
     places = {"ap": ("ap_gain_over", "encoder"), "ndcg": ("within_queries", "nDCG@10")}
     gains = []
@@ -90,128 +162,109 @@ def gains_of_metrics(metrics: dict[str, Any], split: str = "dev") -> list[Gain]:
     return gains
 
 
-def mark_use(candidates: pd.DataFrame, chosen: str, in_search: bool) -> pd.DataFrame:
+def mark_use(candidates: pd.DataFrame, chosen: str, used: bool) -> pd.DataFrame:
     """The table of candidates with a column `use`: "search" for what search uses, "chosen" for a
     chosen candidate that it does not use.
     """
-    row = candidates.set_index("candidate").loc[chosen]
-    used = chosen if is_promoted(gains_of_row(row), in_search) else "encoder"
-    use = candidates.candidate.map({chosen: "chosen"} | {used: "search"}).fillna("")
+    in_search = chosen if used else "encoder"
+    use = candidates.candidate.map({chosen: "chosen"} | {in_search: "search"}).fillna("")
     return candidates.assign(use=use)
 
 
 def chosen_row(candidates: pd.DataFrame) -> pd.Series:
-    """The row of the candidate that was chosen; its `use` is "search" where it was promoted."""
+    """The row of the candidate that was chosen; its `use` is "search" where search uses it."""
     rows = candidates[candidates.use.isin(["chosen", "search"])]
     return rows[rows.candidate != "encoder"].iloc[0]
 
 
-def _known(gains: Iterable[Gain]) -> list[Gain]:
-    return [gain for gain in gains if np.isfinite(gain[1:]).all()]
+def tell_evidence(evidence: Evidence) -> str:
+    """What was compared, and how often chance does as much, in a sentence."""
+    if np.isnan(evidence.chance):
+        what = "list" if evidence.by == "lists" else "random pair"
+        return (
+            f"Too few grades can tell the two apart yet: {evidence.n} {what}"
+            f"{'' if evidence.n == 1 else 's'}, which need both similar and other results."
+        )
+    what = (
+        f"On {evidence.n} lists that the two drafted in turns"
+        if evidence.by == "lists"
+        else f"On {evidence.n:,} graded pairs that neither of the two chose"
+    )
+    word, chance = "gain", evidence.chance
+    if chance > 0.5:
+        word, chance = "loss", 1 - chance
+    often = "less than 1" if chance < 0.01 else f"about {100 * chance:.0f}"
+    return (
+        f"{what}, average precision is {evidence.learnt:.3f} with what was learnt and "
+        f"{evidence.before:.3f} with {evidence.rival} (difference {evidence.difference:+.3f}, 95 % "
+        f"interval {evidence.low:+.3f} to {evidence.high:+.3f}). Chance alone gives so large a "
+        f"{word} in {often} of 100 cases."
+    )
 
 
-def _listed(gains: Iterable[Gain]) -> str:
-    return " and ".join(gain.measure for gain in gains)
+def tell_decision(decision: Decision) -> str:
+    """What search uses by a decision, in a sentence."""
+    answer, used, evidence = decision
+    if answer == "shown":
+        return f"Search uses what was learnt: it is shown to be better than {evidence.rival}."
+    if answer == "probable":
+        return (
+            f"Search uses what was learnt: it is probably better than {evidence.rival}. This is "
+            "not sure yet; more grades will tell."
+        )
+    if answer == "worse":
+        return f"Search uses {evidence.rival}: what was learnt is probably worse."
+    if used:
+        return (
+            "Search goes on with what was learnt: an earlier round found it better than "
+            f"{evidence.rival}, and these grades do not say that it is worse."
+        )
+    return f"Search uses {evidence.rival}: what was learnt is no better so far."
 
 
 def why_in_use(run: Run, used: str) -> str:
-    """Why search uses this model, "encoder" or "head", in a sentence."""
+    """Why search uses this model, "encoder" or "head", in a few sentences."""
     if not run.rounds_made:
         return "Search uses the encoder as it is: no round is finished yet."
     last = run.last_round
-    taught = "the classes" if last.by_classes else "the grades"
-    gains = _known(gains_of_metrics(last.metrics))
-    if last.metrics["promoted"] and used == "encoder":
+    if used == "encoder" and last.metrics["promoted"]:
         return (
             f"Search uses the encoder: the head of round {last.number} is not here; run the "
             "study to make it again."
         )
-    if not last.metrics["promoted"]:
-        so_far = f" ({gains[0]})" if gains else ""
-        return (
-            f"Search uses the encoder: no gain of what {taught} taught has its 95 % interval "
-            f"above 0 yet{so_far}. More grades decide."
-        )
-    if better := [gain for gain in gains if gain.is_above]:
-        return (
-            f"Search uses the head, taught by {taught}: on pairs whose pictures it had not seen "
-            f"it is better than the encoder ({better[0]})."
-        )
-    if not gains:
-        return f"Search uses the head, taught by {taught}: it was found better than the encoder."
-    return (
-        "Search keeps the head: an earlier round showed that it is better than the encoder, and "
-        "no interval of the grades so far lies below 0."
-    )
+    decision = decision_of_metrics(last.metrics)
+    if decision is None:
+        model = "the head" if last.metrics["promoted"] else "the encoder"
+        return f"Search uses {model}: round {last.number} decided so, by an earlier rule."
+    return f"{tell_decision(decision)} {tell_evidence(decision.evidence)}"
 
 
-def use_after_the_round(candidates: pd.DataFrame) -> str:
-    """What search will use when a round with these candidates is finished, and why."""
-    chosen = chosen_row(candidates)
-    better = [gain for gain in gains_of_row(chosen) if gain.is_above]
-    if chosen.use == "search" and better:
-        return (
-            f"When the round is finished, search uses what was learnt: the 95 % interval of its "
-            f"gain in {_listed(better)} over the encoder lies above 0, on pairs whose pictures "
-            "it had not seen."
-        )
-    if chosen.use == "search":
-        return (
-            "When the round is finished, search goes on with a head, the one of this round: an "
-            "earlier round showed that a head is better than the encoder, and no interval of "
-            "these grades lies below 0."
-        )
-    return (
-        "If the round were finished now, search would use the encoder: no interval of the gain "
-        "over it, on pairs whose pictures it had not seen, lies above 0. More grades decide."
-    )
+def explain(candidate: str, decision: Decision | None) -> list[str]:
+    """What was chosen, what search uses, and why, a sentence each.
 
-
-def outcome(candidate: str, promoted: bool) -> str:
-    """What was chosen, and what search uses, in a sentence."""
-    return (
-        f"{candidate[:1].upper()}{candidate[1:]} was chosen and is "
-        f"{'promoted: search uses it' if promoted else 'not promoted: search uses the encoder'}."
-    )
-
-
-def explain(gains: Iterable[Gain], promoted: bool, taught: bool) -> list[str]:
-    """Why a round's decision is what it is, by the gains on the pairs that decide: a sentence each.
-
-    taught : whether a person teaches the run
+    decision : None of a round of an older version
     """
-    gains = list(gains)
-    better = [gain for gain in gains if gain.is_above]
-    worse = [gain for gain in gains if gain.is_below]
-    stays = promoted and taught and not better
-    above = (
-        f"The interval of {_listed(better)} lies above 0" if better else "No interval lies above 0"
-    )
-    below = f", that of {_listed(worse)} below" if worse else ""
-    rules = [RULE, RULE_FOR_TAUGHT_RUNS] if taught else [RULE]
-    sentences = [f"{above}{below}.", f"The rule: {' '.join(rules)}"]
-    if stays and not worse:
-        sentences.append(
-            "An earlier round showed that a head is better than the encoder. These pairs leave "
-            "it open, so search goes on with a head, the one of this round."
-        )
-    if promoted != is_promoted(gains, in_search=stays):
-        sentences.append(
-            "The round recorded another decision than this rule gives: see its metrics.json."
-        )
-    return sentences
+    name = f"{candidate[:1].upper()}{candidate[1:]}"
+    if decision is None:
+        return [
+            f"{name} was chosen. An earlier version's rule decided; see the round's metrics.json."
+        ]
+    return [
+        f"{name} was chosen: {ANSWERS[decision.answer]}. {tell_decision(decision)}",
+        tell_evidence(decision.evidence),
+    ]
 
 
 def compared_with_test(promoted: bool, test: Gain) -> str:
     """What the test pairs' gain says beside the decision; empty where the two agree."""
     if not promoted and test.is_above:
         return (
-            "So the gain on the test pairs and “not promoted” are no contradiction: the pairs "
-            "that decide leave a doubt, and in doubt search keeps the encoder."
+            "The test pairs show a gain and search does not use it: the test pairs report and "
+            "never decide."
         )
     if promoted and not test.is_above:
         return (
-            "So “promoted” stands although the interval of the test pairs reaches below 0: look "
-            "at the examples, and grade more pairs to know."
+            "The interval of the test pairs reaches below 0: look at the examples, and grade more "
+            "pairs to know."
         )
     return ""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from imgsearch_utils.metrics.pair_metrics import graded_similar
 from imgsearch_utils.metrics.ranking_metrics import retrieval_metrics
@@ -42,7 +43,28 @@ def bootstrap(
     return float(values.mean()), float(low), float(high)
 
 
-def ap_gain(pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray) -> dict[str, float]:
+def mean_gain(gains: np.ndarray) -> dict[str, float]:
+    """Mean of independent gains (n,), its 95 % interval by Student's t, and `chance`: how often as
+    large a mean comes where there is no gain.
+
+    Returns
+    -------
+    dict difference, low, high, chance; the last three NaN for fewer than two gains, and for gains
+        that are all the same
+    """
+    gains = np.asarray(gains, float)
+    error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    mean = float(gains.mean()) if len(gains) else float("nan")
+    if not error:
+        return {"difference": mean, **dict.fromkeys(("low", "high", "chance"), float("nan"))}
+    law = t(len(gains) - 1, mean, error)
+    low, high = law.interval(0.95)
+    return {"difference": mean, "low": low, "high": high, "chance": float(law.cdf(0))}
+
+
+def ap_gain(
+    pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray, weight: np.ndarray | None = None
+) -> dict[str, float]:
     """Average precision of grade 3 by `score`, less that by `rival`, with a 95 % interval over
     image groups.
 
@@ -56,6 +78,7 @@ def ap_gain(pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray) -> dict[s
     ----------
     pairs : similarity, and group1, group2: the groups of the pair's first and second image
     score, rival : (n_pairs,)
+    weight : (n_pairs,) how many pairs each stands for, where not all were as likely to be asked
 
     Returns
     -------
@@ -66,8 +89,9 @@ def ap_gain(pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray) -> dict[s
     similar = graded_similar(pairs.similarity)
     if not 0 < similar.sum() < len(similar):
         return dict.fromkeys(("score", "difference", "low", "high"), float("nan"))
+    weight = np.ones(len(similar)) if weight is None else np.asarray(weight, float)
     (ap, influence), (other, others) = (
-        _ap_influence(similar, np.asarray(s, float)) for s in (score, rival)
+        _ap_influence(similar, np.asarray(s, float), weight) for s in (score, rival)
     )
     error = _dyadic_error(influence - others, pairs.group1, pairs.group2)
     if min(similar.sum(), (~similar).sum()) < ENOUGH:
@@ -81,23 +105,24 @@ def ap_gain(pairs: pd.DataFrame, score: np.ndarray, rival: np.ndarray) -> dict[s
     }
 
 
-def _ap_influence(similar, score):
-    """AP, and its derivative by the weight of each pair, (n,); equal scores are one threshold, as
-    in scikit-learn.
+def _ap_influence(similar, score, weight):
+    """AP, and the weight of each pair times AP's derivative by it, (n,); equal scores are one
+    threshold, as in scikit-learn.
     """
     order = np.argsort(-score, kind="stable")
-    hit, ordered = similar[order].astype(float), score[order]
+    hit, ordered, weight = similar[order].astype(float), score[order], weight[order]
     # the last place of each threshold
     end = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
     of = np.searchsorted(end, np.arange(len(ordered)))
-    hits, found = np.cumsum(hit)[end], end + 1.0
+    hits, found = np.cumsum(weight * hit)[end], np.cumsum(weight)[end]
     added, precision, total = np.diff(hits, prepend=0.0), hits / found, hits[-1]
     ap = (added * precision).sum() / total
     rises, falls = (
         np.cumsum((added * part)[::-1])[::-1] / total for part in (1 / found, hits / found**2)
     )
     influence = np.empty(len(score))
-    influence[order] = np.where(hit > 0, (precision[of] - ap) / total + rises[of], 0) - falls[of]
+    derivative = np.where(hit > 0, (precision[of] - ap) / total + rises[of], 0) - falls[of]
+    influence[order] = weight * derivative
     return ap, influence
 
 
@@ -148,6 +173,7 @@ def query_gains(
     """``query_gain`` of each of the scores (n_pairs,) over the one named `rival`; the column `of`
     is a score's name.
     """
+    pairs = pairs[["image1", "image2", "similarity", "group1", "group2"]]
     both = pd.concat(
         [
             pairs.rename(columns={"image1": "query", "image2": "image", "group1": "group"}),

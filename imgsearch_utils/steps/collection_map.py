@@ -102,7 +102,7 @@ def facts(run: Run, names: Sequence[str], labels: pd.DataFrame) -> pd.DataFrame:
     the class columns; side, the split (empty for an image that takes no part in the run); grades
     (how many of its pairs people or the oracle graded); best grade (empty without); judged wrongly
     (the share of its graded pairs that the model in use called similar and are not, or the other
-    way round, by the last round; train pairs were judged by heads that saw neither image; NaN
+    way round, by the last round; train pairs were judged by heads that did not see one image; NaN
     without)"""
     about = labels.set_axis(list(names), axis=0).rename(
         columns={name: f"label_{name}" for name in FACTS}

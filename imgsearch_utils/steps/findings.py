@@ -75,7 +75,7 @@ def result(results: RunResults) -> str:
             f"{encoder(results.run)}.{ranked}"
         )
     split = _reported_split(results)
-    uses = "Search uses what was learnt" if results.promoted else "Search keeps the encoder"
+    uses = "Search uses what was learnt" if results.promoted else "Search does not use it"
     if not split:
         return f"{uses}; how good that is was not measured."
     where = (
@@ -87,18 +87,11 @@ def result(results: RunResults) -> str:
     if np.isnan(ap["head"]):
         return f"{uses}; no quality can be told, as the pairs measured are all similar, or none is."
     gain, _ = promotion.gains_of_metrics(results.metrics, split)
-    _, order = promotion.gains_of_metrics(results.metrics)
-    also = ""
-    if results.promoted and order.is_above and not gain.is_above:
-        also = (
-            f", because the order within a query's results is better: {order.measure} "
-            f"{interval(order[1:])}"
-        )
     return (
         f"What was learnt finds pairs {results.similar} with an average precision of "
         f"{ap['head']:.3f} {where}, the "
         f"encoder alone with {ap['encoder']:.3f}: {interval(gain[1:])}, {verdict(gain[1:])}. "
-        f"{uses}{also}."
+        f"{uses}."
     )
 
 
@@ -113,21 +106,22 @@ def decision(results: RunResults) -> list[str]:
     """
     if not results.measures("dev"):
         return []
-    gains = promotion.gains_of_metrics(results.metrics)
-    whose = (
-        "the dev images"
-        if results.run.study.dev_share
-        else "the train pairs, each judged by heads that saw neither of its images"
-    )
-    measured = " and ".join(
-        f"{gain.measure} {'within a query ' * (gain.measure == 'nDCG@10')}{interval(gain[1:])}"
-        for gain in gains
-    )
+    decided = promotion.decision_of_metrics(results.metrics)
     sentences = [
-        promotion.outcome(results.metrics["candidate"], results.promoted),
-        f"What decides are {whose} ({_counted(results, 'dev')}): what was learnt gains {measured}.",
-        *promotion.explain(gains, results.promoted, results.run.taught),
+        *promotion.explain(results.metrics["candidate"], decided),
+        f"The rule: {promotion.RULE}",
     ]
+    gains = promotion.gains_of_metrics(results.metrics)
+    measured = " and ".join(f"{gain.measure} {interval(gain[1:])}" for gain in gains)
+    whose = (
+        "the dev pairs"
+        if results.run.study.dev_share
+        else "all graded train pairs, by heads that did not see one of the two images"
+    )
+    sentences.append(
+        f"Beside the encoder, on {whose} ({_counted(results, 'dev')}), what was learnt gains "
+        f"{measured}."
+    )
     if not results.measures("test"):
         return [*sentences, "No test pair has a grade, so nothing independent confirms this."]
     test = promotion.gains_of_metrics(results.metrics, "test")[0]

@@ -16,7 +16,7 @@ from imgsearch_utils.evaluation import relevance
 from imgsearch_utils.evaluation.relevance import Judge, first_results
 from imgsearch_utils.images import Collection, Embeddings, Images
 from imgsearch_utils.indexes import drawn_like, hold_out, recall_of
-from imgsearch_utils.learning.model import MODELS, model_vectors
+from imgsearch_utils.learning.model import MODELS, model_vectors, round_in_search
 from imgsearch_utils.metrics import bootstrap, retrieval_metrics
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.steps.learning_round import evidence, models_in, models_of
@@ -51,7 +51,7 @@ class IndexRound:
     def __init__(self, run: Run, collection: Collection, k: int, least_recall: float):
         self.run, self.least_recall, self.images = run, least_recall, open_images(run)
         self.log, self.models = log_rounds(run), models_in(run, self.images)
-        self.searched = "head" if len(self.log) and self.log.promoted.iloc[-1] else "encoder"
+        self.searched = "head" if round_in_search(run) else "encoder"
         embeddings = self.images.embeddings
         self.unit_vectors = {
             name: normalised(model_vectors(run, embeddings, model, keep=True))

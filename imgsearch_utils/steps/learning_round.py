@@ -7,12 +7,24 @@ import pandas as pd
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, usual_strategy
 from imgsearch_utils.grades import oracles
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
-from imgsearch_utils.grades.usable_grades import graded_pairs, voted_pairs
+from imgsearch_utils.grades.usable_grades import graded_lists, graded_pairs, voted_pairs
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning import learner
+from imgsearch_utils.learning.evidence import Rival
 from imgsearch_utils.learning.learner import LearningResult
-from imgsearch_utils.learning.model import Model, models_from_dict, models_to_dict
-from imgsearch_utils.learning.promotion import chosen_row
+from imgsearch_utils.learning.model import (
+    Model,
+    class_round,
+    models_from_dict,
+    models_to_dict,
+    round_in_search,
+)
+from imgsearch_utils.learning.promotion import (
+    ENCODER,
+    chosen_row,
+    decision_of_metrics,
+    decision_to_dict,
+)
 from imgsearch_utils.learning.round_metrics import evaluate, score_pairs
 from imgsearch_utils.steps.rounds_log import count_labels
 from imgsearch_utils.steps.tagging import replayed_pairs, with_zeros
@@ -60,6 +72,7 @@ def class_pairs(images: Images, study: Study) -> pd.DataFrame:
                 same_class=here.same_class(table),
                 group1=group1,
                 group2=group2,
+                strategy="random",
                 drawn=True,
             )
         )
@@ -75,14 +88,25 @@ def count_grades(graded: pd.DataFrame) -> pd.DataFrame:
     return pd.crosstab(asked["round"].where(asked.side == "train", asked.side), grade)
 
 
-def head_in_search(before: Round) -> bool:
-    """Whether search uses a head before this round; it stays while the round's grades do not say
-    that it is worse.
-
-    In a run that people teach alone: there a few grades follow on what all classes showed.
+def rival_of(this: Round, images: Images) -> Rival:
+    """What search used before the grades, and how the lists of the run so far compare it with what
+    they taught.
     """
-    run, number = before.run, before.number - 1
-    return run.taught and number >= 0 and bool(run.round(number).metrics["promoted"])
+    in_search = False
+    if this.number:
+        before = this.run.round(this.number - 1)
+        in_search = bool(before.metrics["promoted"]) and not before.by_classes
+    model, name = _model_before(this, images)
+    return Rival(model, name, graded_lists(this, images), this.number + 1, in_search)
+
+
+def _model_before(this, images):
+    """What search used before the grades, and its name: the encoder, or the head that the classes
+    taught, where search used that.
+    """
+    if by_classes := class_round(this.run, this.number):
+        return models_of(by_classes, images)["head"], "what the classes taught"
+    return Model(), ENCODER
 
 
 def learn(this: Round, images: Images, graded: pd.DataFrame) -> LearningResult:
@@ -94,13 +118,13 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> LearningResult:
 
     def make():
         result = learner.learn(
-            images, graded, study.head, study.seed, votes=votes, in_search=head_in_search(this)
+            images, graded, study.head, study.seed, votes=votes, rival=rival_of(this, images)
         )
         trained.append(result.models["head"].head)
         scored = score_pairs(images, graded, result)
         numbers = scored.select_dtypes("floating").columns
         scored = scored.astype(dict.fromkeys(numbers, float)).round(5)
-        curves = models_to_dict(result.models)
+        curves = models_to_dict(result.models) | {"decision": decision_to_dict(result.decision)}
         return curves, result.candidates.round(5), result.history, scored
 
     files = ["model/calibration.json", "candidates.csv", "history.csv", "scored_pairs.csv"]
@@ -113,7 +137,8 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> LearningResult:
         return learner.train_candidate(images, graded, study.head, study.seed, name, votes)
 
     models = models_from_dict(curves, stage.keep("model/head.safetensors", head))
-    return LearningResult(models, candidates, scored, history)
+    decision = decision_of_metrics(curves)
+    return LearningResult(models, candidates, scored, history, decision)
 
 
 def deciding_and_reporting(scored: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -131,6 +156,7 @@ def measure(result: LearningResult, graded: pd.DataFrame) -> dict[str, Any]:
         **evaluate(result.scored, result.models),
         "candidate": result.chosen,
         "promoted": result.promoted,
+        "decision": decision_to_dict(result.decision),
         "evidence": "classes" if by_classes else "grades",
         "labels": count_labels(graded),
     }
@@ -144,15 +170,17 @@ def models_of(this: Round, images: Images) -> dict[str, Model]:
 
 
 def models_in(run: Run, images: Images) -> dict[str, Model]:
-    """The models of the last round, as of ``models_of``; before the first one the encoder alone,
-    not calibrated.
+    """The models of the round whose head search uses, or else of the last round, as of
+    ``models_of``; before the first one the encoder alone, not calibrated.
     """
-    return models_of(run.last_round, images) if run.rounds_made else {"encoder": Model()}
+    if not run.rounds_made:
+        return {"encoder": Model()}
+    return models_of(round_in_search(run) or run.last_round, images)
 
 
 def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
     """The pairs to ask in the round after `this`, chosen by the study's strategy; columns as of
-    ``first_pairs``.
+    ``first_pairs``, and of lists ``tagging.LIST_COLUMNS``.
     """
     study, number = this.run.study, this.number + 1
     if study.oracle == "replay":
@@ -162,8 +190,12 @@ def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
     # so it gives the same when made again
     labelled = Journal(this.run.journal).labels(up_to_round=this.number)
     seed = study.seed * 1000 + 10 * number
-    pool = Pool.of(images.train, model, labelled)
     strategy = study.strategy or usual_strategy(images.train, this.run.taught)
+    before = None
+    if strategy == "lists" and not evidence(this, images).automatic.all():
+        # so lists compare what the grades have taught so far with what search used before them
+        before, _ = _model_before(this, images)
+    pool = Pool.of(images.train, model, labelled, before)
     asked = choose_pairs(pool, strategy, study.asked_per_round, seed, study.max_per_image)
     return with_zeros(asked, images.train, study.zeros_per_round, seed, labelled).assign(
         side="train"

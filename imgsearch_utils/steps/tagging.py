@@ -26,6 +26,7 @@ from imgsearch_utils.workspace import BY_PEOPLE, Round, Run, Stage, shown, write
 
 NO_IMAGES = pd.DataFrame(columns=["image", "reason"], dtype=str)
 PAIR_COLUMNS = ["image1", "image2", "similarity", "automatic", "strategy"]
+LIST_COLUMNS = ["query", "place_before", "place_learnt"]  # of lists that two models drafted
 ORACLE = "oracle:"  # what an oracle's name as annotator begins with
 
 
@@ -148,12 +149,15 @@ def with_zeros(
     zeros = pd.DataFrame(columns=["image1", "image2", "similarity"])
     if images.class_column and n_zeros:
         zeros = automatic_zeros(images, n_zeros, seed, exclude=labelled)
+    listed = LIST_COLUMNS if len(asked) and "place_learnt" in asked else []
     parts = [
-        asked[["image1", "image2", "strategy"]].assign(similarity=float("nan"), automatic=False),
+        asked[["image1", "image2", "strategy", *listed]].assign(
+            similarity=float("nan"), automatic=False
+        ),
         zeros.assign(strategy=AUTOMATIC, automatic=True),
     ]
     table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    return table[PAIR_COLUMNS]
+    return table[[*PAIR_COLUMNS, *listed]]
 
 
 def replayed_pairs(

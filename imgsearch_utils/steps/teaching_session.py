@@ -17,7 +17,7 @@ from imgsearch_utils.encoders.embed_collection import load_embeddings
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.promotion import chosen_row
+from imgsearch_utils.learning.promotion import Decision, chosen_row
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.workspace import Round, Run, how_begun
 
@@ -53,7 +53,7 @@ class LessonMessage(NamedTuple):
     """What the learning process sends: what a run's grades taught up to a moment, without torch.
 
     grades : by pair, those of train pairs that people gave
-    candidates : of ``LearningResult``
+    candidates, decision : of ``LearningResult``
     vectors : (n, e) of length 1, by what was learnt, of the images in the order of the run's
         embeddings
     curves : the calibration of the encoder and of what was learnt
@@ -62,6 +62,7 @@ class LessonMessage(NamedTuple):
 
     grades: dict[tuple[str, str], float]
     candidates: pd.DataFrame
+    decision: Decision
     vectors: np.ndarray
     curves: dict[str, Calibration]
     seconds: float
@@ -84,7 +85,7 @@ def learn_now(run: Run, *_) -> LessonMessage:
     from imgsearch_utils.grades.usable_grades import voted_pairs
     from imgsearch_utils.images.study_images import Images
     from imgsearch_utils.learning import learner  # torch, which the page does without
-    from imgsearch_utils.steps.learning_round import evidence, head_in_search
+    from imgsearch_utils.steps.learning_round import evidence, rival_of
 
     began, embeddings = time.monotonic(), load_embeddings(run)
     images = Images(read_split(run), embeddings)
@@ -97,11 +98,12 @@ def learn_now(run: Run, *_) -> LessonMessage:
         run.study.seed,
         fast=True,
         votes=voted_pairs(this, images),
-        in_search=head_in_search(this),
+        rival=rival_of(this, images),
     )
     return LessonMessage(
         grades,
         result.candidates,
+        result.decision,
         result.models["head"].vectors(np.asarray(embeddings.vectors)),
         {name: model.calibration for name, model in result.models.items()},
         time.monotonic() - began,

@@ -12,7 +12,8 @@ import pandas as pd
 from imgsearch_utils.asking.advice import advise
 from imgsearch_utils.grades.journal import Journal
 from imgsearch_utils.images.collection import open_collection
-from imgsearch_utils.learning.promotion import chosen_row, use_after_the_round
+from imgsearch_utils.learning.model import round_in_search
+from imgsearch_utils.learning.promotion import chosen_row, tell_decision, tell_evidence
 from imgsearch_utils.steps import tagging
 from imgsearch_utils.steps.teaching_session import (
     EVERY,
@@ -24,7 +25,6 @@ from imgsearch_utils.web.messages import serial_of
 from imgsearch_utils.web.tagging_page import Tagging, Task, known_by
 from imgsearch_utils.workspace import Run
 
-AHEAD = 100  # grades that the forecast looks ahead
 MEASURES = {
     "ap": ("Average precision", "of finding pairs of grade 3 among all judged pairs; 1 is perfect"),
     "ndcg": ("nDCG@10", "of the order within one picture's judged results; 1 is perfect"),
@@ -166,10 +166,10 @@ class Teaching(Tagging):
             "missing": missing,
             "learnt_from": len(taught.grades) if taught else None,
             "uses": _in_search(self._room.run),
-            "then": use_after_the_round(taught.candidates) if taught else "",
+            "then": _then(taught),
             "quality": _quality(taught),
             "history": lessons.history,
-            "sentences": self._sentences(lessons.history),
+            "sentences": [advise(taught.decision, len(taught.grades))] if taught else [],
             "before": results["before"] if taught else [],
             "now": results.get("now", []),
             "can_finish": self._can_finish(grades),
@@ -199,11 +199,6 @@ class Teaching(Tagging):
             f"{state.line + '. ' if state.line else ''}It learns from the first {EVERY} "
             f"grades; {missing} to go."
         )
-
-    def _sentences(self, history: list[dict]) -> list[str]:
-        log = pd.DataFrame(history, columns=["grades", "encoder", "learnt"])
-        log = log.rename(columns={"grades": "asked", "learnt": "dev_head_ap"})
-        return [sentence] if (sentence := advise(log, AHEAD)) else []
 
 
 def _is_one_of(message: Any, *kinds: str) -> bool:
@@ -244,10 +239,16 @@ def _quality(taught) -> list[dict[str, Any]]:
 
 def _in_search(run: Run) -> str:
     """What search uses now."""
-    if (
-        not run.rounds_made
-        or not (last := run.rounds_made[-1]).finished
-        or not last.metrics["promoted"]
-    ):
+    if run.rounds_made and not run.rounds_made[-1].finished:
         return "the encoder as it is"
-    return "what the classes taught" if last.by_classes else f"what round {last.number} taught"
+    if (used := round_in_search(run)) is None:
+        return "the encoder as it is"
+    return "what the classes taught" if used.by_classes else f"what round {used.number} taught"
+
+
+def _then(taught) -> str:
+    """What search would use if the round were finished now, and why."""
+    if taught is None:
+        return ""
+    decision = taught.decision
+    return f"After this round: {tell_decision(decision)} {tell_evidence(decision.evidence)}"

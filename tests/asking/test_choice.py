@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from imgsearch_utils.asking import STRATEGIES, Pool, choice, first_strategy, usual_strategy
 from imgsearch_utils.asking import pool as pool_room
-from imgsearch_utils.asking.strategies import UNCAPPED
+from imgsearch_utils.asking.strategies import UNCAPPED, team_draft
 from imgsearch_utils.images import Images
 from imgsearch_utils.images.embeddings import Embeddings
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.metrics.geometry import normalised
 
 CALIBRATION = Calibration((8.0, 7.0, 7.0), (1.0, 0.0, -2.0), 0.3)
 
@@ -156,20 +157,55 @@ def test_of_classes_too_large_for_all_their_pairs_nearly_the_same_is_chosen(monk
     assert abs(close.some - wanted).mean() < abs(close.every - wanted).mean() + 0.001
 
 
-def test_lists_ask_the_first_dozen_results_of_one_query_after_the_other(monkeypatch):
+class Part:
+    """A head that keeps some of the dimensions."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def embed(self, vectors):
+        return normalised(vectors[:, self.rows])
+
+
+def test_lists_hold_the_first_half_dozen_of_both_models_for_one_query_after_the_other(monkeypatch):
     monkeypatch.setattr(choice, "AUDITED", 0.0)
     embeddings, labelled, images = make_world(3, n=60)
-    chosen = choose_pairs("lists", embeddings, CALIBRATION, labelled, images, None, 24, 2, 0)
+    images = Images(images[["image", "group", "side"]], embeddings).train
+    parts = {"place_before": slice(0, 4), "place_learnt": slice(4, 8)}
+    before, learnt = (Model.with_head(Part(rows)) for rows in parts.values())
+    pool = Pool.of(images, learnt, labelled, before)
+    chosen = choice.choose_pairs(pool, "lists", 24, 0)
+    allowed = allowed_pairs(images.table, labelled, None)
     assert len(chosen) == 24
-    unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
-    vector, used = dict(zip(embeddings.names, unit)), Counter([*chosen.image1, *chosen.image2])
-    allowed = allowed_pairs(images, labelled, None)
-    one, two = (name for name, _ in used.most_common(2))
-    for query in (one, two):
-        of_query = [pair for pair in allowed if query in pair]
-        ranked = sorted(of_query, key=lambda pair: -vector[pair[0]] @ vector[pair[1]])
-        asked = {pair for pair in zip(chosen.image1, chosen.image2) if query in pair}
-        assert set(ranked[:11]) <= asked  # the twelfth may be a pair with the other query
+    other = chosen.image1.where(chosen.image1 != chosen["query"], chosen.image2)
+    assert (other != chosen["query"]).all()
+    # a result that stands in an earlier list is not asked again, and a third list fills its place
+    lists = chosen.assign(other=other).groupby("query").filter(lambda part: len(part) > 9)
+    assert lists["query"].nunique() == 2
+    for query, asked in lists.groupby("query"):
+        results = [pair[0] if pair[1] == query else pair[1] for pair in allowed if query in pair]
+        for column, rows in parts.items():
+            unit = dict(zip(embeddings.names, normalised(embeddings.vectors[:, rows])))
+            order = sorted(results, key=lambda name: -unit[query] @ unit[name])
+            places = dict(zip(asked.other, asked[column]))
+            assert all(order[int(place) - 1] == name for name, place in places.items())
+            assert len(set(order[:6]) - set(places)) <= 1
+
+
+def test_before_anything_is_learnt_lists_compare_nothing():
+    embeddings, labelled, images = make_world(3, n=60)
+    images = Images(images[["image", "group", "side"]], embeddings).train
+    chosen = choice.choose_pairs(Pool.of(images, Model(), labelled), "lists", 24, 0)
+    assert "query" in chosen and not {"place_before", "place_learnt"} & set(chosen)
+
+
+@given(st.permutations(range(9)), st.permutations(range(9)), st.integers(0, 12), st.integers(0, 99))
+def test_a_draft_takes_turns_and_nothing_twice(one, two, size, seed):
+    drafted = team_draft(np.array(one), np.array(two), size, np.random.default_rng(seed)).tolist()
+    assert len(drafted) == len(set(drafted)) == min(size, 9)
+    half = size // 2
+    assert set(one[:half]) | set(two[:half]) <= set(drafted)
+    assert set(drafted) <= set(one[: size + 1]) | set(two[: size + 1])
 
 
 def test_what_chooses_where_a_study_names_nothing():

@@ -1,5 +1,5 @@
-"""Cross-fitting: every pair is judged once, by heads that know neither of its images nor their
-near-duplicates.
+"""Cross-fitting: every pair is judged by heads that do not know one of its images, nor
+near-duplicates of it.
 """
 
 from dataclasses import replace
@@ -58,7 +58,7 @@ def pairs_of(images, n, seed=0, unlabelled=0.3):
     n=st.integers(1, 200),
     seed=st.integers(0, 2**40),
 )
-def test_every_pair_is_held_once_and_by_fits_that_know_nothing_of_its_images(groups, n, seed):
+def test_every_pair_is_judged_by_fits_that_know_nothing_of_one_of_its_images(groups, n, seed):
     images = images_of(groups)
     pairs = pairs_of(images, n, seed)
     by_image = images.table.set_index("image").group
@@ -71,11 +71,11 @@ def test_every_pair_is_held_once_and_by_fits_that_know_nothing_of_its_images(gro
         return
     pd.testing.assert_frame_equal(pairs, before)
     held_out = np.concatenate([fit.held_out.index for fit in fits])
-    assert len(held_out) == len(set(held_out))
+    assert np.bincount(held_out).max() <= 2
     for fit in fits:
         known = set(fit.images.table.group)
-        judged = set(by_image[fit.held_out.image1]) | set(by_image[fit.held_out.image2])
-        assert not known & judged
+        ends = zip(by_image[fit.held_out.image1], by_image[fit.held_out.image2])
+        assert not any(known.issuperset(end) for end in ends)
         assert set(fit.pairs.image1) | set(fit.pairs.image2) <= set(fit.images.names)
         assert fit.pairs.similarity.notna().all() and len(fit.pairs)
         for part in (fit.pairs, fit.held_out):
@@ -99,8 +99,10 @@ def test_the_folds_are_drawn_by_seed_and_are_of_about_one_size():
     assert [fit.held_out.index.tolist() for fit in fits] != [
         fit.held_out.index.tolist() for fit in other
     ]
-    assert len(fits) == 10 and {len(fit.images) for fit in fits} == {30}
-    assert sorted(i for fit in fits for i in fit.held_out.index) == list(range(1225))
+    assert len(fits) == 6 and {len(fit.images) for fit in fits} <= {41, 42}
+    assert {i for fit in fits for i in fit.held_out.index} == set(range(1225))
+    graded = pairs.similarity.notna().sum()
+    assert np.mean([len(fit.pairs) for fit in fits]) > graded * 2 / 3
 
 
 @pytest.mark.parametrize(
@@ -140,20 +142,22 @@ def judged(world):
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_scores_are_those_of_heads_that_each_fit_trains(world, judged, name):
     images, pairs, fits = world
-    expected, curves = pd.Series(index=pairs.index, dtype=float), []
+    expected, curves = [], []
     for fit in fits:
         head, history = train_head(fit.images, fit.pairs, SMALL, 5, RECIPES[name])
         unit = head.embed(images.vectors)
-        expected[fit.held_out.index] = pair_cosines(unit, *images.rows_of(fit.held_out))
+        cosines = pair_cosines(unit, *images.rows_of(fit.held_out))
+        expected.append(pd.Series(cosines, fit.held_out.index))
         curves.append(history.train_loss * len(fit.pairs) / sum(len(one.pairs) for one in fits))
+    expected = pd.concat(expected)
     found = judged[name].score
-    assert sorted(found.index) == list(pairs.index)
-    np.testing.assert_allclose(found.sort_index(), expected, atol=1e-5)
+    assert found.index.tolist() == list(pairs.index)
+    np.testing.assert_allclose(found, expected.groupby(level=0).mean(), atol=1e-5)
     history = judged[name].history
     assert list(history) == ["epoch", "train_loss", "dev_loss", "dev_ap"]
     np.testing.assert_allclose(history.train_loss, sum(curves), rtol=1e-4)
-    graded = pairs[pairs.similarity.notna()]
-    ap = average_precision_score(graded.similarity == 3, expected[graded.index])
+    expected = expected[pairs.similarity[expected.index].notna()]
+    ap = average_precision_score(pairs.similarity[expected.index] == 3, expected)
     assert history.dev_ap.iloc[-1] == pytest.approx(ap, abs=1e-4)
 
 
@@ -173,26 +177,29 @@ def test_what_a_pair_is_graded_changes_no_score_of_the_pairs_of_its_fit(world, j
                 ),
             )
         )
-        assert (changed.similarity.dropna() != pairs.similarity.dropna()).sum() > 50
-        again = judge(cross_fits(images, changed, 5), {name: RECIPES[name]}, SMALL, 5)[name].score
-        held_out = fits[number].held_out.index
-        assert (
-            len(held_out) > 10 and again[held_out].tolist() == judged[name].score[held_out].tolist()
+        assert (changed.similarity.dropna() != pairs.similarity.dropna()).sum() > 40
+        recipe, others = {name: RECIPES[name]}, cross_fits(images, changed, 5)
+        before, again = (
+            judge([some[number]], recipe, SMALL, 5)[name].score for some in (fits, others)
         )
+        assert len(again) > 10 and again.tolist() == before.tolist()
         if name != "centred":  # which learns from no grade
-            assert again.sort_index().tolist() != judged[name].score.sort_index().tolist()
+            whole = judge(others, recipe, SMALL, 5)[name].score
+            assert whole.tolist() != judged[name].score.tolist()
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_vectors_of_images_held_out_do_not_teach(world, judged, name):
+def test_vectors_of_images_held_out_do_not_teach(world, name):
     images, pairs, fits = world
     hidden = min(set(images.names) - set(fits[0].images.names))
     vectors = images.embeddings.vectors.copy()
     vectors[images.names.index(hidden)] = 7.0
     other = replace(images, embeddings=replace(images.embeddings, vectors=vectors))
-    again = judge(cross_fits(other, pairs, 5), {name: RECIPES[name]}, SMALL, 5)[name].score
-    held_out = (
-        fits[0].held_out[(fits[0].held_out[["image1", "image2"]] != hidden).all(axis=1)].index
+    before, again = (
+        judge([cross_fits(some, pairs, 5)[0]], {name: RECIPES[name]}, SMALL, 5)[name].score
+        for some in (images, other)
     )
-    assert len(held_out) > 10
-    np.testing.assert_allclose(again[held_out], judged[name].score[held_out], atol=1e-6)
+    others = fits[0].held_out
+    others = others[(others[["image1", "image2"]] != hidden).all(axis=1)].index
+    assert len(others) > 10
+    np.testing.assert_allclose(again[others], before[others], atol=1e-6)

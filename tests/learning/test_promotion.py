@@ -9,59 +9,74 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch_utils.learning import promotion
-from imgsearch_utils.learning.promotion import Gain
+from imgsearch_utils.learning.promotion import PROBABLY, SHOWN, Evidence, Gain
 
-ends = st.tuples(st.floats(-1, 1), st.floats(0, 1)).map(lambda end: (end[0], sum(end)))
-intervals = st.one_of(ends, st.just((np.nan, np.nan)))
-
-
-def gains_of(ap, ndcg) -> list[Gain]:
-    return [
-        Gain(name, sum(ends) / 2, *ends)
-        for name, ends in zip(promotion.MEASURES.values(), (ap, ndcg))
-    ]
+chances = st.one_of(st.floats(0, 1), st.just(np.nan))
+looks = st.integers(1, 40)
 
 
-@given(intervals, intervals, st.booleans())
-def test_the_rule_is_what_its_words_say(ap, ndcg, in_search):
-    above = any(low > 0 for low, _ in (ap, ndcg))
-    below = any(high < 0 for _, high in (ap, ndcg))
-    promoted = promotion.is_promoted(gains_of(ap, ndcg), in_search)
-    assert promoted == ((above or in_search) and not below)
-    if promoted and not in_search:
-        assert above  # "where the 95 % interval of its gain lies above 0"
+def evidence(chance, look=1, by="lists", rival="the encoder") -> Evidence:
+    ends = (np.nan, np.nan) if np.isnan(chance) else (-0.02, 0.12)
+    return Evidence(by, 20, rival, 0.60, 0.65, *ends, chance, look)
 
 
-@given(intervals, intervals, st.booleans(), st.booleans())
-def test_the_explanation_agrees_with_the_decision(ap, ndcg, promoted, taught):
-    gains = gains_of(ap, ndcg)
-    text = " ".join(promotion.explain(gains, promoted, taught))
-    possible = {promotion.is_promoted(gains, in_search) for in_search in {False, taught}}
-    assert ("another decision than this rule" in text) == (promoted not in possible)
-    assert promotion.RULE in text
-    assert (promotion.RULE_FOR_TAUGHT_RUNS in text) == taught
+@given(chances, looks, st.booleans())
+def test_the_rule_is_what_its_words_say(chance, look, in_search):
+    decision = promotion.decide(evidence(chance, look), in_search)
+    better, worse = chance < PROBABLY, chance > 1 - PROBABLY
+    assert decision.used == (better or in_search and not worse)
+    assert (decision.answer in ("shown", "probable")) == better
+    assert (decision.answer == "worse") == worse
+    if decision.answer == "shown":
+        assert chance < SHOWN
 
 
-def table(ap, ndcg) -> pd.DataFrame:
-    """Two candidates beside the encoder; the second one has these intervals."""
-    rows = [{"candidate": name} for name in ("encoder", "centred", "head")]
-    for column, (low, high) in (("ap", ap), ("ndcg", ndcg)):
-        for row in rows:
-            row |= {f"{column}_gain": 0.0, f"{column}_gain_low": np.nan}
-            row |= {f"{column}_gain_high": np.nan}
-        rows[2] |= {f"{column}_gain_low": low, f"{column}_gain_high": high}
-    return pd.DataFrame(rows)
+def test_all_looks_together_spend_no_more_than_the_error_that_is_told():
+    spent = 0.0
+    for look in range(1, 200):
+        shown = [
+            chance
+            for chance in np.linspace(0, SHOWN, 2001)
+            if promotion.decide(evidence(chance, look), False).answer == "shown"
+        ]
+        spent += max(shown)
+    assert SHOWN / 2 < spent <= SHOWN
 
 
-@given(intervals, intervals, st.booleans())
-def test_the_table_marks_the_chosen_one_and_what_search_uses(ap, ndcg, in_search):
-    marked = promotion.mark_use(table(ap, ndcg), "head", in_search)
-    promoted = promotion.is_promoted(gains_of(ap, ndcg), in_search)
-    assert marked.use.tolist() == (["", "", "search"] if promoted else ["search", "", "chosen"])
+@given(chances, looks, st.booleans(), st.sampled_from(["lists", "pairs"]))
+def test_the_sentences_agree_with_the_decision(chance, look, in_search, by):
+    decision = promotion.decide(evidence(chance, look, by, "what the classes taught"), in_search)
+    told, why = promotion.explain("whitened head", decision)
+    assert told.startswith(f"Whitened head was chosen: {promotion.ANSWERS[decision.answer]}. ")
+    uses_head = "Search uses what was learnt" in told or "goes on with what was learnt" in told
+    assert uses_head == decision.used
+    assert ("Search uses what the classes taught" in told) == (not decision.used)
+    assert ("Too few" in why) == np.isnan(chance)
+    if not np.isnan(chance):
+        assert "0.650 with what was learnt and 0.600 with what the classes taught" in why
+        assert ("so large a loss" in why) == (chance > 0.5)
+
+
+@given(chances, looks, st.booleans())
+def test_a_decision_is_read_as_it_was_written(chance, look, in_search):
+    decision = promotion.decide(evidence(chance, look), in_search)
+    kept = json.loads(json.dumps({"decision": promotion.decision_to_dict(decision)}))
+    read = promotion.decision_of_metrics(kept)
+    assert (read.answer, read.used) == (decision.answer, decision.used)
+    np.testing.assert_equal(read.evidence._asdict(), decision.evidence._asdict())
+
+
+def test_a_round_of_an_older_version_has_no_decision():
+    assert promotion.decision_of_metrics({"promoted": True}) is None
+    assert "earlier version" in promotion.explain("head", None)[0]
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_the_table_marks_the_chosen_one_and_what_search_uses(used):
+    table = pd.DataFrame({"candidate": ["encoder", "centred", "head"]})
+    marked = promotion.mark_use(table, "head", used)
+    assert marked.use.tolist() == (["", "", "search"] if used else ["search", "", "chosen"])
     assert promotion.chosen_row(marked).candidate == "head"
-    words = promotion.use_after_the_round(marked)
-    assert words.startswith("When the round is finished, search") == promoted
-    assert ("earlier round" in words) == (promoted and not any(low > 0 for low, _ in (ap, ndcg)))
 
 
 @pytest.mark.parametrize(
