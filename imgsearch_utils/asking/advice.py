@@ -1,51 +1,58 @@
-"""Whether more grades are worth asking for: what they should bring, in a sentence. It never stops
-anything.
-"""
+"""Whether more grades are worth asking for, in a sentence. It never stops anything."""
 
 import numpy as np
-import pandas as pd
-from scipy.stats import t
+from scipy.stats import norm
 
-WORTH = 0.005  # of average precision: what so many more grades should bring at least
+from imgsearch_utils.grades.pairs import LIST
+from imgsearch_utils.learning.promotion import SHOWN, Decision
+
+ENOUGH_TO_TELL = 240  # grades after which a notion that does not show is told of
+FAR = 600  # more grades than that are no plan for one person
+WHAT_TO_TRY = (
+    "Try another encoder (notebook 13 compares them on the grades that are there), a rubric by "
+    "which two people agree, or look at the pairs where people and model differ most (notebook 12)."
+)
 
 
-def expected_gain(log: pd.DataFrame, more: int = 100, last: int = 5) -> tuple[float, float, float]:
-    """Dev AP that `more` asked pairs should add, with a 95 % interval: a line in log(asked) through
-    the last rounds.
+def grades_to_tell(decision: Decision) -> float:
+    """About how many more grades it takes until "shown to be better" can be said, if the gain stays
+    what it is; infinite for no gain, NaN where nothing is known yet.
 
-    log : `asked` and `dev_head_ap`, one row a round; NaN for fewer than two rounds, an open
-        interval for two. A round that asked nothing (of a run that learns its classes first) says
-        nothing of what grades add
+    A mean's distance from 0, in standard errors, grows with the root of the number of lists, or of
+    pairs.
     """
-    recent = log.loc[log.asked > 0, ["asked", "dev_head_ap"]].dropna().tail(last)
-    if recent.asked.nunique() < 2:
-        return np.nan, np.nan, np.nan
-    x, y = np.log(recent.asked.to_numpy(float)), recent.dev_head_ap.to_numpy(float)
-    slope, cut = np.polyfit(x, y, 1)
-    step = np.log1p(more / recent.asked.iloc[-1])
-    free = len(x) - 2
-    if not free:
-        return slope * step, -np.inf, np.inf
-    error = np.sqrt(((y - slope * x - cut) ** 2).sum() / free / ((x - x.mean()) ** 2).sum())
-    wide = t.ppf(0.975, free) * error
-    return slope * step, (slope - wide) * step, (slope + wide) * step
+    by, n, *_, chance, look = decision.evidence
+    if np.isnan(chance):
+        return np.nan
+    now, wanted = norm.isf(chance), norm.isf(SHOWN / ((look + 1) * (look + 2)))
+    if now <= 0:
+        return np.inf
+    more = n * max(0.0, (wanted / now) ** 2 - 1)
+    return float(more * (LIST if by == "lists" else 1))
 
 
-def advise(log: pd.DataFrame, more: int = 100) -> str:
-    """What `more` grades should change, and whether that is worth asking, in a sentence.
+def advise(decision: Decision, asked: int) -> str:
+    """Go on, enough, or this notion does not take; in a sentence or two.
 
-    log : as of ``expected_gain``; an empty sentence where it says nothing yet
+    asked : grades so far
     """
-    gain, low, high = expected_gain(log, more)
-    if not np.isfinite([gain, low, high]).all():
-        return ""
-    if high < WORTH:
-        verdict = "not worth your time"
-    elif gain < WORTH:
-        verdict = "perhaps not worth your time"
-    else:
-        verdict = "worth asking"
+    more = grades_to_tell(decision)
+    if decision.answer == "shown":
+        return (
+            "Enough to be sure that what was learnt is better. More grades can still improve it; "
+            "stop when the results please you."
+        )
+    if more <= FAR:
+        about = max(10, int(np.ceil(more / 10) * 10))
+        return f"Go on: at this rate about {about} more grades will show it for sure."
+    if asked < ENOUGH_TO_TELL:
+        return "Go on: it is too early to tell."
+    if np.isnan(more):
+        return (
+            f"After {asked} grades nothing can be compared: each list needs results of grade 3 and "
+            "others. Use the whole scale, from 0 (different) to 3 (very similar)."
+        )
     return (
-        f"{more} more grades should change average precision by {gain:+.3f} "
-        f"[{low:+.3f}, {high:+.3f}]: {verdict}."
+        f"After {asked} grades this notion does not take: what was learnt is hardly better than "
+        f"{decision.evidence.rival}, or not at all. {WHAT_TO_TRY}"
     )

@@ -1,41 +1,39 @@
-"""What more grades should bring: the number recomputed, the sentence in clear cases."""
+"""Advice on more grades: what it takes to be sure, and when a notion does not take."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from scipy.stats import linregress
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
 
 from imgsearch_utils.asking import advice
+from imgsearch_utils.learning.promotion import ENCODER, Evidence, decide
 
 
-def log(ap):
-    return pd.DataFrame({"asked": 120 * np.arange(1, len(ap) + 1), "dev_head_ap": ap})
+def decision(chance, n=20, by="lists", look=2):
+    return decide(Evidence(by, n, ENCODER, 0.5, 0.55, -0.02, 0.12, chance, look), in_search=False)
 
 
-def test_the_expected_gain_is_a_line_in_the_logarithm():
-    ap = [0.30, 0.36, 0.38, 0.43]
-    gain, low, high = advice.expected_gain(log(ap))
-    line = linregress(np.log([120, 240, 360, 480]), ap)
-    assert gain == pytest.approx(line.slope * np.log(580 / 480))
-    assert high - gain == pytest.approx(4.302653 * line.stderr * np.log(580 / 480), rel=1e-5)
-    assert low < gain < high
-    assert np.isnan(advice.expected_gain(log([0.3]))).all()
-    assert np.isinf(advice.expected_gain(log([0.3, 0.4]))[1:]).all()
+@given(st.floats(0.02, 0.45), st.integers(5, 60))
+def test_with_so_many_more_at_the_same_gain_it_is_shown(chance, n):
+    more = advice.grades_to_tell(decision(chance, n))
+    lists = n + more / 12
+    then = norm.sf(norm.isf(chance) * np.sqrt(lists / n))
+    assert decide(decision(then * 0.999, look=3).evidence, False).answer == "shown"
+    assert more == pytest.approx(12 * advice.grades_to_tell(decision(chance, n, "pairs")))
 
 
 @pytest.mark.parametrize(
-    ("ap", "verdict"),
+    ("chance", "asked", "said"),
     [
-        ([0.30, 0.36, 0.38, 0.43], "worth asking."),
-        ([0.50, 0.50, 0.50, 0.50], ": not worth your time."),
-        ([0.50, 0.40, 0.47, 0.46], "perhaps not worth your time."),
+        (1e-6, 120, "Enough to be sure"),
+        (0.02, 120, "Go on: at this rate about"),
+        (0.6, 120, "Go on: it is too early to tell."),
+        (0.6, 240, "After 240 grades this notion does not take"),
+        (0.99, 240, "After 240 grades this notion does not take"),
+        (np.nan, 60, "Go on: it is too early to tell."),
+        (np.nan, 240, "After 240 grades nothing can be compared"),
     ],
 )
-def test_the_sentence_follows_the_interval(ap, verdict):
-    sentence = advice.advise(log(ap))
-    assert sentence.startswith("100 more grades should change") and sentence.endswith(verdict)
-
-
-@pytest.mark.parametrize("ap", [[], [0.3], [0.3, 0.4]])
-def test_too_few_rounds_say_nothing(ap):
-    assert advice.advise(log(ap)) == ""
+def test_the_sentence_follows_the_decision(chance, asked, said):
+    assert advice.advise(decision(chance), asked).startswith(said)
