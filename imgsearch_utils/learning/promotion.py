@@ -20,6 +20,12 @@ RULE_FOR_TAUGHT_RUNS = (
     "In a run that a person teaches, a head that search uses stays until one of the two intervals "
     "lies below 0."
 )
+RULE_FOR_COMPARISONS = (
+    "What comparisons alone taught replaces the encoder where it agrees with more of the "
+    "comparisons whose first picture it had not seen, and the 95 % interval of that gain lies "
+    "above 0."
+)
+AGREEMENT = "agreement with comparisons"
 #: columns of the table of candidates -> measures by name
 MEASURES = {"ap": "average precision", "ndcg": "nDCG@10"}
 
@@ -215,3 +221,27 @@ def compared_with_test(promoted: bool, test: Gain) -> str:
             "at the examples, and grade more pairs to know."
         )
     return ""
+
+
+def decided_by_comparisons(
+    comparisons: int, encoder: float, head: float, gain: Gain, promoted: bool
+) -> str:
+    """Why search may use what comparisons alone taught, or why it keeps the encoder.
+
+    encoder, head : shares of the held-out comparisons with which they agree
+    """
+    shares = (
+        f"Of {comparisons:,} comparisons whose first picture it had not seen, what was learnt "
+        f"agrees with {head:.0%}, the encoder with {encoder:.0%}"
+    )
+    if not np.isfinite([gain.low, gain.high]).all():
+        return (
+            f"{shares}. They differ too seldom to tell which is better; search keeps the encoder."
+        )
+    interval = (
+        f"a gain of {gain.difference:+.1%}, 95 % interval {gain.low:+.1%} to {gain.high:+.1%}"
+    )
+    if promoted:
+        return f"{shares}: {interval}. It is better: search may use it."
+    worse = "It is worse" if gain.is_below else "It is no better so far"
+    return f"{shares}: {interval}. {worse}: search keeps the encoder."
