@@ -6,6 +6,8 @@ from imgsearch_utils.study import nearest
 from imgsearch_utils.workspace import Run
 
 QUEUES = ("round", "check", "disagreements", "suspected_errors", "pooled", "votes", "map")
+# questions of three pictures, and so no pairs; they have a page of their own
+COMPARING = "comparisons"
 
 
 def check_queue(run: Run, name: str, number: int) -> None:
@@ -13,7 +15,7 @@ def check_queue(run: Run, name: str, number: int) -> None:
     yet.
     """
     if name not in QUEUES:
-        raise ValueError(f"no queue is called {name!r}. {nearest(name, QUEUES)}")
+        raise ValueError(f"no queue is called {name!r}. {nearest(name, (*QUEUES, COMPARING))}")
     if not 0 <= number <= run.most_rounds:
         raise ValueError(f"ROUND must be 0 to {run.most_rounds} in this study, got {number}")
     if name == "round" and not run.round(number).pairs.is_file():

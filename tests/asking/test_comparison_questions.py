@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgsearch_utils.asking.questions import AMONG, choose_questions
+from imgsearch_utils.asking.comparison_questions import AMONG, choose_questions
 from imgsearch_utils.grades.pairs import key
 from imgsearch_utils.images import Images
 from imgsearch_utils.images.embeddings import Embeddings
