@@ -26,8 +26,8 @@ from tqdm import tqdm
 from benchmarks.acquisition import stamp
 from benchmarks.learning_curves import Log, Trial, one_thread, open_trials, read_rows
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, first_strategy
-from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.asking.comparison_questions import choose_questions
+from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.grades.pairs import key
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.comparisons import learn_from_comparisons
@@ -110,7 +110,7 @@ def comparing(trial: Trial) -> Iterator[dict]:
     Questions are made by the encoder, and once something is learnt by encoder and head together.
     """
     train, encoder = trial.images.train, trial.measure(Model())
-    models, triplets, answered = [Model()], [], []
+    models, triplets, answered, row = [Model()], [], [], {"promoted": False}
     if trial.images.has_classes:
         _, row = _learnt(
             trial, class_pairs(trial.images, trial.study).query("side == 'train'"), False
@@ -119,10 +119,10 @@ def comparing(trial: Trial) -> Iterator[dict]:
     for last in range(ROUND, GRADES[-1] + 1, ROUND):
         seed, known = trial.seed * 1000 + last, [*map(question_key, answered)]
         questions = choose_questions(train, models, ROUND, seed, known)
-        answers = compared(trial, questions)
+        answers, in_search = compared(trial, questions), bool(row["promoted"])
         for n in [n for n in GRADES if last - ROUND < n <= last]:
             so_far = pd.concat([*triplets, answers.head(n - (last - ROUND))], ignore_index=True)
-            model, row = _learnt_from(trial, so_far[~so_far.neither])
+            model, row = _learnt_from(trial, so_far[~so_far.neither], in_search)
             yield {**_row(trial, "comparisons", n, n * PER_COMPARISON, encoder), **row}
         triplets.append(answers)
         answered += questions.to_numpy(object).tolist()
@@ -151,10 +151,12 @@ def compared(trial: Trial, questions: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _learnt_from(trial, triplets):
+def _learnt_from(trial, triplets, in_search):
     """``_learnt`` of comparisons."""
     try:
-        learnt = learn_from_comparisons(trial.images.train, triplets, trial.study.head, trial.seed)
+        learnt = learn_from_comparisons(
+            trial.images.train, triplets, trial.study.head, trial.seed, in_search
+        )
     except ValueError:
         return Model(), {"promoted": False}
     return _measured(trial, learnt)

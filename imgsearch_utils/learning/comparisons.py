@@ -77,7 +77,11 @@ class ComparisonResult:
 
 
 def learn_from_comparisons(
-    images: Images, triplets: pd.DataFrame, settings: HeadSettings, seed: int
+    images: Images,
+    triplets: pd.DataFrame,
+    settings: HeadSettings,
+    seed: int,
+    in_search: bool = False,
 ) -> ComparisonResult:
     """Train the candidates on comparisons, and let comparisons that they did not see choose between
     them, and between them and the encoder.
@@ -95,6 +99,8 @@ def learn_from_comparisons(
     triplets : query, closer, farther; left out are those of other images, and those of which two
         images are of one group
     seed : of the folds and of the first weights
+    in_search : whether search uses a head already, as was shown before; then a head stays there
+        until the interval lies below 0
 
     Raises
     ------
@@ -118,7 +124,7 @@ def learn_from_comparisons(
         judged = _judge(images, triplets, settings, seed)
         margins = {"encoder": _margin(Model(), images, triplets), **judged}
         agrees = {name: _agrees(margin) for name, margin in margins.items()}
-        candidates, chosen = _compare(agrees, groups)
+        candidates, chosen = _compare(agrees, groups, in_search)
         head = train_on_comparisons(images, triplets, settings, seed, CANDIDATES[chosen])
     models = {"encoder": Model(), "head": Model.with_head(head)}
     return ComparisonResult(models, candidates, triplets.assign(**agrees))
@@ -208,7 +214,9 @@ def _agrees(margin: np.ndarray) -> np.ndarray:
     return (np.sign(np.nan_to_num(margin).round(6)) + 1) / 2
 
 
-def _compare(agrees: dict[str, np.ndarray], groups: np.ndarray) -> tuple[pd.DataFrame, str]:
+def _compare(
+    agrees: dict[str, np.ndarray], groups: np.ndarray, in_search: bool
+) -> tuple[pd.DataFrame, str]:
     """The table of candidates, and the chosen one."""
     first, rows = next(iter(CANDIDATES)), []
     for name, values in agrees.items():
@@ -219,6 +227,6 @@ def _compare(agrees: dict[str, np.ndarray], groups: np.ndarray) -> tuple[pd.Data
     over_first = {name: agreement_gain(agrees[name], agrees[first], groups) for name in CANDIDATES}
     chosen = choose({name: gain for name, (gain, low, _) in over_first.items() if low > 0}, first)
     row = table.set_index("candidate").loc[chosen]
-    used = is_promoted([Gain(AGREEMENT, row.gain, row.gain_low, row.gain_high)], in_search=False)
+    used = is_promoted([Gain(AGREEMENT, row.gain, row.gain_low, row.gain_high)], in_search)
     use = {chosen: "search"} if used else {chosen: "chosen", "encoder": "search"}
     return table.assign(use=table.candidate.map(use).fillna("")), chosen

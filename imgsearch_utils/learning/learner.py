@@ -94,6 +94,7 @@ def learn(
     fast: bool = False,
     votes: pd.DataFrame | None = None,
     in_search: bool = False,
+    comparisons: pd.DataFrame | None = None,
 ) -> LearningResult:
     """Train the candidates, let the pairs that decide choose between them, and calibrate what they
     chose.
@@ -108,7 +109,7 @@ def learn(
     graded : as of ``grades.graded_pairs``; others than train and dev pairs take no part
     seed : of the folds and of the first weights
     fast : as of ``candidates_of``
-    votes : as of ``train_head``; they teach, and judge nothing
+    votes, comparisons : as of ``train_head``; they teach, and judge nothing
     in_search : whether search uses a head already, as an earlier round showed that it is better;
         then a head stays there until an interval of these pairs lies below 0
 
@@ -126,7 +127,8 @@ def learn(
     if fast:
         fits = [replace(fit, pairs=_thinned(fit.pairs, seed)) for fit in fits]
         train = _thinned(train, seed)
-    judged = judge(fits, {name: CANDIDATES[name] for name in names}, settings, seed, votes)
+    recipes = {name: CANDIDATES[name] for name in names}
+    judged = judge(fits, recipes, settings, seed, votes, comparisons)
     # digits beyond depend on the machine
     scores = {name: one.score.round(4) for name, one in judged.items()}
     held_out = pd.concat([fit.held_out for fit in fits])
@@ -136,7 +138,7 @@ def learn(
     candidates = _compare(graded_pairs, {"encoder": held_out.cosine, **scores})
     name = choose(_gains_over_first(graded_pairs, scores, names[0]), names[0])
     candidates = mark_use(candidates, name, in_search)
-    head = train_candidate(images, train, settings, seed, name, votes)
+    head = train_candidate(images, train, settings, seed, name, votes, comparisons)
     curves = [_calibrate(graded_pairs, unknown, score) for score in (held_out.cosine, scores[name])]
     typical = nearest_neighbour_cosine(images.train)
     models = (
@@ -156,10 +158,12 @@ def train_candidate(
     seed: int,
     name: str,
     votes: pd.DataFrame | None = None,
+    comparisons: pd.DataFrame | None = None,
 ) -> Head:
     """The head of one of the ``CANDIDATES``, trained on all graded train pairs."""
     train = graded[graded.side == "train"]
-    return train_head(images.train, train, settings, seed, CANDIDATES[name], votes=votes)[0]
+    evidence = {"votes": votes, "comparisons": comparisons}
+    return train_head(images.train, train, settings, seed, CANDIDATES[name], **evidence)[0]
 
 
 def _thinned(pairs, seed):

@@ -234,14 +234,13 @@ def decided_by_comparisons(
         f"Of {comparisons:,} comparisons whose first picture it had not seen, what was learnt "
         f"agrees with {head:.0%}, the encoder with {encoder:.0%}"
     )
+    kept = "a head, as one was shown to be better before" if promoted else "the encoder"
     if not np.isfinite([gain.low, gain.high]).all():
-        return (
-            f"{shares}. They differ too seldom to tell which is better; search keeps the encoder."
-        )
+        return f"{shares}. They differ too seldom to tell which is better; search keeps {kept}."
     interval = (
         f"a gain of {gain.difference:+.1%}, 95 % interval {gain.low:+.1%} to {gain.high:+.1%}"
     )
-    if promoted:
+    if promoted and gain.is_above:
         return f"{shares}: {interval}. It is better: search may use it."
     worse = "It is worse" if gain.is_below else "It is no better so far"
-    return f"{shares}: {interval}. {worse}: search keeps the encoder."
+    return f"{shares}: {interval}. {worse}: search keeps {kept}."

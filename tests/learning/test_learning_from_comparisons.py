@@ -11,6 +11,7 @@ from imgsearch_utils.images.embeddings import Embeddings
 from imgsearch_utils.learning.comparisons import agreement_gain, learn_from_comparisons
 from imgsearch_utils.learning.head_training import train_head
 from imgsearch_utils.learning.heads import Recipe
+from imgsearch_utils.learning.promotion import Gain, decided_by_comparisons
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.study import HeadSettings
 
@@ -91,6 +92,30 @@ def test_answers_at_random_are_not_promoted(world, seed):
     at_random = turned(questions, np.random.default_rng(seed + 1).random(100) < 0.5)
     result = learn_from_comparisons(world, at_random, SMALL, seed)
     assert not result.promoted and "search keeps the encoder" in result.sentence
+
+
+def test_a_head_in_search_stays_there_until_comparisons_say_that_it_is_worse(world):
+    at_random = turned(asked(world, 100, 7), np.random.default_rng(8).random(100) < 0.5)
+    result = learn_from_comparisons(world, at_random, SMALL, 0, in_search=True)
+    row = result.candidates.set_index("candidate").loc[result.chosen]
+    assert not row.gain_low > 0 and not row.gain_high < 0
+    assert result.promoted and "search keeps a head" in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("gain", "promoted", "end"),
+    [
+        ((0.1, 0.02, 0.18), True, "+2.0% to +18.0%. It is better: search may use it."),
+        ((0.1, -0.02, 0.2), False, "It is no better so far: search keeps the encoder."),
+        ((-0.1, -0.2, -0.01), False, "It is worse: search keeps the encoder."),
+        ((0.1, np.nan, np.nan), False, "differ too seldom to tell which is better; search keeps"),
+        ((0.1, np.nan, np.nan), True, "search keeps a head, as one was shown to be better before."),
+    ],
+)
+def test_the_sentence_says_what_the_interval_says(gain, promoted, end):
+    said = decided_by_comparisons(1200, 0.6, 0.7, Gain("agreement", *gain), promoted)
+    assert said.startswith("Of 1,200 comparisons") and "70%, the encoder with 60%" in said
+    assert end in said
 
 
 @settings(max_examples=3, deadline=None)
