@@ -14,6 +14,11 @@ def check_queue(run: Run, name: str, number: int) -> None:
     """ValueError, in a moment, for a queue that has another name, or a round that is not there
     yet.
     """
+    if name == COMPARING:
+        raise ValueError(
+            f"{name}: expected a queue of pairs; comparisons have a page of their own: imgsearch "
+            f"tag {run.study.study} --queue {COMPARING}"
+        )
     if name not in QUEUES:
         raise ValueError(f"no queue is called {name!r}. {nearest(name, (*QUEUES, COMPARING))}")
     if not 0 <= number <= run.most_rounds:

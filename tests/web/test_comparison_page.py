@@ -8,6 +8,7 @@ from imgsearch_utils.grades.journal import Journal
 from imgsearch_utils.images.collection import read_collection
 from imgsearch_utils.study import ImageSettings
 from imgsearch_utils.web.comparison_page import Comparing, Questions, open_questions
+from imgsearch_utils.web.queues import open_queue
 from tests import tiny_study
 from tests.tiny_study import command, living_in
 from tests.web.chromium import browser, faults, needs_chromium
@@ -151,6 +152,12 @@ def test_a_run_asks_the_same_questions_each_time_and_more_when_all_have_answers(
 def test_a_queue_that_is_misspelt_is_told_of_the_comparisons(home):
     said = command(home, "tag", "tiny", "--queue", "comparison", "--no-browser")
     assert said.returncode == 1 and "Did you mean comparisons" in said.stderr
+
+
+def test_where_pairs_are_expected_comparisons_are_refused_with_their_command(home):
+    line = "imgsearch tag tiny --queue comparisons"
+    with living_in(home), pytest.raises(ValueError, match=line):
+        open_queue(workspace.find_run("tiny"), "comparisons", 0)
 
 
 @needs_chromium
