@@ -1,16 +1,18 @@
-"""What a person's minutes teach: pairs against lists, with and without classes, measured on images
-nobody graded.
+"""What a person's minutes teach: pairs, lists or comparisons, with and without classes, measured on
+images nobody graded.
 
-    python -m benchmarks.teaching [--studies synthetic_houses grocery] [--seeds 0 1 2 3 4] [--out
-    FOLDER]
+    python -m benchmarks.teaching [--studies synthetic_houses grocery] [--seeds 0 1 2 3 4]
+    [--asks pairs lists comparisons] [--out FOLDER]
 
 The study's oracle sits in the person's place: it gets the pairs or the lists in the order of the
 teaching page, and answers a list as people do there: a key for each result that is not different,
-one for all the rest. What was learnt from the first 20, 40, 60, 120, 240 and 480 grades is measured
-on all pairs of test images. Where classes are known, row 0 is what these teach before anybody
+one for all the rest. Of a comparison it says that the candidate of the higher grade is closer, or
+"neither" where both have one grade. What was learnt from the first 20, 40, 60, 120, 240 and 480
+grades or answers is measured on all pairs of test images; of comparisons, from them alone. Where classes are known, row 0 is what these teach before anybody
 grades. Appends to teaching.csv and goes on where it stopped; prints the means over the seeds and
-writes them to teaching_means.csv, with the person's minutes: `PER_PAIR` seconds a pair, `PER_LIST`
-a list and `PER_KEY` a key."""
+writes them to teaching_means.csv, with the person's minutes. These are assumed, not measured:
+`PER_PAIR` seconds a pair, `PER_LIST` a list and `PER_KEY` a key on it, `PER_COMPARISON` a
+comparison."""
 
 import argparse
 from collections.abc import Iterator
@@ -24,17 +26,20 @@ from tqdm import tqdm
 from benchmarks.acquisition import stamp
 from benchmarks.learning_curves import Log, Trial, one_thread, open_trials, read_rows
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, first_strategy
+from imgsearch_utils.asking.comparison_questions import choose_questions
 from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.grades.pairs import AUTOMATIC, key
 from imgsearch_utils.learning import Model
+from imgsearch_utils.learning.comparisons import learn_from_comparisons
 from imgsearch_utils.learning.evidence import LISTS, Rival
 from imgsearch_utils.steps.learning_round import class_pairs
 from imgsearch_utils.web.pair_order import Item, make_queue
 
 GRADES = (20, 40, 60, 120, 240, 480)
 ROUND = 120
-# seconds: a pair; a list that is looked over, and each key on it
-PER_PAIR, PER_LIST, PER_KEY = (3.0, 4.0, 1.0)
+# seconds, assumed: a pair; a list that is looked over, and each key on it; three pictures, one key
+PER_PAIR, PER_LIST, PER_KEY, PER_COMPARISON = (3.0, 4.0, 1.0, 4.0)
+ASKS = ("pairs", "lists", "comparisons")
 
 
 def person_seconds(items: list[Item], grades: dict[tuple[str, str], float]) -> float:
@@ -107,12 +112,74 @@ def sitting(trial: Trial, asks: str) -> Iterator[dict]:
         asked = pd.concat([part for part in (asked, pairs) if len(part)], ignore_index=True)
 
 
+def comparing(trial: Trial) -> Iterator[dict]:
+    """Teach by comparisons alone, from nothing to the last of ``GRADES`` answers: a row for each of
+    them.
+
+    Questions are made by the encoder, and once something is learnt by encoder and head together.
+    """
+    train, encoder = trial.images.train, trial.measure(Model())
+    models, triplets, answered, row = [Model()], [], [], {"promoted": False}
+    if trial.images.has_classes:
+        taught = class_pairs(trial.images, trial.study).query("side == 'train'")
+        _, row = _learnt(trial, taught, Rival())
+        yield {**_row(trial, "comparisons", 0, 0, encoder, encoder), **row}
+    for last in range(ROUND, GRADES[-1] + 1, ROUND):
+        seed, known = trial.seed * 1000 + last, [*map(question_key, answered)]
+        questions = choose_questions(train, models, ROUND, seed, known)
+        answers, in_search = compared(trial, questions), bool(row["promoted"])
+        for n in [n for n in GRADES if last - ROUND < n <= last]:
+            so_far = pd.concat([*triplets, answers.head(n - (last - ROUND))], ignore_index=True)
+            model, row = _learnt_from(trial, so_far[~so_far.neither], in_search)
+            yield {**_row(trial, "comparisons", n, n * PER_COMPARISON, encoder, encoder), **row}
+        triplets.append(answers)
+        answered += questions.to_numpy(object).tolist()
+        models = [Model(), model] if model.name == "head" else [Model()]
+
+
+def question_key(question: list[str]) -> tuple[str, str, str]:
+    """A question by which it is known, whatever the order of its candidates."""
+    return question[0], *key(*question[1:])
+
+
+def compared(trial: Trial, questions: pd.DataFrame) -> pd.DataFrame:
+    """The oracle's answers: query, closer, farther, and neither, where both have one grade."""
+    one, two = (
+        trial.grade(questions.rename(columns={"query": "image1", name: "image2"})).similarity
+        for name in ("candidate1", "candidate2")
+    )
+    first, second = questions.candidate1, questions.candidate2
+    return pd.DataFrame(
+        {
+            "query": questions["query"],
+            "closer": first.where(one >= two, second),
+            "farther": second.where(one >= two, first),
+            "neither": one == two,
+        }
+    )
+
+
+def _learnt_from(trial, triplets, in_search):
+    """``_learnt`` of comparisons."""
+    try:
+        learnt = learn_from_comparisons(
+            trial.images.train, triplets, trial.study.head, trial.seed, in_search
+        )
+    except ValueError:
+        return Model(), {"promoted": False}
+    return _measured(trial, learnt)
+
+
 def _learnt(trial, graded, rival):
     """What was learnt, and its measures; the encoder's where the grades are too few."""
     try:
         learnt = trial.learn(graded.reset_index(drop=True), rival)
     except ValueError:
         return Model(), {"promoted": False}
+    return _measured(trial, learnt)
+
+
+def _measured(trial, learnt):
     found = trial.measure(learnt.models["head"])
     return learnt.models["head"], {
         "learnt_ap": found["ap"],
@@ -144,7 +211,7 @@ def whole_sitting(trial: Trial, asks: str) -> list[dict]:
     """The rows of a sitting; a function of the module, so that another process can be told to call
     it.
     """
-    return list(sitting(trial, asks))
+    return list(comparing(trial) if asks == "comparisons" else sitting(trial, asks))
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -180,6 +247,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--studies", nargs="+", default=["synthetic_houses", "grocery"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--asks", nargs="+", default=list(ASKS), choices=ASKS)
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent, help="folder of teaching.csv"
     )
@@ -194,7 +262,7 @@ def main(arguments: list[str] | None = None) -> None:
         ]
         trials = [replace(trial) for trial in trials if trial.seed in chosen.seeds]
         for trial in tqdm(sorted(trials, key=lambda trial: trial.seed), desc=name, disable=None):
-            for asks in ("pairs", "lists"):
+            for asks in chosen.asks:
                 if log.lacks(stamp(trial, list(GRADES)), trial.name, asks, trial.seed, GRADES[-1]):
                     log.append_missing(whole_sitting(trial, asks), stamp(trial, list(GRADES)))
     means = summary(read_rows(log.file))

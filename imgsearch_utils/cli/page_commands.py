@@ -77,15 +77,17 @@ def tag(
     name: RunOption = "",
     queue: Annotated[
         str,
-        typer.Option(help="round, check, disagreements, suspected_errors, pooled, votes or map."),
+        typer.Option(
+            help="round, check, disagreements, suspected_errors, pooled, votes, map or comparisons."
+        ),
     ] = "round",
     number: Annotated[int, typer.Option("--round", help="The round whose pairs are asked.")] = 0,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8866,
     ip: IpOption = "127.0.0.1",
     browser: BrowserOption = True,
 ) -> None:
-    """Grade pairs on a page of its own; stop it with Ctrl-C."""
-    from imgsearch_utils.web.queue_names import check_queue
+    """Grade pairs, or compare pictures, on a page of its own; stop it with Ctrl-C."""
+    from imgsearch_utils.web.queue_names import COMPARING, check_queue
 
     run = workspace.find_run(study, name)
     if run.published:
@@ -94,9 +96,10 @@ def tag(
             "--run NAME"
         )
     # their grades count from the next round on
-    number = len(run.rounds_made) if queue in ("check", "map") else number
-    check_queue(run, queue, number)
-    from imgsearch_utils.web.pages import tagging_site
+    number = len(run.rounds_made) if queue in ("check", "map", COMPARING) else number
+    if queue != COMPARING:
+        check_queue(run, queue, number)
+    from imgsearch_utils.web.pages import comparison_site, tagging_site
     from imgsearch_utils.web.serve import serve as serve_site
 
     again = _again(
@@ -107,4 +110,8 @@ def tag(
         port=port,
         ip=ip if ip != "127.0.0.1" else "",
     )
-    serve_site(tagging_site(run, queue, number, again), port, ip, browser)
+    if queue == COMPARING:
+        site = comparison_site(run, number, again)
+    else:
+        site = tagging_site(run, queue, number, again)
+    serve_site(site, port, ip, browser)

@@ -216,6 +216,7 @@ def summarise_labels(run: Run) -> dict[str, Any]:
     where two agree or not.
 
     votes : on the search page; they are no grades, and are counted nowhere else
+    comparisons : answers to "which is more like the first?"; nor are they
     alpha : Krippendorff's, ordinal; None where no pair was graded by two people
     """
     journal = Journal(run.journal)
@@ -233,6 +234,7 @@ def summarise_labels(run: Run) -> dict[str, Any]:
         },
         "annotators": {name: int(count) for name, count in annotators.value_counts().items()},
         "votes": sum(map(len, journal.search_votes().values())),
+        "comparisons": len(journal.comparisons()),
         "alpha": None if pd.isna(found.alpha) else round(found.alpha, 3),
         "to_adjudicate": len(found.queue),
     }

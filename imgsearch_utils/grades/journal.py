@@ -25,7 +25,9 @@ PATIENCE = 60  # seconds that a writer waits for another
 RUBRIC_VERSION = "1"
 # of the search page: weak evidence of its own kind, never a grade
 VOTES = ("vote_up", "vote_down", "unvote")
-ACTS = ("grade", "skip", "unsure", "undo", *VOTES)
+# which of two images is more like a third; evidence of its own kind, never a grade
+COMPARISONS = ("closer", "neither", "uncompare")
+ACTS = ("grade", "skip", "unsure", "undo", *VOTES, *COMPARISONS)
 # what `answers` says of acts that one key gave to all that was left of a list; they have one time
 REST = "rest"
 # what `source` may say
@@ -36,13 +38,14 @@ class Act(NamedTuple):
     """One line of the journal.
 
     time : UTC, ISO 8601
-    image1, image2 : in canonical order
+    image1, image2 : in canonical order; of a comparison, the query and the image that is closer
     grade : 0..3 for the act "grade", else None
     seconds : how long the annotator looked
     round : of a grade, the round that asks it; of a vote, the first that may learn from it
     source : "person", "automatic" (zeros across classes), "adjudication", "repeat" (asked a second
         time to measure agreement with oneself), "vote", or where the grade came from
-    answers : the rubric's nine questions in order, y, n or - each; may be empty; or ``REST``
+    answers : the rubric's nine questions in order, y, n or - each; may be empty; or ``REST``; of a
+        comparison, the third image: so all lines have as many fields as in older journals
     """
 
     time: str
@@ -100,11 +103,42 @@ def _checked(act: Act) -> Act:
             f"expected an annotator and two images, got {act.annotator!r}, {act.image1!r}, "
             f"{act.image2!r}"
         )
+    if act.act in COMPARISONS and len({*_compared(act)} - {""}) < 3:
+        raise ValueError(
+            f"a comparison needs three different images, got {', '.join(map(repr, _compared(act)))}"
+        )
     return act if act.grade is None else act._replace(grade=int(act.grade))
+
+
+def _compared(act: Act) -> tuple[str, str, str]:
+    """The query of a comparison, the image that is closer to it, and the one that is farther."""
+    return act.image1, act.image2, act.answers
+
+
+def question_of(act: Act) -> tuple[str, str, str]:
+    """What a comparison answers: its query, and the two candidates in canonical order."""
+    return act.image1, *key(act.image2, act.answers)
+
+
+def _checked_act_of_pair(act: Act) -> Act:
+    # in canonical order, a query and its result could change places
+    if act.act in COMPARISONS:
+        raise ValueError(f"{act.act}: expected an act on a pair; write comparisons by `compare`")
+    return _checked(act)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _comparison(annotator, query, closer, farther, act="closer", **fields) -> Act:
+    if act not in COMPARISONS:
+        raise ValueError(f"no comparison is called {act!r}. {nearest(act, COMPARISONS)}")
+    # of an act that says no order, the candidates have none
+    candidates = (closer, farther) if act == "closer" else key(closer, farther)
+    return _checked(
+        Act(_now(), annotator, query, candidates[0], act, **fields, answers=candidates[1])
+    )
 
 
 _HEADER = _line(Act._fields)
@@ -115,10 +149,12 @@ class Journal:
 
     An undo cancels its annotator's last standing act on the pair that it names. Votes are not
     acts of labelling: they never stand, are not undone, and answer nothing; ``search_votes`` alone
-    reads them. A last line without its line end (a power cut) never was acknowledged: the next
-    reader or writer moves it to ``<journal>.torn`` and warns. The order of the lines counts, not
-    their times. A file that no longer begins with what was read from it (replaced, cut, edited) is
-    refused, read or written: open it anew."""
+    reads them. Nor are comparisons, which ``comparisons`` alone reads: an "uncompare" cancels its
+    annotator's last standing answer to the question that it names, and an undo none of them. A last
+    line without its line end (a power cut) never was acknowledged: the next reader or writer moves
+    it to ``<journal>.torn`` and warns. The order of the lines counts, not their times. A file that
+    no longer begins with what was read from it (replaced, cut, edited) is refused, read or written:
+    open it anew."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -175,16 +211,57 @@ class Journal:
         ValueError
             for an act, a grade or a pair that cannot be; nothing is written then.
         """
-        act = _checked(Act(_now(), annotator, *key(image1, image2), act, **fields))
+        act = _checked_act_of_pair(Act(_now(), annotator, *key(image1, image2), act, **fields))
         self._write([act])
         return act
+
+    def compare(
+        self, annotator: str, query: str, closer: str, farther: str, act: str = "closer", **fields
+    ) -> Act:
+        """Write which of two images is more like the query; it is on disk when this returns.
+
+        Parameters
+        ----------
+        act : "closer"; "neither", where no answer can be given; or "uncompare", which takes back
+            this annotator's last standing answer to the same question. The order of the two
+            candidates counts for "closer" alone
+        fields : seconds, round, rubric, source, as in `Act`
+
+        Raises
+        ------
+        ValueError
+            for three images that are not different, or another act; nothing is written then.
+        """
+        act = _comparison(annotator, query, closer, farther, act, **fields)
+        self._write([act])
+        return act
+
+    def compare_many(self, triplets: pd.DataFrame, source: str, round: int = 0) -> int:
+        """Write an answer "closer" for each row, all at once or none; return how many.
+
+        triplets : query, closer, farther, annotator
+        """
+        self._write(
+            [
+                _comparison(annotator, *images, round=round, source=source)
+                for *images, annotator in triplets[
+                    ["query", "closer", "farther", "annotator"]
+                ].itertuples(index=False, name=None)
+            ]
+        )
+        return len(triplets)
 
     def append_together(
         self, annotator: str, pairs: Iterable[tuple[str, str]], act: str, **fields
     ) -> None:
         """Write one act on each of several pairs, with one time, all or none; as ``append``."""
         now = _now()
-        self._write([_checked(Act(now, annotator, *key(*pair), act, **fields)) for pair in pairs])
+        self._write(
+            [
+                _checked_act_of_pair(Act(now, annotator, *key(*pair), act, **fields))
+                for pair in pairs
+            ]
+        )
 
     def append_many(self, pairs: pd.DataFrame, annotator: str, source: str, round: int = 0) -> int:
         """Write a grade for each pair that has one, all at once or none; return how many.
@@ -249,8 +326,51 @@ class Journal:
         }
         return {pair: by for pair, by in standing_votes.items() if by}
 
+    def standing_comparisons(self) -> list[Act]:
+        """The answers "closer" and "neither" that no "uncompare" took back, oldest first."""
+        standing: dict[int, Act] = {}
+        latest: dict[tuple[str, ...], list[int]] = {}
+        for number, act in enumerate(self.acts()):
+            if act.act not in COMPARISONS:
+                continue
+            numbers = latest.setdefault((act.annotator, *question_of(act)), [])
+            if act.act != "uncompare":
+                numbers.append(number)
+                standing[number] = act
+            elif numbers:
+                del standing[numbers.pop()]
+        return list(standing.values())
+
+    def comparisons(self, up_to_round: int | None = None, neither: bool = False) -> pd.DataFrame:
+        """The current comparisons, one row for each annotator and question: the last answer that
+        stands.
+
+        Parameters
+        ----------
+        neither : also the answers "neither", of which `closer` and `farther` say no order
+
+        Returns
+        -------
+        query, closer, farther, neither, annotator, round, source, seconds, time; in the order of
+            the answers. Annotators who contradict each other have a row each.
+        """
+        answers: dict[tuple[str, ...], Act] = {}
+        for act in self.standing_comparisons():
+            if up_to_round is None or act.round <= up_to_round:
+                question = (act.annotator, *question_of(act))
+                answers.pop(question, None)
+                answers[question] = act
+        columns = ["query", "closer", "farther", "neither", "annotator"]
+        columns += ["round", "source", "seconds", "time"]
+        rows = [
+            (*_compared(act), act.act == "neither", *(getattr(act, name) for name in columns[4:]))
+            for act in answers.values()
+            if neither or act.act == "closer"
+        ]
+        return pd.DataFrame(rows, columns=columns).astype({"neither": bool, "seconds": float})
+
     def _replay(self, number: int, act: Act) -> None:
-        if act.act in VOTES:
+        if act.act in VOTES or act.act in COMPARISONS:
             return
         latest = self._latest.setdefault((act.annotator, act.image1, act.image2), [])
         if act.act != "undo":

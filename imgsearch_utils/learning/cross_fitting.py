@@ -129,11 +129,12 @@ def judge(
     settings: HeadSettings,
     seed: int,
     votes: pd.DataFrame | None = None,
+    comparisons: pd.DataFrame | None = None,
 ) -> dict[str, Judged]:
     """Train a head of each recipe on each of the fits, in as many threads as there are cores, and
     let it judge.
 
-    votes : as of ``train_head``; they teach, and judge nothing
+    votes, comparisons : as of ``train_head``; they teach, and judge nothing
     """
     with ThreadPoolExecutor(CORES) as pool, one_thread(), threadpool_limits(1):
         held_out = list(pool.map(_Held, fits))
@@ -147,7 +148,9 @@ def judge(
         )
         running = {
             name: [
-                pool.submit(_judge_fit, fit, statistics, pairs, recipe, settings, seed, votes)
+                pool.submit(
+                    _judge_fit, fit, statistics, pairs, recipe, settings, seed, votes, comparisons
+                )
                 for fit, statistics, pairs in zip(fits, statistics_of_fits, held_out)
             ]
             for name, recipe in recipes.items()
@@ -164,7 +167,7 @@ def judge(
         }
 
 
-def _judge_fit(fit, statistics, held_out, recipe, settings, seed, votes):
+def _judge_fit(fit, statistics, held_out, recipe, settings, seed, votes, comparisons):
     """The head's cosines of the held-out pairs (len(held),), and its history with, by epoch, those
     of graded ones.
     """
@@ -188,7 +191,7 @@ def _judge_fit(fit, statistics, held_out, recipe, settings, seed, votes):
         }
 
     head, history = train_head(
-        fit.images, fit.pairs, settings, seed, recipe, watch, statistics, votes
+        fit.images, fit.pairs, settings, seed, recipe, watch, statistics, votes, comparisons
     )
     return pair_cosines(head.embed(held_out.vectors), held_out.i, held_out.j), history
 

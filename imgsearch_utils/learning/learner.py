@@ -102,6 +102,7 @@ def learn(
     fast: bool = False,
     votes: pd.DataFrame | None = None,
     rival: Rival | None = None,
+    comparisons: pd.DataFrame | None = None,
 ) -> LearningResult:
     """Train the candidates, let the pairs that judge choose between them, and calibrate what they
     chose.
@@ -116,7 +117,7 @@ def learn(
     graded : as of ``grades.graded_pairs``; others than train and dev pairs take no part
     seed : of the folds and of the first weights
     fast : as of ``candidates_of``
-    votes : as of ``train_head``; they teach, and judge nothing
+    votes, comparisons : as of ``train_head``; they teach, and judge nothing
     rival : what search used before the grades; the encoder where it is not given
 
     Raises
@@ -134,7 +135,8 @@ def learn(
     if fast:
         fits = [replace(fit, pairs=_thinned(fit.pairs, seed)) for fit in fits]
         train = _thinned(train, seed)
-    judged = judge(fits, {name: CANDIDATES[name] for name in names}, settings, seed, votes)
+    recipes = {name: CANDIDATES[name] for name in names}
+    judged = judge(fits, recipes, settings, seed, votes, comparisons)
     # digits beyond depend on the machine
     scores = {name: one.score.round(4) for name, one in judged.items()}
     held_out = pd.concat([fit.held_out for fit in fits])
@@ -151,7 +153,7 @@ def learn(
     )
     decision = decide(evidence_of(scored, rival), rival.in_search)
     candidates = mark_use(candidates, name, decision.used)
-    head = train_candidate(images, train, settings, seed, name, votes)
+    head = train_candidate(images, train, settings, seed, name, votes, comparisons)
     curves = [_calibrate(graded_pairs, unknown, score) for score in (held_out.cosine, scores[name])]
     typical = nearest_neighbour_cosine(images.train)
     models = (
@@ -170,10 +172,12 @@ def train_candidate(
     seed: int,
     name: str,
     votes: pd.DataFrame | None = None,
+    comparisons: pd.DataFrame | None = None,
 ) -> Head:
     """The head of one of the ``CANDIDATES``, trained on all graded train pairs."""
     train = graded[graded.side == "train"]
-    return train_head(images.train, train, settings, seed, CANDIDATES[name], votes=votes)[0]
+    evidence = {"votes": votes, "comparisons": comparisons}
+    return train_head(images.train, train, settings, seed, CANDIDATES[name], **evidence)[0]
 
 
 def _thinned(pairs, seed):

@@ -29,17 +29,23 @@ RULE = (
     f"saying so stays below {100 * SHOWN:.0f} %, over all rounds together. Search uses what is "
     "better, goes back from what is worse, and else stays with what it uses."
 )
+RULE_FOR_COMPARISONS = (
+    "What comparisons alone taught replaces the encoder where it agrees with more of the "
+    "comparisons whose first picture it had not seen, and the 95 % interval of that gain lies "
+    "above 0."
+)
 #: columns of the table of candidates -> measures by name
 MEASURES = {"ap": "average precision", "ndcg": "nDCG@10"}
 
 
 class Evidence(NamedTuple):
-    """A comparison in average precision of grade 3.
+    """How what was learnt compares with its rival.
 
-    by : "lists" (the mean over them) or "pairs" (over all of them)
+    by : "lists" (the mean over them), "pairs" (over all of them) or "comparisons"
     n : how many
     rival : what it was compared with, in words
-    before, learnt : average precision of the rival and of what was learnt
+    before, learnt : average precision of grade 3 of the rival and of what was learnt; of
+        comparisons, the share with which each agrees
     low, high : 95 % interval of the difference; NaN where there are too few
     chance : how often as large a gain comes by chance where there is none; NaN as low and high
     look : how many times a decision has been made, with this one
@@ -177,25 +183,26 @@ def chosen_row(candidates: pd.DataFrame) -> pd.Series:
     return rows[rows.candidate != "encoder"].iloc[0]
 
 
+#: what was compared, in which measure
+_COMPARED = {
+    "lists": ("{} lists that the two drafted in turns", "average precision"),
+    "pairs": ("{} graded pairs that neither of the two chose", "average precision"),
+    "comparisons": ("{} comparisons whose first picture it had not seen", "agreement"),
+}
+
+
 def tell_evidence(evidence: Evidence) -> str:
     """What was compared, and how often chance does as much, in a sentence."""
+    what, measure = _COMPARED[evidence.by]
+    what = what.format(f"{evidence.n:,}")
     if np.isnan(evidence.chance):
-        what = "list" if evidence.by == "lists" else "random pair"
-        return (
-            f"Too few grades can tell the two apart yet: {evidence.n} {what}"
-            f"{'' if evidence.n == 1 else 's'}, which need both similar and other results."
-        )
-    what = (
-        f"On {evidence.n} lists that the two drafted in turns"
-        if evidence.by == "lists"
-        else f"On {evidence.n:,} graded pairs that neither of the two chose"
-    )
+        return f"Too few answers can tell the two apart yet: {what}."
     word, chance = "gain", evidence.chance
     if chance > 0.5:
         word, chance = "loss", 1 - chance
     often = "less than 1" if chance < 0.01 else f"about {100 * chance:.0f}"
     return (
-        f"{what}, average precision is {evidence.learnt:.3f} with what was learnt and "
+        f"On {what}, {measure} is {evidence.learnt:.3f} with what was learnt and "
         f"{evidence.before:.3f} with {evidence.rival} (difference {evidence.difference:+.3f}, 95 % "
         f"interval {evidence.low:+.3f} to {evidence.high:+.3f}). Chance alone gives so large a "
         f"{word} in {often} of 100 cases."

@@ -6,6 +6,7 @@ import pandas as pd
 
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, usual_strategy
 from imgsearch_utils.grades import oracles
+from imgsearch_utils.grades.comparison_files import teaching_triplets
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.grades.usable_grades import graded_lists, graded_pairs, voted_pairs
 from imgsearch_utils.images.study_images import Images
@@ -114,11 +115,15 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> LearningResult:
 
     graded : of ``grades.graded_pairs``
     """
-    study, stage, trained, votes = this.run.study, this.stage(), [], voted_pairs(this, images)
+    study, stage, trained = this.run.study, this.stage(), []
+    more = {
+        "votes": voted_pairs(this, images),
+        "comparisons": teaching_triplets(this.run, images.train, this.number),
+    }
 
     def make():
         result = learner.learn(
-            images, graded, study.head, study.seed, votes=votes, rival=rival_of(this, images)
+            images, graded, study.head, study.seed, rival=rival_of(this, images), **more
         )
         trained.append(result.models["head"].head)
         scored = score_pairs(images, graded, result)
@@ -134,7 +139,7 @@ def learn(this: Round, images: Images, graded: pd.DataFrame) -> LearningResult:
         if trained:
             return trained[0]
         name = chosen_row(candidates).candidate
-        return learner.train_candidate(images, graded, study.head, study.seed, name, votes)
+        return learner.train_candidate(images, graded, study.head, study.seed, name, **more)
 
     models = models_from_dict(curves, stage.keep("model/head.safetensors", head))
     decision = decision_of_metrics(curves)

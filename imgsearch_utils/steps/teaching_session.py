@@ -82,6 +82,7 @@ def learn_now(run: Run, *_) -> LessonMessage:
 
     ValueError for too few grades.
     """
+    from imgsearch_utils.grades.comparison_files import teaching_triplets
     from imgsearch_utils.grades.usable_grades import voted_pairs
     from imgsearch_utils.images.study_images import Images
     from imgsearch_utils.learning import learner  # torch, which the page does without
@@ -99,6 +100,7 @@ def learn_now(run: Run, *_) -> LessonMessage:
         fast=True,
         votes=voted_pairs(this, images),
         rival=rival_of(this, images),
+        comparisons=teaching_triplets(run, images.train, this.number),
     )
     return LessonMessage(
         grades,

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from imgsearch_utils.study import Rubric
 from imgsearch_utils.web.guard import MAP
 from imgsearch_utils.web.map_library import plotly_file
+from imgsearch_utils.web.queue_names import COMPARING
 from imgsearch_utils.web.server import Site
 from imgsearch_utils.workspace import Run
 
 if TYPE_CHECKING:
     from imgsearch_utils.grades.journal import Journal
     from imgsearch_utils.search.service import Service
+    from imgsearch_utils.web.comparison_page import Questions
     from imgsearch_utils.web.tagging_page import Task
     from imgsearch_utils.web.teaching_page import (
         Classroom,  # this module is loaded before the page is shown, the rest after it
@@ -124,6 +126,31 @@ def tagging_site(run: Run, queue: str, number: int, command: str) -> Site:
 
     about = {"study": run.study.study, "run": run.name, "queue": queue, "round": number}
     return task_site(f"Tagging · {run.name}", run.study.rubric, open_, command, about)
+
+
+def comparison_site(run: Run, number: int, command: str) -> Site:
+    """The page on which people say which of two pictures is more like a third."""
+
+    def open_() -> "Questions":
+        from imgsearch_utils.web.comparison_page import open_questions
+
+        return open_questions(run, number)
+
+    def talk(task, send):
+        from imgsearch_utils.web.comparison_page import Comparing
+
+        return Comparing(task, send)
+
+    about = {"study": run.study.study, "run": run.name, "queue": COMPARING, "round": number}
+    return Site(
+        f"Comparing · {run.name}",
+        "comparison_page",
+        {"rubric": run.study.rubric.model_dump(mode="json")},
+        command,
+        open_,
+        talk,
+        lambda task: {**about, "questions": len(task.table)},
+    )
 
 
 def task_site(

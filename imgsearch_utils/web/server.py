@@ -25,6 +25,8 @@ FILES = (
     "page.css",
     "tagger.js",
     "tagger.css",
+    "comparison_page.js",
+    "comparison_page.css",
     "search_page.js",
     "search_page.css",
     "map_page.js",

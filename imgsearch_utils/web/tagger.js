@@ -586,4 +586,5 @@ function lessonPanel(rubric, { picture, finish }) {
   };
 }
 
+export { duration, make, remember, remembered }; // for the page of comparisons
 export default { render };

@@ -215,7 +215,7 @@ class Tagging:
         wanted_act = (place, message["act"], grade)
         if not self._holds(message, lambda at, act: (at, act.act, act.grade) == wanted_act):
             self._write_together(
-                [place], message["act"], grade=grade, seconds=_looked(seconds), answers=answers
+                [place], message["act"], grade=grade, seconds=looked(seconds), answers=answers
             )
             self._task.written.append(known_by(message))
         self._at = self._next_open(place)
@@ -246,7 +246,7 @@ class Tagging:
                     rest,
                     message["act"],
                     grade=0 if message["act"] == "grade" else None,
-                    seconds=_looked(seconds / len(rest)),
+                    seconds=looked(seconds / len(rest)),
                     answers=REST,
                 )
             self._task.written.append(known_by(message))
@@ -284,7 +284,7 @@ class Tagging:
         """The two names as they are shown at a place, None where there is none."""
         if not isinstance(place, int) or not 0 <= place < len(self._queue):
             return None
-        return [_shown(name) for name in (self._queue[place].left, self._queue[place].right)]
+        return [shown(name) for name in (self._queue[place].left, self._queue[place].right)]
 
     def _write_together(self, places: Sequence[int], act: str, **fields) -> None:
         self._journal.append_together(
@@ -350,7 +350,7 @@ class Tagging:
         if self._at < n:
             item, act = self._queue[self._at], latest.get(self._at)
             state["pictures"] = [
-                {"number": self._number[name], "name": _shown(name)}
+                {"number": self._number[name], "name": shown(name)}
                 for name in (item.left, item.right)
             ]
             if act:  # answers to another version's questions would stand beside the wrong ones
@@ -374,7 +374,7 @@ class Tagging:
         return {
             "place": place,
             "number": self._number[name],
-            "name": _shown(name),
+            "name": shown(name),
             "standing": act and (act.act if act.grade is None else act.grade),
         }
 
@@ -386,12 +386,12 @@ def known_by(message: dict[str, Any]) -> str:
     return repr([message.get(name) for name in ("serial", "kind", "place", "act", "grade")])
 
 
-def _looked(seconds: float) -> float | None:
+def looked(seconds: float) -> float | None:
     """Seconds as the journal holds them; None where the page did not know."""
     return round(min(max(seconds, 0), LONGEST_LOOK), 2) if seconds == seconds else None
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
 
 

@@ -24,6 +24,8 @@ TEXT = (
     "image2",
     "query",
     "query_image",
+    "closer",
+    "farther",
     "retrieved_image",
     "file_label",
     "reason",

@@ -94,7 +94,7 @@ def test_more_than_chance_on_test_and_not_promoted_are_both_explained(home):
         (0.5, False, "Search uses the encoder: what was learnt is no better so far"),
         (0.5, True, "Search goes on with what was learnt"),
         (0.9, True, "Search uses the encoder: what was learnt is probably worse"),
-        (np.nan, False, "Too few grades can tell the two apart yet: 20 lists"),
+        (np.nan, False, "Too few answers can tell the two apart yet: 20 lists"),
     ],
 )
 def test_the_reason_is_that_of_the_rule(home, chance, in_search, expected):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from imgsearch_utils.encoders.embed_collection import read_vectors
 from imgsearch_utils.grades import graded_pairs
+from imgsearch_utils.grades.comparison_files import teaching_triplets
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.grades.pairs import key, read_pairs, write_pairs
 from imgsearch_utils.grades.usable_grades import voted_pairs
@@ -561,6 +562,32 @@ def test_votes_up_to_a_round_teach_it_where_nobody_graded_and_only_those_of_two_
     votes = learner.learn(images, taught.graded, run.study.head, run.study.seed, votes=found)
     assert lesson.models["head"].head.sha256 == votes.models["head"].head.sha256
     assert votes.models["head"].head.sha256 != plain.models["head"].head.sha256
+    assert taught.labels(0).equals(taught.graded)
+
+
+def test_comparisons_up_to_a_round_teach_it_and_only_those_of_three_train_images(taught):
+    run, images = taught.run, taught.all
+    journal, train, test = Journal(run.journal), images.train.names, images.split("test").names
+    for act, number, *three in (
+        ("closer", 0, *train[:3]),
+        ("closer", 0, *train[3:6]),
+        ("neither", 0, *train[6:9]),
+        ("closer", 1, *train[9:12]),  # of the next round
+        ("closer", 0, test[0], *train[:2]),
+        ("closer", 0, *train[:2], test[0]),
+    ):
+        journal.compare("ann", *three, act, round=number)
+    found = teaching_triplets(run, images.train, 0)
+    assert found[["query", "closer", "farther"]].to_numpy().tolist() == [train[:3], train[3:6]]
+    assert len(teaching_triplets(run, images.train)) == 3
+    lesson = taught.learn()
+    plain, compared = (
+        learner.learn(images, taught.graded, run.study.head, run.study.seed, comparisons=each)
+        for each in (None, found)
+    )
+    assert lesson.models["head"].head.sha256 == compared.models["head"].head.sha256
+    if lesson.models["head"].head.network is not None:
+        assert compared.models["head"].head.sha256 != plain.models["head"].head.sha256
     assert taught.labels(0).equals(taught.graded)
 
 
