@@ -196,7 +196,8 @@ def gains(
 
     A seed splits the same images anew, so what two seeds measure is correlated; the interval is
     corrected for it (``metrics.over_splits``). It is of the gain on another split of such a
-    collection, and not of the gain on other collections.
+    collection, and not of the gain on other collections. Where the data come with a split, which
+    all seeds then share, it says nothing of other test images.
 
     curves : of ``per_seed``
     test_share : the share of a study's images that test

@@ -9,8 +9,8 @@ teaching page, and answers a list as people do there: a key for each result that
 one for all the rest. What was learnt from the first 20, 40, 60, 120, 240 and 480 grades is measured
 on all pairs of test images. Where classes are known, row 0 is what these teach before anybody
 grades. Appends to teaching.csv and goes on where it stopped; prints the means over the seeds and
-writes them to teaching_means.csv, with the person's minutes: `PER_PAIR` seconds a pair, `PER_LIST`
-a list and `PER_KEY` a key."""
+writes them to teaching_means.csv, with the minutes that a person would take. No person's time was
+measured: assumed are `PER_PAIR` seconds a pair, `PER_LIST` a list and `PER_KEY` a key."""
 
 import argparse
 from collections.abc import Iterator
@@ -32,13 +32,13 @@ from imgsearch_utils.web.pair_order import Item, make_queue
 
 GRADES = (20, 40, 60, 120, 240, 480)
 ROUND = 120
-# seconds: a pair; a list that is looked over, and each key on it
+# assumed seconds: a pair; a list that is looked over, and each key on it
 PER_PAIR, PER_LIST, PER_KEY = (3.0, 4.0, 1.0)
 
 
 def person_seconds(items: list[Item], grades: dict[tuple[str, str], float]) -> float:
-    """Seconds of a person who grades these items; on a list, a key for each result that is not
-    different and one.
+    """Seconds that a person is assumed to take for these items; on a list, a key for each result
+    that is not different and one.
     """
     seconds = 0.0
     for number, together in groupby(items, lambda item: item.list):
