@@ -11,7 +11,7 @@ the training side. Writes split, image1, image2, score, p_similar of our head fo
 and prints each model's mean and standard deviation over the splits, with the paired gain over the
 cosine, our learner's lead, and their 95 % intervals, which are corrected for what the splits share
 (``metrics.over_splits``). With --rows each split is written down as it is done, and a run that was
-stopped goes on."""
+stopped goes on with the splits and models that are missing."""
 
 import argparse
 import json
@@ -207,9 +207,11 @@ def calibrate(
     return Calibration.fit(np.concatenate(scores), np.concatenate(grades))
 
 
-def run_split(data: Data, split: int) -> dict[str, pd.DataFrame]:
-    """Each model's test pairs with score, p_similar and whether the model calls them similar; NaN
-    where it does not say.
+def run_split(
+    data: Data, split: int, done: frozenset[str] = frozenset()
+) -> dict[str, pd.DataFrame]:
+    """Test pairs of each model that is not `done`, with score, p_similar and whether the model calls
+    them similar; NaN where it does not say.
     """
     names = data.splits[data.splits.split == split].set_index("file_label").side
     side, test_side = (data.images.among(names.index[names == name]) for name in ("train", "test"))
@@ -219,7 +221,8 @@ def run_split(data: Data, split: int) -> dict[str, pd.DataFrame]:
         data.images.among(set(data.images.names) - set(test_side.names)),
     )
     scored = {}
-    for name, model in MODELS.items():
+    for name in [name for name in MODELS if name not in done]:
+        model = MODELS[name]
         score = model(data.images, train, known)(test)
         if name.startswith("published"):  # knows no probability; its own threshold
             decision = {"p_similar": np.nan, "similar": score > 0}
@@ -230,8 +233,9 @@ def run_split(data: Data, split: int) -> dict[str, pd.DataFrame]:
             p = calibration.predict(score)[:, 3]
             decision = {"p_similar": p, "similar": p >= calibration.threshold}
         scored[name] = test.assign(split=split, score=score, **decision)
-    for name, knows in ((PAIRS_ALONE, rivals.without_classes(known)), (OURS, known)):
-        learnt = our_learner(data.images, train, knows)
+    learners = {PAIRS_ALONE: rivals.without_classes(known), OURS: known}
+    for name in [name for name in learners if name not in done]:
+        learnt = our_learner(data.images, train, learners[name])
         score = learnt.models["head"].cosines(data.images, test)
         p = learnt.models["head"].p_similar(score)
         scored[name] = test.assign(
@@ -308,7 +312,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--predictions", type=Path, required=True, help="CSV to write")
     parser.add_argument("--table", type=Path, help="CSV of the printed table to write")
     parser.add_argument(
-        "--rows", type=Path, help="CSV of each split's measures, to which missing splits are added"
+        "--rows", type=Path, help="CSV of each split's measures, to which what is missing is added"
     )
     parser.add_argument("--splits", type=int, default=20, help="only the first of the 20 splits")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -320,18 +324,19 @@ def main(arguments: list[str] | None = None) -> None:
         )
     data = read(folder)
     splits = sorted(data.splits.split.unique())[: chosen.splits]
-    done = chosen.rows is not None and chosen.rows.is_file()
-    rows = pd.read_csv(chosen.rows) if done else pd.DataFrame(columns=["split"])
+    begun = chosen.rows is not None and chosen.rows.is_file()
+    rows = pd.read_csv(chosen.rows) if begun else pd.DataFrame(columns=["split", "model"])
     if rows.empty:
         chosen.predictions.unlink(missing_ok=True)
-    for split in tqdm(sorted(set(splits) - set(rows.split)), disable=None):
-        run = run_split(data, split)
-        columns = ["split", "image1", "image2", "score", "p_similar"]
-        append(run[OURS][columns], chosen.predictions)
+    for split in tqdm(splits, disable=None):
+        run = run_split(data, split, frozenset(rows.model[rows.split == split]))
+        if OURS in run:
+            columns = ["split", "image1", "image2", "score", "p_similar"]
+            append(run[OURS][columns], chosen.predictions)
         new = pd.DataFrame([measure(scored) for scored in run.values()], columns=METRICS)
         new.insert(0, "model", list(run))
         new.insert(0, "split", split)
-        if chosen.rows:
+        if chosen.rows and len(new):
             append(new, chosen.rows)
         rows = pd.concat([rows, new]) if len(rows) else new
     found = table(rows[rows.split.isin(splits)], (data.splits.side == "test").mean())

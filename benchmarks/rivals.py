@@ -1,8 +1,10 @@
-"""What others train on the same graded pairs: a plain contrastive residual network, and the
-contrastive recipe of pytorch-metric-learning; each from the pairs alone, or with classes too.
+"""What others train on the same graded pairs: networks by the contrastive loss of
+pytorch-metric-learning, grade 3 against the rest; each from the pairs alone, or with classes too.
 
-Both work on all numbers of the vectors, know no unlabelled pairs, and are not chosen among
-candidates. Classes, where they are used, stand beside the network as in the package's own heads."""
+They work on all numbers of the vectors, know no unlabelled pairs, and are not chosen among
+candidates. The loss is the library's as it comes: a margin of 1, similar pairs and others averaged
+apart, each over the pairs that it is not 0 of. Classes, where they are used, stand beside the
+network as in the package's own heads."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,28 +23,10 @@ from imgsearch_utils.learning.training_statistics import TrainingStatistics
 from imgsearch_utils.study import HeadSettings
 
 LIBRARY_EPOCHS, LIBRARY_RATE = 10, 1e-3  # of the library's recipe; the rate is Adam's own default
-#: unit embeddings (n, e), rows i and j (m,) of pairs, whether each is similar (m,) -> loss ()
-Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def contrastive_apart(unit, i, j, similar, margin=0.5):
-    """The contrastive loss (Hadsell et al. 2006), its similar pairs and the others averaged apart,
-    so that neither kind drowns the other.
-    """
-    squares = ((unit[i] - unit[j]) ** 2).sum(1)
-    hinge = torch.relu(margin - torch.sqrt(squares[~similar] + 1e-12))
-    return sum(part.mean() for part in (squares[similar], hinge**2) if len(part))
-
-
-def library_loss(unit, i, j, similar, loss):
-    """pytorch-metric-learning's contrastive loss, as it comes: margin 1, either kind averaged over
-    the pairs that it is not 0 of.
-    """
-    return loss(unit, indices_tuple=(i[similar], j[similar], i[~similar], j[~similar]))
-
-
-def _fit(images, pairs, settings, seed, loss: Loss, epochs: int, optimizer: Callable) -> Model:
-    rows = PairRows(images, pairs)
+def _fit(images, pairs, settings, seed, epochs: int, optimizer: Callable) -> Model:
+    rows, loss = PairRows(images, pairs), ContrastiveLoss()
     with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         known = TrainingStatistics.of(images.vectors, images.classes.to_numpy(str), settings)
@@ -54,10 +38,10 @@ def _fit(images, pairs, settings, seed, loss: Loss, epochs: int, optimizer: Call
                 used, at = torch.unique(
                     torch.cat([rows.i[batch], rows.j[batch]]), return_inverse=True
                 )
+                (i, j), similar = at.reshape(2, -1), rows.grades[batch] == 3
+                kinds = i[similar], j[similar], i[~similar], j[~similar]
                 steps.zero_grad()
-                loss(
-                    head.networks_part(x[used]), *at.reshape(2, -1), rows.grades[batch] == 3
-                ).backward()
+                loss(head.networks_part(x[used]), indices_tuple=kinds).backward()
                 steps.step()
     return Model.with_head(head.eval())
 
@@ -65,7 +49,7 @@ def _fit(images, pairs, settings, seed, loss: Loss, epochs: int, optimizer: Call
 def contrastive_residual(
     images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed: int, classes: bool
 ) -> Model:
-    """x + MLP(x) by the contrastive loss, grade 3 against the rest; all else as `settings` say.
+    """x + MLP(x), trained as `settings` say but for the loss.
 
     images : those that may teach; their mean centres the vectors
     classes : whether their classes stand beside the network
@@ -74,17 +58,15 @@ def contrastive_residual(
         update={"head": "residual", "class_share": settings.class_share * classes}
     )
     rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    loss = partial(contrastive_apart, margin=settings.margin)
-    return _fit(
-        images, pairs, settings, seed, loss, settings.epochs, partial(torch.optim.AdamW, **rates)
-    )
+    optimizer = partial(torch.optim.AdamW, **rates)
+    return _fit(images, pairs, settings, seed, settings.epochs, optimizer)
 
 
 def metric_learning(
     images: Images, pairs: pd.DataFrame, settings: HeadSettings, seed: int, classes: bool
 ) -> Model:
-    """pytorch-metric-learning's contrastive loss on a linear head that begins as the identity, ten
-    epochs of Adam; nothing was tuned.
+    """The library's recipe: a linear head that begins as the identity, ten epochs of Adam; nothing
+    was tuned.
 
     images, classes : as of ``contrastive_residual``
     """
@@ -92,8 +74,7 @@ def metric_learning(
         update={"head": "linear", "class_share": settings.class_share * classes}
     )
     optimizer = partial(torch.optim.Adam, lr=LIBRARY_RATE)
-    loss = partial(library_loss, loss=ContrastiveLoss())
-    return _fit(images, pairs, settings, seed, loss, LIBRARY_EPOCHS, optimizer)
+    return _fit(images, pairs, settings, seed, LIBRARY_EPOCHS, optimizer)
 
 
 def without_classes(images: Images) -> Images:
