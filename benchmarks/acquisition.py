@@ -155,35 +155,53 @@ def trust(rows: pd.DataFrame) -> pd.DataFrame:
     """Never worse? By study, strategy and labels: what search uses after the promotion, against the
     encoder.
 
-    Returns study, strategy, labels, seeds, promoted (share), used_ap, used_ndcg (mean gains), worse
-    (seeds that lose more than ``WORSE`` in either)"""
+    A case is one seed. Only cases in which search uses what was learnt can be worse, so harm is
+    told as a share of these.
+
+    Returns study, strategy, labels, cases, used (cases in which search uses what was learnt),
+    worse (of these, how many lose more than ``WORSE`` of AP or nDCG@10), used_ap, used_ndcg (mean
+    gains of search over all cases)"""
     gain = {name: rows[f"used_{name}"] - rows[f"encoder_{name}"] for name in ("ap", "ndcg")}
     table = rows.assign(
         **{f"used_{name}": values for name, values in gain.items()},
+        used=rows.promoted.astype(bool),
         worse=np.minimum(gain["ap"], gain["ndcg"]) < -WORSE,
     )
     return (
         table.groupby(["study", "strategy", "labels"])
         .agg(
-            seeds=("seed", "nunique"),
-            promoted=("promoted", "mean"),
+            cases=("seed", "nunique"),
+            used=("used", "sum"),
+            worse=("worse", "sum"),
             used_ap=("used_ap", "mean"),
             used_ndcg=("used_ndcg", "mean"),
-            worse=("worse", "sum"),
         )
         .reset_index()
     )
 
 
+def harm(trusted: pd.DataFrame) -> pd.DataFrame:
+    """By study: cases, used, worse, and `share`, the worse ones of the used; NaN where none is
+    used.
+
+    trusted : of ``trust``
+    """
+    table = trusted.groupby("study")[["cases", "used", "worse"]].sum()
+    return table.assign(share=table.worse / table.used.where(table.used > 0)).reset_index()
+
+
 def summarise(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Write and return the paired gains; write the labels needed to match random's end, and what
-    may be trusted.
+    may be trusted, and print how often search was harmed.
     """
     found = gains(per_seed(rows, "strategy"), "strategy", RIVALS)
     found.to_csv(folder / "acquisition_gains.csv", index=False, float_format="%.4f")
     matched = labels_to_match(rows, "strategy")
     matched.to_csv(folder / "acquisition_labels.csv", index=False, float_format="%.0f")
-    trust(rows).to_csv(folder / "acquisition_trust.csv", index=False, float_format="%.4f")
+    trusted = trust(rows)
+    trusted.to_csv(folder / "acquisition_trust.csv", index=False, float_format="%.4f")
+    print(f"search lost more than {WORSE} of AP or nDCG@10, of the cases in which it uses a head:")
+    print(harm(trusted).round(3).to_string(index=False))
     return found
 
 

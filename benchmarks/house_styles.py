@@ -1,15 +1,17 @@
 """Grades of house photographs that the head never saw: 20 fixed splits by image, each model trained
 on its own side.
 
-    python -m benchmarks.house_styles --predictions predictions.csv [--table table.csv] [--splits
-    20] [--json]
+    python -m benchmarks.house_styles --predictions predictions.csv [--table table.csv] [--rows
+    rows.csv] [--splits 20] [--json]
 
 Reads the study `house_styles` from datasets/ or the folder named by IMGSEARCH_DATA. Only pairs
-wholly on a split's training side teach; classes are taken as known of every image that is not on
-the test side. Calibrations and thresholds come from image-disjoint resamplings of the training
-side. Writes split, image1, image2, score, p_similar of our head for every test pair, and prints
-each model's mean and standard deviation over the splits, with the paired gain over the cosine and
-its 95 % bootstrap interval over splits."""
+wholly on a split's training side teach; a model that says so also knows the classes of every image
+that is not on the test side. Calibrations and thresholds come from image-disjoint resamplings of
+the training side. Writes split, image1, image2, score, p_similar of our head for every test pair,
+and prints each model's mean and standard deviation over the splits, with the paired gain over the
+cosine, our learner's lead, and their 95 % intervals, which are corrected for what the splits share
+(``metrics.over_splits``). With --rows each split is written down as it is done, and a run that was
+stopped goes on with the splits and models that are missing."""
 
 import argparse
 import json
@@ -28,6 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+from benchmarks import rivals
 from imgsearch_utils.grades.pairs import canonical, read_pair_files
 from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.images.collection import read_labels
@@ -35,12 +38,21 @@ from imgsearch_utils.images.image_split import group_near_duplicates
 from imgsearch_utils.learning import HEADS, Model, learn
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.learner import LearningResult
-from imgsearch_utils.metrics import bootstrap, pair_metrics
+from imgsearch_utils.metrics import over_splits, pair_metrics, retrieval_metrics
 from imgsearch_utils.metrics.geometry import normalised, pair_cosines
 from imgsearch_utils.study import HeadSettings
 from imgsearch_utils.workspace import data_folder
 
-METRICS = ("roc_auc", "ap", "same_class_roc_auc", "f1", "accuracy", "ece")
+METRICS = (
+    "roc_auc",
+    "ap",
+    "same_class_roc_auc",
+    "query_ndcg_5",
+    "query_ap",
+    "f1",
+    "accuracy",
+    "ece",
+)
 Scorer = Callable[[pd.DataFrame], np.ndarray]
 
 
@@ -145,6 +157,11 @@ def published_last_round(images: Images, train: pd.DataFrame, known: Images) -> 
     return published(images, train[train.file == "round_3.csv"], known)
 
 
+def rival(images: Images, train: pd.DataFrame, known: Images, fit: Callable) -> Scorer:
+    """One of ``benchmarks.rivals``, with the package's own settings where it has none."""
+    return partial(fit(known, train, HeadSettings(), 0).cosines, images)
+
+
 def our_learner(images: Images, train: pd.DataFrame, known: Images) -> LearningResult:
     """What the package learns with its own settings: the candidate that the training pairs choose,
     calibrated.
@@ -162,8 +179,9 @@ MODELS = {
     "logistic regression on |a-b|": partial(logistic, absolute=True),
     "published recipe, last round": published_last_round,
     "published recipe, all rounds": published,
+    **{name: partial(rival, fit=fit) for name, fit in rivals.RIVALS.items()},
 }
-OURS = "our learner"
+OURS, PAIRS_ALONE = "our learner", "our learner, pairs alone"
 
 
 def calibrate(
@@ -191,8 +209,12 @@ def calibrate(
     return Calibration.fit(np.concatenate(scores), np.concatenate(grades))
 
 
-def run_split(data: Data, split: int) -> dict[str, pd.DataFrame]:
-    """Each model's test pairs with score, p_similar and whether the model calls them similar."""
+def run_split(
+    data: Data, split: int, done: frozenset[str] = frozenset()
+) -> dict[str, pd.DataFrame]:
+    """Test pairs of each model that is not `done`, with score, p_similar and whether the model calls
+    them similar; NaN where it does not say.
+    """
     names = data.splits[data.splits.split == split].set_index("file_label").side
     side, test_side = (data.images.among(names.index[names == name]) for name in ("train", "test"))
     train, test, known = (
@@ -201,57 +223,87 @@ def run_split(data: Data, split: int) -> dict[str, pd.DataFrame]:
         data.images.among(set(data.images.names) - set(test_side.names)),
     )
     scored = {}
-    for name, model in MODELS.items():
+    for name in [name for name in MODELS if name not in done]:
+        model = MODELS[name]
         score = model(data.images, train, known)(test)
         if name.startswith("published"):  # knows no probability; its own threshold
             decision = {"p_similar": np.nan, "similar": score > 0}
+        elif name in rivals.RIVALS:  # compared by their order alone
+            decision = {"p_similar": np.nan, "similar": np.nan}
         else:
             calibration = calibrate(model, data.images, train, known, side)
             p = calibration.predict(score)[:, 3]
             decision = {"p_similar": p, "similar": p >= calibration.threshold}
         scored[name] = test.assign(split=split, score=score, **decision)
-    learnt = our_learner(data.images, train, known)
-    score = learnt.models["head"].cosines(data.images, test)
-    p = learnt.models["head"].p_similar(score)
-    scored[OURS] = test.assign(
-        split=split,
-        score=score,
-        p_similar=p,
-        similar=p >= learnt.models["head"].threshold,
-        candidate=learnt.chosen,
-        promoted=learnt.promoted,
-    )
+    learners = {PAIRS_ALONE: rivals.without_classes(known), OURS: known}
+    for name in [name for name in learners if name not in done]:
+        learnt = our_learner(data.images, train, learners[name])
+        score = learnt.models["head"].cosines(data.images, test)
+        p = learnt.models["head"].p_similar(score)
+        scored[name] = test.assign(
+            split=split,
+            score=score,
+            p_similar=p,
+            similar=p >= learnt.models["head"].threshold,
+            candidate=learnt.chosen,
+            promoted=learnt.promoted,
+        )
     return scored
+
+
+def by_query(scored: pd.DataFrame) -> tuple[float, float]:
+    """Mean nDCG@5 and AP of the order that a user sees: of each test image with at least three
+    judged pairs that are not all of one grade.
+    """
+    both = pd.concat(
+        [
+            scored.rename(columns={"image1": "query", "image2": "image"}),
+            scored.rename(columns={"image2": "query", "image1": "image"}),
+        ]
+    ).assign(grade=lambda table: table.similarity)
+    of_query = both.groupby("query").grade
+    both = both[(of_query.transform("size") >= 3) & (of_query.transform("nunique") > 1)]
+    found = retrieval_metrics(
+        both[["query", "image", "score"]], both[["query", "image", "grade"]], [5]
+    )
+    ordered = found[found.n_relevant < found.n_judged]
+    return found["nDCG@5"].mean(), ordered.AP.mean()
 
 
 def measure(scored: pd.DataFrame) -> list[float]:
     """The METRICS of one model on one split; pairs graded above 0 are of one class."""
     p = None if scored.p_similar.isna().any() else scored.p_similar
     found = pair_metrics(scored.similarity, scored.score, p, same_class=scored.similarity > 0)
-    decided = pair_metrics(scored.similarity, scored.score, scored.similar.astype(float), 0.5)
-    return [{**decided, "ece": np.nan, **found}[name] for name in METRICS]
+    decided = dict.fromkeys(METRICS, np.nan)
+    if scored.similar.notna().all():
+        decided = pair_metrics(scored.similarity, scored.score, scored.similar.astype(float), 0.5)
+    ndcg, ap = by_query(scored)
+    found = {**decided, "ece": np.nan, **found, "query_ndcg_5": ndcg, "query_ap": ap}
+    return [found[name] for name in METRICS]
 
 
-def table(measured: dict[str, np.ndarray], n: int = 10_000) -> pd.DataFrame:
-    """One row a model and metric: mean, sd, gain over the first model, its 95 % bootstrap interval
-    over splits.
+def table(rows: pd.DataFrame, test_share: float) -> pd.DataFrame:
+    """One row a model and metric: mean, sd, its gain over the cosine and our learner's lead over
+    it, each with its 95 % interval over splits.
+
+    rows : split, model and METRICS
+    test_share : of the images
     """
-    base, rows = next(iter(measured.values())), []
-    for model, values in measured.items():
-        for place, name in enumerate(METRICS):
-            gain = values[:, place] - base[:, place]
-            rows.append(
-                [
-                    model,
-                    name,
-                    values[:, place].mean(),
-                    values[:, place].std(),
-                    *bootstrap(gain, n=n),
-                ]
+    wide, found = rows.pivot(index="split", columns="model", values=list(METRICS)), []
+    for model in (*MODELS, PAIRS_ALONE, OURS):
+        for name in METRICS:
+            values, cosine, ours = (
+                wide[name][one].to_numpy(float) for one in (model, next(iter(MODELS)), OURS)
             )
-    return pd.DataFrame(
-        rows, columns=["model", "metric", "mean", "sd", "gain", "gain_low", "gain_high"]
-    )
+            gain, lead = (over_splits(of, test_share) for of in (values - cosine, ours - values))
+            found.append([model, name, values.mean(), values.std(), *gain, *lead])
+    columns = [f"{name}{end}" for name in ("gain", "lead") for end in ("", "_low", "_high")]
+    return pd.DataFrame(found, columns=["model", "metric", "mean", "sd", *columns])
+
+
+def append(table: pd.DataFrame, file: Path) -> None:
+    """Add rows to the end of a CSV, which gets its header with the first of them."""
+    table.to_csv(file, mode="a", header=not file.is_file(), index=False, float_format="%.7g")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -261,6 +313,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--predictions", type=Path, required=True, help="CSV to write")
     parser.add_argument("--table", type=Path, help="CSV of the printed table to write")
+    parser.add_argument(
+        "--rows", type=Path, help="CSV of each split's measures, to which what is missing is added"
+    )
     parser.add_argument("--splits", type=int, default=20, help="only the first of the 20 splits")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
@@ -271,12 +326,22 @@ def main(arguments: list[str] | None = None) -> None:
         )
     data = read(folder)
     splits = sorted(data.splits.split.unique())[: chosen.splits]
-    runs = [run_split(data, split) for split in tqdm(splits, disable=None)]
-    columns = ["split", "image1", "image2", "score", "p_similar"]
-    pd.concat([run[OURS] for run in runs])[columns].to_csv(chosen.predictions, index=False)
-    found = table(
-        {name: np.array([measure(run[name]) for run in runs]) for name in [*MODELS, OURS]}
-    )
+    begun = chosen.rows is not None and chosen.rows.is_file()
+    rows = pd.read_csv(chosen.rows) if begun else pd.DataFrame(columns=["split", "model"])
+    if rows.empty:
+        chosen.predictions.unlink(missing_ok=True)
+    for split in tqdm(splits, disable=None):
+        run = run_split(data, split, frozenset(rows.model[rows.split == split]))
+        if OURS in run:
+            columns = ["split", "image1", "image2", "score", "p_similar"]
+            append(run[OURS][columns], chosen.predictions)
+        new = pd.DataFrame([measure(scored) for scored in run.values()], columns=METRICS)
+        new.insert(0, "model", list(run))
+        new.insert(0, "split", split)
+        if chosen.rows and len(new):
+            append(new, chosen.rows)
+        rows = pd.concat([rows, new]) if len(rows) else new
+    found = table(rows[rows.split.isin(splits)], (data.splits.side == "test").mean())
     if chosen.table:
         shown(found).to_csv(chosen.table, index_label="model")
     if chosen.json:
@@ -287,17 +352,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def shown(found: pd.DataFrame) -> pd.DataFrame:
-    """The table for people: models by metrics, mean ± sd; and the gain in AP with its interval."""
+    """The table for people: models by metrics, mean ± sd; gain and lead in AP with intervals."""
     text = found["mean"].map("{:.3f}".format) + " ± " + found.sd.map("{:.3f}".format)
     wide = found.assign(text=text.where(found["mean"].notna(), ""))
     wide = wide.pivot(index="model", columns="metric", values="text")
-    wide = wide.loc[[*MODELS, OURS], list(METRICS)]
+    wide = wide.loc[[*MODELS, PAIRS_ALONE, OURS], list(METRICS)]
     ap = found[found.metric == "ap"].set_index("model")
-    interval = [
-        f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]"
-        for gain, low, high in zip(ap.gain, ap.gain_low, ap.gain_high)
-    ]
-    return wide.assign(ap_gain=pd.Series(interval, ap.index)).rename_axis(index=None, columns=None)
+    for name, title in (("gain", "ap_gain"), ("lead", "ours_over_it_ap")):
+        mean, low, high = (
+            ap[f"{name}{end}"].map("{:+.3f}".format) for end in ("", "_low", "_high")
+        )
+        wide[title] = mean + " [" + low + ", " + high + "]"
+    return wide.rename_axis(index=None, columns=None)
 
 
 if __name__ == "__main__":

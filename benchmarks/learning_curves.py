@@ -4,6 +4,7 @@ share.
 A trial is a study under one seed: its images split by near-duplicate group, all test pairs for the
 curve. Its oracle grades. Results are kept a row at a time, so a run that was stopped goes on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from imgsearch_utils.images import Images, open_collection
 from imgsearch_utils.learning import Model, learn, train_head
 from imgsearch_utils.learning.evidence import Rival
 from imgsearch_utils.learning.learner import LearningResult
-from imgsearch_utils.metrics import bootstrap, pair_metrics
+from imgsearch_utils.metrics import over_splits, pair_metrics
 from imgsearch_utils.steps.tagging import take_part
 from imgsearch_utils.study import HeadSettings, Study, read_study
 from imgsearch_utils.workspace import Run, find_study
@@ -179,13 +180,28 @@ def per_seed(rows: pd.DataFrame, kind: str, at=(300, 600)) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def share_of_test(name: str) -> float:
+    """Share of the images on the test side of a study, named as in the CSVs (perhaps with ", no
+    classes" behind).
+    """
+    return read_study(find_study(name.split(", ")[0])).test_share
+
+
 def gains(
-    curves: pd.DataFrame, kind: str, rivals: tuple[str, ...], n: int = 10_000
+    curves: pd.DataFrame,
+    kind: str,
+    rivals: tuple[str, ...],
+    test_share: Callable[[str], float] = share_of_test,
 ) -> pd.DataFrame:
-    """Paired gain over each rival: mean over common seeds and its 95 % bootstrap interval over
-    seeds.
+    """Paired gain over each rival: mean over common seeds and its 95 % interval.
+
+    A seed splits the same images anew, so what two seeds measure is correlated; the interval is
+    corrected for it (``metrics.over_splits``). It is of the gain on another split of such a
+    collection, and not of the gain on other collections. Where the data come with a split, which
+    all seeds then share, it says nothing of other test images.
 
     curves : of ``per_seed``
+    test_share : the share of a study's images that test
 
     Returns study, `kind`, rival, measure, seeds, won (in how many the gain is above 0), gain, low,
     high."""
@@ -197,17 +213,9 @@ def gains(
                 for name in wide.columns.drop(rival):
                     gain = (wide[name] - wide[rival]).dropna().to_numpy()
                     if len(gain):
-                        rows.append(
-                            [
-                                study,
-                                name,
-                                rival,
-                                measure,
-                                len(gain),
-                                (gain > 0).sum(),
-                                *bootstrap(gain, n=n),
-                            ]
-                        )
+                        found = over_splits(gain, test_share(study))
+                        won = (gain > 0).sum()
+                        rows.append([study, name, rival, measure, len(gain), won, *found])
     columns = ["study", kind, "rival", "measure", "seeds", "won", "gain", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -43,8 +43,8 @@ ASKS = ("pairs", "lists", "comparisons")
 
 
 def person_seconds(items: list[Item], grades: dict[tuple[str, str], float]) -> float:
-    """Seconds of a person who grades these items; on a list, a key for each result that is not
-    different and one.
+    """Seconds that a person is assumed to take for these items; on a list, a key for each result
+    that is not different and one.
     """
     seconds = 0.0
     for number, together in groupby(items, lambda item: item.list):

@@ -436,3 +436,32 @@ def test_a_bootstrap_spreads_as_its_groups_do():
     assert mean == 0.5 and 0.35 < low < 0.45 < 0.55 < high < 0.65
     # of one group nothing is known
     assert np.isnan(metrics.bootstrap(values[:50], groups[:50])[1:]).all()
+
+
+def test_an_interval_over_splits_pays_for_what_they_share():
+    gains = np.random.default_rng(0).normal(0.154, 0.06, 20)
+    mean, low, high = metrics.over_splits(gains, 0.4)
+    # Nadeau & Bengio's (1/J + n_test/n_train) of the variance; Student's t of 19 degrees is 2.093
+    reach = 2.093024 * np.sqrt((1 / 20 + 0.4 / 0.6) * np.var(gains, ddof=1))
+    assert (mean, low, high) == pytest.approx((gains.mean(), mean - reach, mean + reach))
+    plain = metrics.bootstrap(gains)
+    assert high - low > 3 * (plain[2] - plain[1])
+    # more splits of the same data do not make it as narrow as one likes
+    many = metrics.over_splits(np.tile(gains, 50), 0.4)
+    assert many[2] - many[1] > 0.8 * (high - low)
+    assert np.isnan(metrics.over_splits(gains[:1], 0.4)[1:]).all()
+    with pytest.raises(ValueError, match="between 0 and 1, got 1"):
+        metrics.over_splits(gains, 1)
+
+
+def test_an_interval_over_splits_covers_where_a_bootstrap_does_not():
+    # a truth of 0; each split's difference holds what all splits share, and its own
+    rng, caught = np.random.default_rng(0), {"over_splits": 0, "bootstrap": 0}
+    for _ in range(300):
+        gains = 0.5**0.5 * rng.normal() + 0.5**0.5 * rng.normal(size=10)
+        for name, found in (
+            ("over_splits", metrics.over_splits(gains, 0.5)),
+            ("bootstrap", metrics.bootstrap(gains, n=200)),
+        ):
+            caught[name] += found[1] <= 0 <= found[2]
+    assert caught["over_splits"] > 0.9 * 300 > 0.6 * 300 > caught["bootstrap"]

@@ -8,7 +8,15 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "intervals": ["ENOUGH", "ap_gain", "bootstrap", "mean_gain", "query_gain", "query_gains"],
+        "intervals": [
+            "ENOUGH",
+            "ap_gain",
+            "bootstrap",
+            "mean_gain",
+            "over_splits",
+            "query_gain",
+            "query_gains",
+        ],
         "pair_metrics": [
             "SIMILAR",
             "Ceiling",

@@ -1,11 +1,11 @@
-"""What a mean or a gain is worth: 95 % intervals over groups of images."""
+"""What a mean or a gain is worth: 95 % intervals over groups of images, or over splits of them."""
 
 import math
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtr, stdtrit
 
 from imgsearch_utils.metrics.pair_metrics import graded_similar
 from imgsearch_utils.metrics.ranking_metrics import retrieval_metrics
@@ -28,7 +28,7 @@ def bootstrap(
     """Mean of `values` and its 95 % interval, by `n` draws of whole groups; values that are NaN
     take no part.
 
-    values : (m,) of queries, images, seeds or splits
+    values : (m,) of queries or images; for seeds that split one data set anew: ``over_splits``
     groups : (m,) the image group of each, so that near-duplicates are drawn together; each its own
     when not given Returns mean, low, high; NaN without a value, and for the interval of a single
     group."""
@@ -57,9 +57,46 @@ def mean_gain(gains: np.ndarray) -> dict[str, float]:
     mean = float(gains.mean()) if len(gains) else float("nan")
     if not error:
         return {"difference": mean, **dict.fromkeys(("low", "high", "chance"), float("nan"))}
-    law = t(len(gains) - 1, mean, error)
-    low, high = law.interval(0.95)
-    return {"difference": mean, "low": low, "high": high, "chance": float(law.cdf(0))}
+    free = len(gains) - 1
+    reach, chance = float(stdtrit(free, 0.975) * error), float(stdtr(free, -mean / error))
+    return {"difference": mean, "low": mean - reach, "high": mean + reach, "chance": chance}
+
+
+def over_splits(values: np.ndarray, test_share: float) -> tuple[float, float, float]:
+    """Mean of a difference over random splits of one data set and its 95 % interval, corrected for
+    what the splits share.
+
+    Two splits have most of their training examples in common, and some of their test examples, so
+    their differences are correlated, and a bootstrap or a t test over splits is too sure. Here the
+    variance of the mean of J differences is (1/J + n_test/n_train) times their sample variance, and
+    the interval is Student's with J - 1 degrees of freedom (the corrected resampled t test: Nadeau
+    & Bengio, Inference for the generalization error, Machine Learning 52, 2003). It is of the
+    difference on other data of the same kind, of models trained on as many.
+
+    Parameters
+    ----------
+    values : (n_splits,), one difference a split; those that are NaN take no part
+    test_share : share of the examples (here: of the images) that stands on the test side, above 0
+        and below 1; the others train
+
+    Returns
+    -------
+    mean, low, high; NaN without a value, and for the interval of a single split.
+
+    Raises
+    ------
+    ValueError for a share outside of that range.
+    """
+    if not 0 < test_share < 1:
+        raise ValueError(f"test_share must lie between 0 and 1, got {test_share}")
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values)]
+    if len(values) < 2:
+        return (float(values.mean()) if len(values) else float("nan"), float("nan"), float("nan"))
+    shared = test_share / (1 - test_share)
+    error = np.sqrt((1 / len(values) + shared) * values.var(ddof=1))
+    reach, mean = float(stdtrit(len(values) - 1, 0.975) * error), float(values.mean())
+    return mean, mean - reach, mean + reach
 
 
 def ap_gain(

@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from imgsearch_utils.metrics import Ceiling, bootstrap
+from imgsearch_utils.metrics import Ceiling, over_splits
 from imgsearch_utils.plots.canvas import (
     DASHES,
     MODELS,
@@ -151,14 +151,17 @@ def rounds(log: pd.DataFrame, split: str = "test", ceiling: Ceiling | None = Non
     return figure
 
 
-def curves_with_bands(table: pd.DataFrame, kind: str, measures: dict[str, str]) -> Figure:
-    """Means over seeds against `labels`, one line each `kind`, with 95 % bootstrap intervals; a row
-    a study.
+def curves_with_bands(
+    table: pd.DataFrame, kind: str, measures: dict[str, str], test_share: float = 0.2
+) -> Figure:
+    """Means over seeds against `labels`, one line each `kind`, with 95 % intervals
+    (``metrics.over_splits``); a row a study.
 
     The kinds stand a little beside each other at each number of labels, so that no interval hides
     another, and are named where their lines end.
 
     table : study, `kind`, seed, labels and the columns of `measures` (column -> name on the axis)
+    test_share : of the images that each seed splits anew
     """
     table = table.assign(**{kind: table[kind].map(literal)})
     studies, kinds = sorted(table.study.unique()), list(dict.fromkeys(table[kind]))
@@ -173,7 +176,7 @@ def curves_with_bands(table: pd.DataFrame, kind: str, measures: dict[str, str]) 
                 if part.empty:
                     continue
                 points = [
-                    (labels, *bootstrap(values))
+                    (labels, *over_splits(values, test_share))
                     for labels, values in part.groupby("labels")[measure]
                 ]
                 labels, mean, low, high = np.reshape(points, (-1, 4)).T

@@ -12,30 +12,21 @@ from sklearn.metrics import ndcg_score
 from benchmarks import acquisition, examples, learning_curves
 
 
-def test_search_counts_as_worse_where_it_lost_more_than_a_hundredth():
-    rows = pd.DataFrame(
-        [
-            ("s", "random", seed, 60, True, 0.5 + gain, 0.5, 0.6, 0.6)
-            for seed, gain in enumerate([0.1, -0.009, -0.011])
-        ],
-        columns=[
-            "study",
-            "strategy",
-            "seed",
-            "labels",
-            "promoted",
-            "used_ap",
-            "encoder_ap",
-            "used_ndcg",
-            "encoder_ndcg",
-        ],
-    )
-    [found] = acquisition.trust(rows).itertuples()
-    assert (found.seeds, found.worse, found.promoted) == (
-        3,
-        1,
-        1,
-    ) and found.used_ap == pytest.approx(0.08 / 3)
+def test_harm_is_a_share_of_the_cases_in_which_search_uses_what_was_learnt():
+    columns = ["study", "strategy", "seed", "labels", "promoted"]
+    columns += ["used_ap", "encoder_ap", "used_ndcg", "encoder_ndcg"]
+    cases = [(0.1, True), (-0.009, True), (-0.011, True), (0.0, False), (0.0, False)]
+    rows = [
+        ("s", "random", seed, 60, promoted, 0.5 + gain, 0.5, 0.6, 0.6)
+        for seed, (gain, promoted) in enumerate(cases)
+    ]
+    rows += [("unused", "random", 0, 60, False, 0.5, 0.5, 0.6, 0.6)]
+    found = acquisition.trust(pd.DataFrame(rows, columns=columns))
+    one = found.iloc[0]
+    assert (one.cases, one.used, one.worse) == (5, 3, 1)
+    assert one.used_ap == pytest.approx(0.08 / 5)
+    harm = acquisition.harm(found).set_index("study")
+    assert harm.share["s"] == pytest.approx(1 / 3) and np.isnan(harm.share["unused"])
 
 
 def curves(values):
@@ -58,7 +49,10 @@ VALUES = {
 
 def test_a_paired_interval_is_that_of_plain_loops():
     found = learning_curves.gains(
-        learning_curves.per_seed(curves(VALUES), "strategy"), "strategy", ("random",)
+        learning_curves.per_seed(curves(VALUES), "strategy"),
+        "strategy",
+        ("random",),
+        {"s": 0.2}.get,
     )
     row = found[(found.strategy == "clever") & (found.measure == "area")].iloc[0]
 
@@ -68,12 +62,11 @@ def test_a_paired_interval_is_that_of_plain_loops():
     differences = [
         area(one) - area(other) for one, other in zip(VALUES["clever"], VALUES["random"])
     ]
-    rng, means = np.random.default_rng(1), []
-    for _ in range(20_000):
-        drawn = [differences[rng.integers(3)] for _ in range(3)]
-        means.append(sum(drawn) / 3)
-    assert row.gain == pytest.approx(sum(differences) / 3)
-    assert (row.low, row.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-9)
+    mean = sum(differences) / 3
+    variance = sum((one - mean) ** 2 for one in differences) / 2
+    # Student's t of two degrees of freedom; of five images one tests and four train
+    reach = 4.302653 * ((1 / 3 + 1 / 4) * variance) ** 0.5
+    assert (row.gain, row.low, row.high) == pytest.approx((mean, mean - reach, mean + reach))
     assert row.seeds == 3 and row.won == sum(difference > 0 for difference in differences)
     at_300 = found[(found.strategy == "clever") & (found.measure == "ap_300")].iloc[0]
     middle = [

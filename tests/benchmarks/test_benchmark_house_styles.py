@@ -70,9 +70,35 @@ def test_what_is_known_of_test_images_changes_no_prediction(small):
         replace(data.images, table=table.assign(house_type=classes)), pairs, data.splits
     )
     expected, got = house_styles.run_split(data, 0), house_styles.run_split(changed, 0)
-    for name in [*house_styles.MODELS, house_styles.OURS]:
+    for name in [*house_styles.MODELS, house_styles.PAIRS_ALONE, house_styles.OURS]:
         columns = ["image1", "image2", "score", "p_similar", "similar"]
         pd.testing.assert_frame_equal(got[name][columns], expected[name][columns])
+
+
+def test_a_run_that_was_stopped_goes_on(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMGSEARCH_DATA", str(small.parent))
+    cheap = {name: house_styles.MODELS[name] for name in list(house_styles.MODELS)[:3]}
+    monkeypatch.setattr(house_styles, "MODELS", cheap)
+    files = [tmp_path / name for name in ("p.csv", "rows.csv", "table.csv")]
+    command = ["--predictions", str(files[0]), "--rows", str(files[1]), "--table", str(files[2])]
+    house_styles.main([*command, "--splits", "1"])
+    first = pd.read_csv(files[1])
+    house_styles.main(command)
+    rows, predictions = (pd.read_csv(file) for file in files[:2][::-1])
+    pd.testing.assert_frame_equal(rows[: len(first)], first)
+    assert set(rows.split) == set(predictions.split) == {0, 1}
+    before = files[2].read_text()
+    house_styles.main(command)  # all is there
+    assert files[2].read_text() == before and len(pd.read_csv(files[1])) == len(rows)
+
+
+def test_the_order_that_a_user_sees_is_measured_by_query():
+    pairs = [("a", "b", 3, 0.9), ("a", "c", 0, 0.8), ("a", "d", 1, 0.1), ("b", "c", 0, 0.2)]
+    scored = pd.DataFrame(pairs, columns=["image1", "image2", "similarity", "score"])
+    # only "a" has three judged results; its order is 3, 0, 1
+    got, ideal = 7 + 1 / 2, 7 + 1 / np.log2(3)
+    ndcg, ap = house_styles.by_query(scored)
+    assert ndcg == pytest.approx(got / ideal) and ap == 1
 
 
 def test_absent_data_are_named(tmp_path, monkeypatch, capsys):
