@@ -111,6 +111,7 @@ def curve(trial: Trial, strategy: str, budgets: list[int]) -> Iterator[dict]:
             "candidate": learnt.chosen,
             "promoted": learnt.promoted,
             "answer": learnt.decision.answer,
+            "chance": learnt.decision.evidence.chance,
             **{f"used_{name}": used[name] for name in ("ap", "ndcg")},
             **{f"encoder_{name}": encoder[name] for name in ("ap", "ndcg")},
             **{f"before_{name}": before[name] for name in ("ap", "ndcg")},
@@ -152,41 +153,51 @@ def curves(
 
 
 def trust(rows: pd.DataFrame) -> pd.DataFrame:
-    """Never worse? By study, strategy and labels: what search uses after the promotion, against the
-    encoder.
+    """Never worse? By study, strategy and labels: what search uses after the decision, against the
+    encoder and against what it used before the round.
 
     A case is one seed. Only cases in which search uses what was learnt can be worse, so harm is
-    told as a share of these.
+    told as a share of these. Rows that an earlier rule decided (without `answer`) are left out.
 
     Returns study, strategy, labels, cases, used (cases in which search uses what was learnt),
-    worse (of these, how many lose more than ``WORSE`` of AP or nDCG@10), used_ap, used_ndcg (mean
-    gains of search over all cases)"""
+    shown (of these, how many as shown to be better), worse and worse_than_before (how many lose
+    more than ``WORSE`` of AP or nDCG@10), used_ap, used_ndcg (mean gains of search over all cases),
+    and kept, the share of the head's gain in AP that search has"""
+    rows = rows[rows.answer.notna()]
     gain = {name: rows[f"used_{name}"] - rows[f"encoder_{name}"] for name in ("ap", "ndcg")}
     table = rows.assign(
         **{f"used_{name}": values for name, values in gain.items()},
         used=rows.promoted.astype(bool),
+        shown=rows.answer == "shown",
         worse=np.minimum(gain["ap"], gain["ndcg"]) < -WORSE,
+        worse_than_before=rows.promoted.astype(bool)
+        & (np.minimum(rows.used_ap - rows.before_ap, rows.used_ndcg - rows.before_ndcg) < -WORSE),
+        head_ap=rows.ap - rows.encoder_ap,
     )
-    return (
+    table = (
         table.groupby(["study", "strategy", "labels"])
         .agg(
             cases=("seed", "nunique"),
             used=("used", "sum"),
+            shown=("shown", "sum"),
             worse=("worse", "sum"),
+            worse_than_before=("worse_than_before", "sum"),
             used_ap=("used_ap", "mean"),
             used_ndcg=("used_ndcg", "mean"),
+            head_ap=("head_ap", "mean"),
         )
         .reset_index()
     )
+    return table.assign(kept=table.used_ap / table.head_ap).drop(columns="head_ap")
 
 
 def harm(trusted: pd.DataFrame) -> pd.DataFrame:
-    """By study: cases, used, worse, and `share`, the worse ones of the used; NaN where none is
-    used.
+    """By study: cases, used, worse, worse_than_before, and `share`, the worse ones of the used; NaN
+    where none is used.
 
     trusted : of ``trust``
     """
-    table = trusted.groupby("study")[["cases", "used", "worse"]].sum()
+    table = trusted.groupby("study")[["cases", "used", "worse", "worse_than_before"]].sum()
     return table.assign(share=table.worse / table.used.where(table.used > 0)).reset_index()
 
 

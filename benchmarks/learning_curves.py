@@ -147,7 +147,12 @@ class Log:
                 self.append({**row, "settings": settings})
 
     def append(self, row: dict) -> None:
-        """Write one row to the end of the file."""
+        """Write one row to the end of the file; ValueError where its columns are others."""
+        if self.file.is_file() and list(self.rows) != list(row):
+            raise ValueError(
+                f"{self.file} has other columns than this version writes; choose another folder "
+                "(--out)"
+            )
         self.file.parent.mkdir(parents=True, exist_ok=True)
         text = pd.DataFrame([row]).to_csv(
             index=False, header=not self.file.is_file(), float_format="%.5f", lineterminator="\n"

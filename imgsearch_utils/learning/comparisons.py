@@ -17,6 +17,7 @@ from imgsearch_utils.learning.head_training import comparisons_among, train_head
 from imgsearch_utils.learning.heads import Head, Recipe
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.learning.promotion import (
+    AGREEMENT,
     ENCODER,
     Decision,
     Evidence,
@@ -125,7 +126,7 @@ def learn_from_comparisons(
     chance = float(norm.sf(row.gain / error)) if error > 0 else np.nan
     shares = agrees["encoder"].mean(), row.agreement
     ends = row.gain_low, row.gain_high, chance
-    evidence = Evidence("comparisons", len(triplets), ENCODER, *shares, *ends, look)
+    evidence = Evidence("comparisons", len(triplets), AGREEMENT, ENCODER, *shares, *ends, look)
     decision = decide(evidence, in_search)
     models = {"encoder": Model(), "head": Model.with_head(head)}
     candidates = mark_use(candidates, chosen, decision.used)

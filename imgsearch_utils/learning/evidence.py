@@ -14,8 +14,8 @@ from sklearn.metrics import average_precision_score
 
 from imgsearch_utils.grades.pairs import UNCHOSEN
 from imgsearch_utils.learning.model import Model
-from imgsearch_utils.learning.promotion import ENCODER, Evidence
-from imgsearch_utils.metrics import SIMILAR, ap_gain, mean_gain
+from imgsearch_utils.learning.promotion import ENCODER, ORDER, PRECISION, Evidence
+from imgsearch_utils.metrics import SIMILAR, ap_gain, mean_gain, query_gain
 
 # of the unlabelled pairs' scores
 STRATA = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)
@@ -111,7 +111,7 @@ def strata_of(of, unlabelled, kind_of=0, kind_unlabelled=0):
 
 def evidence_of(scored: pd.DataFrame, rival: Rival) -> Evidence:
     """What decides: the compared lists, from ``FEWEST`` of them on; else the pairs that no model
-    chose.
+    chose, in average precision over all of them or in the order within a query's.
 
     scored : the graded pairs that decide, with `score` by heads that did not learn from them,
         `before` (the rival's) and `weight`, 0 for pairs that a model chose
@@ -121,11 +121,27 @@ def evidence_of(scored: pd.DataFrame, rival: Rival) -> Evidence:
         gain = mean_gain(compared.learnt - compared.before)
         means = compared[["before", "learnt"]].mean()
         ends = gain["low"], gain["high"], gain["chance"]
-        return Evidence("lists", len(compared), rival.name, *means, *ends, rival.look)
+        return Evidence("lists", len(compared), PRECISION, rival.name, *means, *ends, rival.look)
     fair = scored[scored.weight > 0]
-    gain = ap_gain(fair, fair.score, fair.before, fair.weight)
+    found = [_by_pairs(ap_gain(fair, fair.score, fair.before, fair.weight), fair, PRECISION, rival)]
+    if fair.weight.nunique() == 1:  # else queries have no weights
+        order = query_gain(fair, fair.score, fair.before).set_index("measure").loc["nDCG@10"]
+        found.append(_by_pairs(order, fair, ORDER, rival))
+    told = max(found, key=lambda one: np.nan_to_num(abs(one.chance - 0.5), nan=-1.0))
+    if np.isnan([one.chance for one in found]).any():
+        return told
+    # two tries: the chance of either is up to twice that of one (Bonferroni)
+    chance = told.chance
+    twice = min(0.5, 2 * chance) if chance < 0.5 else max(0.5, 1 - 2 * (1 - chance))
+    return told._replace(chance=twice if len(found) > 1 else chance)
+
+
+def _by_pairs(gain, fair, measure, rival):
+    """Evidence by a gain with an interval of -+ 1.96 standard errors."""
     error = (gain["high"] - gain["low"]) / (2 * norm.ppf(0.975))
     chance = float(norm.sf(gain["difference"] / error)) if error > 0 else np.nan
     before = gain["score"] - gain["difference"]
     ends = gain["low"], gain["high"], chance
-    return Evidence("pairs", len(fair), rival.name, before, gain["score"], *ends, rival.look)
+    return Evidence(
+        "pairs", len(fair), measure, rival.name, before, gain["score"], *ends, rival.look
+    )

@@ -12,8 +12,12 @@ import pandas as pd
 from imgsearch_utils.workspace import Run
 
 ENCODER = "the encoder"
+PRECISION = "average precision"
+ORDER = "nDCG@10 within a query's graded pairs"
+AGREEMENT = "agreement"
 SHOWN = 0.05  # how often, in all looks together, "shown to be better" may be said where it is not
-PROBABLY = 0.25  # chosen by what it costs on other draws of the studies than are reported
+# odds of two to one; chosen by what it costs on other draws of the studies than are reported
+PROBABLY = 1 / 3
 ANSWERS = {
     "shown": "shown to be better",
     "probable": "probably better",
@@ -21,18 +25,14 @@ ANSWERS = {
     "worse": "probably worse",
 }
 RULE = (
-    "What was learnt is compared with what search used before the grades, in average precision: on "
+    "What was learnt is compared with what search used before the grades: in average precision, on "
     "lists that the two drafted in turns, before anything learnt from them; where there are none, "
-    "on pairs that neither of them chose. Where chance alone would give so large a gain in less "
-    f"than {100 * PROBABLY:.0f} of 100 cases, it is probably better; where chance would give so "
-    "large a loss as seldom, it is probably worse. It is shown to be better where the error of "
-    f"saying so stays below {100 * SHOWN:.0f} %, over all rounds together. Search uses what is "
-    "better, goes back from what is worse, and else stays with what it uses."
-)
-RULE_FOR_COMPARISONS = (
-    "What comparisons alone taught replaces the encoder where it agrees with more of the "
-    "comparisons whose first picture it had not seen, and the 95 % interval of that gain lies "
-    "above 0."
+    "on pairs that neither of them chose, there also in the order within a query's pairs. Where "
+    f"chance alone would give so large a gain in less than {100 * PROBABLY:.0f} of 100 cases, it "
+    "is probably better; where chance would give so large a loss as seldom, it is probably worse. "
+    f"It is shown to be better where the error of saying so stays below {100 * SHOWN:.0f} %, over "
+    "all rounds together. Search uses what is better, goes back from what is worse, and else stays "
+    "with what it uses."
 )
 #: columns of the table of candidates -> measures by name
 MEASURES = {"ap": "average precision", "ndcg": "nDCG@10"}
@@ -43,9 +43,9 @@ class Evidence(NamedTuple):
 
     by : "lists" (the mean over them), "pairs" (over all of them) or "comparisons"
     n : how many
+    measure : ``PRECISION`` (of grade 3), ``ORDER``, or ``AGREEMENT`` (the share of comparisons)
     rival : what it was compared with, in words
-    before, learnt : average precision of grade 3 of the rival and of what was learnt; of
-        comparisons, the share with which each agrees
+    before, learnt : the measure of the rival and of what was learnt
     low, high : 95 % interval of the difference; NaN where there are too few
     chance : how often as large a gain comes by chance where there is none; NaN as low and high
     look : how many times a decision has been made, with this one
@@ -53,6 +53,7 @@ class Evidence(NamedTuple):
 
     by: str
     n: int
+    measure: str
     rival: str
     before: float
     learnt: float
@@ -183,18 +184,17 @@ def chosen_row(candidates: pd.DataFrame) -> pd.Series:
     return rows[rows.candidate != "encoder"].iloc[0]
 
 
-#: what was compared, in which measure
+#: what was compared
 _COMPARED = {
-    "lists": ("{} lists that the two drafted in turns", "average precision"),
-    "pairs": ("{} graded pairs that neither of the two chose", "average precision"),
-    "comparisons": ("{} comparisons whose first picture it had not seen", "agreement"),
+    "lists": "{} lists that the two drafted in turns",
+    "pairs": "{} graded pairs that neither of the two chose",
+    "comparisons": "{} comparisons whose first picture it had not seen",
 }
 
 
 def tell_evidence(evidence: Evidence) -> str:
     """What was compared, and how often chance does as much, in a sentence."""
-    what, measure = _COMPARED[evidence.by]
-    what = what.format(f"{evidence.n:,}")
+    what = _COMPARED[evidence.by].format(f"{evidence.n:,}")
     if np.isnan(evidence.chance):
         return f"Too few answers can tell the two apart yet: {what}."
     word, chance = "gain", evidence.chance
@@ -202,7 +202,7 @@ def tell_evidence(evidence: Evidence) -> str:
         word, chance = "loss", 1 - chance
     often = "less than 1" if chance < 0.01 else f"about {100 * chance:.0f}"
     return (
-        f"On {what}, {measure} is {evidence.learnt:.3f} with what was learnt and "
+        f"On {what}, {evidence.measure} is {evidence.learnt:.3f} with what was learnt and "
         f"{evidence.before:.3f} with {evidence.rival} (difference {evidence.difference:+.3f}, 95 % "
         f"interval {evidence.low:+.3f} to {evidence.high:+.3f}). Chance alone gives so large a "
         f"{word} in {often} of 100 cases."

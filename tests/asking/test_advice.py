@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from imgsearch_utils.asking import advice
-from imgsearch_utils.learning.promotion import ENCODER, Evidence, decide
+from imgsearch_utils.learning.promotion import ENCODER, PRECISION, Evidence, decide
 
 
 def decision(chance, n=20, by="lists", look=2):
-    return decide(Evidence(by, n, ENCODER, 0.5, 0.55, -0.02, 0.12, chance, look), in_search=False)
+    return decide(
+        Evidence(by, n, PRECISION, ENCODER, 0.5, 0.55, -0.02, 0.12, chance, look), in_search=False
+    )
 
 
 @given(st.floats(0.02, 0.45), st.integers(5, 60))

@@ -13,18 +13,20 @@ from benchmarks import acquisition, examples, learning_curves
 
 
 def test_harm_is_a_share_of_the_cases_in_which_search_uses_what_was_learnt():
-    columns = ["study", "strategy", "seed", "labels", "promoted"]
-    columns += ["used_ap", "encoder_ap", "used_ndcg", "encoder_ndcg"]
-    cases = [(0.1, True), (-0.009, True), (-0.011, True), (0.0, False), (0.0, False)]
+    columns = ["study", "strategy", "seed", "labels", "promoted", "answer", "ap"]
+    columns += [f"{of}_{name}" for name in ("ap", "ndcg") for of in ("used", "encoder", "before")]
+    cases = [(0.1, "shown"), (-0.009, "probable"), (-0.011, "open"), (0.0, "worse"), (0.0, "open")]
     rows = [
-        ("s", "random", seed, 60, promoted, 0.5 + gain, 0.5, 0.6, 0.6)
-        for seed, (gain, promoted) in enumerate(cases)
+        ("s", "random", seed, 60, seed < 3, answer, 0.6, 0.5 + gain, 0.5, 0.5, 0.6, 0.6, 0.59)
+        for seed, (gain, answer) in enumerate(cases)
     ]
-    rows += [("unused", "random", 0, 60, False, 0.5, 0.5, 0.6, 0.6)]
+    rows += [("unused", "random", 0, 60, False, "open", 0.6, 0.5, 0.5, 0.5, 0.6, 0.6, 0.6)]
+    rows += [("older", "random", 0, 60, True, np.nan, 0.6, 0.6, 0.5, 0.5, 0.6, 0.6, 0.6)]
     found = acquisition.trust(pd.DataFrame(rows, columns=columns))
-    one = found.iloc[0]
-    assert (one.cases, one.used, one.worse) == (5, 3, 1)
-    assert one.used_ap == pytest.approx(0.08 / 5)
+    one = found.set_index("study").loc["s"]
+    assert (one.cases, one.used, one.shown, one.worse, one.worse_than_before) == (5, 3, 1, 1, 1)
+    assert one.used_ap == pytest.approx(0.08 / 5) and one.kept == pytest.approx(0.16)
+    assert "older" not in set(found.study)
     harm = acquisition.harm(found).set_index("study")
     assert harm.share["s"] == pytest.approx(1 / 3) and np.isnan(harm.share["unused"])
 

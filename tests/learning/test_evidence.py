@@ -3,14 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_1samp
-from sklearn.metrics import average_precision_score
+from scipy.stats import norm, ttest_1samp
 
 from imgsearch_utils.asking import Pool, choose_pairs
 from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.evidence import FEWEST, Rival, compare_lists, evidence_of
-from imgsearch_utils.metrics import ap_gain, mean_gain
+from imgsearch_utils.learning.promotion import ORDER, PRECISION
+from imgsearch_utils.metrics import ap_gain, mean_gain, query_gain
 from imgsearch_utils.metrics.geometry import normalised, pair_cosines
 
 
@@ -42,27 +42,54 @@ def test_lists_of_one_kind_say_nothing(grades):
     assert compare_lists(one_list(grades, places, places)).empty
 
 
-def test_few_lists_leave_it_to_pairs_that_no_model_chose():
-    rng = np.random.default_rng(0)
-    score, grades = rng.normal(size=400), rng.integers(0, 4, 400)
-    scored = pd.DataFrame(
+@pytest.fixture
+def scored():
+    """Pairs of sixty images; what was learnt knows the grade in part, and a model chose the last
+    hundred.
+    """
+    rng, n = np.random.default_rng(0), 400
+    one, two = np.triu_indices(60, 1)
+    some = rng.permutation(len(one))[:n]
+    score, grades = rng.normal(size=n), rng.integers(0, 4, n).astype(float)
+    return pd.DataFrame(
         {
+            "image1": one[some].astype(str),
+            "image2": two[some].astype(str),
             "similarity": grades,
-            "group1": np.arange(400),
-            "group2": np.arange(400, 800),
-            "score": score + grades,
+            "group1": one[some],
+            "group2": two[some],
+            "score": score + grades / 2,
             "before": score,
-            "weight": (np.arange(400) < 300).astype(float),
+            "weight": (np.arange(n) < 300).astype(float),
         }
     )
+
+
+def test_few_lists_leave_it_to_pairs_that_no_model_chose(scored):
     lists = [one_list([3, 0], [1, 2], [2, 1], query=str(number)) for number in range(FEWEST - 1)]
     found = evidence_of(scored, Rival(lists=pd.concat(lists)))
-    fair = scored[:300]
-    gain = ap_gain(fair, fair.score, fair.before)
-    assert (found.by, found.n) == ("pairs", 300)
-    assert found.difference == pytest.approx(gain["difference"]) and found.chance < 0.001
-    ap = average_precision_score(fair.similarity == 3, fair.before)
-    assert found.before == pytest.approx(ap)
+    assert (found.by, found.n) == ("pairs", 300) and found.chance < 0.001
+    assert evidence_of(scored[:300], Rival()) == found
+
+
+def test_of_two_measures_the_clearer_one_is_told_at_twice_its_chance(scored):
+    weak = scored.assign(score=scored.before + 0.1 * (scored.score - scored.before))
+    found, fair = evidence_of(weak, Rival()), weak[:300]
+    order = query_gain(fair, fair.score, fair.before).set_index("measure").loc["nDCG@10"]
+    gains = {PRECISION: ap_gain(fair, fair.score, fair.before), ORDER: order}
+    chances = {
+        name: norm.sf(gain["difference"] / ((gain["high"] - gain["low"]) / 3.92))
+        for name, gain in gains.items()
+    }
+    clearer = min(chances, key=chances.get)
+    assert found.measure == clearer
+    assert found.chance == pytest.approx(2 * chances[clearer], rel=1e-3)
+    assert found.difference == pytest.approx(gains[clearer]["difference"])
+
+
+def test_strata_leave_average_precision_alone(scored):
+    found = evidence_of(scored.assign(weight=np.arange(400) % 3 / 2), Rival())
+    assert found.measure == PRECISION
 
 
 def test_a_weight_of_two_is_a_pair_twice():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgsearch_utils.learning import promotion
-from imgsearch_utils.learning.promotion import PROBABLY, SHOWN, Evidence, Gain
+from imgsearch_utils.learning.promotion import PRECISION, PROBABLY, SHOWN, Evidence, Gain
 
 chances = st.one_of(st.floats(0, 1), st.just(np.nan))
 looks = st.integers(1, 40)
@@ -17,7 +17,7 @@ looks = st.integers(1, 40)
 
 def evidence(chance, look=1, by="lists", rival="the encoder") -> Evidence:
     ends = (np.nan, np.nan) if np.isnan(chance) else (-0.02, 0.12)
-    return Evidence(by, 20, rival, 0.60, 0.65, *ends, chance, look)
+    return Evidence(by, 20, PRECISION, rival, 0.60, 0.65, *ends, chance, look)
 
 
 @given(chances, looks, st.booleans())

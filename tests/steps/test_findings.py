@@ -45,7 +45,14 @@ def split(ap, order=OPEN, head=0.5):
 
 def decided(chance=0.01, in_search=False, **more):
     """A decision as metrics.json holds it."""
-    about = {"by": "lists", "n": 20, "rival": "the encoder", "before": 0.6, "learnt": 0.65}
+    about = {
+        "by": "lists",
+        "n": 20,
+        "measure": "average precision",
+        "rival": "the encoder",
+        "before": 0.6,
+        "learnt": 0.65,
+    }
     about |= {"low": -0.02, "high": 0.12, "chance": chance, "look": 1} | more
     return promotion.decision_to_dict(promotion.decide(Evidence(**about), in_search))
 
