@@ -4,6 +4,7 @@ real Chromium.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from imgsearch_utils.drawn_houses import draw_house, grade_pairs, sample_houses
-from imgsearch_utils.grades.journal import REST, Journal
+from imgsearch_utils.grades.journal import AUTOMATIC, REST, Journal
 from imgsearch_utils.grades.pairs import key
 from imgsearch_utils.steps.teaching_session import EVERY, TeachingSession, learn_now
 from imgsearch_utils.web.pair_order import lists_of
@@ -208,12 +209,27 @@ def take_back_and_look_around(person: Person) -> None:
     )
 
 
+def as_it_was(home: Path, grades: int) -> Path:
+    """A copy of a home, with the journal as it was when it held so many grades: the page may have
+    learnt before the last of them came.
+    """
+    then = Path(shutil.copytree(home, home.with_name(f"{home.name}_then")))
+    journal = then / "active_learning_labels/mine/journal.csv"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for end in range(len(lines), 1, -1):
+        journal.write_bytes(b"".join(lines[:end]))
+        if (Journal(journal).labels().source != AUTOMATIC).sum() == grades:
+            return then
+    raise AssertionError(f"the journal never held {grades} grades")
+
+
 def shown_now(home: Path, page) -> None:
     """The panel's results are those of the vectors that the grades teach, and of the encoder's."""
     query = page.locator(
         ".lt-list > .lt-figure figcaption, .lt-stage > .lt-figure figcaption"
     ).first.text_content()
-    with living_in(home):
+    grades = re.search(r"Learnt from (\d+) grades", page.locator(".lt-learnt").inner_text())
+    with living_in(as_it_was(home, int(grades[1]))):
         lessons = TeachingSession(find_run("mine"), "mine")
         lessons.taught = learn_now(lessons.run)
         results = lessons.results(query)
