@@ -3,6 +3,7 @@ known of the images.
 """
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from imgsearch_utils.grades.journal import AUTOMATIC, VOTE, Journal
 from imgsearch_utils.grades.pairs import DRAWN, canonical, key, read_pairs
@@ -67,7 +68,8 @@ def graded_lists(upto: Round, images: Images) -> pd.DataFrame:
     """The graded results of lists that two models drafted in turns, up to a round: round, query,
     similarity, and the results' places in the models' orders, place_before and place_learnt.
 
-    The grades are those that stand now, by all who graded.
+    The grades are those that stand now, by all who graded. ValueError names a file of pairs whose
+    places are no numbers, or that lacks one of these columns.
     """
     columns = ["round", "query", "similarity", "place_before", "place_learnt"]
     labels = Journal(upto.run.journal).labels(up_to_round=upto.number)
@@ -75,6 +77,12 @@ def graded_lists(upto: Round, images: Images) -> pd.DataFrame:
     tables = [pd.DataFrame(columns=columns)]
     for number, pairs in _pairs_so_far(upto).items():
         if "place_learnt" in pairs:
+            places = [pairs.get(name) for name in columns[3:]]
+            if "query" not in pairs or not all(map(is_numeric_dtype, places)):
+                raise ValueError(
+                    f"{upto.run.round(number).pairs}: expected query, and numbers as place_before "
+                    "and place_learnt; restore the file from a copy"
+                )
             listed = canonical(usable(pairs[pairs.place_learnt.notna()], images.train))
             graded = listed.drop(columns="similarity").merge(labels, on=["image1", "image2"])
             tables.append(graded.assign(round=number)[columns])

@@ -141,9 +141,17 @@ def decision_to_dict(decision: Decision) -> dict[str, Any]:
 
 
 def decision_of_metrics(metrics: dict[str, Any]) -> Decision | None:
-    """The decision that a round's metrics.json holds; None for a round of an older version."""
+    """The decision that a round's metrics.json holds; None for a round of an older version.
+
+    ValueError where it holds a part of one.
+    """
     if not (values := metrics.get("decision")):
         return None
+    if not isinstance(values, dict) or not {*Evidence._fields, "answer", "used"} <= values.keys():
+        raise ValueError(
+            f"metrics.json: expected a decision with {', '.join(Evidence._fields)}, answer and "
+            f"used, got {values!r:.200}; restore the round's results from a copy"
+        )
     values = {name: np.nan if value is None else value for name, value in values.items()}
     evidence = Evidence(*(values[name] for name in Evidence._fields))
     return Decision(values["answer"], values["used"], evidence)

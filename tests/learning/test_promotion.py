@@ -66,6 +66,12 @@ def test_a_decision_is_read_as_it_was_written(chance, look, in_search):
     np.testing.assert_equal(read.evidence._asdict(), decision.evidence._asdict())
 
 
+@pytest.mark.parametrize("part", [{"answer": "shown"}, "shown", ["shown"]])
+def test_a_part_of_a_decision_is_refused(part):
+    with pytest.raises(ValueError, match="expected a decision with by, n, measure"):
+        promotion.decision_of_metrics({"decision": part})
+
+
 def test_a_round_of_an_older_version_has_no_decision():
     assert promotion.decision_of_metrics({"promoted": True}) is None
     assert "earlier version" in promotion.explain("head", None)[0]

@@ -15,7 +15,7 @@ from imgsearch_utils.grades import graded_pairs
 from imgsearch_utils.grades.comparison_files import teaching_triplets
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.grades.pairs import key, read_pairs, write_pairs
-from imgsearch_utils.grades.usable_grades import voted_pairs
+from imgsearch_utils.grades.usable_grades import graded_lists, voted_pairs
 from imgsearch_utils.images import Images
 from imgsearch_utils.images.collection import open_collection
 from imgsearch_utils.images.image_split import read_split, split_by_group
@@ -271,6 +271,35 @@ def test_a_run_that_people_teach_learns_its_classes_before_anybody_is_asked(home
     )
     found = learning_round.evidence(world.run.round(1), world.all)
     assert (found.side == "test").sum() > 5 and len(tagging.check_pairs(world.run, world.all)) == 3
+
+
+def test_lists_compare_what_grades_taught_with_what_search_used_before(home):
+    """The places stand in the round's pairs, the grades in the journal; nothing else is needed."""
+    world = World(home, strategy="lists")
+    first = world.first()
+    assert "place_learnt" not in first  # nothing is learnt yet
+    world.answer(0, world.folder(0, first))
+    table = world.next(1)
+    folder = world.folder(1, table)
+    before = graded_lists(world.run.round(1), world.all)
+    assert before.empty
+    world.answer(1, folder)
+    found = graded_lists(world.run.round(1), world.all)
+    asked = table[table.strategy == "lists"]
+    assert len(found) == len(asked) > 5 and set(found["query"]) == set(asked["query"])
+    assert (found["round"] == 1).all() and found.similarity.isin([0, 1, 2, 3]).all()
+    for name in ("place_before", "place_learnt"):
+        assert sorted(found[name]) == sorted(asked[name])
+    grades = world.labels(1).set_index(["image1", "image2"]).similarity
+    told = found.groupby("query").similarity.sum()
+    for query, part in asked.groupby("query"):
+        assert told[query] == sum(grades[pair] for pair in keys(part))
+    file = folder / "pairs.csv"
+    file.write_text(file.read_text().replace("place_learnt", "place_learned").replace("query", "q"))
+    assert graded_lists(world.run.round(1), world.all).empty
+    write_pairs(table.assign(place_learnt="third"), file)
+    with pytest.raises(ValueError, match="pairs.csv: expected query, and numbers as place_before"):
+        graded_lists(world.run.round(1), world.all)
 
 
 def test_next_pairs_are_new_train_pairs(world):
