@@ -45,9 +45,9 @@ from imgsearch_utils.asking import (
     first_strategy,
 )
 from imgsearch_utils.asking.pool import NO_PAIRS
-from imgsearch_utils.grades.pairs import AUTOMATIC
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.evidence import LISTS, Rival
+from imgsearch_utils.study import AUTOMATIC
 
 RIVALS = ("random", "stratified")
 SMALL, FULL = [60, 120, 240], [60, 120, 240, 400, 600]  # labels after each round

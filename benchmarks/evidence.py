@@ -23,12 +23,12 @@ from benchmarks.learning_curves import Trial, one_thread, open_trials
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, first_strategy
 from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.asking.strategies import COLD
-from imgsearch_utils.grades.pairs import AUTOMATIC, DRAWN
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.evidence import LISTS, Rival, evidence_of, fair_weights
 from imgsearch_utils.learning.learner import with_unlabelled
 from imgsearch_utils.learning.promotion import Decision, decide
 from imgsearch_utils.metrics.geometry import normalised
+from imgsearch_utils.study import AUTOMATIC, BY_CHANCE
 
 LOOKS = (60, 120, 240, 400, 600)  # grades when a decision is made
 WORSE = 8  # the part of its half that a worse model keeps: one of so many dimensions
@@ -78,7 +78,7 @@ def _scored(trial, graded, before, learnt):
         group1=group1,
         group2=group2,
         same_class=images.same_class(graded),
-        drawn=graded.strategy.isin(DRAWN),
+        drawn=graded.strategy.isin(BY_CHANCE),
     )
     table = with_unlabelled(images, graded, trial.seed)
     table = table.assign(cosine=Model().cosines(images, table))

@@ -28,11 +28,12 @@ from benchmarks.learning_curves import Log, Trial, one_thread, open_trials, read
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, first_strategy
 from imgsearch_utils.asking.comparison_questions import choose_questions
 from imgsearch_utils.asking.pool import NO_PAIRS
-from imgsearch_utils.grades.pairs import AUTOMATIC, key
+from imgsearch_utils.grades.pairs import key
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.comparisons import learn_from_comparisons
 from imgsearch_utils.learning.evidence import LISTS, Rival
 from imgsearch_utils.steps.learning_round import class_pairs
+from imgsearch_utils.study import AUTOMATIC
 from imgsearch_utils.web.pair_order import Item, make_queue
 
 GRADES = (20, 40, 60, 120, 240, 480)

@@ -19,6 +19,9 @@ from pydantic import (
 
 THOUSAND, MILLION = 1_000, 1_000_000
 # settings that decide nothing of a run, so they may change
+AUTOMATIC = "automatic"  # pairs across classes that are graded 0 without asking
+BY_CHANCE = ("random", "stratified", AUTOMATIC)  # strategies by which chance drew the pairs
+UNCHOSEN = (*BY_CHANCE, "replay", "")  # and those of pairs that others chose: no model of ours did
 WORDS = ("title", "about", "rubric", "classifier")
 # compared when a study names none
 INDEXES = ("exact", "faiss_hnsw", "faiss_ivf", "faiss_lsh", "annoy")

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from imgsearch_utils.grades.pairs import AUTOMATIC, GRADES, key, lower_median
-from imgsearch_utils.study import nearest
+from imgsearch_utils.grades.pairs import GRADES, key, lower_median
+from imgsearch_utils.study import AUTOMATIC, nearest
 from imgsearch_utils.workspace import PUBLISHED
 
 AT_ONCE = 100_000  # acts that are written by one call

@@ -22,9 +22,6 @@ from imgsearch_utils.workspace.tables import (
 COLUMNS = ["image1", "image2", "similarity"]
 GRADES = (0, 1, 2, 3)
 LIST = 12  # results of one query that are asked together
-AUTOMATIC = "automatic"  # pairs across classes that are graded 0 without asking
-DRAWN = ("random", "stratified", AUTOMATIC)  # strategies by which chance drew the pairs
-UNCHOSEN = (*DRAWN, "replay", "")  # and those of pairs that others chose: no model of ours did
 
 
 # 3 and 3.0 and 3,0; 1,000 could be a thousand

@@ -6,8 +6,9 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from imgsearch_utils.grades.journal import AUTOMATIC, VOTE, Journal
-from imgsearch_utils.grades.pairs import DRAWN, canonical, key, read_pairs
+from imgsearch_utils.grades.pairs import canonical, key, read_pairs
 from imgsearch_utils.images.study_images import Images
+from imgsearch_utils.study import BY_CHANCE
 from imgsearch_utils.workspace import Round
 
 
@@ -38,7 +39,7 @@ def graded_pairs(upto: Round, images: Images) -> pd.DataFrame:
     }
     keys = map(key, table.image1, table.image2)
     table["strategy"] = [asked_by.get(pair, "") for pair in keys]
-    table["drawn"] = table.strategy.isin(DRAWN)
+    table["drawn"] = table.strategy.isin(BY_CHANCE)
     table = table[split == other].reset_index(drop=True)
     for name in ("dev", "test"):
         check_no_leak(table[table.side == "train"], table[table.side == name], images)

@@ -12,10 +12,10 @@ import pandas as pd
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score
 
-from imgsearch_utils.grades.pairs import UNCHOSEN
 from imgsearch_utils.learning.model import Model
 from imgsearch_utils.learning.promotion import ENCODER, ORDER, PRECISION, Evidence
 from imgsearch_utils.metrics import SIMILAR, ap_gain, mean_gain, query_gain
+from imgsearch_utils.study import UNCHOSEN
 
 # of the unlabelled pairs' scores
 STRATA = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)
