@@ -4,7 +4,6 @@ real Chromium.
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -223,21 +222,28 @@ def as_it_was(home: Path, grades: int) -> Path:
     raise AssertionError(f"the journal never held {grades} grades")
 
 
+LESSON = """() => {
+    const panel = document.querySelector('.lt-learnt'), rows = document.querySelectorAll('.lt-row');
+    const learnt = panel.innerText.match(/Learnt from (\\d+) grades/);
+    const figures = '.lt-list > .lt-figure figcaption, .lt-stage > .lt-figure figcaption';
+    return panel.dataset.state === 'learnt' && learnt && rows.length === 2 && {
+        grades: Number(learnt[1]),
+        query: document.querySelector(figures).textContent,
+        names: [...rows].map(row => [...row.querySelectorAll('img')].map(image => image.title)),
+    };
+}"""
+
+
 def shown_now(home: Path, page) -> None:
     """The panel's results are those of the vectors that the grades teach, and of the encoder's."""
-    query = page.locator(
-        ".lt-list > .lt-figure figcaption, .lt-stage > .lt-figure figcaption"
-    ).first.text_content()
-    grades = re.search(r"Learnt from (\d+) grades", page.locator(".lt-learnt").inner_text())
-    with living_in(as_it_was(home, int(grades[1]))):
+    # read in one go, as another lesson may come at any moment
+    lesson = page.wait_for_function(LESSON, timeout=120_000).json_value()
+    with living_in(as_it_was(home, lesson["grades"])):
         lessons = TeachingSession(find_run("mine"), "mine")
         lessons.taught = learn_now(lessons.run)
-        results = lessons.results(query)
-    names = page.eval_on_selector_all(
-        ".lt-row",
-        "all => all.map(row => [...row.querySelectorAll('img')].map(image => image.title))",
-    )
-    assert names == [[name for name, _ in results["before"]], [name for name, _ in results["now"]]]
+        results = lessons.results(lesson["query"])
+    expected = [[name for name, _ in results[when]] for when in ("before", "now")]
+    assert lesson["names"] == expected
 
 
 LEARNING = """
