@@ -248,10 +248,13 @@ def why_in_use(run: Run, used: str) -> str:
             "study to make it again."
         )
     decision = decision_of_metrics(last.metrics)
+    taught = "the classes" if last.by_classes else "the grades"
     if decision is None:
-        model = "the head" if last.metrics["promoted"] else "the encoder"
+        model = f"the head, taught by {taught}" if last.metrics["promoted"] else "the encoder"
         return f"Search uses {model}: round {last.number} decided so, by an earlier rule."
-    return f"{tell_decision(decision)} {tell_evidence(decision.evidence)}"
+    return (
+        f"{tell_decision(decision)} It was learnt from {taught}. {tell_evidence(decision.evidence)}"
+    )
 
 
 def explain(candidate: str, decision: Decision | None) -> list[str]:

@@ -65,6 +65,7 @@ def make(home: Path, kind: str) -> tuple[Run, np.ndarray]:
     pairs["group1"], pairs["group2"] = images.of_pairs(pairs, "group")
     pairs["same_class"] = images.same_class(pairs)
     pairs = pairs.assign(similarity=np.where(pairs.same_class, 3.0, 0.0), side="train", drawn=True)
+    pairs = pairs.assign(strategy="random")
     learnt = learn(images, pairs, HeadSettings(hidden=64, epochs=8), 0)
     kept = all_.of(train.names)
     run = Run(

@@ -137,7 +137,7 @@ def test_report_in_a_browser_tells_the_run_to_who_was_not_there(finished):
     every = ranked[ranked["class"].isna() & (ranked.measure == "AP")].set_index("model")["mean"]
     assert every.index.tolist() == ["encoder", "head", "colour histogram", "random ranking"]
     assert (every[:2] > every["random ranking"]).all() and "colour histogram" in text
-    assert "What decides are the train pairs" in text and "They only report" in text
+    assert "The rule: What was learnt is compared with" in text and "They only report" in text
 
 
 def left_of(finished: Path, home: Path, monkeypatch, **study):
