@@ -26,10 +26,10 @@ def refused(values, overrides=None, path=None) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem
-)
-def test_every_study_of_the_checkout_is_sound_and_named_as_its_file(path):
+# a user's own studies may stand beside them
+@pytest.mark.parametrize("name", ["grocery", "house_styles", "synthetic_houses"])
+def test_every_study_of_the_checkout_is_sound_and_named_as_its_file(name):
+    path = REPOSITORY / "configs" / f"{name}.yaml"
     study = read_study(path)
     assert study.study == path.stem
     assert parse_study(yaml.safe_load(study.model_dump_json())) == study

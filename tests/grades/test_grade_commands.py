@@ -30,8 +30,8 @@ def pictures(tmp_path) -> Path:
 
 @pytest.fixture
 def study(tmp_path, pictures) -> Path:
-    file = tmp_path / "mine.yaml"
-    file.write_text(f"study: mine\nimages: {{source: {json.dumps(str(pictures))}}}\n")
+    file = tmp_path / "tested.yaml"
+    file.write_text(f"study: tested\nimages: {{source: {json.dumps(str(pictures))}}}\n")
     return file
 
 
@@ -85,7 +85,7 @@ def test_importing_twice_changes_nothing(tmp_path, study):
         ]
         == 2
     )
-    journal = tmp_path / "active_learning_labels/mine/journal.csv"
+    journal = tmp_path / "active_learning_labels/tested/journal.csv"
     before = journal.read_bytes()
     assert (
         json_of(command(tmp_path, "labels", "import", pairs, "--study", study, "--json"))[
@@ -103,10 +103,10 @@ def test_votes_are_exported_apart_from_grades(tmp_path, study):
     none = command(tmp_path, "labels", "export", out, "--study", study, "--votes")
     assert (
         none.returncode == 1
-        and "run mine has no votes to export" in none.stderr
+        and "run tested has no votes to export" in none.stderr
         and not out.exists()
     )
-    journal = Journal(tmp_path / "active_learning_labels/mine/journal.csv")
+    journal = Journal(tmp_path / "active_learning_labels/tested/journal.csv")
     for pair, act in (
         ("a/2.png", "vote_up"),
         ("a/3.png", "vote_down"),
@@ -132,7 +132,7 @@ def test_votes_are_exported_apart_from_grades(tmp_path, study):
 
 def test_nothing_to_export_is_said(tmp_path, study):
     before = command(tmp_path, "labels", "export", tmp_path / "out.csv", "--study", study)
-    assert before.returncode == 1 and "no run is called mine here; begin it" in before.stderr
+    assert before.returncode == 1 and "no run is called tested here; begin it" in before.stderr
     assert not (tmp_path / "active_learning_labels").exists()  # looking never begins a run
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("image1,image2,similarity\na/0.png,a/1.png,\n")
@@ -148,21 +148,21 @@ def test_nothing_to_export_is_said(tmp_path, study):
 
 
 def test_new_writes_a_study_that_can_be_opened(tmp_path, pictures):
-    process = command(tmp_path, "new", "mine", pictures)
+    process = command(tmp_path, "new", "tested", pictures)
     assert process.returncode == 0 and "12 pictures in 3 classes" in process.stdout
-    assert len((tmp_path / "configs/mine.yaml").read_text().strip().splitlines()) <= 6
+    assert len((tmp_path / "configs/tested.yaml").read_text().strip().splitlines()) <= 6
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("image1,image2,similarity\na/0.png,a/1.png,3\n")
     assert (
-        json_of(command(tmp_path, "labels", "import", pairs, "--study", "mine", "--json"))[
+        json_of(command(tmp_path, "labels", "import", pairs, "--study", "tested", "--json"))[
             "imported"
         ]
         == 1
     )
     assert (
-        json_of(command(tmp_path, "labels", "summary", "--study", "mine", "--json"))["pairs"] == 1
+        json_of(command(tmp_path, "labels", "summary", "--study", "tested", "--json"))["pairs"] == 1
     )
-    again = command(tmp_path, "new", "mine", pictures)
+    again = command(tmp_path, "new", "tested", pictures)
     assert again.returncode == 1 and "is there already" in again.stderr
 
 

@@ -331,24 +331,24 @@ PICTURE = encoded(0)
 def test_the_command_and_a_study_of_what_it_made(pictures, tmp_path):
     more = [(encoded(number), pictures[0][1] | {"year": 2000 + number}) for number in range(3)]
     write_parquet(tmp_path / "some.parquet", pictures + more, True)
-    out, _ = typed(tmp_path, "unpack", "some.parquet", "mine")
+    out, _ = typed(tmp_path, "unpack", "some.parquet", "tested")
     assert out.startswith(
-        "12 pictures in mine; labels.csv says of each: label, kind, year, share, caption"
+        "12 pictures in tested; labels.csv says of each: label, kind, year, share, caption"
     )
-    _, said = typed(tmp_path, "new", "mine", "mine")
+    _, said = typed(tmp_path, "new", "tested", "tested")
     assert (
         "the column 'year' has 12 values for 12 images, which is no class" in said
         and "--classes ''" in said
     )
-    out, _ = typed(tmp_path, "new", "houses", "mine", "--classes", "kind")
+    out, _ = typed(tmp_path, "new", "houses", "tested", "--classes", "kind")
     assert "12 pictures in 3 classes" in out
     assert "class_columns:\n  - kind" in (tmp_path / "configs/houses.yaml").read_text()
-    out, _ = typed(tmp_path, "new", "plain", "mine", "--classes", "")
+    out, _ = typed(tmp_path, "new", "plain", "tested", "--classes", "")
     assert "class_columns: []" in (tmp_path / "configs/plain.yaml").read_text()
     for source, message in (
         ("nothing", "no such file or folder"),
         ("configs", "no shards"),
-        ("mine", "no shards"),
+        ("tested", "no shards"),
     ):
         _, said = typed(tmp_path, "unpack", source, "there")
         assert message in said and len(said.strip().splitlines()) == 1

@@ -62,27 +62,27 @@ def test_messy_class_folders_run_to_a_report_that_names_what_was_set_aside(tmp_p
     pd.DataFrame(blind, columns=["image1", "image2", "similarity"]).to_csv(
         tmp_path / "pictures/blind.csv", index=False
     )
-    assert command(tmp_path, "new", "mine", tmp_path / "pictures").returncode == 0
-    process = command(tmp_path, "run", "mine", *SMALL, "--set", "blind_test=blind.csv")
+    assert command(tmp_path, "new", "tested", tmp_path / "pictures").returncode == 0
+    process = command(tmp_path, "run", "tested", *SMALL, "--set", "blind_test=blind.csv")
     assert process.returncode == 0, process.stderr
-    own = pd.read_json(tmp_path / "active_learning_results/mine/ann_comparison/own_protocol.json")
+    own = pd.read_json(tmp_path / "active_learning_results/tested/ann_comparison/own_protocol.json")
     assert (
         own.model.tolist() == ["encoder", "head"]
         and (own.pairs == 11).all()
         and own.accuracy.between(0, 1).all()
     )
-    assert "The study's own test" in (tmp_path / "report_results/mine/index.html").read_text()
-    results = tmp_path / "active_learning_results/mine/tagging"
+    assert "The study's own test" in (tmp_path / "report_results/tested/index.html").read_text()
+    results = tmp_path / "active_learning_results/tested/tagging"
     assert sorted(pd.read_csv(results / "set_aside.csv").image) == broken
     twins = pd.read_csv(results / "duplicates.csv")
     together = {frozenset(pair) for pair in zip(twins.image1, twins.image2)}
     assert (
         frozenset(["farmhouse/farmhouse_0001.jpg", 'farmhouse/an exact "twin", é.jpg']) in together
     )
-    images = pd.read_csv(tmp_path / "active_learning_labels/mine/images.csv").set_index("image")
+    images = pd.read_csv(tmp_path / "active_learning_labels/tested/images.csv").set_index("image")
     for pair in together:
         assert images.side[list(pair)].nunique() == 1, "twins stand on one side"
-    page = (tmp_path / "report_results/mine/index.html").read_text()
+    page = (tmp_path / "report_results/tested/index.html").read_text()
     assert "3 pictures were set aside" in page and all(name in page for name in broken)
     assert "&#34;twin&#34;" not in page or "<script" not in page
 
@@ -115,10 +115,10 @@ def test_hopeless_folders_end_with_one_clear_line(tmp_path, make, said):
     folder = tmp_path / "pictures"
     folder.mkdir()
     make(folder)
-    (tmp_path / "mine.yaml").write_text(
-        f"study: mine\nimages: {{source: {folder}}}\noracle: person\n"
+    (tmp_path / "tested.yaml").write_text(
+        f"study: tested\nimages: {{source: {folder}}}\noracle: person\n"
     )
-    process = command(tmp_path, "run", "mine.yaml")
+    process = command(tmp_path, "run", "tested.yaml")
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert said in process.stderr.strip().splitlines()[-1]
 
@@ -128,25 +128,25 @@ def test_without_classes_it_reports_the_encoder_and_grades_given_then_make_round
     folder.mkdir()
     for house in sample_houses(6, seed=1).to_dict("records"):
         draw_house(house, 128).save(folder / house["file_label"])
-    process = command(tmp_path, "new", "mine", folder)
+    process = command(tmp_path, "new", "tested", folder)
     assert [line.split("  #")[0].strip() for line in process.stdout.splitlines()[-3:]] == [
-        "make run STUDY=mine",
-        "make teach STUDY=mine",
-        "make serve STUDY=mine",
+        "make run STUDY=tested",
+        "make teach STUDY=tested",
+        "make serve STUDY=tested",
     ]
-    process = command(tmp_path, "run", "mine", *SMALL)
+    process = command(tmp_path, "run", "tested", *SMALL)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines()[-1].endswith("make teach STUDY=mine")
-    assert (tmp_path / "report_results/mine/index.html").is_file()
-    assert not (tmp_path / "active_learning_models/mine").exists()
-    pairs = pd.read_csv(tmp_path / "active_learning_labels/mine/round_00/pairs.csv")
+    assert process.stdout.splitlines()[-1].endswith("make teach STUDY=tested")
+    assert (tmp_path / "report_results/tested/index.html").is_file()
+    assert not (tmp_path / "active_learning_models/tested").exists()
+    pairs = pd.read_csv(tmp_path / "active_learning_labels/tested/round_00/pairs.csv")
     assert (
         not pairs.automatic.any()
         and set(pairs.strategy) == {"lists", "random"}
         and set(pairs.side) == {"train"}
     )
     pairs.assign(similarity=np.arange(len(pairs)) % 4).to_csv(tmp_path / "grades.csv", index=False)
-    process = command(tmp_path, "labels", "import", "grades.csv", "--study", "mine")
+    process = command(tmp_path, "labels", "import", "grades.csv", "--study", "tested")
     assert process.returncode == 0, process.stderr
-    process = command(tmp_path, "run", "mine", *SMALL)
+    process = command(tmp_path, "run", "tested", *SMALL)
     assert process.returncode == 0, process.stderr

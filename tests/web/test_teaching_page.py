@@ -29,7 +29,7 @@ SMALL = [
     for setting in ("asked_per_round=60", "head.epochs=4", "sizes=[]", "indexes=[{name: exact}]")
     for argument in ("--set", setting)
 ]
-LOG = "active_learning_results/mine/results_log.csv"
+LOG = "active_learning_results/tested/results_log.csv"
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def begun(tmp_path_factory) -> Path:
     (home / "pictures").mkdir()
     for house in HOUSES.to_dict("records"):
         draw_house(house, 128).save(home / "pictures" / house["file_label"])
-    assert command(home, "new", "mine", home / "pictures").returncode == 0
-    process = command(home, "run", "mine", *SMALL)
+    assert command(home, "new", "tested", home / "pictures").returncode == 0
+    process = command(home, "run", "tested", *SMALL)
     assert process.returncode == 0, process.stderr
-    assert (home / "report_results/mine/index.html").is_file() and not (home / LOG).exists()
+    assert (home / "report_results/tested/index.html").is_file() and not (home / LOG).exists()
     return home
 
 
@@ -120,7 +120,7 @@ def written(home: Path) -> list[tuple]:
     """What people told the journal, in order."""
     return [
         ((act.image1, act.image2), act.act, act.grade)
-        for act in Journal(home / "active_learning_labels/mine/journal.csv").acts()
+        for act in Journal(home / "active_learning_labels/tested/journal.csv").acts()
         if act.annotator == "Ada"
     ]
 
@@ -129,7 +129,7 @@ def written(home: Path) -> list[tuple]:
 def test_fifty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_journal(school):
     """Slow: a run is made before the page and another one after it."""
     with (
-        browser.ServedPage(school, "teach", "mine") as server,
+        browser.ServedPage(school, "teach", "tested") as server,
         browser.browser_page(1280, 800) as page,
     ):
         said = []
@@ -160,7 +160,7 @@ def test_fifty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
         shown_now(school, page)
         assert written(school) == ada.told
         with living_in(school):
-            learnt = learn_now(find_run("mine"))
+            learnt = learn_now(find_run("tested"))
         page.get_by_role("button", name="Finish the round").click()
         page.get_by_role("button", name="Yes, finish it").click()
         page.wait_for_function(
@@ -175,20 +175,20 @@ def test_fifty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
     assert ("Search now uses what round 0 taught" in text) == row.promoted
     picture = school / "pictures.jpg"
     draw_house(HOUSES.iloc[0].to_dict(), 128).save(picture)
-    found = json.loads(command(school, "search", picture, "--study", "mine", "--json").stdout)
+    found = json.loads(command(school, "search", picture, "--study", "tested", "--json").stdout)
     assert found["model"] == ("head" if row.promoted else "encoder")
     for folder in (
-        "active_learning_models/mine",
-        "active_learning_results/mine/round_00",
-        "vector_dbs/mine/head",
-        "active_learning_labels/mine/round_01",
+        "active_learning_models/tested",
+        "active_learning_results/tested/round_00",
+        "vector_dbs/tested/head",
+        "active_learning_labels/tested/round_01",
     ):
         shutil.rmtree(school / folder)
     (school / LOG).unlink()
-    process = command(school, "run", "mine", *SMALL)
+    process = command(school, "run", "tested", *SMALL)
     assert process.returncode == 0 and (school / LOG).read_text() == log, process.stderr
-    assert "Round by round" in (school / "report_results/mine/index.html").read_text()
-    assert command(school, "check", "--study", "mine").returncode == 0
+    assert "Round by round" in (school / "report_results/tested/index.html").read_text()
+    assert command(school, "check", "--study", "tested").returncode == 0
 
 
 def take_back_and_look_around(person: Person) -> None:
@@ -213,7 +213,7 @@ def as_it_was(home: Path, grades: int) -> Path:
     learnt before the last of them came.
     """
     then = Path(shutil.copytree(home, home.with_name(f"{home.name}_then")))
-    journal = then / "active_learning_labels/mine/journal.csv"
+    journal = then / "active_learning_labels/tested/journal.csv"
     lines = journal.read_bytes().splitlines(keepends=True)
     for end in range(len(lines), 1, -1):
         journal.write_bytes(b"".join(lines[:end]))
@@ -239,7 +239,7 @@ def shown_now(home: Path, page) -> None:
     # read in one go, as another lesson may come at any moment
     lesson = page.wait_for_function(LESSON, timeout=120_000).json_value()
     with living_in(as_it_was(home, lesson["grades"])):
-        lessons = TeachingSession(find_run("mine"), "mine")
+        lessons = TeachingSession(find_run("tested"), "tested")
         lessons.taught = learn_now(lessons.run)
         results = lessons.results(lesson["query"])
     expected = [[name for name, _ in results[when]] for when in ("before", "now")]
