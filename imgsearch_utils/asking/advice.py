@@ -44,7 +44,7 @@ def advise(decision: Decision, asked: int) -> str:
         )
     if more <= FAR:
         about = max(10, int(np.ceil(more / 10) * 10))
-        return f"Go on: at this rate about {about} more grades will show it for sure."
+        return f"Go on: at this rate about {about} more grades will show it."
     if asked < ENOUGH_TO_TELL:
         return "Go on: it is too early to tell."
     if np.isnan(more):

@@ -222,7 +222,7 @@ class Journal:
 
         Parameters
         ----------
-        act : "closer"; "neither", where no answer can be given; or "uncompare", which takes back
+        act : "closer"; "neither", where no answer can be given; or "uncompare", which undoes
             this annotator's last standing answer to the same question. The order of the two
             candidates counts for "closer" alone
         fields : seconds, round, rubric, source, as in `Act`

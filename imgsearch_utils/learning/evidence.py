@@ -99,8 +99,8 @@ def design_weights(known: pd.DataFrame, unknown: pd.DataFrame) -> pd.Series:
 
 
 def strata_of(of, unlabelled, kind_of=0, kind_unlabelled=0):
-    """Number of the stratum of each score, and of each unlabelled pair's; strata of two kinds are
-    told apart.
+    """Number of the stratum of each score, and of each unlabelled pair's; each kind has
+    strata of its own.
     """
     edges = np.quantile(unlabelled, STRATA) if len(unlabelled) else np.zeros(0)
     return (

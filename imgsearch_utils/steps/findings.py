@@ -170,7 +170,7 @@ def _of_decisions(results, split):
     by_chance = calibration_by_chance(scored.p_similar[measured]).ece
     return (
         f"On the {split} pairs, calling a pair similar or not reaches F1 {_number(f1)} "
-        f"(encoder {_number(f1_encoder)}), and P(similar) is off by {_number(off)} in the mean, "
+        f"(encoder {_number(f1_encoder)}), and P(similar) is off by {_number(off)} on average, "
         f"where a perfect one is off by {_number(by_chance)} on as many pairs, by chance."
     )
 

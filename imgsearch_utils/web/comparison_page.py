@@ -17,7 +17,7 @@ from imgsearch_utils.grades.journal import COMPARISONS, Act, Journal, question_o
 from imgsearch_utils.grades.pairs import key
 from imgsearch_utils.images.collection import Collection
 from imgsearch_utils.study import Rubric
-from imgsearch_utils.web.messages import refusing, serial_of
+from imgsearch_utils.web.messages import Sitting, serial_of
 from imgsearch_utils.web.page_pictures import name_at, picture_bytes
 from imgsearch_utils.web.tagging_page import LONGEST_NAME, looked, shown
 from imgsearch_utils.workspace import Run
@@ -81,7 +81,7 @@ def open_questions(run: Run, number: int) -> Questions:
     return Questions(table, open_collection(run), journal, run.study.rubric, number)
 
 
-class Comparing:
+class Comparing(Sitting):
     """One annotator's sitting: understands what the page sends, writes answers, and says what to
     show.
 
@@ -110,18 +110,6 @@ class Comparing:
             "answer": self._on_answer,
             "undo": self._on_undo,
         }
-
-    def receive(self, message: dict[str, Any], _=()) -> None:
-        """Do what the page asks; what cannot be done is sent back as one line."""
-        # a full disk, a broken journal: nothing acknowledged
-        with refusing(lambda line: self._refuse(message, line)):
-            if message["kind"] == "want":
-                return self._on_want(message)
-            with self._task.turn:
-                self._handlers[message["kind"]](message)
-
-    def _refuse(self, message, line: str) -> None:
-        self._send({"kind": "error", "serial": serial_of(message), "line": line})
 
     def _own(self, acts: list[Act]) -> list[tuple[int, Act]]:
         """Those acts that are this annotator's on these questions, each with its place."""

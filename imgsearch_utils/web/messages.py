@@ -30,3 +30,23 @@ def refusing(refuse: Callable[[str], None]) -> Iterator[None]:
         refuse(" ".join(str(error).split()))
     except (KeyError, TypeError, IndexError, AttributeError, OverflowError):
         refuse("not a message of this page; reload it")
+
+
+class Sitting:
+    """What a page at which somebody answers does with messages: one at a time, by their kind.
+
+    A page sets `_task` (with `turn`, a lock), `_handlers` by kind and `_send`, and answers pictures
+    that are wanted in ``_on_want``.
+    """
+
+    def receive(self, message: dict[str, Any], _=()) -> None:
+        """Do what the page asks; what cannot be done is sent back as one line."""
+        # a full disk, a broken journal: nothing acknowledged
+        with refusing(lambda line: self._refuse(message, line)):
+            if message["kind"] == "want":
+                return self._on_want(message)
+            with self._task.turn:
+                self._handlers[message["kind"]](message)
+
+    def _refuse(self, message, line: str) -> None:
+        self._send({"kind": "error", "serial": serial_of(message), "line": line})

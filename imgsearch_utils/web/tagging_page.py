@@ -19,7 +19,7 @@ from imgsearch_utils.grades.pairs import canonical
 from imgsearch_utils.images.collection import Collection, thumbnails
 from imgsearch_utils.images.decoding import jpeg, open_image, side_by_side
 from imgsearch_utils.study import Rubric
-from imgsearch_utils.web.messages import refusing, serial_of
+from imgsearch_utils.web.messages import Sitting, serial_of
 from imgsearch_utils.web.page_pictures import SMALL, picture_bytes
 from imgsearch_utils.web.pair_order import Item, make_queue
 
@@ -81,7 +81,7 @@ class Task:
         return make_queue(self.pairs, self.seed, annotator, self.repeats, self.source)
 
 
-class Tagging:
+class Tagging(Sitting):
     """One annotator's sitting at a task: understands what the page sends, writes acts, and says
     what to show.
 
@@ -172,18 +172,6 @@ class Tagging:
         while stop < len(self._queue) and self._queue[stop].list == number:
             stop += 1
         return range(start, stop)
-
-    def receive(self, message: dict[str, Any], _=()) -> None:
-        """Do what the page asks; what cannot be done is sent back as one line."""
-        # a full disk, a broken journal: nothing acknowledged
-        with refusing(lambda line: self._refuse(message, line)):
-            if message["kind"] == "want":
-                return self._on_want(message)
-            with self._task.turn:
-                self._handlers[message["kind"]](message)
-
-    def _refuse(self, message, line: str) -> None:
-        self._send({"kind": "error", "serial": serial_of(message), "line": line})
 
     def _on_hello(self, message) -> None:
         if not self._annotator and message.get("name"):

@@ -149,7 +149,7 @@ def test_how_far_a_perfect_model_is_off_by_chance_is_told_of_the_same_pairs(home
         " ".join(findings.findings(made(home, **splits), Ceiling(np.nan, 0))) for splits in numbers
     )
     told = re.compile(
-        r"off by 0.020 in the mean, where a perfect one is off by ([\d.]+) on as many pairs"
+        r"off by 0.020 on average, where a perfect one is off by ([\d.]+) on as many pairs"
     )
     assert float(told.search(dev)[1]) == pytest.approx(3 / 16, abs=0.02)  # of four fair coins
     assert float(told.search(test)[1]) == 0  # of probabilities that are 0 or 1
