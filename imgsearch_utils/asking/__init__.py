@@ -8,7 +8,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "choice": ["automatic_zeros", "choose_pairs"],
+        "choice": ["automatic_zeros", "choose_pairs", "redrafted"],
         "pool": ["Pool"],
         "strategies": ["COLD", "STRATEGIES", "first_strategy", "usual_strategy"],
     },

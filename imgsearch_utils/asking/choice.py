@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.asking.pool import NO_PAIRS, Pool, random_pairs
-from imgsearch_utils.asking.strategies import COLD, STRATEGIES, UNCAPPED
+from imgsearch_utils.asking.strategies import COLD, STRATEGIES, UNCAPPED, team_draft
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.metrics.geometry import pair_cosines
 
@@ -80,6 +80,39 @@ def _places(pool, query, result, listed):
         for place, order in zip(places, pool.orders(one)):
             place[rows] = 1 + pd.Index(order).get_indexer(result[rows])
     return dict(zip(["place_before", "place_learnt"], places))
+
+
+def redrafted(pool: Pool, pairs: pd.DataFrame, replaced: np.ndarray, seed) -> pd.DataFrame:
+    """The asked pairs with newly drafted lists in place of some; each as long as the one before, so
+    that all others keep their places.
+
+    Parameters
+    ----------
+    pool : without the pairs that stay; with a model `before`
+    pairs : image1, image2, query, strategy, place_before, place_learnt, and further columns
+    replaced : (n,) number of the list to replace that a row belongs to; -1 for a row that stays
+    """
+    rng, pairs, used = np.random.default_rng(seed), pairs.copy(), set()
+    queries = iter(rng.permutation(len(pool.names)))
+    numbers, sizes = np.unique(replaced[replaced >= 0], return_counts=True)
+    for number, size in zip(numbers, sizes):
+        for query in queries:
+            orders = [
+                [row for row in order if (min(row, query), max(row, query)) not in used]
+                for order in pool.orders(query)
+            ]
+            if len(orders[0]) >= size:
+                break
+        else:
+            return pairs  # every image has been asked about
+        results = team_draft(*map(np.array, orders), size, rng)
+        i, j = np.minimum(query, results), np.maximum(query, results)
+        used |= {*zip(i.tolist(), j.tolist())}
+        places = _places(pool, np.full(size, query), results, np.ones(size, bool))
+        new = {"image1": pool.names[i], "image2": pool.names[j], "query": pool.names[query]}
+        for name, values in {**new, **places}.items():
+            pairs.loc[replaced == number, name] = values
+    return pairs
 
 
 class _Taken:

@@ -24,6 +24,18 @@ GRADES = (0, 1, 2, 3)
 LIST = 12  # results of one query that are asked together
 
 
+def list_numbers(pairs: pd.DataFrame) -> np.ndarray:
+    """The number of the list that each asked pair (n,) belongs to, from 0; -1 for a pair by itself.
+
+    pairs : rows of the strategy "lists" that stand together and have one `query` are a list
+    """
+    if "query" not in pairs:  # of an older version
+        return np.full(len(pairs), -1)
+    query = pairs["query"].fillna("").where(pairs.strategy == "lists", "")
+    begins = (query != query.shift()) & (query != "")
+    return np.where(query != "", begins.cumsum() - 1, -1)
+
+
 # 3 and 3.0 and 3,0; 1,000 could be a thousand
 _GRADE = re.compile(r"([0-3])(?:\.0*|,0{0,2})?", re.ASCII)
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import pandas as pd
 
-from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, usual_strategy
+from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, redrafted, usual_strategy
 from imgsearch_utils.grades import oracles
 from imgsearch_utils.grades.comparison_files import teaching_triplets
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
+from imgsearch_utils.grades.pairs import read_pairs
 from imgsearch_utils.grades.usable_grades import graded_lists, graded_pairs, voted_pairs
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.learning import learner
@@ -28,7 +29,7 @@ from imgsearch_utils.learning.promotion import (
 )
 from imgsearch_utils.learning.round_metrics import evaluate, score_pairs
 from imgsearch_utils.steps.rounds_log import count_labels
-from imgsearch_utils.steps.tagging import replayed_pairs, with_zeros
+from imgsearch_utils.steps.tagging import Drafts, replayed_pairs, untouched_lists, with_zeros
 from imgsearch_utils.study import Study
 from imgsearch_utils.workspace import Round, Run
 
@@ -205,3 +206,22 @@ def next_pairs(this: Round, images: Images, model: Model) -> pd.DataFrame:
     return with_zeros(asked, images.train, study.zeros_per_round, seed, labelled).assign(
         side="train"
     )
+
+
+def redraft(this: Round, images: Images, model: Model) -> Drafts | None:
+    """The lists of a round that nobody has begun, drafted anew by what was learnt meanwhile and by
+    what search used before the grades; None where there are none.
+
+    So most lists compare what was learnt lately with its rival (test, then train), and people see
+    what they taught.
+    """
+    pairs = read_pairs(this.pairs)
+    replaced = untouched_lists(this, pairs, set())
+    if not (replaced >= 0).any():
+        return None
+    labelled = Journal(this.run.journal).labels()[["image1", "image2"]]
+    stay = pairs.loc[replaced < 0, ["image1", "image2"]]
+    before, _ = _model_before(this, images)
+    pool = Pool.of(images.train, model, pd.concat([labelled, stay]), before)
+    seed = [this.run.study.seed, this.number, len(labelled)]
+    return Drafts(pairs, redrafted(pool, pairs, replaced, seed))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.encoders.embed_collection import embed_run, load_embeddings
 from imgsearch_utils.grades import oracles
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
-from imgsearch_utils.grades.pairs import key, merge, read_pairs
+from imgsearch_utils.grades.pairs import key, list_numbers, merge, read_pairs
 from imgsearch_utils.grades.usable_grades import usable
 from imgsearch_utils.images import Collection, Embeddings, Images
 from imgsearch_utils.images.image_split import (
@@ -23,10 +24,20 @@ from imgsearch_utils.images.image_split import (
     split_by_group,
 )
 from imgsearch_utils.workspace import BY_PEOPLE, Round, Run, Stage, shown, write_atomic
+from imgsearch_utils.workspace.tables import write_table
+
+
+class Drafts(NamedTuple):
+    """The pairs that a round asks, and with its untouched lists drafted anew, row by row."""
+
+    before: pd.DataFrame
+    after: pd.DataFrame
+
 
 NO_IMAGES = pd.DataFrame(columns=["image", "reason"], dtype=str)
 PAIR_COLUMNS = ["image1", "image2", "similarity", "automatic", "strategy"]
-LIST_COLUMNS = ["query", "place_before", "place_learnt"]  # of lists that two models drafted
+# of lists: whose results they are, and where the two models put them
+LIST_COLUMNS = ["query", "place_before", "place_learnt"]
 ORACLE = "oracle:"  # what an oracle's name as annotator begins with
 
 
@@ -149,7 +160,7 @@ def with_zeros(
     zeros = pd.DataFrame(columns=["image1", "image2", "similarity"])
     if images.class_column and n_zeros:
         zeros = automatic_zeros(images, n_zeros, seed, exclude=labelled)
-    listed = LIST_COLUMNS if len(asked) and "place_learnt" in asked else []
+    listed = [name for name in LIST_COLUMNS if len(asked) and name in asked]
     parts = [
         asked[["image1", "image2", "strategy", *listed]].assign(
             similarity=float("nan"), automatic=False
@@ -196,6 +207,39 @@ def waiting_pairs(of: Round) -> pd.DataFrame:
     answered = {(act.image1, act.image2) for act in Journal(of.run.journal).standing()}
     ungraded = _ungraded(of.run, asked_pairs(of))
     return ungraded[~_are_among(ungraded, answered)]
+
+
+def untouched_lists(of: Round, pairs: pd.DataFrame, on_screen: set[tuple[str, str]]) -> np.ndarray:
+    """The number of each pair's list (n,), where nobody has answered any pair of it and none is on
+    somebody's screen; else -1.
+    """
+    acts = Journal(of.run.journal).standing()
+    held = on_screen | {(act.image1, act.image2) for act in acts}
+    number = list_numbers(pairs)
+    touched = np.unique(number[_are_among(pairs, held)])
+    return np.where(np.isin(number, touched), -1, number)
+
+
+def take_over(of: Round, drafts: Drafts, on_screen: set[tuple[str, str]]) -> None:
+    """Ask a round's newly drafted lists from now on, but for those that somebody has begun since.
+
+    Nothing is done where the round asks other pairs by now than those that were drafted anew.
+    """
+    pairs = read_pairs(of.pairs)
+    if not pairs.equals(drafts.before):
+        return
+    number = untouched_lists(of, pairs, on_screen)
+    while True:  # a list that stays may hold a pair of one that comes
+        stay = number < 0
+        kept = {*map(key, pairs.image1[stay], pairs.image2[stay])}
+        clash = np.unique(number[~stay & _are_among(drafts.after, kept)])
+        if not len(clash):
+            break
+        number = np.where(np.isin(number, clash), -1, number)
+    if not stay.all():
+        asked = pd.concat([pairs[stay], drafts.after[~stay]]).sort_index()
+        of.redrafted.parent.mkdir(exist_ok=True)
+        write_table(asked, of.redrafted)
 
 
 def _are_among(pairs: pd.DataFrame, known: set[tuple[str, str]]) -> np.ndarray:

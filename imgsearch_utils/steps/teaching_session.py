@@ -19,6 +19,7 @@ from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.promotion import Decision, chosen_row
 from imgsearch_utils.metrics.geometry import normalised
+from imgsearch_utils.steps.tagging import Drafts
 from imgsearch_utils.workspace import Round, Run, how_begun
 
 EVERY = 20  # grades after which it is learnt anew
@@ -57,6 +58,7 @@ class LessonMessage(NamedTuple):
     vectors : (n, e) of length 1, by what was learnt, of the images in the order of the run's
         embeddings
     curves : the calibration of the encoder and of what was learnt
+    drafts : the round's untouched lists, drafted anew by what was learnt; None where there are none
     seconds : that it took
     """
 
@@ -65,6 +67,7 @@ class LessonMessage(NamedTuple):
     decision: Decision
     vectors: np.ndarray
     curves: dict[str, Calibration]
+    drafts: Drafts | None
     seconds: float
 
 
@@ -86,7 +89,7 @@ def learn_now(run: Run, *_) -> LessonMessage:
     from imgsearch_utils.grades.usable_grades import voted_pairs
     from imgsearch_utils.images.study_images import Images
     from imgsearch_utils.learning import learner  # torch, which the page does without
-    from imgsearch_utils.steps.learning_round import evidence, rival_of
+    from imgsearch_utils.steps.learning_round import evidence, redraft, rival_of
 
     began, embeddings = time.monotonic(), load_embeddings(run)
     images = Images(read_split(run), embeddings)
@@ -108,6 +111,7 @@ def learn_now(run: Run, *_) -> LessonMessage:
         result.decision,
         result.models["head"].vectors(np.asarray(embeddings.vectors)),
         {name: model.calibration for name, model in result.models.items()},
+        redraft(this, images, result.models["head"]),
         time.monotonic() - began,
     )
 

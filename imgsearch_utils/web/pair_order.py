@@ -72,11 +72,15 @@ def lists_of(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
     Returns for each unit its pairs; in one of several pairs, the shared image comes first.
     """
     strategies = pairs.strategy if "strategy" in pairs else [""] * len(pairs)
+    # older runs do not say whose results they are
+    queries = pairs["query"] if "query" in pairs else [""] * len(pairs)
     units: list[list[tuple[str, str]]] = []
     shared: set[str] = set()  # images of all pairs of the last unit
-    for one, two, strategy in zip(pairs.image1, pairs.image2, strategies):
+    last = None
+    for one, two, strategy, query in zip(pairs.image1, pairs.image2, strategies, queries):
         listed = {one, two} if strategy == "lists" else set()
-        if listed & shared and len(units[-1]) < LIST:
+        same, last = query == last, query
+        if listed & shared and same and len(units[-1]) < LIST:
             shared &= listed
             units[-1].append((one, two))
             units[-1] = [pair if pair[0] in shared else pair[::-1] for pair in units[-1]]

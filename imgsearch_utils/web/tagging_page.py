@@ -110,7 +110,7 @@ class Tagging(Sitting):
     def _take_up(self, task: Task, annotator: str) -> None:
         self._task, self._journal, self._collection = task, task.journal, task.collection
         self._pictures = list(
-            dict.fromkeys([*task.pairs[["image1", "image2"]].to_numpy(object).ravel(), *task.also])
+            dict.fromkeys([*task.also, *task.pairs[["image1", "image2"]].to_numpy(object).ravel()])
         )
         self._number = {name: number for number, name in enumerate(self._pictures)}
         # pictures go by their number

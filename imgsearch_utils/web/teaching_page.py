@@ -4,7 +4,10 @@ taught so far.
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pandas as pd
@@ -23,7 +26,7 @@ from imgsearch_utils.steps.teaching_session import (
 )
 from imgsearch_utils.web.messages import serial_of
 from imgsearch_utils.web.tagging_page import Tagging, Task, known_by
-from imgsearch_utils.workspace import Run
+from imgsearch_utils.workspace import Round, Run
 
 MEASURES = {
     "ap": ("Average precision", "of finding pairs of grade 3 among all judged pairs; 1 is perfect"),
@@ -44,25 +47,48 @@ class Classroom:
         self.run, self.lessons = run, TeachingSession(run, study)
         self._collection, self._turn = open_collection(run), threading.Lock()
         self._task: Task | None = None
+        self._asked: tuple[Path, int] | None = None  # the file of the task's pairs, and its time
+        self._drafted = None  # the lesson whose lists were taken over
+        self.sittings: WeakSet[Teaching] = WeakSet()
         self.task()
 
     def task(self) -> Task:
-        """The tagger's task of the open round; a new one when a round was made."""
+        """The tagger's task of the open round; a new one when a round was made, or lists of it were
+        drafted anew.
+        """
         with self._turn:
             if self._task and self.lessons.state.name == "finishing":
                 return self._task
             this = open_round(self.run)
-            if self._task is None or self._task.round != this.number:
-                self._task = Task(
-                    tagging.asked_pairs(this),
-                    self._collection,
-                    Journal(self.run.journal),
-                    self.run.study.rubric,
-                    this.number,
-                    self.run.study.seed + this.number,
-                    also=self.lessons.embeddings.names,
-                )
+            if self._task and self._task.round == this.number:
+                self._take_over_lists(this)
+            asked = this.pairs, this.pairs.stat().st_mtime_ns
+            if asked != self._asked:
+                self._task, self._asked = self._task_of(this), asked
             return self._task
+
+    def _task_of(self, this: Round) -> Task:
+        pairs = tagging.asked_pairs(this)
+        if self._task and self._task.round == this.number:
+            return replace(self._task, pairs=pairs)
+        return Task(
+            pairs,
+            self._collection,
+            Journal(self.run.journal),
+            self.run.study.rubric,
+            this.number,
+            self.run.study.seed + this.number,
+            also=self.lessons.embeddings.names,
+        )
+
+    def _take_over_lists(self, this: Round) -> None:
+        """Ask the lists that the last lesson drafted."""
+        taught = self.lessons.taught
+        if taught and taught is not self._drafted:
+            self._drafted = taught
+            if taught.drafts:
+                on_screen = {pair for sitting in self.sittings for pair in sitting.on_screen()}
+                tagging.take_over(this, taught.drafts, on_screen)
 
     def waiting(self) -> pd.DataFrame:
         """The open round's pairs that nobody has answered."""
@@ -89,6 +115,7 @@ class Teaching(Tagging):
     def __init__(self, room: Classroom, send: Callable[..., None], annotator: str = ""):
         self._room = room
         super().__init__(room.task(), send, annotator)
+        room.sittings.add(self)
         self._handlers |= {"news": self._on_news, "finish": self._on_finish}
 
     def receive(self, message: dict[str, Any], _=()) -> None:
@@ -97,9 +124,13 @@ class Teaching(Tagging):
             task = self._room.task()
         except (OSError, ValueError) as error:
             return self._refuse(message, " ".join(str(error).split()))
-        if task is not self._task:  # a round was made meanwhile
+        if task is not self._task:  # a round was made meanwhile, or lists were drafted anew
+            here, at = self.on_screen(), self._at
             self._take_up(task, self._annotator)
-            self._show()
+            if here and self.on_screen(at) == here:
+                self._at = at
+            else:
+                self._show()
         if self._room.lessons.state.name == "finishing" and _is_one_of(
             message, "act", "rest", "undo"
         ):
@@ -107,6 +138,11 @@ class Teaching(Tagging):
                 message, f"round {self._task.round} is being made; go on in a moment"
             )
         super().receive(message)
+
+    def on_screen(self, place: int | None = None) -> list[tuple[str, str]]:
+        """The pairs that are shown together at a place, or where the person is now."""
+        places = self._listed(self._at if place is None else place)
+        return [self._queue[i].pair for i in places if i < len(self._queue)]
 
     def _more(self) -> dict[str, Any]:
         return {"teaches": True, "next": "Finish the round, and the next pairs come."}

@@ -251,10 +251,17 @@ class Round:
 
     @property
     def pairs(self) -> Path:
-        """The file of the pairs to ask; those of round 0 belong to notebook 01, which may not be
-        finished.
+        """The file of the pairs to ask, as they were drafted last; those of round 0 belong to
+        notebook 01, which may not be finished.
         """
+        if self.redrafted.is_file():
+            return self.redrafted
         return (self.labels if self.number else self.run.tagging_stage()["pairs"]) / "pairs.csv"
+
+    @property
+    def redrafted(self) -> Path:
+        """Where the round's pairs stand whose lists were drafted anew while it was taught."""
+        return self.run.labels / "redrafted" / f"{self.name}.csv"
 
     @property
     def finished(self) -> bool:
@@ -296,7 +303,8 @@ class Round:
             next_pairs=self.run.round(self.number + 1).labels,
             results=self.results,
         )
-        return replace(stage, sources={**stage.sources, "pairs": self.labels / "pairs.csv"})
+        asked = self.redrafted if self.redrafted.is_file() else self.labels / "pairs.csv"
+        return replace(stage, sources={**stage.sources, "pairs": asked})
 
 
 def tuned_stage(run: str, version: str) -> Stage:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from imgsearch_utils.asking import STRATEGIES, Pool, choice, first_strategy, usual_strategy
 from imgsearch_utils.asking import pool as pool_room
 from imgsearch_utils.asking.strategies import UNCAPPED, team_draft
+from imgsearch_utils.grades.pairs import list_numbers
 from imgsearch_utils.images import Images
 from imgsearch_utils.images.embeddings import Embeddings
 from imgsearch_utils.learning import Model
@@ -190,6 +191,34 @@ def test_lists_hold_the_first_half_dozen_of_both_models_for_one_query_after_the_
             places = dict(zip(asked.other, asked[column]))
             assert all(order[int(place) - 1] == name for name, place in places.items())
             assert len(set(order[:6]) - set(places)) <= 1
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), st.integers(30, 80), st.data())
+def test_lists_drafted_anew_leave_all_others_in_their_places(seed, budget, data):
+    embeddings, labelled, images = make_world(seed, n=60)
+    images = Images(images[["image", "group", "side"]], embeddings).train
+    pairs = choice.choose_pairs(Pool.of(images, Model(), labelled), "lists", budget, seed)
+    number = list_numbers(pairs)
+    assert np.array_equal(number == -1, pairs["query"] == "")
+    chosen = data.draw(st.sets(st.integers(0, int(number.max()))))
+    replaced = np.where(np.isin(number, list(chosen)), number, -1)
+    stay = replaced < 0
+    learnt = Model.with_head(Part(slice(4, 8)))
+    pool = Pool.of(images, learnt, pd.concat([labelled, pairs[stay]]), Model())
+    drafted = choice.redrafted(pool, pairs, replaced, seed)
+    pd.testing.assert_frame_equal(drafted.loc[stay, pairs.columns], pairs[stay])
+    assert len(drafted) == len(pairs)
+    assert not drafted.duplicated(["image1", "image2"]).any()
+    allowed = allowed_pairs(images.table, labelled, None)
+    assert set(zip(drafted.image1, drafted.image2)) <= allowed
+    for one in chosen:
+        part = drafted[number == one]
+        if part.get("place_learnt", pd.Series([np.nan])).notna().all():
+            assert part["query"].nunique() == 1
+            both = part.image1.eq(part["query"]) | part.image2.eq(part["query"])
+            assert both.all()
+            assert np.minimum(part.place_before, part.place_learnt).min() >= 1
 
 
 def test_before_anything_is_learnt_lists_compare_nothing():

@@ -14,7 +14,7 @@ from imgsearch_utils.encoders.embed_collection import read_vectors
 from imgsearch_utils.grades import graded_pairs
 from imgsearch_utils.grades.comparison_files import teaching_triplets
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
-from imgsearch_utils.grades.pairs import key, read_pairs, write_pairs
+from imgsearch_utils.grades.pairs import key, list_numbers, read_pairs, write_pairs
 from imgsearch_utils.grades.usable_grades import graded_lists, voted_pairs
 from imgsearch_utils.images import Images
 from imgsearch_utils.images.collection import open_collection
@@ -300,6 +300,37 @@ def test_lists_compare_what_grades_taught_with_what_search_used_before(home):
     write_pairs(table.assign(place_learnt="third"), file)
     with pytest.raises(ValueError, match="pairs.csv: expected query, and numbers as place_before"):
         graded_lists(world.run.round(1), world.all)
+
+
+def test_lists_that_nobody_began_are_drafted_anew_by_what_was_learnt_meanwhile(home):
+    """What somebody has begun, or sees, stays as it is; the round is learnt from what it asks now."""
+    world = World(home, oracle="person", classes=False, asked_per_round=60, zeros_per_round=0)
+    this = world.run.round(0)
+    world.folder(0, world.first())
+    before = read_pairs(this.pairs)
+    number = list_numbers(before)
+    assert number.max() >= 3 and "place_learnt" not in before
+    begun, seen = (before[number == one] for one in (1, 2))
+    graded = begun.head(4).assign(similarity=[3.0, 0.0, 3.0, 1.0])
+    Journal(world.run.journal).append_many(graded, "anna", "person", 0)
+    drafts = learning_round.redraft(this, world.all, Model.with_head(world.head))
+    on_screen = set(keys(seen.head(1)))
+    tagging.take_over(this, drafts, on_screen)
+    after = read_pairs(this.pairs)
+    assert this.pairs == this.redrafted and len(after) == len(before)
+    assert not after.duplicated(["image1", "image2"]).any()
+    same = (after[["image1", "image2"]] == before[["image1", "image2"]]).all(axis=1)
+    assert same[np.isin(number, (-1, 1, 2))].all()
+    assert np.array_equal(list_numbers(after) >= 0, number >= 0)
+    drafted = after.place_learnt.notna()
+    assert drafted.sum() > 12 and not np.isin(number[drafted], (-1, 1, 2)).any()
+    assert graded_lists(this, world.all).empty  # the list that was graded compares nothing
+    listed = after[drafted].head(12)
+    Journal(world.run.journal).append_many(listed.assign(similarity=2.0), "anna", "person", 0)
+    assert len(graded_lists(this, world.all)) == 12
+    tagging.take_over(this, drafts, set())  # made of other pairs than are asked now
+    pd.testing.assert_frame_equal(read_pairs(this.pairs), after)
+    assert this.as_stage().sources["pairs"] == this.redrafted
 
 
 def test_next_pairs_are_new_train_pairs(world):

@@ -169,6 +169,8 @@ def test_fifty_grades_teach_and_the_round_is_what_a_headless_run_makes_of_the_jo
         )
         text = page.locator(".lt-learnt").inner_text()
         assert not said, said
+    asked = pd.read_csv(school / "active_learning_labels/tested/redrafted/round_00.csv")
+    assert asked.place_learnt.notna().sum() > 12  # lists of both, since something was learnt
     log = (school / LOG).read_text()
     row = pd.read_csv(school / LOG).iloc[0]
     assert row["round"] == 0 and row.asked == len(learnt.grades) and row.evidence == "grades"
