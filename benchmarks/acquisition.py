@@ -8,7 +8,8 @@ Each study is measured twice: with its classes known (pairs are asked within a c
 classes are automatic zeros), and without. A round is the study's: pairs asked by the strategy (a
 tenth at random), the candidates learnt from scratch on all grades so far, the choice between them
 and the promotion by cross-fitting. Where a strategy needs a calibrated model, its first round is
-chosen as a study's own first round is. A seed draws the split, the first round and the first
+chosen as a study's own first round is. Lists are asked as the teaching page asks them: from the
+beginning, and drafted anew by a head that is trained after each ``EVERY`` grades. A seed draws the split, the first round and the first
 weights; gains are paired by it. Appends to acquisition.csv a row for each study, strategy, seed and
 number of labels (the model that was learnt; `used_...`: what search uses after the promotion;
 `encoder_...`), goes on where it stopped, and writes acquisition_gains.csv, acquisition_labels.csv
@@ -45,8 +46,11 @@ from imgsearch_utils.asking import (
     first_strategy,
 )
 from imgsearch_utils.asking.pool import NO_PAIRS
+from imgsearch_utils.asking.strategies import UNCAPPED
 from imgsearch_utils.learning import Model
 from imgsearch_utils.learning.evidence import LISTS, Rival
+from imgsearch_utils.learning.learner import candidates_of, train_candidate
+from imgsearch_utils.steps.teaching_session import EVERY
 from imgsearch_utils.study import AUTOMATIC
 
 RIVALS = ("random", "stratified")
@@ -73,32 +77,39 @@ def curve(trial: Trial, strategy: str, budgets: list[int]) -> Iterator[dict]:
     """Ask, learn and measure, round by round: a row for each of the budgets."""
     study, train = trial.study, trial.images.train
     graded, model, encoder = NO_PAIRS, Model(), trial.measure(Model())
-    in_search, lists, used = False, [], encoder
+    in_search, lists, used, candidate = False, [], encoder, candidates_of(train)[0]
     for number, labels in enumerate(budgets):
         step = labels - (budgets[number - 1] if number else 0)
         seed = trial.seed * 1000 + 10 * number
-        name = strategy if number or strategy in COLD else first_strategy(train)
-        pool = Pool.of(train, model, graded, Model() if number else None)
-        asked = choose_pairs(pool, name, step, seed, study.max_per_image)
+        name = strategy
+        if not number and strategy not in COLD | UNCAPPED:
+            name = first_strategy(train)
+        parts = range(0, step, EVERY) if strategy == "lists" else [0]
+        for start in parts:
+            asks = min(EVERY, step - start) if strategy == "lists" else step
+            before = Model() if len(graded) else None
+            if start:  # what the page has learnt meanwhile
+                head = train_candidate(
+                    trial.images, trial.known_of(graded), study.head, trial.seed, candidate
+                )
+                model = Model.with_head(head)
+            pool = Pool.of(train, model, graded, before)
+            draw = [seed, start] if start else seed
+            asked = choose_pairs(pool, name, asks, draw, study.max_per_image)
+            asked["drawn"] = asked.audit | (name in ("random", "stratified"))
+            asked = trial.grade(asked).assign(asked=True, round=labels + start / step)
+            if "place_learnt" in asked:
+                lists.append(asked[asked.place_learnt.notna()])
+            graded = _joined(graded, asked)
         n_zeros = round(step * study.zeros_per_round / study.asked_per_round)
         zeros = automatic_zeros(train, n_zeros, seed, exclude=graded)
-        asked["drawn"] = asked.audit | (name in ("random", "stratified"))
-        asked = trial.grade(asked)
-        if "place_learnt" in asked:
-            lists.append(asked[asked.place_learnt.notna()].assign(round=number))
         zeros = zeros.assign(asked=False, drawn=True, strategy=AUTOMATIC)
-        parts = asked.assign(asked=True), zeros
-        new = pd.concat([part for part in parts if len(part)])
-        graded = (
-            pd.concat([graded, new], ignore_index=True)
-            if len(graded)
-            else new.reset_index(drop=True)
-        )
+        graded = _joined(graded, zeros)
         rival = Rival(
             lists=pd.concat(lists) if lists else LISTS, look=number + 1, in_search=in_search
         )
         learnt = trial.learn(graded, rival)
-        model, in_search = learnt.models["head"], learnt.promoted
+        model, in_search, candidate = learnt.models["head"], learnt.promoted, learnt.chosen
         found, before = trial.measure(model), used
         used = found if learnt.promoted else encoder
         yield {
@@ -116,6 +127,11 @@ def curve(trial: Trial, strategy: str, budgets: list[int]) -> Iterator[dict]:
             **{f"encoder_{name}": encoder[name] for name in ("ap", "ndcg")},
             **{f"before_{name}": before[name] for name in ("ap", "ndcg")},
         }
+
+
+def _joined(one, two):
+    parts = [part for part in (one, two) if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else one
 
 
 def one_core(started) -> None:

@@ -53,11 +53,14 @@ class Trial:
         """What the package learns from graded pairs of train images; `rival` as of
         ``learning.learn``.
         """
-        group1, group2 = self.images.of_pairs(pairs, "group")
-        pairs = pairs.assign(
-            side="train", same_class=self.images.same_class(pairs), group1=group1, group2=group2
-        )
+        pairs = self.known_of(pairs)
         return learn(self.images, pairs, self.study.head, self.seed, rival=rival)
+
+    def known_of(self, pairs: pd.DataFrame) -> pd.DataFrame:
+        """The pairs of train images with what ``grades.graded_pairs`` says of their images."""
+        group1, group2 = self.images.of_pairs(pairs, "group")
+        same_class = self.images.same_class(pairs)
+        return pairs.assign(side="train", same_class=same_class, group1=group1, group2=group2)
 
     def fit(self, pairs: pd.DataFrame, settings: HeadSettings) -> Model:
         """A head trained on graded pairs, without a choice between candidates."""

@@ -7,6 +7,8 @@ from imgsearch_utils.grades.pairs import LIST
 from imgsearch_utils.learning.promotion import SHOWN, Decision
 
 ENOUGH_TO_TELL = 240  # grades after which a notion that does not show is told of
+# the share of two results in the order of their grades; chance gives .5
+UPSIDE_DOWN = 0.35
 FAR = 600  # more grades than that are no plan for one person
 WHAT_TO_TRY = (
     "Try another encoder (notebook 13 compares them on the grades that are there), a rubric by "
@@ -36,7 +38,28 @@ def advise(decision: Decision, asked: int) -> str:
 
     asked : grades so far
     """
+    return f"{_against_the_grain(decision.evidence)}{_advise(decision, asked)}"
+
+
+def _against_the_grain(evidence):
+    """A warning where grades say the opposite of what search used before them; else nothing."""
+    if evidence.by != "lists" or not evidence.before < UPSIDE_DOWN:
+        return ""
+    return (
+        f"Your grades go against {evidence.rival}: of two results with different grades it puts "
+        f"the better one first in only {100 * evidence.before:.0f} % of cases. If you did not mean "
+        "that, look at the rubric: 3 is very similar, 0 is different. "
+    )
+
+
+def _advise(decision, asked):
     more = grades_to_tell(decision)
+    if decision.answer == "unsteady":
+        return (
+            "Pairs that were asked twice got other grades the second time, hardly closer than "
+            "chance would give. No model can learn such grades. Write down what counts as similar "
+            "(the rubric of the study), or grade fewer kinds of likeness, and go on."
+        )
     if decision.answer == "shown":
         return (
             "Enough to be sure that what was learnt is better. More grades can still improve it; "
@@ -49,8 +72,10 @@ def advise(decision: Decision, asked: int) -> str:
         return "Go on: it is too early to tell."
     if np.isnan(more):
         return (
-            f"After {asked} grades nothing can be compared: each list needs results of grade 3 and "
-            "others. Use the whole scale, from 0 (different) to 3 (very similar)."
+            f"After {asked} grades nothing can be compared: a list tells something only where its "
+            "results have different grades. Use the whole scale, from 0 (different) to 3 (very "
+            "similar). If the results are all alike by what you mean, the model sees something "
+            f"else. {WHAT_TO_TRY}"
         )
     return (
         f"After {asked} grades this notion does not take: what was learnt is hardly better than "

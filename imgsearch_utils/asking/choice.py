@@ -14,7 +14,7 @@ AUDITED = 0.1  # share of the pairs that is drawn at random, to audit what the s
 
 
 def choose_pairs(
-    pool: Pool, strategy: str, budget: int, seed: int, max_per_image: int | None = None
+    pool: Pool, strategy: str, budget: int, seed: int | list[int], max_per_image: int | None = None
 ) -> pd.DataFrame:
     """Choose the next pairs to ask.
 
@@ -82,7 +82,9 @@ def _places(pool, query, result, listed):
     return dict(zip(["place_before", "place_learnt"], places))
 
 
-def redrafted(pool: Pool, pairs: pd.DataFrame, replaced: np.ndarray, seed) -> pd.DataFrame:
+def redrafted(
+    pool: Pool, pairs: pd.DataFrame, replaced: np.ndarray, seed: int | list[int]
+) -> pd.DataFrame:
     """The asked pairs with newly drafted lists in place of some; each as long as the one before, so
     that all others keep their places.
 
@@ -93,7 +95,8 @@ def redrafted(pool: Pool, pairs: pd.DataFrame, replaced: np.ndarray, seed) -> pd
     replaced : (n,) number of the list to replace that a row belongs to; -1 for a row that stays
     """
     rng, pairs, used = np.random.default_rng(seed), pairs.copy(), set()
-    queries = iter(rng.permutation(len(pool.names)))
+    # of images that have no list yet: two lists of one image could not be told apart
+    queries = iter(rng.permutation(np.flatnonzero(~np.isin(pool.names, pairs["query"]))))
     numbers, sizes = np.unique(replaced[replaced >= 0], return_counts=True)
     for number, size in zip(numbers, sizes):
         for query in queries:

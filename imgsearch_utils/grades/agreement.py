@@ -135,15 +135,20 @@ def _queue(votes) -> pd.DataFrame:
     return queue.sort_values(list(order), ascending=list(order.values()), ignore_index=True)
 
 
-def self_agreement(journal: Journal, annotator: str) -> tuple[int, float, float]:
-    """How many pairs `annotator` graded again when asked, the share of equal grades, and the
-    weighted kappa.
+def self_agreement(
+    journal: Journal, annotator: str | None = None, up_to_round: int | None = None
+) -> tuple[int, float, float]:
+    """How many pairs `annotator`, or everybody, graded again when asked, the share of equal grades,
+    and the weighted kappa.
     """
     first, again = {}, {}
     for act in journal.standing():
-        if act.annotator == annotator and act.act == "grade":
-            (again if act.source == REPEAT else first)[act.image1, act.image2] = act.grade
-    return _compare([(first[pair], grade) for pair, grade in again.items() if pair in first])
+        of_person = annotator is None or act.annotator == annotator
+        in_time = up_to_round is None or act.round <= up_to_round
+        if of_person and in_time and act.act == "grade":
+            grades = again if act.source == REPEAT else first
+            grades[act.annotator, act.image1, act.image2] = act.grade
+    return _compare([(first[asked], grade) for asked, grade in again.items() if asked in first])
 
 
 def agreement_with_others(journal: Journal, annotator: str) -> tuple[int, float, float]:

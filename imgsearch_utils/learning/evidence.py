@@ -9,17 +9,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
-from sklearn.metrics import average_precision_score
+from scipy.stats import norm, somersd
 
 from imgsearch_utils.learning.model import Model
-from imgsearch_utils.learning.promotion import ENCODER, ORDER, PRECISION, Evidence
-from imgsearch_utils.metrics import SIMILAR, ap_gain, mean_gain, query_gain
+from imgsearch_utils.learning.promotion import ENCODER, ORDER, PRECISION, RIGHT_ORDER, Evidence
+from imgsearch_utils.metrics import ap_gain, mean_gain, query_gain
 from imgsearch_utils.study import UNCHOSEN
 
 # of the unlabelled pairs' scores
 STRATA = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99)
-FEWEST = 5  # compared lists from which a decision is made
+FEWEST = 4  # compared lists from which a decision is made
 LISTS = pd.DataFrame(columns=["round", "query", "similarity", "place_before", "place_learnt"])
 
 
@@ -33,6 +32,7 @@ class Rival:
     lists : graded results, one a row: round, query, similarity, place_before, place_learnt
     look : how many times a decision has been made, with this one
     in_search : whether search uses a head that grades taught
+    steady : whether people's grades stay the same when they are asked again
     """
 
     model: Model = field(default_factory=Model)
@@ -40,14 +40,18 @@ class Rival:
     lists: pd.DataFrame = field(default_factory=LISTS.copy)
     look: int = 1
     in_search: bool = False
+    steady: bool = True
 
 
 def compare_lists(results: pd.DataFrame) -> pd.DataFrame:
-    """Average precision of grade 3 within each list, by both orders of it.
+    """How well each list stands in the order of its grades, by both orders of it: of all two
+    results with different grades, the share of which the better one stands first (Somers' D,
+    American Sociological Review 27, 1962, moved to 0 to 1).
 
-    Both orders are of what was known before the list was graded (test, then train). A list whose
-    results are all similar, or none of them, says nothing and is left out; results that nobody
-    graded are not there (condensed lists: Sakai, SIGIR 2007).
+    All four grades count, so fewer lists tell more than the average precision of grade 3 does.
+    Both orders are of what was known before the list was graded (test, then train). A list of one
+    grade says nothing and is left out; results that nobody graded are not there (condensed lists:
+    Sakai, SIGIR 2007).
 
     Parameters
     ----------
@@ -59,10 +63,9 @@ def compare_lists(results: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (number, query), part in results.groupby(["round", "query"], sort=False):
-        similar = part.similarity == SIMILAR
-        if 0 < similar.sum() < len(part):
+        if part.similarity.nunique() > 1:
             before, learnt = (
-                average_precision_score(similar, -part[place])
+                (1 + somersd(part.similarity, -part[place]).statistic) / 2
                 for place in ("place_before", "place_learnt")
             )
             rows.append((number, query, len(part), before, learnt))
@@ -121,7 +124,7 @@ def evidence_of(scored: pd.DataFrame, rival: Rival) -> Evidence:
         gain = mean_gain(compared.learnt - compared.before)
         means = compared[["before", "learnt"]].mean()
         ends = gain["low"], gain["high"], gain["chance"]
-        return Evidence("lists", len(compared), PRECISION, rival.name, *means, *ends, rival.look)
+        return Evidence("lists", len(compared), RIGHT_ORDER, rival.name, *means, *ends, rival.look)
     fair = scored[scored.weight > 0]
     found = [_by_pairs(ap_gain(fair, fair.score, fair.before, fair.weight), fair, PRECISION, rival)]
     if fair.weight.nunique() == 1:  # else queries have no weights

@@ -140,7 +140,7 @@ def train_head(
             "expected graded training pairs or comparisons, got none; label some pairs of training "
             "images first"
         )
-    loss = LOSSES.find(settings.loss)(settings)
+    loss = LOSSES.find(recipe.loss or settings.loss)(settings)
     similar = [train.vectors[rows[train.grades == 3]] for rows in (train.i, train.j)]
     with one_thread():  # so that a seed gives the same head each time
         statistics = statistics or TrainingStatistics.of(

@@ -34,11 +34,13 @@ class Recipe:
     pull : weight, in the network's loss, of the mean squared cosine of random pairs of training
         images, which are rarely similar: it holds the rest of the space where the graded pairs say
         nothing of it
+    loss : a name of ``LOSSES`` to train the network by; the study's where it is empty
     """
 
     whiten: bool = False
     network: bool = True
     decorrelation: float = 0.0
+    loss: str = ""
 
 
 PLAIN = Recipe()

@@ -34,6 +34,7 @@ CANDIDATES = {
     "whitened head": Recipe(whiten=True),
     "whitened head, pull 0.3": Recipe(whiten=True, decorrelation=0.3),
     "whitened head, pull 1": Recipe(whiten=True, decorrelation=1.0),
+    "contrastive head": Recipe(whiten=True, decorrelation=1.0, loss="contrastive_apart"),
 }
 UNLABELLED = 10_000  # random pairs that say how often each score occurs
 # automatic zeros that teach at most, or as many as other pairs are, where somebody waits
@@ -51,7 +52,8 @@ def candidates_of(images: Images, fast: bool = False) -> list[str]:
     fast : one network only, where somebody waits (and ``ZEROS`` in ``learn``)
     """
     if images.has_classes:
-        return ["head", *([] if fast else ["head, pull 0.3"]), "whitened", "centred"]
+        more = [] if fast else ["head, pull 0.3", "contrastive head"]
+        return ["head", *more, "whitened", "centred"]
     return [
         "whitened head, pull 0.3",
         *([] if fast else ["whitened head, pull 1", "whitened head"]),
@@ -151,7 +153,7 @@ def learn(
     scored = graded_pairs.assign(
         score=scores[name][graded_pairs.index], weight=fair_weights(graded_pairs, unknown)
     )
-    decision = decide(evidence_of(scored, rival), rival.in_search)
+    decision = decide(evidence_of(scored, rival), rival.in_search, rival.steady)
     candidates = mark_use(candidates, name, decision.used)
     head = train_candidate(images, train, settings, seed, name, votes, comparisons)
     curves = [_calibrate(graded_pairs, unknown, score) for score in (held_out.cosine, scores[name])]

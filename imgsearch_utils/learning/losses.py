@@ -83,6 +83,24 @@ class Contrastive(_Loss):
         return (weights * torch.where(grades == 3, distance, hinge) ** 2).sum() / weights.sum()
 
 
+@LOSSES.register("contrastive_apart")
+class ContrastiveApart(_Loss):
+    """Grade 3 is drawn together, every other grade pushed 1 apart; Euclidean distances, the two
+    kinds averaged apart, so that many pairs of one kind do not outweigh few of the other (the form
+    of pytorch-metric-learning, Musgrave et al., arXiv 2008.09164).
+
+    The means are of the pairs that still lose something.
+    """
+
+    apart = 1.0  # of unit vectors: a cosine of .5
+
+    def forward(self, cosines, i, j, grades):
+        distance = torch.sqrt((2 - 2 * cosines).clamp_min(0) + 1e-12)
+        similar, others = distance[grades == 3], self.apart - distance[grades < 3]
+        losing = [part[part > 0] for part in (similar, others)]
+        return sum((part.mean() for part in losing if len(part)), cosines.sum() * 0)
+
+
 @LOSSES.register("triplet")
 class Triplet(_Loss):
     """Triplet margin on the cosine, semi-hard mining (Schroff et al. 2015), over labelled pairs

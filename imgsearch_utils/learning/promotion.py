@@ -13,26 +13,34 @@ from imgsearch_utils.workspace import Run
 
 ENCODER = "the encoder"
 PRECISION = "average precision"
+RIGHT_ORDER = "the share of two results that stand in the order of their grades"
 ORDER = "nDCG@10 within a query's graded pairs"
 AGREEMENT = "agreement"
 SHOWN = 0.05  # how often, in all looks together, "shown to be better" may be said where it is not
 # odds of two to one; chosen by what it costs on other draws of the studies than are reported
 PROBABLY = 1 / 3
+# the weighted kappa of pairs that were asked twice below which grades decide nothing: less than
+# "fair" (Landis & Koch, Biometrics 33, 1977), and how many pairs must have been asked twice
+STEADY, TWICE = 0.3, 10
 ANSWERS = {
     "shown": "shown to be better",
     "probable": "probably better",
     "open": "no better so far",
     "worse": "probably worse",
+    "unsteady": "not decided, as the grades changed when they were asked again",
 }
 RULE = (
-    "What was learnt is compared with what search used before the grades: in average precision, on "
-    "lists that the two drafted in turns, before anything learnt from them; where there are none, "
-    "on pairs that neither of them chose, there also in the order within a query's pairs. Where "
+    "What was learnt is compared with what search used before the grades: on lists that the two "
+    "drafted in turns, before anything learnt from them, by how often of two results the one with "
+    "the higher grade stands first; where there are no lists, on pairs that neither of them chose, "
+    "in average precision and in the order within a query's pairs. Where "
     f"chance alone would give so large a gain in less than {100 * PROBABLY:.0f} of 100 cases, it "
     "is probably better; where chance would give so large a loss as seldom, it is probably worse. "
     f"It is shown to be better where the error of saying so stays below {100 * SHOWN:.0f} %, over "
     "all rounds together. Search uses what is better, goes back from what is worse, and else stays "
-    "with what it uses."
+    "with what it uses. Grades that change when the same pair is asked again decide nothing: there "
+    f"search stays with what it used before the grades (from {TWICE} pairs asked twice on, where "
+    f"their weighted kappa is below {STEADY})."
 )
 #: columns of the table of candidates -> measures by name
 MEASURES = {"ap": "average precision", "ndcg": "nDCG@10"}
@@ -43,7 +51,8 @@ class Evidence(NamedTuple):
 
     by : "lists" (the mean over them), "pairs" (over all of them) or "comparisons"
     n : how many
-    measure : ``PRECISION`` (of grade 3), ``ORDER``, or ``AGREEMENT`` (the share of comparisons)
+    measure : ``RIGHT_ORDER`` of lists, ``PRECISION`` (of grade 3) or ``ORDER`` of pairs, or
+        ``AGREEMENT`` (the share of comparisons)
     rival : what it was compared with, in words
     before, learnt : the measure of the rival and of what was learnt
     low, high : 95 % interval of the difference; NaN where there are too few
@@ -115,16 +124,27 @@ def choose(gains_over_first: dict[str, float], first: str) -> str:
     return max(gains_over_first, key=gains_over_first.get, default=first)
 
 
-def decide(evidence: Evidence, in_search: bool) -> Decision:
+def are_steady(repeats: tuple[int, float, float]) -> bool:
+    """Whether grades of pairs that were asked twice (of ``grades.agreement.self_agreement``) agree
+    well enough to decide something; few of them, or all of one grade, do not say otherwise.
+    """
+    pairs, _, kappa = repeats
+    return pairs < TWICE or not kappa < STEADY
+
+
+def decide(evidence: Evidence, in_search: bool, steady: bool = True) -> Decision:
     """Whether search uses what was learnt: ``RULE``.
 
     Each look spends a part of the error, ``SHOWN / (look (look + 1))``: over any number of looks
     these add up to ``SHOWN`` (alpha spending: Lan & DeMets, Biometrika 70, 1983).
 
     in_search : whether search uses a head that grades taught already
+    steady : as of ``are_steady``
     """
     chance = evidence.chance
-    if chance < SHOWN / (evidence.look * (evidence.look + 1)):
+    if not steady:
+        answer = "unsteady"
+    elif chance < SHOWN / (evidence.look * (evidence.look + 1)):
         answer = "shown"
     elif chance < PROBABLY:
         answer = "probable"
@@ -226,6 +246,11 @@ def tell_decision(decision: Decision) -> str:
         return (
             f"Search uses what was learnt: it is probably better than {evidence.rival}. This is "
             "not sure yet; more grades will tell."
+        )
+    if answer == "unsteady":
+        return (
+            f"Search uses {evidence.rival}: pairs that were asked twice got other grades the "
+            "second time, so these grades decide nothing yet."
         )
     if answer == "worse":
         return f"Search uses {evidence.rival}: what was learnt is probably worse."

@@ -6,6 +6,7 @@ import pandas as pd
 
 from imgsearch_utils.asking import Pool, automatic_zeros, choose_pairs, redrafted, usual_strategy
 from imgsearch_utils.grades import oracles
+from imgsearch_utils.grades.agreement import self_agreement
 from imgsearch_utils.grades.comparison_files import teaching_triplets
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.grades.pairs import read_pairs
@@ -23,6 +24,7 @@ from imgsearch_utils.learning.model import (
 )
 from imgsearch_utils.learning.promotion import (
     ENCODER,
+    are_steady,
     chosen_row,
     decision_of_metrics,
     decision_to_dict,
@@ -99,7 +101,8 @@ def rival_of(this: Round, images: Images) -> Rival:
         before = this.run.round(this.number - 1)
         in_search = bool(before.metrics["promoted"]) and not before.by_classes
     model, name = _model_before(this, images)
-    return Rival(model, name, graded_lists(this, images), this.number + 1, in_search)
+    steady = are_steady(self_agreement(Journal(this.run.journal), up_to_round=this.number))
+    return Rival(model, name, graded_lists(this, images), this.number + 1, in_search, steady)
 
 
 def _model_before(this, images):

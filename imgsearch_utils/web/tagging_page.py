@@ -57,7 +57,7 @@ class Task:
     rubric: Rubric = Rubric()  # it is frozen
     round: int = 0
     seed: int = 0
-    repeats: float = 0.05
+    repeats: float = 0.1
     source: str = "person"
     also: Sequence[str] = ()
     # one act at a time, so that none is written twice

@@ -210,6 +210,7 @@ def test_lists_drafted_anew_leave_all_others_in_their_places(seed, budget, data)
     pd.testing.assert_frame_equal(drafted.loc[stay, pairs.columns], pairs[stay])
     assert len(drafted) == len(pairs)
     assert not drafted.duplicated(["image1", "image2"]).any()
+    assert np.array_equal(list_numbers(drafted), number)
     allowed = allowed_pairs(images.table, labelled, None)
     assert set(zip(drafted.image1, drafted.image2)) <= allowed
     for one in chosen:

@@ -367,6 +367,12 @@ def plain_contrastive(e, i, j, grades):
     return weighted([d**2 if g == 3 else max(0, 0.5 - d) ** 2 for d, g in zip(far, grades)], grades)
 
 
+def plain_contrastive_apart(e, i, j, grades):
+    far = [(np.linalg.norm(e[a] - e[b]), g) for a, b, g in zip(i, j, grades)]
+    similar, others = [d for d, g in far if g == 3], [1 - d for d, g in far if g < 3 and d < 1]
+    return sum(np.mean(part) for part in (similar, others) if part)
+
+
 def plain_ordinal(e, i, j, grades):
     values = []
     for a, b, g in zip(i, j, grades):

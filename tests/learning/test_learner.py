@@ -17,7 +17,7 @@ from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.learning import CANDIDATES, Model, learn, learner
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.cross_fitting import cross_fits, judge
-from imgsearch_utils.learning.evidence import Rival
+from imgsearch_utils.learning.evidence import FEWEST, Rival
 from imgsearch_utils.learning.learner import (
     candidates_of,
     nearest_neighbour_cosine,
@@ -221,7 +221,7 @@ def test_a_head_in_search_stays_until_pairs_say_that_it_is_worse():
 
 
 def test_lists_decide_before_pairs_do(plain):
-    """Lists that say the opposite of the pairs are believed, from five on."""
+    """Lists that say the opposite of the pairs are believed, from ``FEWEST`` on."""
     images, pairs = plain
     listed = [
         {"round": 1, "query": str(query), "similarity": grade, "place_before": place}
@@ -232,7 +232,7 @@ def test_lists_decide_before_pairs_do(plain):
     lists["place_learnt"] = 5 - lists.place_before
     answers = [
         learn(images, pairs, SMALL, 0, rival=Rival(lists=some)).decision
-        for some in (lists, lists[lists["query"].astype(int) < 4])
+        for some in (lists, lists[lists["query"].astype(int) < FEWEST - 1])
     ]
     assert [decision.evidence.by for decision in answers] == ["lists", "pairs"]
     assert answers[0].answer == "worse" and answers[1].answer in ("shown", "probable")
