@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from imgsearch_utils.learning.model import class_round
 from imgsearch_utils.workspace import Run
 
 ENCODER = "the encoder"
@@ -262,6 +263,20 @@ def tell_decision(decision: Decision) -> str:
     return f"Search uses {evidence.rival}: what was learnt is no better so far."
 
 
+def what_classes_gave(run: Run) -> list[str]:
+    """What the classes alone taught, before anybody graded, and by what it was measured; nothing
+    where search used no such head. What the grades gave beyond it is a later round's decision.
+    """
+    by_classes = class_round(run, run.most_rounds)
+    decision = by_classes and decision_of_metrics(by_classes.metrics)
+    if not decision:
+        return []
+    return [
+        f"The classes came first: round {by_classes.number} learnt from them alone. "
+        f"{tell_evidence(decision.evidence)} The grades are measured by what they add to it."
+    ]
+
+
 def why_in_use(run: Run, used: str) -> str:
     """Why search uses this model, "encoder" or "head", in a few sentences."""
     if not run.rounds_made:
@@ -277,9 +292,12 @@ def why_in_use(run: Run, used: str) -> str:
     if decision is None:
         model = f"the head, taught by {taught}" if last.metrics["promoted"] else "the encoder"
         return f"Search uses {model}: round {last.number} decided so, by an earlier rule."
-    return (
-        f"{tell_decision(decision)} It was learnt from {taught}. {tell_evidence(decision.evidence)}"
-    )
+    sentences = [
+        f"{tell_decision(decision)} It was learnt from {taught}.",
+        tell_evidence(decision.evidence),
+        *([] if last.by_classes else what_classes_gave(run)),
+    ]
+    return " ".join(sentences)
 
 
 def explain(candidate: str, decision: Decision | None) -> list[str]:

@@ -109,6 +109,7 @@ def decision(results: RunResults) -> list[str]:
     decided = promotion.decision_of_metrics(results.metrics)
     sentences = [
         *promotion.explain(results.metrics["candidate"], decided),
+        *([] if results.by_classes else promotion.what_classes_gave(results.run)),
         f"The rule: {promotion.RULE}",
     ]
     gains = promotion.gains_of_metrics(results.metrics)

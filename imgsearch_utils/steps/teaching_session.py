@@ -17,7 +17,7 @@ from imgsearch_utils.encoders.embed_collection import load_embeddings
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.learning.calibration import Calibration
-from imgsearch_utils.learning.promotion import Decision, chosen_row
+from imgsearch_utils.learning.promotion import Decision, chosen_row, what_classes_gave
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.steps.tagging import Drafts
 from imgsearch_utils.workspace import Round, Run, how_begun
@@ -58,6 +58,7 @@ class LessonMessage(NamedTuple):
     vectors : (n, e) of length 1, by what was learnt, of the images in the order of the run's
         embeddings
     curves : the calibration of the encoder and of what was learnt
+    of_classes : what the classes taught before, in a sentence; or nothing
     drafts : the round's untouched lists, drafted anew by what was learnt; None where there are none
     seconds : that it took
     """
@@ -67,6 +68,7 @@ class LessonMessage(NamedTuple):
     decision: Decision
     vectors: np.ndarray
     curves: dict[str, Calibration]
+    of_classes: list[str]
     drafts: Drafts | None
     seconds: float
 
@@ -111,6 +113,7 @@ def learn_now(run: Run, *_) -> LessonMessage:
         result.decision,
         result.models["head"].vectors(np.asarray(embeddings.vectors)),
         {name: model.calibration for name, model in result.models.items()},
+        what_classes_gave(run),
         redraft(this, images, result.models["head"]),
         time.monotonic() - began,
     )

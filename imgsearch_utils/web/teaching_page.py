@@ -205,7 +205,9 @@ class Teaching(Tagging):
             "then": _then(taught),
             "quality": _quality(taught),
             "history": lessons.history,
-            "sentences": [advise(taught.decision, len(taught.grades))] if taught else [],
+            "sentences": [advise(taught.decision, len(taught.grades)), *taught.of_classes]
+            if taught
+            else [],
             "before": results["before"] if taught else [],
             "now": results.get("now", []),
             "can_finish": self._can_finish(grades),

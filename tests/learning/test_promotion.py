@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from imgsearch_utils.learning import promotion
 from imgsearch_utils.learning.promotion import PRECISION, PROBABLY, SHOWN, Evidence, Gain
+from imgsearch_utils.workspace import write_json
+from tests import tiny_study
 
 chances = st.one_of(st.floats(0, 1), st.just(np.nan))
 looks = st.integers(1, 40)
@@ -55,6 +57,47 @@ def test_the_sentences_agree_with_the_decision(chance, look, in_search, by):
     if not np.isnan(chance):
         assert "0.650 with what was learnt and 0.600 with what the classes taught" in why
         assert ("so large a loss" in why) == (chance > 0.5)
+
+
+@given(chances, looks, st.booleans())
+def test_grades_that_change_when_asked_again_decide_nothing(chance, look, in_search):
+    decision = promotion.decide(evidence(chance, look), in_search, steady=False)
+    assert decision.answer == "unsteady" and not decision.used
+    assert "Search uses the encoder: pairs that were asked twice" in promotion.tell_decision(
+        decision
+    )
+
+
+@pytest.mark.parametrize(
+    ("repeats", "steady"),
+    [
+        ((0, np.nan, np.nan), True),  # nothing was asked twice
+        ((30, 1.0, np.nan), True),  # all of one grade
+        ((9, 0.2, -0.1), True),  # too few
+        ((10, 0.2, 0.29), False),
+        ((10, 0.6, 0.31), True),
+    ],
+)
+def test_grades_are_steady_where_nothing_says_otherwise(repeats, steady):
+    assert promotion.are_steady(repeats) == steady
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_what_the_classes_gave_is_told_beside_what_the_grades_add(tmp_path, promoted):
+    run = tiny_study.make(tmp_path, promoted=promoted)
+    by_classes = promotion.decide(evidence(0.01, by="pairs"), False)
+    told = {
+        "promoted": promoted,
+        "evidence": "classes",
+        "decision": promotion.decision_to_dict(by_classes),
+    }
+    with tiny_study.living_in(tmp_path):
+        write_json(run.round(0).results / "metrics.json", told)
+        sentences = promotion.what_classes_gave(run)
+    assert len(sentences) == promoted
+    if promoted:
+        assert "round 0 learnt from them alone" in sentences[0]
+        assert promotion.tell_evidence(by_classes.evidence) in sentences[0]
 
 
 @given(chances, looks, st.booleans())
