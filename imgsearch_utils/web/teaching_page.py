@@ -49,7 +49,7 @@ class Classroom:
         self._task: Task | None = None
         self._asked: tuple[Path, int] | None = None  # the file of the task's pairs, and its time
         self._drafted = None  # the lesson whose lists were taken over
-        self.sittings: WeakSet[Teaching] = WeakSet()
+        self._sittings: WeakSet[Teaching] = WeakSet()
         self.task()
 
     def task(self) -> Task:
@@ -66,6 +66,11 @@ class Classroom:
             if asked != self._asked:
                 self._task, self._asked = self._task_of(this), asked
             return self._task
+
+    def join(self, sitting: "Teaching") -> None:
+        """Let what this person sees stay as it is, when lists are drafted anew."""
+        with self._turn:
+            self._sittings.add(sitting)
 
     def _task_of(self, this: Round) -> Task:
         pairs = tagging.asked_pairs(this)
@@ -87,7 +92,7 @@ class Classroom:
         if taught and taught is not self._drafted:
             self._drafted = taught
             if taught.drafts:
-                on_screen = {pair for sitting in self.sittings for pair in sitting.on_screen()}
+                on_screen = {pair for sitting in self._sittings for pair in sitting.on_screen()}
                 tagging.take_over(this, taught.drafts, on_screen)
 
     def waiting(self) -> pd.DataFrame:
@@ -115,7 +120,7 @@ class Teaching(Tagging):
     def __init__(self, room: Classroom, send: Callable[..., None], annotator: str = ""):
         self._room = room
         super().__init__(room.task(), send, annotator)
-        room.sittings.add(self)
+        room.join(self)
         self._handlers |= {"news": self._on_news, "finish": self._on_finish}
 
     def receive(self, message: dict[str, Any], _=()) -> None:
