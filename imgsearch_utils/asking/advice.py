@@ -68,6 +68,11 @@ def _advise(decision, asked):
     if more <= FAR:
         about = max(10, int(np.ceil(more / 10) * 10))
         return f"Go on: at this rate about {about} more grades will show it."
+    if asked < ENOUGH_TO_TELL and np.isnan(decision.evidence.learnt):
+        return (
+            "Nothing can be measured yet: of the pairs that may judge, none is very similar (grade "
+            "3), or all are. Go on, and grade some of both."
+        )
     if asked < ENOUGH_TO_TELL:
         return "Go on: it is too early to tell."
     if np.isnan(more):

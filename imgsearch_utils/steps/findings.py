@@ -85,7 +85,13 @@ def result(results: RunResults) -> str:
     )
     ap = {model: results.quality_of(split, model, "ap") for model in ("encoder", "head")}
     if np.isnan(ap["head"]):
-        return f"{uses}; no quality can be told, as the pairs measured are all similar, or none is."
+        alike = results.quality_of(split, "head", "n_similar")
+        which = "all of them are" if alike else "none of them is"
+        wanted = "different" if alike else "very similar"
+        return (
+            f"{uses}. There is nothing to measure yet: of the graded pairs that could tell, "
+            f"{which} very similar (grade 3). Grade some that are {wanted}."
+        )
     gain, _ = promotion.gains_of_metrics(results.metrics, split)
     return (
         f"What was learnt finds pairs {results.similar} with an average precision of "

@@ -10,9 +10,9 @@ from imgsearch_utils.asking import advice
 from imgsearch_utils.learning.promotion import ENCODER, PRECISION, Evidence, decide
 
 
-def decision(chance, n=20, by="lists", look=2):
+def decision(chance, n=20, by="lists", look=2, learnt=0.55):
     return decide(
-        Evidence(by, n, PRECISION, ENCODER, 0.5, 0.55, -0.02, 0.12, chance, look), in_search=False
+        Evidence(by, n, PRECISION, ENCODER, 0.5, learnt, -0.02, 0.12, chance, look), in_search=False
     )
 
 
@@ -39,3 +39,8 @@ def test_with_so_many_more_at_the_same_gain_it_is_shown(chance, n):
 )
 def test_the_sentence_follows_the_decision(chance, asked, said):
     assert advice.advise(decision(chance), asked).startswith(said)
+
+
+def test_without_a_similar_pair_it_says_which_grades_are_missing():
+    said = advice.advise(decision(np.nan, by="pairs", learnt=np.nan), 60)
+    assert said.startswith("Nothing can be measured yet") and "grade some of both" in said

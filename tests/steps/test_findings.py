@@ -176,21 +176,24 @@ def test_a_run_without_a_round_says_so_and_nothing_of_a_head(home):
     assert set(findings.meanings(found)) == {"class_counts", "recall_and_speed"}
 
 
-def test_an_undefined_quality_is_no_number(home):
+@pytest.mark.parametrize(
+    ("similar", "told"),
+    [
+        (0, "none of them is very similar (grade 3). Grade some that are very similar."),
+        (1200, "all of them are very similar (grade 3). Grade some that are different."),
+    ],
+)
+def test_an_undefined_quality_is_no_number(home, similar, told):
     nothing = split((None,) * 3, (None,) * 3, head=None)
     for model in ("encoder", "head"):
-        nothing[model] |= dict.fromkeys(("f1", "ece", "roc_auc"))
+        nothing[model] |= dict.fromkeys(("f1", "ece", "roc_auc")) | {"n_similar": similar}
     found = made(home, decided(np.nan), dev=nothing)
     said = [
         findings.result(found),
         *findings.decision(found),
         *findings.findings(found, Ceiling(np.nan, 0)),
     ]
-    assert (
-        "no quality can be told" in said[0]
-        and "nan" not in " ".join(said)
-        and "not defined" in " ".join(said)
-    )
+    assert told in said[0] and "nan" not in " ".join(said) and "not defined" in " ".join(said)
 
 
 def test_the_course_of_the_rounds_is_told_by_its_ends(home):
