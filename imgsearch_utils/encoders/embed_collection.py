@@ -215,9 +215,10 @@ def _keep_stamps(folder: Path, names: list[str], stamps: dict[str, tuple], began
 def open_images(run: Run) -> Images:
     """The images that take part with their vectors, which are made again where a published run
     leaves them out.
+
+    Pictures that were removed since, and so have no vector any more, are left out.
     """
     table = read_split(run)
     has_vectors = (run.vectors / "encoder" / "config.json").is_file()
-    return Images(
-        table, load_embeddings(run) if has_vectors else embed_run(run, open_collection(run))[0]
-    )
+    embeddings = load_embeddings(run) if has_vectors else embed_run(run, open_collection(run))[0]
+    return Images(table, embeddings).among(embeddings.names)
