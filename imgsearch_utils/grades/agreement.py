@@ -140,8 +140,8 @@ def self_agreement(journal: Journal, annotator: str) -> tuple[int, float, float]
     weighted kappa.
     """
     first, again = {}, {}
-    for act in journal.standing():
-        if act.annotator == annotator and act.act == "grade":
+    for act in journal.standing_by(annotator):
+        if act.act == "grade":
             (again if act.source == REPEAT else first)[act.image1, act.image2] = act.grade
     return _compare([(first[pair], grade) for pair, grade in again.items() if pair in first])
 
@@ -150,21 +150,22 @@ def agreement_with_others(journal: Journal, annotator: str) -> tuple[int, float,
     """How many pairs `annotator` and others graded, the share of grades equal to their lower
     median, and the kappa.
     """
-    mine, others = {}, {}
-    for act in journal.standing():
-        if act.act == "grade" and act.source not in (AUTOMATIC, ADJUDICATION):
-            pair = act.image1, act.image2
-            if act.annotator == annotator:
-                mine[pair] = act.grade
-            else:
-                others.setdefault(pair, {})[act.annotator] = act.grade
-    return _compare(
-        [
-            (grade, lower_median(others[pair].values()))
-            for pair, grade in mine.items()
-            if pair in others
+
+    def opinions(acts):
+        return [
+            act
+            for act in acts
+            if act.act == "grade" and act.source not in (AUTOMATIC, ADJUDICATION)
         ]
-    )
+
+    compared = []
+    mine = opinions(journal.standing_by(annotator))
+    for pair, grade in {(act.image1, act.image2): act.grade for act in mine}.items():
+        given = {act.annotator: act.grade for act in opinions(journal.standing_on(*pair))}
+        given.pop(annotator)
+        if given:
+            compared.append((grade, lower_median(given.values())))
+    return _compare(compared)
 
 
 def _compare(grades: list[tuple[int, int]]) -> tuple[int, float, float]:

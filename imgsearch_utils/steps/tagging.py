@@ -193,9 +193,13 @@ def waiting_pairs(of: Round) -> pd.DataFrame:
     """Those of a round's pairs that nobody has answered yet; "skip" and "unsure" are answers too,
     without a grade.
     """
-    answered = {(act.image1, act.image2) for act in Journal(of.run.journal).standing()}
-    ungraded = _ungraded(of.run, asked_pairs(of))
-    return ungraded[~_are_among(ungraded, answered)]
+    return unanswered(asked_pairs(of), Journal(of.run.journal))
+
+
+def unanswered(pairs: pd.DataFrame, journal: Journal) -> pd.DataFrame:
+    """Those of these pairs on which no act stands."""
+    answered = [bool(journal.standing_on(*pair)) for pair in zip(pairs.image1, pairs.image2)]
+    return pairs[~np.array(answered, bool)]
 
 
 def _are_among(pairs: pd.DataFrame, known: set[tuple[str, str]]) -> np.ndarray:

@@ -121,7 +121,17 @@ class Tagging(Sitting):
         name = str(annotator).strip()[:LONGEST_NAME]
         self._queue, self._annotator = self._task.queue(name), name
         self._place = {(*item.pair, item.source): i for i, item in enumerate(self._queue)}
+        self._read_to, self._own_told = 0, []
         self._at = self._next_open(-1)
+
+    def _told(self) -> list[tuple[int, Act]]:
+        """All acts of this annotator on this queue, also those undone; the journal is read on from
+        where it was left.
+        """
+        acts = self._journal.acts(self._read_to)
+        self._read_to += len(acts)
+        self._own_told += self._own(acts)
+        return self._own_told
 
     def _own(self, acts: list[Act]) -> list[tuple[int, Act]]:
         """Those acts that are this annotator's on this queue, each with its place."""
@@ -138,7 +148,7 @@ class Tagging(Sitting):
         each.
         """
         acts: dict[int, list[Act]] = {}
-        for place, act in self._own(self._journal.standing()):
+        for place, act in self._own(self._journal.standing_by(self._annotator)):
             acts[place] = [*acts.pop(place, []), act]
         return acts
 
@@ -264,8 +274,7 @@ class Tagging(Sitting):
         if known_by(message) in self._task.written:
             return True
         return bool(message.get("again")) and any(
-            same(place, act)
-            for place, act in self._own(self._journal.acts())[int(message["lines"]) :]
+            same(place, act) for place, act in self._told()[int(message["lines"]) :]
         )
 
     def _pair_at(self, place: int) -> list[str] | None:
@@ -326,7 +335,7 @@ class Tagging(Sitting):
             "round": self._task.round,
             "total": n,
             "done": len(latest),
-            "lines": len(self._own(self._journal.acts())),
+            "lines": len(self._told()),
             "known_as": self._known_as,
             "pace": float(np.median(seconds)) if seconds else None,
             "counts": {str(name): count for name, count in counts.items()},
