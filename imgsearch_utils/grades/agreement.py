@@ -142,10 +142,9 @@ def self_agreement(
     and the weighted kappa.
     """
     first, again = {}, {}
-    for act in journal.standing():
-        of_person = annotator is None or act.annotator == annotator
-        in_time = up_to_round is None or act.round <= up_to_round
-        if of_person and in_time and act.act == "grade":
+    acts = journal.standing() if annotator is None else journal.standing_by(annotator)
+    for act in acts:
+        if act.act == "grade" and (up_to_round is None or act.round <= up_to_round):
             grades = again if act.source == REPEAT else first
             grades[act.annotator, act.image1, act.image2] = act.grade
     return _compare([(first[asked], grade) for asked, grade in again.items() if asked in first])
@@ -155,21 +154,22 @@ def agreement_with_others(journal: Journal, annotator: str) -> tuple[int, float,
     """How many pairs `annotator` and others graded, the share of grades equal to their lower
     median, and the kappa.
     """
-    mine, others = {}, {}
-    for act in journal.standing():
-        if act.act == "grade" and act.source not in (AUTOMATIC, ADJUDICATION):
-            pair = act.image1, act.image2
-            if act.annotator == annotator:
-                mine[pair] = act.grade
-            else:
-                others.setdefault(pair, {})[act.annotator] = act.grade
-    return _compare(
-        [
-            (grade, lower_median(others[pair].values()))
-            for pair, grade in mine.items()
-            if pair in others
+
+    def opinions(acts):
+        return [
+            act
+            for act in acts
+            if act.act == "grade" and act.source not in (AUTOMATIC, ADJUDICATION)
         ]
-    )
+
+    compared = []
+    mine = opinions(journal.standing_by(annotator))
+    for pair, grade in {(act.image1, act.image2): act.grade for act in mine}.items():
+        given = {act.annotator: act.grade for act in opinions(journal.standing_on(*pair))}
+        given.pop(annotator)
+        if given:
+            compared.append((grade, lower_median(given.values())))
+    return _compare(compared)
 
 
 def _compare(grades: list[tuple[int, int]]) -> tuple[int, float, float]:

@@ -2,146 +2,59 @@
 
 import contextlib
 import csv
-import io
 import itertools
 import os
-import re
 import stat
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from imgsearch_utils.grades.pairs import GRADES, key, lower_median
-from imgsearch_utils.study import AUTOMATIC, nearest
+from imgsearch_utils.grades.acts import (
+    ACTS,
+    ADJUDICATION,
+    COMPARISONS,
+    HEADER,
+    REPEAT,
+    REST,
+    RUBRIC_VERSION,
+    VOTE,
+    VOTES,
+    Act,
+    Standing,
+    checked,
+    checked_act_of_pair,
+    compared,
+    comparison,
+    grade_of,
+    line_of,
+    now,
+    parse,
+    question_of,
+)
+from imgsearch_utils.grades.pairs import key
+from imgsearch_utils.study import AUTOMATIC
 from imgsearch_utils.workspace import PUBLISHED
 
+__all__ = [
+    "ACTS",
+    "ADJUDICATION",
+    "AUTOMATIC",
+    "COMPARISONS",
+    "REPEAT",
+    "REST",
+    "RUBRIC_VERSION",
+    "VOTE",
+    "VOTES",
+    "Act",
+    "Journal",
+    "question_of",
+]
 AT_ONCE = 100_000  # acts that are written by one call
 PATIENCE = 60  # seconds that a writer waits for another
-RUBRIC_VERSION = "1"
-# of the search page: weak evidence of its own kind, never a grade
-VOTES = ("vote_up", "vote_down", "unvote")
-# which of two images is more like a third; evidence of its own kind, never a grade
-COMPARISONS = ("closer", "neither", "uncompare")
-ACTS = ("grade", "skip", "unsure", "undo", *VOTES, *COMPARISONS)
-# what `answers` says of acts that one key gave to all that was left of a list; they have one time
-REST = "rest"
-# what `source` may say
-ADJUDICATION, REPEAT, VOTE = ("adjudication", "repeat", "vote")
-
-
-class Act(NamedTuple):
-    """One line of the journal.
-
-    time : UTC, ISO 8601
-    image1, image2 : in canonical order; of a comparison, the query and the image that is closer
-    grade : 0..3 for the act "grade", else None
-    seconds : how long the annotator looked
-    round : of a grade, the round that asks it; of a vote, the first that may learn from it
-    source : "person", "automatic" (zeros across classes), "adjudication", "repeat" (asked a second
-        time to measure agreement with oneself), "vote", or where the grade came from
-    answers : the rubric's nine questions in order, y, n or - each; may be empty; or ``REST``; of a
-        comparison, the third image: so all lines have as many fields as in older journals
-    """
-
-    time: str
-    annotator: str
-    image1: str
-    image2: str
-    act: str
-    grade: int | None = None
-    seconds: float | None = None
-    round: int = 0
-    rubric: str = RUBRIC_VERSION
-    source: str = "person"
-    answers: str = ""
-
-
-# A field never holds a raw line end, so that one act is one line and a torn line cannot swallow the
-# next.
-_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
-_PLAIN = {escaped: plain for plain, escaped in _ESCAPES.items()}
-
-
-def _line(fields) -> bytes:
-    text = [
-        "" if field is None else re.sub(r"[\\\n\r]", lambda m: _ESCAPES[m[0]], str(field))
-        for field in fields
-    ]
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(text)
-    return buffer.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _parse(line: bytes) -> Act:
-    [row] = csv.reader([line.decode("utf-8", "surrogateescape")], strict=True)
-    fields = dict(
-        zip(
-            Act._fields,
-            [re.sub(r"\\[\\nr]", lambda m: _PLAIN[m[0]], field) for field in row],
-            strict=True,
-        )
-    )
-    fields["grade"] = int(fields["grade"]) if fields["grade"] else None
-    fields["seconds"] = float(fields["seconds"]) if fields["seconds"] else None
-    return _checked(Act(**{**fields, "round": int(fields["round"])}))
-
-
-def _checked(act: Act) -> Act:
-    if act.act not in ACTS:
-        raise ValueError(f"no act is called {act.act!r}. {nearest(act.act, ACTS)}")
-    if act.act == "grade" and act.grade not in GRADES:
-        raise ValueError(f"grade: expected 0, 1, 2 or 3, got {act.grade!r}")
-    if act.act != "grade" and act.grade is not None:
-        raise ValueError(f"{act.act}: expected no grade, got {act.grade!r}")
-    if not (act.annotator and act.image1 and act.image2):
-        raise ValueError(
-            f"expected an annotator and two images, got {act.annotator!r}, {act.image1!r}, "
-            f"{act.image2!r}"
-        )
-    if act.act in COMPARISONS and len({*_compared(act)} - {""}) < 3:
-        raise ValueError(
-            f"a comparison needs three different images, got {', '.join(map(repr, _compared(act)))}"
-        )
-    return act if act.grade is None else act._replace(grade=int(act.grade))
-
-
-def _compared(act: Act) -> tuple[str, str, str]:
-    """The query of a comparison, the image that is closer to it, and the one that is farther."""
-    return act.image1, act.image2, act.answers
-
-
-def question_of(act: Act) -> tuple[str, str, str]:
-    """What a comparison answers: its query, and the two candidates in canonical order."""
-    return act.image1, *key(act.image2, act.answers)
-
-
-def _checked_act_of_pair(act: Act) -> Act:
-    # in canonical order, a query and its result could change places
-    if act.act in COMPARISONS:
-        raise ValueError(f"{act.act}: expected an act on a pair; write comparisons by `compare`")
-    return _checked(act)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _comparison(annotator, query, closer, farther, act="closer", **fields) -> Act:
-    if act not in COMPARISONS:
-        raise ValueError(f"no comparison is called {act!r}. {nearest(act, COMPARISONS)}")
-    # of an act that says no order, the candidates have none
-    candidates = (closer, farther) if act == "closer" else key(closer, farther)
-    return _checked(
-        Act(_now(), annotator, query, candidates[0], act, **fields, answers=candidates[1])
-    )
-
-
-_HEADER = _line(Act._fields)
 
 
 class Journal:
@@ -160,9 +73,10 @@ class Journal:
         self.path = Path(path)
         self._lock = FileLock(f"{self.path}.lock", timeout=PATIENCE)
         self._read = b""  # what of the file is in what follows: whole lines
+        self._seen: tuple[int, ...] = ()  # inode, bytes and times of the file when it was read
         self._acts: list[Act] = []
-        self._standing: dict[int, Act] = {}
-        self._latest: dict[tuple[str, str, str], list[int]] = {}
+        self._standing = Standing()
+        self._reading = threading.RLock()  # several threads of a server read it
 
     def check_writable(self) -> None:
         """ValueError where the journal is of a published run."""
@@ -211,7 +125,7 @@ class Journal:
         ValueError
             for an act, a grade or a pair that cannot be; nothing is written then.
         """
-        act = _checked_act_of_pair(Act(_now(), annotator, *key(image1, image2), act, **fields))
+        act = checked_act_of_pair(Act(now(), annotator, *key(image1, image2), act, **fields))
         self._write([act])
         return act
 
@@ -232,7 +146,7 @@ class Journal:
         ValueError
             for three images that are not different, or another act; nothing is written then.
         """
-        act = _comparison(annotator, query, closer, farther, act, **fields)
+        act = comparison(annotator, query, closer, farther, act, **fields)
         self._write([act])
         return act
 
@@ -243,7 +157,7 @@ class Journal:
         """
         self._write(
             [
-                _comparison(annotator, *images, round=round, source=source)
+                comparison(annotator, *images, round=round, source=source)
                 for *images, annotator in triplets[
                     ["query", "closer", "farther", "annotator"]
                 ].itertuples(index=False, name=None)
@@ -255,10 +169,10 @@ class Journal:
         self, annotator: str, pairs: Iterable[tuple[str, str]], act: str, **fields
     ) -> None:
         """Write one act on each of several pairs, with one time, all or none; as ``append``."""
-        now = _now()
+        time = now()
         self._write(
             [
-                _checked_act_of_pair(Act(now, annotator, *key(*pair), act, **fields))
+                checked_act_of_pair(Act(time, annotator, *key(*pair), act, **fields))
                 for pair in pairs
             ]
         )
@@ -272,28 +186,34 @@ class Journal:
         if graded.empty:
             return 0
         self._write(
-            _checked(
-                Act(_now(), annotator, *key(one, two), "grade", grade, round=round, source=source)
+            checked(
+                Act(now(), annotator, *key(one, two), "grade", grade, round=round, source=source)
             )
             for one, two, grade in zip(graded.image1, graded.image2, graded.similarity)
         )
         return len(graded)
 
-    def acts(self) -> list[Act]:
-        """Every act in the file, oldest first; only what was appended since the last call is
-        parsed.
+    def acts(self, start: int = 0) -> list[Act]:
+        """Every act in the file, oldest first, from number `start` on; only what was appended since
+        the last call is parsed, and a file that nobody touched is not read again.
         """
-        content = self._content()
+        with self._reading:
+            if not self._read or self._state() != self._seen:
+                self._read_on()
+            return self._acts[start:]
+
+    def _read_on(self) -> None:
+        state, content = self._state(), self._content()
         # torn, or another process is in the middle of writing it
         if content and not content.endswith(b"\n"):
             with self.alone():
                 content = self._whole_lines()
         acts, lines = [], content[len(self._read) :].split(b"\n")[:-1]
-        for number, line in enumerate(lines, start=self._read.count(b"\n") + 1):
+        for number, line in enumerate(lines, start=len(self._acts) + 1 + bool(self._read)):
             try:
                 if number > 1:
-                    acts.append(_parse(line))
-                elif line + b"\n" != _HEADER:
+                    acts.append(parse(line))
+                elif line + b"\n" != HEADER:
                     raise ValueError
             except (ValueError, TypeError, csv.Error):
                 expected = "an act" if number > 1 else "the header of a journal"
@@ -301,16 +221,40 @@ class Journal:
                     f"{self.path}: line {number}: expected {expected}, got {line[:80]!r}; mend "
                     "the line or remove it"
                 ) from None
-        for act in acts:
-            self._replay(len(self._acts), act)
-            self._acts.append(act)
-        self._read = content
-        return list(self._acts)
+        for number, act in enumerate(acts, start=len(self._acts)):
+            self._standing.add(number, act)
+        self._acts += acts
+        self._read, self._seen = content, state
+
+    def _state(self) -> tuple[int, ...]:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return ()
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def standing(self) -> list[Act]:
         """The acts of labelling that no undo took back, oldest first."""
-        self.acts()
-        return list(self._standing.values())
+        with self._reading:
+            self.acts(len(self._acts))
+            return list(self._standing.acts.values())
+
+    def standing_on(self, image1: str, image2: str) -> list[Act]:
+        """Those of ``standing`` on one pair; takes no longer in a long journal."""
+        with self._reading:
+            self.acts(len(self._acts))
+            return [*self._standing.of_pair.get(key(image1, image2), {}).values()]
+
+    def standing_by(self, annotator: str) -> list[Act]:
+        """Those of ``standing`` by one annotator."""
+        with self._reading:
+            self.acts(len(self._acts))
+            return [*self._standing.of_annotator.get(annotator, {}).values()]
+
+    def grade(self, image1: str, image2: str) -> tuple[float, str] | None:
+        """The current grade of one pair and its source, as of ``labels``; None without one."""
+        found = grade_of(self.standing_on(image1, image2))
+        return found and (float(found[0]), found[1].source)
 
     def search_votes(self, up_to_round: int | None = None) -> dict[tuple[str, str], dict[str, Act]]:
         """By pair and annotator, the last "vote_up" or "vote_down" that was not taken back by
@@ -363,21 +307,11 @@ class Journal:
         columns = ["query", "closer", "farther", "neither", "annotator"]
         columns += ["round", "source", "seconds", "time"]
         rows = [
-            (*_compared(act), act.act == "neither", *(getattr(act, name) for name in columns[4:]))
+            (*compared(act), act.act == "neither", *(getattr(act, name) for name in columns[4:]))
             for act in answers.values()
             if neither or act.act == "closer"
         ]
         return pd.DataFrame(rows, columns=columns).astype({"neither": bool, "seconds": float})
-
-    def _replay(self, number: int, act: Act) -> None:
-        if act.act in VOTES or act.act in COMPARISONS:
-            return
-        latest = self._latest.setdefault((act.annotator, act.image1, act.image2), [])
-        if act.act != "undo":
-            latest.append(number)
-            self._standing[number] = act
-        elif latest:
-            del self._standing[latest.pop()]
 
     def votes(self, up_to_round: int | None = None) -> dict[tuple[str, str], dict[str, Act]]:
         """By pair and annotator, the last standing act that says something of the pair (a grade, or
@@ -397,13 +331,10 @@ class Journal:
         counts only where nobody graded. Pairs come in the order in which they were first graded.
         """
         rows = []
-        for (one, two), by_annotator in self.votes(up_to_round).items():
-            graded = [act for act in by_annotator.values() if act.act == "grade"]
-            judged = [act for act in graded if act.source == ADJUDICATION][-1:]
-            voices = judged or [act for act in graded if act.source != AUTOMATIC] or graded
-            if voices:
-                grade, last = lower_median(act.grade for act in voices), voices[-1]
-                rows.append((one, two, grade, last.round, last.source, len(voices)))
+        for pair, by_annotator in self.votes(up_to_round).items():
+            if found := grade_of(by_annotator.values()):
+                grade, last, annotators = found
+                rows.append((*pair, grade, last.round, last.source, annotators))
         columns = ["image1", "image2", "similarity", "round", "source", "annotators"]
         return pd.DataFrame(rows, columns=columns).astype({"similarity": float})
 
@@ -434,7 +365,7 @@ class Journal:
         with self.alone():
             start = len(self._whole_lines())
             with self.path.open("ab", buffering=0) as file:
-                lines = itertools.chain([b"" if start else _HEADER], map(_line, acts))
+                lines = itertools.chain([b"" if start else HEADER], map(line_of, acts))
                 try:
                     while next_lines := b"".join(itertools.islice(lines, AT_ONCE)):
                         if file.write(next_lines) != len(next_lines):

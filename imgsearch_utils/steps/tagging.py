@@ -12,7 +12,7 @@ from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.encoders.embed_collection import embed_run, load_embeddings
 from imgsearch_utils.grades import oracles
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
-from imgsearch_utils.grades.pairs import key, list_numbers, merge, read_pairs
+from imgsearch_utils.grades.pairs import both_among, key, list_numbers, merge, read_pairs
 from imgsearch_utils.grades.usable_grades import usable
 from imgsearch_utils.images import Collection, Embeddings, Images
 from imgsearch_utils.images.image_split import (
@@ -204,9 +204,13 @@ def waiting_pairs(of: Round) -> pd.DataFrame:
     """Those of a round's pairs that nobody has answered yet; "skip" and "unsure" are answers too,
     without a grade.
     """
-    answered = {(act.image1, act.image2) for act in Journal(of.run.journal).standing()}
-    ungraded = _ungraded(of.run, asked_pairs(of))
-    return ungraded[~_are_among(ungraded, answered)]
+    return unanswered(asked_pairs(of), Journal(of.run.journal))
+
+
+def unanswered(pairs: pd.DataFrame, journal: Journal) -> pd.DataFrame:
+    """Those of these pairs on which no act stands."""
+    answered = [bool(journal.standing_on(*pair)) for pair in zip(pairs.image1, pairs.image2)]
+    return pairs[~np.array(answered, bool)]
 
 
 def untouched_lists(of: Round, pairs: pd.DataFrame, on_screen: set[tuple[str, str]]) -> np.ndarray:
@@ -271,9 +275,13 @@ def ready(of: Round) -> bool:
     """Whether a round of a run that people teach can be learnt from: somebody answered every pair
     that it asks.
 
-    Round 0 asks nothing where the classes are learnt first.
+    Round 0 asks nothing where the classes are learnt first. Pairs of pictures that were removed
+    since wait for nobody.
     """
-    if not of.pairs.is_file() or len(waiting_pairs(of)):
+    if not of.pairs.is_file():
+        return False
+    waiting = waiting_pairs(of)
+    if len(waiting) and both_among(waiting, load_embeddings(of.run).names).any():
         return False
     return of.number == 0 or len(asked_pairs(of)) > 0
 

@@ -13,18 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.encoders.embed_collection import load_embeddings
+from imgsearch_utils.encoders.embed_collection import load_embeddings, open_images
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.promotion import Decision, chosen_row, what_classes_gave
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.steps.tagging import Drafts
-from imgsearch_utils.workspace import Round, Run, how_begun
+from imgsearch_utils.study import WORDS, difference, read_study
+from imgsearch_utils.workspace import Round, Run, find_study, how_begun
 
 EVERY = 20  # grades after which it is learnt anew
 SHOWN = 6  # results of a query, before and after
 NICE = 10  # how far the learning process steps back for the page
+PATIENCE = {"learn": 900.0, "finish": 3600.0}  # seconds until a process that hangs is given up
 
 
 def open_round(run: Run) -> Round:
@@ -47,6 +49,16 @@ def check_teachable(run: Run) -> None:
         raise ValueError(
             f"run {run.name} has no pairs to ask yet; first: imgsearch run "
             f"{run.study.study}{run.named}"
+        )
+
+
+def check_unchanged(run: Run, study: str, settings: dict[str, Any]) -> None:
+    """ValueError where a study's file says something else now than the run was begun with."""
+    now = read_study(find_study(study), settings).model_dump(mode="json", exclude={*WORDS})
+    if changed := difference(run.study.model_dump(mode="json", exclude={*WORDS}), now):
+        raise ValueError(
+            f"the study {study} was edited since this page was opened: {'; '.join(changed)}; "
+            "nothing was written. Restore it, and finish the round then"
         )
 
 
@@ -73,12 +85,30 @@ class LessonMessage(NamedTuple):
     seconds: float
 
 
-def people_grades(run: Run, journal: Journal, train: set[str]) -> dict[tuple[str, str], float]:
-    """The current grades that people gave to pairs of these images, by pair."""
-    labels = journal.labels()
-    of_train = labels.image1.isin(train) & labels.image2.isin(train)
-    labels = labels[of_train & (labels.source != AUTOMATIC)]
-    return labels.set_index(["image1", "image2"]).similarity.to_dict()
+class PeoplesGrades:
+    """The current grades that people gave to pairs of these images, by pair; kept up as the journal
+    grows.
+    """
+
+    def __init__(self, journal: Journal, images: set[str]):
+        self._journal, self._images, self._read_to = journal, images, 0
+        self._grades: dict[tuple[str, str], float] = {}
+
+    def now(self) -> dict[tuple[str, str], float]:
+        """Not to be changed: the same until somebody grades."""
+        acts = self._journal.acts(self._read_to)
+        self._read_to += len(acts)
+        if touched := {
+            (act.image1, act.image2) for act in acts if self._images.issuperset(act[2:4])
+        }:
+            grades = dict(self._grades)
+            for pair in touched:
+                grades.pop(pair, None)
+                found = self._journal.grade(*pair)
+                if found and found[1] != AUTOMATIC:
+                    grades[pair] = found[0]
+            self._grades = grades
+        return self._grades
 
 
 def learn_now(run: Run, *_) -> LessonMessage:
@@ -89,13 +119,12 @@ def learn_now(run: Run, *_) -> LessonMessage:
     """
     from imgsearch_utils.grades.comparison_files import teaching_triplets
     from imgsearch_utils.grades.usable_grades import voted_pairs
-    from imgsearch_utils.images.study_images import Images
     from imgsearch_utils.learning import learner  # torch, which the page does without
     from imgsearch_utils.steps.learning_round import evidence, redraft, rival_of
 
-    began, embeddings = time.monotonic(), load_embeddings(run)
-    images = Images(read_split(run), embeddings)
-    grades = people_grades(run, Journal(run.journal), set(images.train.names))
+    began, images = time.monotonic(), open_images(run)
+    embeddings = images.embeddings
+    grades = PeoplesGrades(Journal(run.journal), set(images.train.names)).now()
     this = open_round(run)
     result = learner.learn(
         images,
@@ -170,41 +199,55 @@ class TeachingSession:
     by several threads.
 
     study : by name or path, as it was typed
+    patience : seconds that each of ``JOBS`` may take, by name; then its process is ended
     """
 
-    def __init__(self, run: Run, study: str):
+    def __init__(self, run: Run, study: str, patience: dict[str, float] = PATIENCE):
+        self._patience = patience
         self.run, self.state, self.taught = run, LearnerState(), None
         self._job_arguments = run, *how_begun(study, run)
         self.history: list[dict[str, float]] = []
         self.embeddings = load_embeddings(run)
         self._unit = normalised(np.asarray(self.embeddings.vectors))
         splits = read_split(run)
-        self._train = set(splits.image[splits.side == "train"])
-        self._journal, self._turn = Journal(run.journal), threading.Lock()
+        self.journal, self._turn = Journal(run.journal), threading.Lock()
+        train = {*splits.image[splits.side == "train"]} & {*self.embeddings.names}
+        self._grades = PeoplesGrades(self.journal, train)
         self._tried: dict[tuple[str, str], float] = {}  # the grades of the last try
+        # grades, those of the last try, and how many differ: counted once
+        self._counted: tuple = (None, None, 0)
         self._process = self._connection = None
 
     def look(self) -> dict[tuple[str, str], float]:
         """Begin to learn where enough grades came, changed or went; returns the grades."""
         with self._turn:
-            grades = people_grades(self.run, self._journal, self._train)
+            grades = self._grades.now()
             if self.state.name not in ("learning", "finishing") and self._changed(grades) >= EVERY:
                 self._tried = grades
                 self._begin("learn", LearnerState("learning"))
             return grades
 
     def _changed(self, grades) -> int:
-        return len({pair for pair, _ in grades.items() ^ self._tried.items()})
+        if grades is not self._counted[0] or self._tried is not self._counted[1]:
+            changed = len({pair for pair, _ in grades.items() ^ self._tried.items()})
+            self._counted = grades, self._tried, changed
+        return self._counted[2]
 
     def missing(self, grades: dict) -> int:
         """How many more grades it takes until it is learnt anew."""
         return max(0, EVERY - self._changed(grades))
 
-    def finish(self) -> None:
-        """Begin to make the round; ValueError where something is under way."""
+    def finish(self, before: Callable[[], None] = lambda: None) -> None:
+        """Begin to make the round; ValueError where something is under way, or where the study does
+        not fit the run any more.
+
+        before : what is written for it, once nothing stands against it
+        """
         with self._turn:
             if self.state.name in ("learning", "finishing"):
                 raise ValueError("it is learning just now; finish the round in a few seconds")
+            check_unchanged(self.run, *self._job_arguments[1:])
+            before()
             self._begin("finish", LearnerState("finishing"))
 
     def _begin(self, job: str, state: LearnerState) -> None:
@@ -222,7 +265,15 @@ class TeachingSession:
                 self._process.start()
                 there.close()
             self._connection.send(job)
-            answer = self._connection.recv()
+            if self._connection.poll(self._patience[job]):
+                answer = self._connection.recv()
+            else:
+                self._process.kill()  # also one that was stopped
+                self._process.join()
+                answer = RuntimeError(
+                    f"the process that learns gave no answer for {self._patience[job]:.0f} s and "
+                    "was ended; it is started again with the next grades"
+                )
         except (OSError, EOFError):
             answer = RuntimeError(
                 "the process that learns has stopped; it is started again with the next grades"

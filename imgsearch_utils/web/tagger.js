@@ -453,9 +453,15 @@ function render({ model, el }) {
     if (content.kind === "state") showState(content);
     else if (content.kind === "picture") receivePicture(content, buffers);
     else if (content.kind === "lesson") showLesson(content);
-    else if (content.kind === "back") goOn();
+    else if (content.kind === "no news") newsAsked = false;
+    else if (content.kind === "notice") showStatus(content.line);
+    else if (content.kind === "back") {
+      newsAsked = false;
+      goOn();
+    }
     else if (content.kind === "lost") [pending?.slow, pending?.lost].forEach(clearTimeout);
     else if (content.kind === "error") {
+      if (content.serial === "news") newsAsked = false;
       if (pending?.serial === content.serial) settle();
       showStatus(`Not saved: ${content.line}`, "lt-error");
     }
@@ -467,12 +473,16 @@ function render({ model, el }) {
     const elsewhere = nameForm.contains(event.target) || event.target === person;
     if (event.detail && !elsewhere) root.focus({ preventScroll: true });
   });
-  // What was learnt is asked for while somebody looks.
+  // What was learnt is asked for while somebody looks, and again only when the last question has its answer.
+  let newsAsked = false;
   const asking = setInterval(() => {
-    if (state?.teaches && state.annotator && !document.hidden) model.send({ kind: "news", known: learnt.known() });
+    if (newsAsked || !state?.teaches || !state.annotator || document.hidden) return;
+    newsAsked = true;
+    model.send({ kind: "news", serial: "news", known: learnt.known() });
   }, NEWS);
 
   function showLesson(lesson) {
+    newsAsked = false;
     root.classList.toggle("lt-making", lesson.state === "finishing");
     learnt.show(lesson);
   }

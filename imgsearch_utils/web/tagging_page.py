@@ -15,7 +15,7 @@ import pandas as pd
 
 from imgsearch_utils.grades.agreement import agreement_with_others, self_agreement
 from imgsearch_utils.grades.journal import REST, Act, Journal
-from imgsearch_utils.grades.pairs import canonical
+from imgsearch_utils.grades.pairs import both_among, canonical
 from imgsearch_utils.images.collection import Collection, thumbnails
 from imgsearch_utils.images.decoding import jpeg, open_image, side_by_side
 from imgsearch_utils.study import Rubric
@@ -60,6 +60,8 @@ class Task:
     repeats: float = 0.1
     source: str = "person"
     also: Sequence[str] = ()
+    # pairs that are not asked, as a picture of theirs was removed
+    n_lost: int = field(default=0, init=False)
     # one act at a time, so that none is written twice
     turn: threading.RLock = field(default_factory=threading.RLock)
     # the last acts, by ``known_by``
@@ -74,7 +76,14 @@ class Task:
         pairs = canonical(self.pairs).drop_duplicates(["image1", "image2"]).reset_index(drop=True)
         if pairs.empty:
             raise ValueError("no pair to show: every pair of this queue has its grade")
-        object.__setattr__(self, "pairs", pairs)
+        there = pairs[both_among(pairs, self.collection.images.image)].reset_index(drop=True)
+        if there.empty:
+            raise ValueError(
+                "no pair to show: the pictures of all pairs of this queue were removed; bring them "
+                "back, or look into another queue"
+            )
+        object.__setattr__(self, "n_lost", len(pairs) - len(there))
+        object.__setattr__(self, "pairs", there)
 
     def queue(self, annotator: str) -> list[Item]:
         """This annotator's order of the pairs."""
@@ -121,7 +130,17 @@ class Tagging(Sitting):
         name = str(annotator).strip()[:LONGEST_NAME]
         self._queue, self._annotator = self._task.queue(name), name
         self._place = {(*item.pair, item.source): i for i, item in enumerate(self._queue)}
+        self._read_to, self._own_told = 0, []
         self._at = self._next_open(-1)
+
+    def _told(self) -> list[tuple[int, Act]]:
+        """All acts of this annotator on this queue, also those undone; the journal is read on from
+        where it was left.
+        """
+        acts = self._journal.acts(self._read_to)
+        self._read_to += len(acts)
+        self._own_told += self._own(acts)
+        return self._own_told
 
     def _own(self, acts: list[Act]) -> list[tuple[int, Act]]:
         """Those acts that are this annotator's on this queue, each with its place."""
@@ -138,7 +157,7 @@ class Tagging(Sitting):
         each.
         """
         acts: dict[int, list[Act]] = {}
-        for place, act in self._own(self._journal.standing()):
+        for place, act in self._own(self._journal.standing_by(self._annotator)):
             acts[place] = [*acts.pop(place, []), act]
         return acts
 
@@ -182,6 +201,9 @@ class Tagging(Sitting):
         elif self._at in self._own_acts():  # answered in another tab in the meantime
             self._at = self._next_open(self._at)
         self._show()
+        if n := self._task.n_lost:
+            line = f"{n} pairs are not asked: a picture of theirs was removed since"
+            self._send({"kind": "notice", "line": line})
 
     def _on_name(self, message) -> None:
         self._set_annotator(message["name"])
@@ -264,8 +286,7 @@ class Tagging(Sitting):
         if known_by(message) in self._task.written:
             return True
         return bool(message.get("again")) and any(
-            same(place, act)
-            for place, act in self._own(self._journal.acts())[int(message["lines"]) :]
+            same(place, act) for place, act in self._told()[int(message["lines"]) :]
         )
 
     def _pair_at(self, place: int) -> list[str] | None:
@@ -326,7 +347,7 @@ class Tagging(Sitting):
             "round": self._task.round,
             "total": n,
             "done": len(latest),
-            "lines": len(self._own(self._journal.acts())),
+            "lines": len(self._told()),
             "known_as": self._known_as,
             "pace": float(np.median(seconds)) if seconds else None,
             "counts": {str(name): count for name, count in counts.items()},

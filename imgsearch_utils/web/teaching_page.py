@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.asking.advice import advise
-from imgsearch_utils.grades.journal import Journal
 from imgsearch_utils.images.collection import open_collection
 from imgsearch_utils.learning.model import round_in_search
 from imgsearch_utils.learning.promotion import chosen_row, tell_decision, tell_evidence
@@ -24,7 +23,7 @@ from imgsearch_utils.steps.teaching_session import (
     check_teachable,
     open_round,
 )
-from imgsearch_utils.web.messages import serial_of
+from imgsearch_utils.web.messages import refusing, serial_of
 from imgsearch_utils.web.tagging_page import Tagging, Task, known_by
 from imgsearch_utils.workspace import Round, Run
 
@@ -79,7 +78,7 @@ class Classroom:
         return Task(
             pairs,
             self._collection,
-            Journal(self.run.journal),
+            self.lessons.journal,
             self.run.study.rubric,
             this.number,
             self.run.study.seed + this.number,
@@ -97,7 +96,8 @@ class Classroom:
 
     def waiting(self) -> pd.DataFrame:
         """The open round's pairs that nobody has answered."""
-        return tagging.waiting_pairs(self.run.round(self.task().round))
+        task = self.task()
+        return tagging.unanswered(task.pairs, task.journal)
 
     def health(self) -> dict[str, Any]:
         """What a program is told of it."""
@@ -142,6 +142,9 @@ class Teaching(Tagging):
             return self._refuse(
                 message, f"round {self._task.round} is being made; go on in a moment"
             )
+        if _is_one_of(message, "news"):  # waits for nobody's act, and nobody's act for it
+            with refusing(lambda line: self._refuse(message, line)):
+                return self._on_news(message)
         super().receive(message)
 
     def on_screen(self, place: int | None = None) -> list[tuple[str, str]]:
@@ -153,25 +156,41 @@ class Teaching(Tagging):
         return {"teaches": True, "next": "Finish the round, and the next pairs come."}
 
     def _on_news(self, message) -> None:
-        lesson = self._lesson()
-        if lesson["version"] != message.get("known"):
-            self._send(lesson)
+        lessons, waiting = self._room.lessons, len(self._room.waiting())
+        grades = lessons.look()
+        version = repr(
+            (
+                lessons.state,
+                len(lessons.history),
+                lessons.missing(grades),
+                self._query(),
+                waiting,
+                self._task.round,
+            )
+        )
+        if version == message.get("known"):
+            self._send({"kind": "no news"})  # a page asks again only when it has its answer
+        else:
+            self._send(self._lesson(grades, waiting) | {"version": version})
 
     def _on_finish(self, message) -> None:
         serial = serial_of(message, needed=True)
         if not self._can_finish(self._room.lessons.look()):
             raise ValueError("the round cannot be finished yet: it needs a lesson that was learnt")
-        if not self._holds(message, lambda _, act: act.act == "skip"):
-            waiting = self._room.waiting()
-            places = [
-                self._place[*pair, self._task.source]
-                for pair in zip(waiting.image1, waiting.image2)
-            ]
-            if places:
-                self._write_together(places, "skip")
-            self._task.written.append(known_by(message))
-        self._room.lessons.finish()
+        written = self._holds(message, lambda _, act: act.act == "skip")
+        self._room.lessons.finish(lambda: written or self._skip_waiting(message))
         self._show(serial)
+
+    def _skip_waiting(self, message) -> None:
+        """Skip what nobody has answered, pairs of removed pictures too."""
+        task = self._task
+        asked = tagging.asked_pairs(self._room.run.round(task.round))
+        waiting = tagging.unanswered(asked, task.journal)
+        if len(waiting):
+            pairs = list(zip(waiting.image1, waiting.image2))
+            about = {"round": task.round, "source": task.source, "rubric": task.rubric.version}
+            self._journal.append_together(self._annotator, pairs, "skip", **about)
+        task.written.append(known_by(message))
 
     def _can_finish(self, grades: dict) -> bool:
         lessons = self._room.lessons
@@ -185,10 +204,9 @@ class Teaching(Tagging):
         """The picture whose results are shown: the one on the left."""
         return self._queue[min(self._at, len(self._queue) - 1)].left
 
-    def _lesson(self) -> dict[str, Any]:
+    def _lesson(self, grades: dict, waiting: int) -> dict[str, Any]:
         """What the page is told of what was learnt."""
         lessons = self._room.lessons
-        grades = lessons.look()
         taught, state, missing = lessons.taught, lessons.state, lessons.missing(grades)
         query = self._query()
         results = {
@@ -198,8 +216,7 @@ class Teaching(Tagging):
             ]
             for name, results_of_model in lessons.results(query).items()
         }
-        waiting = len(self._room.waiting())
-        lesson = {
+        return {
             "kind": "lesson",
             "state": state.name,
             "line": self._line(state, taught, missing),
@@ -221,10 +238,6 @@ class Teaching(Tagging):
             if waiting
             else f"Finish round {self._task.round}?",
         }
-        lesson["version"] = repr(
-            (state, len(lessons.history), missing, query, waiting, self._task.round)
-        )
-        return lesson
 
     def _line(self, state, taught, missing: int) -> str:
         until_next = f"It learns again after {missing} more." if missing else ""
