@@ -24,11 +24,6 @@ GRADES = (0, 1, 2, 3)
 LIST = 12  # results of one query that are asked together
 
 
-def both_among(pairs: pd.DataFrame, names: Iterable[str]) -> pd.Series:
-    """Whether both images of each pair (n,) are among these names."""
-    return pairs[["image1", "image2"]].isin(set(names)).all(axis=1)
-
-
 def list_numbers(pairs: pd.DataFrame) -> np.ndarray:
     """The number of the list that each asked pair (n,) belongs to, from 0; -1 for a pair by itself.
 

@@ -72,7 +72,8 @@ def cross_fits(images: Images, pairs: pd.DataFrame, seed: int, folds: int = FOLD
             fits.append(Fit(images.among(names), pairs[graded & ~held_out], pairs[held_out]))
     if not any(fit.held_out.similarity.notna().any() for fit in fits):
         raise ValueError(
-            f"{int(graded.sum())} graded train pairs are too few to hold any out; grade more"
+            f"{int(graded.sum())} graded pairs are too few to learn from and to check; grade some "
+            "more, or what was skipped"
         )
     return fits
 

@@ -12,7 +12,7 @@ from imgsearch_utils.asking.pool import NO_PAIRS
 from imgsearch_utils.encoders.embed_collection import embed_run, load_embeddings
 from imgsearch_utils.grades import oracles
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
-from imgsearch_utils.grades.pairs import both_among, key, list_numbers, merge, read_pairs
+from imgsearch_utils.grades.pairs import key, list_numbers, merge, read_pairs
 from imgsearch_utils.grades.usable_grades import usable
 from imgsearch_utils.images import Collection, Embeddings, Images
 from imgsearch_utils.images.image_split import (
@@ -275,13 +275,9 @@ def ready(of: Round) -> bool:
     """Whether a round of a run that people teach can be learnt from: somebody answered every pair
     that it asks.
 
-    Round 0 asks nothing where the classes are learnt first. Pairs of pictures that were removed
-    since wait for nobody.
+    Round 0 asks nothing where the classes are learnt first.
     """
-    if not of.pairs.is_file():
-        return False
-    waiting = waiting_pairs(of)
-    if len(waiting) and both_among(waiting, load_embeddings(of.run).names).any():
+    if not of.pairs.is_file() or len(waiting_pairs(of)):
         return False
     return of.number == 0 or len(asked_pairs(of)) > 0
 

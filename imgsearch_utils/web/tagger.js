@@ -454,7 +454,6 @@ function render({ model, el }) {
     else if (content.kind === "picture") receivePicture(content, buffers);
     else if (content.kind === "lesson") showLesson(content);
     else if (content.kind === "no news") newsAsked = false;
-    else if (content.kind === "notice") showStatus(content.line);
     else if (content.kind === "back") {
       newsAsked = false;
       goOn();

@@ -15,7 +15,7 @@ import pandas as pd
 
 from imgsearch_utils.grades.agreement import agreement_with_others, self_agreement
 from imgsearch_utils.grades.journal import REST, Act, Journal
-from imgsearch_utils.grades.pairs import both_among, canonical
+from imgsearch_utils.grades.pairs import canonical
 from imgsearch_utils.images.collection import Collection, thumbnails
 from imgsearch_utils.images.decoding import jpeg, open_image, side_by_side
 from imgsearch_utils.study import Rubric
@@ -60,8 +60,6 @@ class Task:
     repeats: float = 0.1
     source: str = "person"
     also: Sequence[str] = ()
-    # pairs that are not asked, as a picture of theirs was removed
-    n_lost: int = field(default=0, init=False)
     # one act at a time, so that none is written twice
     turn: threading.RLock = field(default_factory=threading.RLock)
     # the last acts, by ``known_by``
@@ -76,14 +74,7 @@ class Task:
         pairs = canonical(self.pairs).drop_duplicates(["image1", "image2"]).reset_index(drop=True)
         if pairs.empty:
             raise ValueError("no pair to show: every pair of this queue has its grade")
-        there = pairs[both_among(pairs, self.collection.images.image)].reset_index(drop=True)
-        if there.empty:
-            raise ValueError(
-                "no pair to show: the pictures of all pairs of this queue were removed; bring them "
-                "back, or look into another queue"
-            )
-        object.__setattr__(self, "n_lost", len(pairs) - len(there))
-        object.__setattr__(self, "pairs", there)
+        object.__setattr__(self, "pairs", pairs)
 
     def queue(self, annotator: str) -> list[Item]:
         """This annotator's order of the pairs."""
@@ -201,9 +192,6 @@ class Tagging(Sitting):
         elif self._at in self._own_acts():  # answered in another tab in the meantime
             self._at = self._next_open(self._at)
         self._show()
-        if n := self._task.n_lost:
-            line = f"{n} pairs are not asked: a picture of theirs was removed since"
-            self._send({"kind": "notice", "line": line})
 
     def _on_name(self, message) -> None:
         self._set_annotator(message["name"])

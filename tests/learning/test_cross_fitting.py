@@ -110,8 +110,16 @@ def test_the_folds_are_drawn_by_seed_and_are_of_about_one_size():
     [
         ([0] * 20, 30, "20 images in 1 groups of near-duplicates are too few to hold any out"),
         ([0, 1] * 10, 30, "20 images in 2 groups of near-duplicates are too few to hold any out"),
-        (range(20), 1, "1 graded train pairs are too few to hold any out; grade more"),
-        (range(20), 0, "0 graded train pairs are too few to hold any out; grade more"),
+        (
+            range(20),
+            1,
+            "1 graded pairs are too few to learn from and to check; grade some more, or what was skipped",
+        ),
+        (
+            range(20),
+            0,
+            "0 graded pairs are too few to learn from and to check; grade some more, or what was skipped",
+        ),
     ],
 )
 def test_too_little_to_hold_out_is_refused_in_a_clear_line(groups, n, said):
@@ -123,7 +131,7 @@ def test_too_little_to_hold_out_is_refused_in_a_clear_line(groups, n, said):
 
 def test_pairs_without_a_grade_alone_are_refused():
     images = images_of(range(20))
-    with pytest.raises(ValueError, match="0 graded train pairs are too few"):
+    with pytest.raises(ValueError, match="0 graded pairs are too few"):
         cross_fits(images, pairs_of(images, 100, unlabelled=1), 0)
 
 
