@@ -72,7 +72,7 @@ def read_columns(table: pd.DataFrame, settings: ImageSettings, where: object) ->
         notes.append(f"{listed(said)}: the same everywhere, so no class")
     doubts = _doubts(table, telling, kinds)
     likely = [name for name in telling if kinds[name] == "text" and not _too_many(table[name])]
-    refuse_doubts(where, doubts, likely or telling)
+    refuse_doubts(where, doubts, likely)
     if telling:
         notes.append(
             f"columns taken for classes, coarse to fine: {listed(telling)}; --classes chooses"

@@ -226,8 +226,7 @@ def refuse_doubts(where: object, doubts: Iterable[str], columns: Iterable[str]) 
     doubts = list(doubts)
     if not doubts:
         return
-    columns = list(columns)
-    flags = " ".join(f"--classes {name}" for name in columns)
+    flags = " ".join(f"--classes {name}" for name in columns) or "--classes COLUMN"
     raise ValueError(
         f"{where}: {doubts[0]}, which may be classes or not, and pairs across classes would be "
         f"graded 0 unseen; nothing is guessed: name the columns that are classes, coarse to fine "

@@ -23,6 +23,7 @@ SYSTEM = {
     "@sharebin",
     "@syncfolder",
 }
+OWN = (".shards", "account.json")  # what `unpack` keeps beside the pictures
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 #: folders beside `images` whose pictures say something of those
 BESIDE = {
@@ -101,8 +102,11 @@ def scan_pictures(folder: Path, pictures: Path, tables: set[Path]) -> Scan:
         return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside)
 
     for root, folders, names in os.walk(folder, onerror=not_listed):
-        folders.sort()
         place = Path(root)
+        if place == folder and OWN[0] in folders:
+            folders.remove(OWN[0])
+            names = [name for name in names if name not in OWN]
+        folders.sort()
         below = PurePath(root).relative_to(folder)
         system = next((part for part in below.parts if is_system(part)), "")
         links = [name for name in folders if (place / name).is_symlink()]
