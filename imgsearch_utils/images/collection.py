@@ -50,6 +50,15 @@ class Collection:
         """The coarsest class: pairs across it are grade 0 without asking."""
         return self.class_columns[0] if self.class_columns else None
 
+    def account_of(self, images: Iterable[str], reason: Callable[[str], str]) -> Account:
+        """The account where of the pictures some alone are taken.
+
+        reason : why another one is left out, by name
+        """
+        taken = self.images.image.isin([*images])
+        left_out = [(name, reason(name)) for name in self.images.image[~taken]]
+        return self.account.without(left_out, class_counts(self.images[taken], self.class_columns))
+
     def path(self, image: str) -> Path:
         """Where a picture is; refuses names that leave the collection's folder."""
         path = Path(os.path.realpath(self.folder / image))  # resolve() dies of a loop of links
@@ -134,7 +143,7 @@ def _of_vectors(folder: Path, settings: ImageSettings, pictures: Path, vectors: 
         "rows",
         len(read.table),
         len(read.table),
-        classes=_counts(read.table, read.classes),
+        classes=class_counts(read.table, read.classes),
         notes=read.notes,
         columns=read.kinds,
     )
@@ -253,7 +262,7 @@ def _collection(table, columns, pictures, sides, notes, kinds) -> Collection:
     )
 
 
-def _counts(table: pd.DataFrame, columns: list[str]) -> dict[str, dict[str, int]]:
+def class_counts(table: pd.DataFrame, columns: list[str]) -> dict[str, dict[str, int]]:
     """How many images there are of each class, by column."""
     return {
         column: {str(name): int(n) for name, n in table[column].value_counts().items()}
@@ -319,7 +328,7 @@ def _without_unusable(collection: Collection, scan: Scan) -> Collection:
         scan.seen,
         len(images),
         added(scan.left_out, grouped(reasons.items())),
-        _counts(images, collection.class_columns),
+        class_counts(images, collection.class_columns),
         tuple(notes),
         before.columns,
     )

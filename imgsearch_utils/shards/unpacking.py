@@ -110,7 +110,7 @@ def unpack(source: Path, folder: Path, progress: Callable = iter, column: str = 
     if others:
         kinds = sorted({path.suffix or "no suffix" for path in others})
         note = f"{len(others):,} files beside the shards were not read ({listed(kinds)})"
-        done.account = _noted(done.account, [note])
+        done.account = done.account.noted(note)
     done.account.write(folder / ACCOUNT)
     return done
 
@@ -149,10 +149,6 @@ def _unpack_pictures(shards, source, folder, progress, column) -> Unpacked:
         raise ValueError(f"{source}: no picture that can be used in {len(shards)} shard(s){first}")
     write_table(table, folder / "labels.csv")
     return Unpacked(len(table), list(table.columns[1:]), aside, account)
-
-
-def _noted(account: Account, notes: list[str]) -> Account:
-    return Account(**{**account.__dict__, "notes": (*account.notes, *notes)})
 
 
 def _holds_vectors(shard: Path, column: str) -> bool:

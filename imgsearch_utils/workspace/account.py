@@ -48,14 +48,24 @@ class Account:
                 f"taken, {out:,} left out; please report this"
             )
 
-    def without(self, more: Iterable[tuple[str, str]]) -> "Account":
-        """The account where some of what was taken is left out after all: (name, reason) of
-        each.
+    def without(
+        self, more: Iterable[tuple[str, str]], classes: Mapping[str, Mapping[str, int]]
+    ) -> "Account":
+        """The account where some of what was taken is left out after all: (name, reason) of each.
+
+        classes : of what is still taken
         """
         more = list(more)
         return replace(
-            self, taken=self.taken - len(more), left_out=added(self.left_out, grouped(more))
+            self,
+            taken=self.taken - len(more),
+            left_out=added(self.left_out, grouped(more)),
+            classes=classes,
         )
+
+    def noted(self, *notes: str) -> "Account":
+        """The account with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
 
     def lines(self) -> list[str]:
         """The account for people; ESC and other unprintable letters of names are written out."""
