@@ -142,8 +142,11 @@ def score(
     with output(out) as file, bytes_read(pairs) as watch:
         about = score_file(opened, pairs, file, watch)
     role = "promoted" if about["promoted"] else "not promoted: search does not use it"
+    counted = f"{about['pairs']:,} pairs scored"
+    if about["scored"] < about["pairs"]:
+        counted = f"{about['scored']:,} of {counted}"
     print(
-        f"{about['pairs']:,} pairs scored by the head of round {about['round']} ({role}); "
+        f"{counted} by the head of round {about['round']} ({role}); "
         "similar is p_similar >= "
         f"{about['threshold']:.3f}",
         file=sys.stderr,
@@ -160,6 +163,8 @@ def score(
             f"{first_names}",
             file=sys.stderr,
         )
+    if about["pairs"] and not about["scored"]:
+        raise typer.Exit(1)  # a table without a single score is no success
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """What the columns of a labels.csv are: classes, a split, numbers, dates, text."""
 
+import datetime
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,7 +23,7 @@ from imgsearch_utils.workspace.tables import numbers_where_all_are
 # a column of whole numbers that is called so holds the numbers of classes
 CLASSES = {"category", "category_id", "class", "class_id", "cls", "label", "label_id", "target"}
 SPLIT = "split"  # the column that says which side an image stands on
-_DAY = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 class Columns(NamedTuple):
@@ -45,8 +47,17 @@ def kind_of(column: pd.Series) -> str:
     """What a column of text is: "number", "date" (2026-11-30), or "text"."""
     if is_numeric_dtype(numbers_where_all_are(column)):
         return "number"
-    said = column[column != ""]
-    return "date" if len(said) and said.str.fullmatch(_DAY).all() else "text"
+    said = column[column != ""].unique()
+    return "date" if len(said) and all(map(_is_day, said)) else "text"
+
+
+def _is_day(text: str) -> bool:
+    if not _DAY.fullmatch(text):
+        return False
+    try:
+        return bool(datetime.date.fromisoformat(text))
+    except ValueError:  # 2026-02-30
+        return False
 
 
 def read_columns(table: pd.DataFrame, settings: ImageSettings, where: object) -> Columns:

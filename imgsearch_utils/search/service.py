@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from imgsearch_utils.encoders.encoder import Encoder
 
 # none that starts another program to be read
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "HEIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "HEIF")
 MOST, MOST_EXPANDED = 1000, 100  # results of one question, and first results that are added to it
 MOST_EXAMPLES = 20  # of one question
 WAITING = 256  # pictures that wait to be encoded; the next is refused

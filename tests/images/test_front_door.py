@@ -1,5 +1,6 @@
 """Folders and tables as people have them: nothing is guessed, nothing is dropped in silence."""
 
+import io
 import json
 import unicodedata
 from pathlib import Path
@@ -14,6 +15,7 @@ from imgsearch_utils.images.collection import Collection, read_collection
 from imgsearch_utils.images.decoding import open_image, reads_heif
 from imgsearch_utils.images.folder_levels import says_nothing
 from imgsearch_utils.images.listed_names import label_tables
+from imgsearch_utils.search.service import read_upload
 from imgsearch_utils.study import ImageSettings
 from imgsearch_utils.workspace.account import Account
 from tests.tiny_study import command
@@ -368,3 +370,10 @@ def test_new_prints_the_account_and_keeps_it_and_control_letters_reach_no_termin
     assert "split: none" in (tmp_path / "configs/years.yaml").read_text()
     done = command(tmp_path, "new", "by_year", tmp_path / "years", "--classes", "class")
     assert "6 pictures in 2 classes" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "AVIF", "JPEG2000", "PPM", "TIFF"])
+def test_a_server_reads_what_the_command_reads(kind):
+    file = io.BytesIO()
+    ONE.save(file, kind)
+    assert read_upload(file.getvalue()).size == (8, 8)
