@@ -1,5 +1,6 @@
 """Image collections: what pictures a study has, and where they are."""
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -12,7 +13,13 @@ from PIL import Image, ImageDraw
 from imgsearch_utils.images import column_reading
 from imgsearch_utils.images.decoding import SUFFIXES, open_image, why_no_file
 from imgsearch_utils.images.folder_levels import read_levels, refuse_doubts
-from imgsearch_utils.images.listed_names import find_listed, label_tables, nearest_file, read_tables
+from imgsearch_utils.images.listed_names import (
+    RESERVED,
+    find_listed,
+    label_tables,
+    nearest_file,
+    read_tables,
+)
 from imgsearch_utils.images.picture_scan import PLACES, Scan, scan_pictures
 from imgsearch_utils.study import ImageSettings, nearest
 from imgsearch_utils.workspace import DRAWN, Run
@@ -219,7 +226,7 @@ def _read_folders(
     columns = list(levels.classes)
     if settings.class_columns is not None:
         columns = _chosen(settings, columns, folder)
-    loose = [path.name for path, above in zip(scan.files, folders) if not above]
+    loose = [path.as_posix() for path, above in zip(scan.files, folders) if not above]
     if columns and loose:
         raise ValueError(
             f"{pictures}: {loose[0]!r} and {len(loose) - 1} more pictures lie beside class "
@@ -343,4 +350,14 @@ def open_collection(run: Run, progress: Callable = iter) -> Collection:
     if run.study.images.source == DRAWN:
         draw = SOURCES.find(DRAWN)
         draw(run.data, run.study.images.per_class or 150, run.study.seed, progress)
-    return read_collection(run.data, run.study.images)
+    return read_collection(run.data, _as_begun(run))
+
+
+def _as_begun(run: Run) -> ImageSettings:
+    """The settings, with the classes that a run was begun with: it is not asked for them again."""
+    settings, file = run.study.images, run.labels / "images.csv"
+    if settings.class_columns is None and file.is_file():
+        with contextlib.suppress(ValueError):  # a damaged file is named by who needs it
+            columns = [name for name in pd.read_csv(file, nrows=0) if name not in RESERVED]
+            return settings.model_copy(update={"class_columns": tuple(columns)})
+    return settings

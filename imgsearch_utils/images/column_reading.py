@@ -10,12 +10,13 @@ from pandas.api.types import is_numeric_dtype
 
 from imgsearch_utils.images.folder_levels import (
     BY_FOLDERS,
-    FEW,
     NO_SPLIT,
     SPLITS,
     held_out,
     refuse_doubts,
     side_of,
+    spelt_alike,
+    too_many,
 )
 from imgsearch_utils.study import ImageSettings, listed, nearest
 from imgsearch_utils.workspace.tables import numbers_where_all_are
@@ -152,8 +153,7 @@ def splits_of(values: Sequence[str], where: object) -> list[str]:
 
 
 def _too_many(column: pd.Series) -> bool:
-    """Whether hardly two images share a value."""
-    return column.nunique() > max(len(column) / 2, FEW)
+    return too_many(column.nunique(), len(column))
 
 
 def _class_numbers(column: pd.Series) -> bool:
@@ -166,13 +166,15 @@ def _doubts(table: pd.DataFrame, names: list[str], kinds: dict[str, str]) -> lis
     """Why columns may be no classes, or no levels of one hierarchy in this order."""
     doubts = []
     for name in names:
-        if _too_many(table[name]):
+        if kinds[name] != "text" and not _class_numbers(table[name]):
+            doubts.append(f"the column {name!r} holds {kinds[name]}s")
+        elif _too_many(table[name]):
             doubts.append(
                 f"the column {name!r} has {table[name].nunique():,} values for {len(table):,} "
                 "images, which is no class as a rule"
             )
-        elif kinds[name] != "text" and not _class_numbers(table[name]):
-            doubts.append(f"the column {name!r} holds {kinds[name]}s")
+        elif twins := spelt_alike(table[name].unique().tolist()):
+            doubts.append(f"{twins[0]!r} and {twins[1]!r} of {name!r} are one name, spelt twice")
     for coarse, fine in zip(names, names[1:]):
         if not doubts and (table.groupby(fine)[coarse].nunique() > 1).any():
             doubts.append(

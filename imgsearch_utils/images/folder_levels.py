@@ -211,12 +211,29 @@ def _doubts(classes: dict[str, list[str]]) -> list[str]:
                 f"{len(odd):,} of the {len(distinct):,} folders of {column} are called by {what} "
                 f"({listed(odd, 4)})"
             )
-        elif len(distinct) > max(len(names) / 2, FEW):
+        elif too_many(len(distinct), len(names)):
             doubts.append(
                 f"{column} has {len(distinct):,} folders for {len(names):,} pictures, and hardly "
                 "two share one"
             )
+        elif twins := spelt_alike(distinct):
+            doubts.append(f"the folders {twins[0]!r} and {twins[1]!r} are one name, spelt twice")
     return doubts
+
+
+def too_many(n_classes: int, n_images: int) -> bool:
+    """Whether hardly two images share a class."""
+    return n_classes > max(n_images / 2, FEW) or n_classes == n_images > 3
+
+
+def spelt_alike(names: Sequence[str]) -> tuple[str, ...]:
+    """Two names that differ in case, blanks or the form of accents alone; empty where none do."""
+    spelt: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
+        if spelt.setdefault(plain, name) != name:
+            return spelt[plain], name
+    return ()
 
 
 def refuse_doubts(where: object, doubts: Iterable[str], columns: Iterable[str]) -> None:

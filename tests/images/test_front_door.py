@@ -133,6 +133,20 @@ def test_each_picture_in_a_folder_of_its_own_is_no_class(tmp_path):
     assert "13 folders for 13 pictures" in refused(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "twin", ["Äpfel", unicodedata.normalize("NFD", "äpfel"), "äpfel ", "_äpfel"]
+)
+def test_one_name_spelt_twice_is_asked_about(tmp_path, twin):
+    place(tmp_path / "folders", *(f"{kind}/{n}" for kind in ("äpfel", twin, "x") for n in FEW))
+    assert "are one name, spelt twice" in refused(tmp_path / "folders")
+    place(tmp_path / "table", *(f"{n}.png" for n in range(6)))
+    kinds = ["äpfel", twin, "x"] * 2
+    rows = pd.DataFrame({"file_label": [f"{n}.png" for n in range(6)], "kind": kinds})
+    rows.to_csv(tmp_path / "table/labels.csv", index=False)
+    if twin.strip() != "äpfel":  # blanks around a value count for nothing
+        assert "are one name, spelt twice" in refused(tmp_path / "table")
+
+
 def test_folders_that_systems_make_and_other_files_are_counted(tmp_path):
     place(tmp_path, *(f"{kind}/{n}" for kind in ("cat", "dog") for n in FEW))
     place(
