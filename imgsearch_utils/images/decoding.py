@@ -39,7 +39,7 @@ def why_not_decoded(suffix: str) -> str:
     """Why a file of this suffix is taken for no picture; empty where it is taken for one."""
     suffix = suffix.lower()
     if suffix in HEIF and not reads_heif():
-        return f"{suffix}, for which pillow-heif is missing: pip install pillow-heif"
+        return f"{suffix}, for which pillow-heif is missing: pip install imgsearch-utils[heic]"
     return "" if suffix in SUFFIXES | HEIF else f"no picture ({suffix or 'no suffix'})"
 
 

@@ -391,3 +391,12 @@ def test_a_server_reads_what_the_command_reads(kind):
     file = io.BytesIO()
     ONE.save(file, kind)
     assert read_upload(file.getvalue()).size == (8, 8)
+
+
+@pytest.mark.skipif(not reads_heif(), reason="needs pillow-heif")
+def test_pictures_of_phones_are_read(tmp_path):
+    for number in range(2):
+        ONE.resize((64, 64)).save(tmp_path / f"IMG_{number}.HEIC", "HEIF")
+    found = collect(tmp_path)
+    assert found.account.taken == 2 and open_image(found.path("IMG_0.HEIC")).size == (64, 64)
+    assert read_upload((tmp_path / "IMG_1.HEIC").read_bytes()).size == (64, 64)
