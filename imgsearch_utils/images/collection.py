@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from imgsearch_utils.images import column_reading
 from imgsearch_utils.images.decoding import SUFFIXES, open_image, why_no_file
-from imgsearch_utils.images.folder_levels import read_levels, refuse_doubts
+from imgsearch_utils.images.folder_levels import BY_FOLDERS, Levels, read_levels, refuse_doubts
 from imgsearch_utils.images.listed_names import (
     RESERVED,
     find_listed,
@@ -177,38 +177,61 @@ def _read_listed(
     table = read_tables(folder, tables)
     files = [path.as_posix() for path in scan.files]
     meant = find_listed(table.image.tolist(), [*files, *scan.reasons], folder / where)
-    absent = [name for name in table.image if name not in meant]
-    if absent and not meant and not table.image.map(os.path.isabs).any():
-        close = nearest_file(absent[0], files)
-        if close:
-            raise ValueError(
-                f"{folder / where}: none of its {len(absent):,} names is one of a picture in the "
-                f"folder; the first is {absent[0]!r}{close}; correct the names"
-            )
-    for number, name in enumerate(absent):
-        scan.seen += 1
-        hint = nearest_file(name, files) if not number else ""
-        scan.reasons[name] = f"listed in {where} but not in the folder"
-        if hint:
-            scan.notes.append(f"{name!r} is listed in {where} but not in the folder{hint}")
+    _leave_out_unlisted(scan, table.image.tolist(), files, meant, folder / where)
     table["image"] = [meant.get(name, name) for name in table.image]
-    others = {*files} - {*table.image}
-    for name in [name for name in files if name in others]:
-        scan.leave_out(f"in the folder, but not listed in {where}", name)
     read = column_reading.read_columns(table, settings, folder / where)
-    notes, sides = list(read.notes), read.sides
-    if not sides and settings.split is None and len(tables) > 1:
-        levels = read_levels([Path(name).parts[:-1] for name in table.image], None, True)
-        sides, notes = levels.sides, notes + levels.notes[:1] * bool(levels.sides)
-    respelt = sum(name != file for name, file in meant.items())
-    if respelt:
-        name, file = next((name, file) for name, file in meant.items() if name != file)
+    notes, split = list(read.notes), dict(zip(read.table.image, read.sides))
+    meant_files = {*table.image}
+    listed = [name for name in files if name in meant_files]
+    folders = [Path(name).parts[:-1] for name in listed]
+    if not split and any(folders) and settings.split in (None, BY_FOLDERS):
+        levels = _levels(pictures, folders, settings, True)
+        split = dict(zip(listed, levels.sides))
+        notes += levels.notes[:1] if split else []
+    if any(folders) and not read.classes:
+        notes.append(f"the folders were not taken for classes, as {where} says what is known")
+    if respelt := [(name, file) for name, file in meant.items() if name != file]:
         notes.append(
-            f"{respelt:,} names of {where} are written otherwise than their pictures; first: "
-            f"{name!r} is {file!r}"
+            f"{len(respelt):,} names of {where} are written otherwise than their pictures; first: "
+            f"{respelt[0][0]!r} is {respelt[0][1]!r}"
         )
-    collection = _collection(read.table, read.classes, pictures, sides, notes, read.kinds)
-    return collection, scan
+    return _collection(read.table, read.classes, pictures, split, notes, read.kinds), scan
+
+
+def _leave_out_unlisted(
+    scan: Scan, names: list[str], files: list[str], meant: dict[str, str], where: Path
+) -> None:
+    """Account for names that mean no picture, and for pictures that no name means.
+
+    Raises
+    ------
+    ValueError
+        where no name means a picture, and the first is nearly one
+    """
+    absent = [name for name in names if name not in meant]
+    close = nearest_file(absent[0], files) if absent else ""
+    if close and not meant and not any(map(os.path.isabs, names)):
+        raise ValueError(
+            f"{where}: none of its {len(absent):,} names is one of a picture in the folder; the "
+            f"first is {absent[0]!r}{close}; correct the names"
+        )
+    scan.seen += len(absent)
+    scan.reasons |= dict.fromkeys(absent, f"listed in {where.name} but not in the folder")
+    if close:
+        scan.notes.append(f"{absent[0]!r} is listed in {where.name}, not in the folder{close}")
+    listed = {*meant.values()}
+    for name in files:
+        if name not in listed:
+            scan.leave_out(f"in the folder, but not listed in {where.name}", name)
+
+
+def _levels(
+    pictures: Path, folders: list[tuple[str, ...]], settings: ImageSettings, chosen: bool
+) -> Levels:
+    try:
+        return read_levels(folders, settings.split, chosen)
+    except ValueError as error:
+        raise ValueError(f"{pictures}: {error}") from None
 
 
 def _read_folders(
@@ -216,10 +239,7 @@ def _read_folders(
 ) -> tuple[Collection, Scan]:
     """Pictures whose folders are a split, or classes from coarse to fine."""
     folders = [path.parts[:-1] for path in scan.files]
-    try:
-        levels = read_levels(folders, settings.split, settings.class_columns is not None)
-    except ValueError as error:
-        raise ValueError(f"{pictures}: {error}") from None
+    levels = _levels(pictures, folders, settings, settings.class_columns is not None)
     table = pd.DataFrame(
         {"image": [path.as_posix() for path in scan.files], **levels.classes}, dtype=object
     )
@@ -243,7 +263,8 @@ def _read_folders(
         )
     elif any(folders) and not levels.sides:
         notes.append("the folders are no classes, as was chosen")
-    return _collection(table, columns, pictures, levels.sides, notes, {}), scan
+    split = dict(zip(table.image, levels.sides))
+    return _collection(table, columns, pictures, split, notes, {}), scan
 
 
 def _chosen(settings: ImageSettings, columns: list[str], folder: Path) -> list[str]:
@@ -253,7 +274,7 @@ def _chosen(settings: ImageSettings, columns: list[str], folder: Path) -> list[s
     return list(settings.class_columns)
 
 
-def _collection(table, columns, pictures, sides, notes, kinds) -> Collection:
+def _collection(table, columns, pictures, split, notes, kinds) -> Collection:
     """All that is listed, before what cannot take part is set aside; its account is not drawn up
     yet.
     """
@@ -263,7 +284,7 @@ def _collection(table, columns, pictures, sides, notes, kinds) -> Collection:
         pictures,
         None,
         pd.DataFrame(columns=["image", "reason"], dtype=str),
-        dict(zip(table.image, sides)),
+        split,
         Account("files", 0, 0, notes=tuple(notes), columns=kinds),
         table,
     )

@@ -132,6 +132,7 @@ def _unpack_pictures(shards, source, folder, progress, column) -> Unpacked:
         _unpack_shard(Shard(shard, column), source, folder)
     # of this source, and of those before
     parts = sorted((folder / ".shards").glob("*.csv"))
+    parts = [part for part in parts if part.with_suffix(".json").is_file()]
     about = [read_json(part.with_suffix(".json"), *SHARD_KEYS) for part in parts]
     aside = {place: why for each in about for place, why in each["set_aside"].items()}
     table, notes = _joined(parts, [each["inside"] for each in about])

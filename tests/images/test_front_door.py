@@ -265,6 +265,16 @@ def test_pictures_that_no_table_lists_are_counted(tmp_path):
     assert account.left_out["listed in labels.csv but not in the folder"] == (1, "'ghost.png'")
 
 
+def test_a_split_by_folders_is_kept_beside_a_table(tmp_path):
+    names = [f"{side}/{n}" for side in ("train", "test") for n in FEW]
+    place(tmp_path, *names)
+    rows = pd.DataFrame({"file_label": names, "kind": list("xyxyxx")})
+    rows.to_csv(tmp_path / "labels.csv", index=False)
+    found = collect(tmp_path)
+    assert found.class_columns == ["kind"] and found.split["test/0.png"] == "test"
+    assert collect(tmp_path, split="none").split == {}
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_the_metadata_of_an_image_folder_is_read(tmp_path, suffix):
     for side in ("train", "test"):
