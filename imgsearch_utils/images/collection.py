@@ -256,10 +256,9 @@ def _read_folders(
     refuse_doubts(pictures, levels.doubts if columns else [], levels.classes)
     notes = list(levels.notes)
     if columns:
-        depth = ", ".join(columns)
+        why = "was chosen" if settings.class_columns else "their names say something"
         notes.append(
-            f"folders were taken for classes ({depth}), as their names say something; "
-            "--flat takes none"
+            f"folders were taken for classes ({', '.join(columns)}), as {why}; --flat takes none"
         )
     elif any(folders) and not levels.sides:
         notes.append("the folders are no classes, as was chosen")
@@ -330,7 +329,7 @@ def _without_unusable(collection: Collection, scan: Scan) -> Collection:
         elif why := why_no_file(collection.path(name)):
             reasons[name] = why
         elif classless:
-            reasons[name] = "without a class in labels.csv"
+            reasons[name] = "without a class"
         elif re.search("[\r\ud800-\udfff]", name):
             reasons[name] = (
                 "a name with a carriage return or bytes that are not UTF-8; rename the file"

@@ -84,7 +84,7 @@ def read_columns(table: pd.DataFrame, settings: ImageSettings, where: object) ->
         notes.append(f"{listed(said)}: the same everywhere, so no class")
     doubts = _doubts(table, telling, kinds)
     likely = [name for name in telling if kinds[name] == "text" and not _too_many(table[name])]
-    refuse_doubts(where, doubts, likely)
+    refuse_doubts(where, doubts, sorted(likely, key=lambda name: table[name].nunique()))
     if telling:
         notes.append(
             f"columns taken for classes, coarse to fine: {listed(telling)}; --classes chooses"

@@ -1,5 +1,6 @@
 """What the folders above pictures mean: a split, classes from coarse to fine, or only a place."""
 
+import calendar
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,8 @@ SPLITS = {
     "testing": "test",
     "testset": "test",
     "holdout": "test",
+    "query": "test",
+    "gallery": "test",
 }
 FEW = 10  # classes that are never too many
 # first letters of the months in English, German, French, Spanish, Italian, Portuguese and Dutch
@@ -43,6 +46,7 @@ MONTHS = (
     "nov",
     "dec dez dic",
 )
+_MONTHS = {month.casefold() for month in [*calendar.month_name, *calendar.month_abbr] if month}
 _YEAR_FIRST = re.compile(r"(19|20)\d\d($|[^0-9a-z].*|(0[1-9]|1[0-2])([0-3]\d)?($|\D.*))")
 _NUMBER = re.compile(r"\d+|(?=.*\d)[0-9a-f]{2}|(?=.*\d)[0-9a-f]{8,}")  # and hashes, whole or cut
 #: what a camera, a phone, a scanner or a downloader calls its folders, and people a new one
@@ -132,24 +136,20 @@ def read_levels(
     ValueError
         where other folders stand beside those of a split, so that nobody can know what is meant
     """
-    depth = max(map(len, folders), default=0)
-    levels = [
-        [each[min(at, len(each) - 1)] if each else "" for each in folders] for at in range(depth)
-    ]
-    notes, sides, at_split = [], [], None
-    if split != NO_SPLIT and all(folders):
-        for at, names in enumerate(levels):
-            if sides := _split(names, split == BY_FOLDERS, at):
-                at_split = at
-                break
-    if at_split is not None:
-        counted = ", ".join(
-            f"{name}/ {levels[at_split].count(name):,}" for name in dict.fromkeys(levels[at_split])
-        )
+    levels, notes, sides, of_split = _by_level(folders), [], [], []
+    for at, names in enumerate(levels if split != NO_SPLIT and all(folders) else []):
+        if not sides:
+            sides = _split(names, split == BY_FOLDERS, at)
+            of_split += [at] * bool(sides)
+        elif sides == [side_of(name) or side_in(name)[0] for name in names]:
+            of_split.append(at)  # seg_train/seg_train/
+    if sides:
+        names = levels[of_split[0]]
+        counted = ", ".join(f"{name}/ {names.count(name):,}" for name in dict.fromkeys(names))
         held = "" if "test" in sides else "; what is held out is the test side"
         notes.append(
-            f"folder level {at_split + 1} was taken for a split, since its folders are called so: "
-            f"{counted}{held}; --split none reads it as classes"
+            f"folder level {of_split[0] + 1} was taken for a split, since its folders are called "
+            f"so: {counted}{held}; --split none reads it as classes"
         )
     elif split == BY_FOLDERS:
         raise ValueError(
@@ -157,9 +157,9 @@ def read_levels(
             f"{', '.join(SPLITS)}; rename the folders, or leave --split out"
         )
     # of a picture without a deeper folder the finer level is the coarser one, but never its split
-    cut = [each[:at_split] + each[at_split + 1 :] for each in folders] if sides else list(folders)
-    depth = max(map(len, cut), default=0)
-    levels = [[each[min(at, len(each) - 1)] if each else "" for each in cut] for at in range(depth)]
+    levels = _by_level(
+        [tuple(part for at, part in enumerate(each) if at not in of_split) for each in folders]
+    )
     telling = [names for names in levels if len(set(names)) > 1]
     if levels and not telling:
         telling = levels[-1:]
@@ -171,6 +171,14 @@ def read_levels(
     classes = {"class" if one else f"level_{n}": names for n, names in enumerate(telling, 1)}
     doubts = [] if chosen else _doubts(classes)
     return Levels(held_out(sides), classes, notes, doubts)
+
+
+def _by_level(folders: Sequence[tuple[str, ...]]) -> list[list[str]]:
+    """The folder of each picture, level by level; where there is none so deep, the deepest."""
+    depth = max(map(len, folders), default=0)
+    return [
+        [each[min(at, len(each) - 1)] if each else "" for each in folders] for at in range(depth)
+    ]
 
 
 def _split(names: list[str], wanted: bool, at: int) -> list[str]:
@@ -204,8 +212,11 @@ def _doubts(classes: dict[str, list[str]]) -> list[str]:
     doubts = []
     for column, names in classes.items():
         distinct = sorted({*names})
-        if odd := [name for name in distinct if says_nothing(name)]:
-            kinds = {says_nothing(name) for name in odd}
+        odd = [name for name in distinct if says_nothing(name)]
+        if all(name.casefold() in _MONTHS for name in distinct):
+            odd = distinct
+        if odd:
+            kinds = {says_nothing(name) or "date" for name in odd}
             what = " and ".join(f"{kind}s" for kind in sorted(kinds))
             doubts.append(
                 f"{len(odd):,} of the {len(distinct):,} folders of {column} are called by {what} "
