@@ -14,6 +14,7 @@ from imgsearch_utils.images.folder_levels import (
     SPLITS,
     held_out,
     refuse_doubts,
+    says_nothing,
     side_of,
     spelt_alike,
     too_many,
@@ -84,6 +85,7 @@ def read_columns(table: pd.DataFrame, settings: ImageSettings, where: object) ->
         notes.append(f"{listed(said)}: the same everywhere, so no class")
     doubts = _doubts(table, telling, kinds)
     likely = [name for name in telling if kinds[name] == "text" and not _too_many(table[name])]
+    likely = likely or telling[: len(telling) == 1]
     refuse_doubts(where, doubts, sorted(likely, key=lambda name: table[name].nunique()))
     if telling:
         notes.append(
@@ -156,6 +158,14 @@ def _too_many(column: pd.Series) -> bool:
     return too_many(column.nunique(), len(column))
 
 
+def _places(column: pd.Series) -> list[str]:
+    """The values that say nothing but a place or a date: any, of folders; all, of other columns."""
+    values = sorted({*column} - {""})
+    odd = [value for value in values if says_nothing(value)]
+    enough = str(column.name).startswith("folder") or len(odd) == len(values)
+    return odd if enough and not _class_numbers(column) else []
+
+
 def _class_numbers(column: pd.Series) -> bool:
     """Whether a column of whole numbers is called one of classes."""
     whole = column.str.fullmatch(r"-?\d*").all()
@@ -173,6 +183,8 @@ def _doubts(table: pd.DataFrame, names: list[str], kinds: dict[str, str]) -> lis
                 f"the column {name!r} has {table[name].nunique():,} values for {len(table):,} "
                 "images, which is no class as a rule"
             )
+        elif places := _places(table[name]):
+            doubts.append(f"{name!r} names places rather than classes ({listed(places, 4)})")
         elif twins := spelt_alike(table[name].unique().tolist()):
             doubts.append(f"{twins[0]!r} and {twins[1]!r} of {name!r} are one name, spelt twice")
     for coarse, fine in zip(names, names[1:]):

@@ -107,7 +107,7 @@ class Members:
             stem, sample, suffix = _stem(name), _sample(name), _suffix(name)
             of = by_stem.get(stem) or by_sample.get(sample, [])
             if not of:
-                self.left_out[name] = f"of no picture here ({suffix})"
+                self.left_out[name] = f"that say something of no picture here ({suffix})"
                 continue
             # 7.caption.txt says its caption, 7.txt its txt
             more = "" if stem in by_stem else stem[len(sample) + 1 :]

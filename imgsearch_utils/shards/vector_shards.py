@@ -37,7 +37,8 @@ def unpack_vectors(
     schema = schema_of(shards[0])
     chosen = _chosen(shards[0], schema, column)
     lists = [field.name for field in schema if _is_list(field.type)]
-    name_column = next((name for name in NAMES if name in schema.names), "")
+    text = [each.name for each in schema if _names(each.type)]
+    name_column = next((name for name in NAMES if name in text), "")
     rows = sum(parquet.read_metadata(shard).num_rows for shard in shards)
     if not rows:
         raise ValueError(f"{shards[0]}: no rows")
@@ -81,6 +82,10 @@ def unpack_vectors(
     notes += [f"not in labels.csv, as no cell holds it: {listed(unread)}"] if unread else []
     others = [name for name in table if name not in ("file_label", "shard")]
     return table[["file_label", *others, "shard"]], notes
+
+
+def _names(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -45,6 +45,10 @@ def table_of(folder: Path) -> pd.DataFrame:
     return table
 
 
+def table_of_names(folder: Path) -> list[str]:
+    return pd.read_csv(folder / "labels.csv", dtype=str).file_label.tolist()
+
+
 def names_of(folder: Path) -> list[str]:
     return [Path(name).name for name in table_of(folder).file_label]
 
@@ -127,6 +131,14 @@ def test_class_folders_and_splits_inside_a_tar_are_kept(tmp_path):
     assert sorted({*found.split.values()}) == ["test", "train"]
 
 
+@pytest.mark.parametrize("folders", [("05 May", "06 June"), ("2022", "2023"), ("00000", "00001")])
+def test_folders_inside_a_tar_that_may_be_only_places_are_asked_about(tmp_path, folders):
+    members = [(f"{folder}/{n}.jpg", picture(n)) for folder in folders for n in range(2)]
+    unpack(tar(tmp_path / "s.tar", members), tmp_path / "out")
+    with pytest.raises(ValueError, match="nothing is guessed.*--classes folder"):
+        read_collection(tmp_path / "out", ImageSettings(source="x"))
+
+
 def test_a_name_twice_and_a_name_that_is_a_folder_lose_nothing(tmp_path):
     members = [("a.jpg", picture(0)), ("a.jpg", picture(1)), ("a.jpg/b.jpg", picture(2))]
     members += [("c.jpg/d.jpg", picture(3)), ("c.jpg", picture(4))]
@@ -191,6 +203,10 @@ def test_several_columns_that_may_be_meant_are_asked_about(tmp_path):
     parquet.write_table(pictures, tmp_path / "p.parquet")
     with pytest.raises(ValueError, match="several columns hold files .image, mask"):
         unpack(tmp_path / "p.parquet", tmp_path / "p")
+    both = pa.table({"image": [picture(0), picture(1)], "clip": [[1.0, 2.0], [3.0, 4.0]]})
+    parquet.write_table(both, tmp_path / "b.parquet")
+    done = unpack(tmp_path / "b.parquet", tmp_path / "b", column="clip")
+    assert done.vectors and table_of_names(tmp_path / "b") == ["000000000", "000000001"]
     unpack(tmp_path / "p.parquet", tmp_path / "p", column="mask")
     assert (tmp_path / "p/images/p/00000000.jpg").read_bytes() == picture(2)
 
