@@ -39,12 +39,14 @@ class Shard:
 
     column : of a Parquet file, or the suffix of a tar's members, that holds the pictures; empty
         where there is one alone
+    seen : members, without those that say something of a picture, or rows
     left_out : what is no picture: reason -> (how many, the first)
     notes : for the account
     """
 
     path: Path
     column: str = ""
+    seen: int = 0
     left_out: dict[str, tuple[int, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     bytes_read: int = 0
@@ -89,6 +91,7 @@ def _of_tar(shard: Shard) -> Iterator[Sample]:
     with tarfile.open(shard.path, "r|*") as file:
         for member in file:
             name = member.name
+            shard.seen += not member.isdir()
             if not member.isfile():
                 if not member.isdir():
                     shard.leave_out(name, "a link or a device")
@@ -103,6 +106,7 @@ def _of_tar(shard: Shard) -> Iterator[Sample]:
                 cells, why = _said(content, column)
                 if why:
                     shard.leave_out(name, why)
+                shard.seen -= not why
                 for picture in of if not why else ():
                     said[picture] |= cells
 
@@ -154,6 +158,7 @@ def _of_batches(
     }
     for batch in batches:
         for at in range(batch.num_rows):
+            shard.seen += 1
             [row] = batch.slice(at, 1).to_pylist()  # the other pictures stay where they are
             picture = row.pop(pictures)
             content, path = (

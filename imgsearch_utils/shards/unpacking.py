@@ -103,8 +103,8 @@ def unpack(source: Path, folder: Path, progress: Callable = iter, column: str = 
         )
     marker.parent.mkdir(parents=True, exist_ok=True)
     if of_vectors:
-        done = _unpack_vectors(shards, folder, progress, column)
         write_json(marker, {"source": now})
+        done = _unpack_vectors(shards, folder, progress, column)
     else:
         done = _unpack_pictures(shards, source, folder, progress, column)
     if others:
@@ -117,9 +117,8 @@ def unpack(source: Path, folder: Path, progress: Callable = iter, column: str = 
 
 def _unpack_vectors(shards, folder, progress, column) -> Unpacked:
     table, notes = unpack_vectors(shards, folder / "vectors.npy", progress, column)
-    table = _with_split(
-        table, [_side(shard.with_suffix("")) for shard in shards], table.pop("shard")
-    )
+    sides = {number: _side(shard.with_suffix("")) for number, shard in enumerate(shards)}
+    table = _with_split(table, table.pop("shard"), sides)
     write_table(table, folder / "labels.csv")
     columns = list(table.columns[1:])
     kinds = {name: kind_of(table[name].astype(str)) for name in columns}
@@ -190,7 +189,7 @@ def _joined(parts: list[Path], shards: list[str]) -> tuple[pd.DataFrame, list[st
     if levels.sides and "split" not in table:
         table["split"] = levels.sides
         notes += levels.notes[:1]
-    return _with_split(table, [_side(Path(shard)) for shard in shards], shard_of, shards), notes
+    return _with_split(table, shard_of, {shard: _side(Path(shard)) for shard in shards}), notes
 
 
 def _side(shard: Path) -> str:
@@ -205,14 +204,13 @@ def _words(name: str) -> list[str]:
     return "".join(letter if letter.isalpha() else " " for letter in name.lower()).split()
 
 
-def _with_split(table, sides, shard_of, shards=None) -> pd.DataFrame:
+def _with_split(table: pd.DataFrame, shard_of: pd.Series, side_of: dict) -> pd.DataFrame:
     """The table with the split that the shards' names say, where each says one and train is not
     alone.
     """
-    said = {side_in(side)[0] for side in sides}
+    said = {side_in(side)[0] for side in side_of.values()}
     if "split" in table or "" in said or "train" not in said or len(said) < 2:
         return table
-    side_of = dict(zip(shards if shards is not None else range(len(sides)), sides))
     return table.assign(split=[side_of[shard] for shard in shard_of])
 
 
@@ -296,13 +294,12 @@ def _unpack_shard(shard: Shard, source: Path, folder: Path) -> None:
             f"{number:,} pictures of a name that is taken got a number; first: {first}"
         )
     # last: it says that this is done
-    left = sum(number for number, _ in shard.left_out.values())
     about = {
         **now,
         "source": str(path.resolve()),
         "inside": inside.as_posix(),
         "set_aside": aside,
-        "seen": len(rows) + left,
+        "seen": shard.seen,
         "left_out": shard.left_out,
         "notes": shard.notes,
     }
