@@ -134,8 +134,14 @@ def read_levels(
     Raises
     ------
     ValueError
-        where other folders stand beside those of a split, so that nobody can know what is meant
+        where other folders stand beside those of a split, so that nobody can know what is meant;
+        where `split` is a column
     """
+    if split not in (None, NO_SPLIT, BY_FOLDERS):
+        raise ValueError(
+            f"there is no table with a column {split!r}, so the split is that of the folders, "
+            f"--split {BY_FOLDERS}, or --split {NO_SPLIT}"
+        )
     levels, notes, sides, of_split = _by_level(folders), [], [], []
     for at, names in enumerate(levels if split != NO_SPLIT and all(folders) else []):
         if not sides:

@@ -38,6 +38,7 @@ def describe_folder(
         raise ValueError("--flat takes no classes and no split; leave --classes and --split out")
     if flat:
         classes, split = [], NO_SPLIT
+    split = NO_SPLIT if split == "" else split
     vectors = sorted(path.name for path in folder.glob("*.npy"))
     pictures = any(not why_not_decoded(path.suffix) for path in folder.rglob("*"))
     if len(vectors) > 1 and not pictures:

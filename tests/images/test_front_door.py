@@ -73,6 +73,8 @@ def test_folders_of_a_split_by_any_name_are_no_classes(tmp_path, sides):
     assert any("taken for a split" in note for note in found.account.notes)
     as_classes = collect(tmp_path, split="none")
     assert len(as_classes.class_columns) >= 2 and not as_classes.split
+    assert "no table with a column 'subset'" in refused(tmp_path, split="subset")
+    assert collect(tmp_path, split="folders").split == found.split
 
 
 def test_a_split_below_the_classes_is_one_too(tmp_path):
