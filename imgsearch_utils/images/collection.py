@@ -12,7 +12,13 @@ from PIL import Image, ImageDraw
 
 from imgsearch_utils.images import column_reading
 from imgsearch_utils.images.decoding import SUFFIXES, open_image, why_no_file
-from imgsearch_utils.images.folder_levels import BY_FOLDERS, Levels, read_levels, refuse_doubts
+from imgsearch_utils.images.folder_levels import (
+    BY_FOLDERS,
+    NO_SPLIT,
+    Levels,
+    read_levels,
+    refuse_doubts,
+)
 from imgsearch_utils.images.listed_names import (
     RESERVED,
     find_listed,
@@ -370,14 +376,16 @@ def open_collection(run: Run, progress: Callable = iter) -> Collection:
     if run.study.images.source == DRAWN:
         draw = SOURCES.find(DRAWN)
         draw(run.data, run.study.images.per_class or 150, run.study.seed, progress)
-    return read_collection(run.data, _as_begun(run))
-
-
-def _as_begun(run: Run) -> ImageSettings:
-    """The settings, with the classes that a run was begun with: it is not asked for them again."""
-    settings, file = run.study.images, run.labels / "images.csv"
-    if settings.class_columns is None and file.is_file():
+    settings, images = run.study.images, run.labels / "images.csv"
+    if not images.is_file():
+        return read_collection(run.data, settings)
+    if settings.class_columns is None:  # a run that was begun is not asked for its classes again
         with contextlib.suppress(ValueError):  # a damaged file is named by who needs it
-            columns = [name for name in pd.read_csv(file, nrows=0) if name not in RESERVED]
-            return settings.model_copy(update={"class_columns": tuple(columns)})
-    return settings
+            columns = [name for name in pd.read_csv(images, nrows=0) if name not in RESERVED]
+            settings = settings.model_copy(update={"class_columns": tuple(columns)})
+    try:
+        return read_collection(run.data, settings)
+    except ValueError:
+        with contextlib.suppress(ValueError):  # nor for a split: its images have their sides
+            return read_collection(run.data, settings.model_copy(update={"split": NO_SPLIT}))
+        raise

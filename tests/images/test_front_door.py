@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgsearch_utils.images.collection import Collection, read_collection
+from imgsearch_utils.images.collection import Collection, open_collection, read_collection
 from imgsearch_utils.images.decoding import open_image, reads_heif
 from imgsearch_utils.images.folder_levels import says_nothing
 from imgsearch_utils.images.listed_names import label_tables
 from imgsearch_utils.search.service import read_upload
 from imgsearch_utils.study import ImageSettings
+from imgsearch_utils.workspace import find_run
 from imgsearch_utils.workspace.account import Account
-from tests.tiny_study import command
+from tests.tiny_study import command, living_in, write_study
 
 ONE = Image.new("RGB", (8, 8), "green")
 FEW = [f"{n}.png" for n in range(3)]
@@ -424,3 +425,19 @@ def test_pictures_of_phones_are_read(tmp_path):
     found = collect(tmp_path)
     assert found.account.taken == 2 and open_image(found.path("IMG_0.HEIC")).size == (64, 64)
     assert read_upload((tmp_path / "IMG_1.HEIC").read_bytes()).size == (64, 64)
+
+
+@pytest.mark.parametrize("columns", [("level_1", "level_2"), ()])
+def test_a_run_that_was_begun_before_is_asked_nothing_again(tmp_path, columns):
+    """As former versions read it: a split as classes, or years without a word."""
+    tops = ("train", "eval") if columns else ("2022", "2023")
+    place(
+        tmp_path / "pictures", *(f"{top}/{kind}/{n}" for top in tops for kind in "ab" for n in FEW)
+    )
+    write_study(tmp_path)
+    with living_in(tmp_path):
+        run = find_run("tiny", begin=True)
+        header = ",".join(["image", *columns, "group", "side"])
+        (run.labels / "images.csv").write_text(header + "\n")
+        found = open_collection(run)
+    assert found.class_columns == [*columns] and len(found.images) == 12
