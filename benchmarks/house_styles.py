@@ -33,8 +33,8 @@ from tqdm import tqdm
 from benchmarks import rivals
 from imgsearch_utils.grades.pairs import canonical, read_pair_files
 from imgsearch_utils.images import Embeddings, Images
-from imgsearch_utils.images.collection import read_labels
 from imgsearch_utils.images.image_split import group_near_duplicates
+from imgsearch_utils.images.listed_names import read_labels
 from imgsearch_utils.learning import HEADS, Model, learn
 from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.learner import LearningResult

@@ -59,6 +59,8 @@ class ImageSettings(Settings):
     source: str  # "synthetic_houses", or a folder: absolute, or below datasets/ or IMGSEARCH_DATA
     per_class: _count(MILLION) | None = None  # a balanced sample of each class; all when absent
     class_columns: tuple[str, ...] | None = None  # coarse to fine; all of labels.csv's when absent
+    # a column of labels.csv, "folders", or "none"; what is plainly a split when absent
+    split: str | None = None
     # a .npy in the source folder instead of pictures, in labels.csv's order
     vectors: str | None = None
     obtain: str = ""  # how to get the pictures, said when they are not there

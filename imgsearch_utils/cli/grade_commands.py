@@ -9,6 +9,7 @@ import yaml
 
 from imgsearch_utils import workspace
 from imgsearch_utils.cli.files import bytes_read
+from imgsearch_utils.workspace.account import Account
 from imgsearch_utils.workspace.command_options import JsonOption, RunOption, StudyOption
 
 if TYPE_CHECKING:
@@ -39,30 +40,39 @@ def import_(
 
 
 def _import_comparisons(files: list[Path], study: str, run: str, as_json: bool) -> None:
-    from imgsearch_utils.grades.comparison_files import import_comparisons, read_comparisons
+    from imgsearch_utils.grades.comparison_files import (
+        COMPARISON_ACCOUNT,
+        import_comparisons,
+        read_comparisons,
+    )
 
     triplets = read_comparisons(files)  # what cannot be read begins no run
     opened = workspace.find_run(study, run, begin=True)
     counts, problems = import_comparisons(opened, triplets)
-    _say(counts, problems, opened.labels / "comparison_problems.csv", as_json)
+    account = Account.read(opened.labels / COMPARISON_ACCOUNT)
+    _say(counts, problems, account, opened.labels / "comparison_problems.csv", as_json)
 
 
 def _import_pairs(files: list[Path], study: str, run: str, as_json: bool) -> None:
-    from imgsearch_utils.grades.import_export import import_labels
+    from imgsearch_utils.grades.import_export import IMPORT_ACCOUNT, import_labels
     from imgsearch_utils.grades.pairs import read_grades
 
     with bytes_read(files[0]) as watch:
         pairs = read_grades(files, watch)  # what cannot be read begins no run
     opened = workspace.find_run(study, run, begin=True)
     counts, problems = import_labels(opened, pairs)
-    _say(counts, problems, opened.labels / "import_problems.csv", as_json)
+    account = Account.read(opened.labels / IMPORT_ACCOUNT)
+    _say(counts, problems, account, opened.labels / "import_problems.csv", as_json)
 
 
-def _say(counts: dict[str, int], problems: "pd.DataFrame", place: Path, as_json: bool) -> None:
+def _say(
+    counts: dict[str, int], problems: "pd.DataFrame", account: Account, place: Path, as_json: bool
+) -> None:
     if as_json:
         print(json.dumps(counts))
         return
     print(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
+    print("\n".join(account.lines()))
     if len(problems):
         print(f"{len(problems):,} rows to look at: {workspace.shown(place)}")
 

@@ -38,10 +38,11 @@ def embed(
     """Make the vectors of a study's pictures; of new pictures alone where others have theirs."""
     from tqdm import tqdm
 
-    from imgsearch_utils.encoders.embed_collection import embed_run
+    from imgsearch_utils.encoders.embed_collection import ACCOUNT, embed_run
     from imgsearch_utils.images.collection import open_collection
     from imgsearch_utils.images.embeddings import Embeddings
     from imgsearch_utils.search.database import open_metadata
+    from imgsearch_utils.workspace.account import Account, printable
 
     if engine not in ("", "ray"):
         raise ValueError(
@@ -59,9 +60,11 @@ def embed(
     embeddings, aside = embed_run(opened, collection, tqdm, encode)
     open_metadata(opened, embeddings)  # made here, so that the first search does not wait for it
     for image, reason in aside.itertuples(index=False):
-        print(f"set aside: {image}: {reason}", file=sys.stderr)
+        print(printable(f"set aside: {image}: {reason}"), file=sys.stderr)
     new = len(set(embeddings.names) - set(before))
     print(f"{len(embeddings.names):,} vectors, {new:,} of them new: {workspace.shown(folder)}")
+    if not opened.published:
+        print("\n".join(Account.read(opened.vectors / ACCOUNT).lines()))
 
 
 @app.command()
@@ -394,7 +397,7 @@ def duplicates(
     as_json: JsonOption = False,
 ) -> None:
     """Find pictures that are nearly the same: a table, and a page that shows them."""
-    from imgsearch_utils.encoders.embed_collection import load_embeddings
+    from imgsearch_utils.encoders.embed_collection import ACCOUNT, embed_command, load_embeddings
     from imgsearch_utils.evaluation.duplicate_report import find_duplicates, write_duplicates
     from imgsearch_utils.images.collection import open_collection
     from imgsearch_utils.images.study_images import Images
@@ -410,7 +413,12 @@ def duplicates(
     collection, embeddings = open_collection(opened), load_embeddings(opened)
     images = Images(collection.images, embeddings).among(embeddings.names)
     table = find_duplicates(images, cosine)
-    page = write_duplicates(opened, collection, table, cosine, out or opened.results / "duplicates")
+    folder = out or opened.results / "duplicates"
+    page = write_duplicates(opened, collection, table, cosine, folder)
+    account = collection.account_of(
+        images.names, lambda _: f"without a vector; where it can be read: {embed_command(opened)}"
+    )
+    account.write(folder / ACCOUNT)
     if as_json:
         about = {
             "study": opened.study.study,
@@ -432,4 +440,5 @@ def duplicates(
     )
     if len(table):
         print(table.head(20).to_string(index=False, float_format="%.3f"))
+    print("\n".join(account.lines()))
     print(f"written: {workspace.shown(page)}")

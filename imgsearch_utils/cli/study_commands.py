@@ -87,10 +87,19 @@ def new(
     classes: Annotated[
         list[str] | None,
         typer.Option(
-            help="A column of labels.csv that is a class, coarse to fine; all when not given, '' "
-            "for none."
+            help="A column of labels.csv, or a level of folders, that is a class, coarse to fine; "
+            "all when not given, '' for none."
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="The column of labels.csv that is a split; folders, where these are one; or none."
+        ),
+    ] = None,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="Folders mean nothing: no classes, and no split.")
+    ] = False,
 ) -> None:
     """Write configs/<study>.yaml for a folder of your own pictures, after looking at it."""
     from imgsearch_utils.images.new_study import describe_folder
@@ -104,13 +113,12 @@ def new(
         )
     if (workspace.source() / "configs" / file.name).exists():
         raise ValueError(f"the workspace has a study called {study} already; choose another name")
-    text, line = describe_folder(
-        study, images.resolve(), [name for name in classes if name] if classes else None
-    )
+    chosen = [name for name in classes if name] if classes else None
+    text, told = describe_folder(study, images.resolve(), chosen, split, flat)
     parse_study(plain_values(text, str(file)), str(file))
     workspace.write_atomic(file, text)
     print(
-        f"{line}\nwritten: {workspace.shown(file)}\n"
+        "\n".join(told) + f"\nwritten: {workspace.shown(file)}\n"
         f"make run STUDY={study}    # what can be known before anybody grades, with a report: "
         "some minutes\n"
         f"make teach STUDY={study}  # teach it what you mean by similar: ten minutes\n"
@@ -134,8 +142,11 @@ def score(
     with output(out) as file, bytes_read(pairs) as watch:
         about = score_file(opened, pairs, file, watch)
     role = "promoted" if about["promoted"] else "not promoted: search does not use it"
+    counted = f"{about['pairs']:,} pairs scored"
+    if about["scored"] < about["pairs"]:
+        counted = f"{about['scored']:,} of {counted}"
     print(
-        f"{about['pairs']:,} pairs scored by the head of round {about['round']} ({role}); "
+        f"{counted} by the head of round {about['round']} ({role}); "
         "similar is p_similar >= "
         f"{about['threshold']:.3f}",
         file=sys.stderr,
@@ -152,6 +163,8 @@ def score(
             f"{first_names}",
             file=sys.stderr,
         )
+    if about["pairs"] and not about["scored"]:
+        raise typer.Exit(1)  # a table without a single score is no success
 
 
 @app.command()

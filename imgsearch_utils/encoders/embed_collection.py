@@ -26,6 +26,7 @@ NETWORK = "network"  # the folder beside the vectors in which their network is k
 # beside the vectors: size and times (of change, of status change) of each picture when read
 STAMPS = ".pictures.npy"
 LATELY = 2_000_000_000  # nanoseconds; clocks of file systems are coarse
+ACCOUNT = "account.json"  # beside the vectors: what became of all files of the data set
 EMBED_LOCK = ".embed.lock"  # beside the vectors: held by the process that encodes pictures
 
 
@@ -33,7 +34,7 @@ def embed_run(
     run: Run, collection: Collection, progress=iter, encode: "EncodeFiles | None" = None
 ) -> tuple[Embeddings, pd.DataFrame]:
     """A run's embeddings, kept in its folder: pictures are encoded once, vectors from elsewhere are
-    checked and copied.
+    checked and copied. The account of the data set is kept beside them.
 
     progress : wraps the batches that are encoded, e.g. ``tqdm``
     encode : does the work of the encoder's ``encode_files`` elsewhere, see ``with_ray.by_ray``
@@ -60,6 +61,9 @@ def embed_run(
                     lambda: getattr(encoder.bulk(), "graph", None),
                 )
             aside = pd.concat([collection.set_aside, unreadable], ignore_index=True)
+        if not run.published:
+            account = collection.account_of(embeddings.names, lambda _: "not a readable picture")
+            account.write(run.vectors / ACCOUNT)
     return Embeddings.load(folder), aside
 
 

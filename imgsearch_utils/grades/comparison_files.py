@@ -17,8 +17,10 @@ from imgsearch_utils.images.near_duplicates import SAME_PICTURE
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.study import listed, nearest
 from imgsearch_utils.workspace import Run, open_atomic
+from imgsearch_utils.workspace.account import Account
 from imgsearch_utils.workspace.tables import read_user_csv, user_csv_parts, write_table
 
+COMPARISON_ACCOUNT = "comparison_account.json"  # beside the journal
 TRIPLET = ["query", "closer", "farther"]
 
 
@@ -61,7 +63,7 @@ def read_comparisons(files: Iterable[str | Path]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-class Account(NamedTuple):
+class Imported(NamedTuple):
     """What an import did.
 
     counts : rows, and what became of them: imported, known (the journal held them already), unknown
@@ -75,7 +77,7 @@ class Account(NamedTuple):
     problems: pd.DataFrame
 
 
-def import_comparisons(run: Run, triplets: pd.DataFrame) -> Account:
+def import_comparisons(run: Run, triplets: pd.DataFrame) -> Imported:
     """Write the rows of ``read_comparisons`` to the run's journal, and account for each.
 
     Each row is a voice: rows that contradict each other, or that say the same, are kept beside each
@@ -120,7 +122,27 @@ def import_comparisons(run: Run, triplets: pd.DataFrame) -> Account:
         "repeated": good.duplicated(TRIPLET).sum(),
         "contradictory": both.sum(),
     }
-    return Account({name: int(count) for name, count in counts.items()}, problems)
+    counts = {name: int(count) for name, count in counts.items()}
+    _account(counts, problems).write(run.labels / COMPARISON_ACCOUNT)
+    return Imported(counts, problems)
+
+
+def _account(counts: dict[str, int], problems: pd.DataFrame) -> Account:
+    reasons = {
+        "unknown": "of an image that the study does not have",
+        "same_picture": "of which two images are one picture",
+        "known": "that the journal held already",
+    }
+    first = {
+        problem: f"{rows.file.iloc[0]}: row {rows.row.iloc[0]}"
+        for problem, rows in problems.groupby("problem")
+    }
+    left_out = {
+        reason: (counts[name], first.get(name, ""))
+        for name, reason in reasons.items()
+        if counts[name]
+    }
+    return Account("rows", counts["rows"], counts["imported"], left_out)
 
 
 def _left_out(triplets: pd.DataFrame, images: Images) -> tuple[np.ndarray, np.ndarray]:

@@ -20,9 +20,11 @@ from imgsearch_utils.images.image_split import group_near_duplicates
 from imgsearch_utils.images.near_duplicates import SAME_PICTURE
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.workspace import Run, open_atomic
+from imgsearch_utils.workspace.account import Account
 from imgsearch_utils.workspace.tables import write_table
 
 IMPORTER = "import"
+IMPORT_ACCOUNT = "import_account.json"  # beside the journal
 
 
 def import_report(
@@ -181,7 +183,43 @@ def import_labels(run: Run, pairs: pd.DataFrame) -> tuple[dict[str, int], pd.Dat
         )
         with open_atomic(run.labels / "import_problems.csv") as file:
             write_table(problems, file)
+        _account(pairs, images, graded, counts).write(run.labels / IMPORT_ACCOUNT)
     return counts, problems
+
+
+def _account(
+    pairs: pd.DataFrame, images: Images, new: pd.DataFrame, counts: dict[str, int]
+) -> Account:
+    """What became of each row; of the rows of one pair the first that is graded stands for all."""
+    rows, known = canonical(pairs).reset_index(drop=True), {*images.names}
+    stranger = ~(rows.image1.isin(known) & rows.image2.isin(known))
+    alone = rows.image1.astype(object) == rows.image2.astype(object)
+    ungraded = rows.similarity.isna()
+    graded = rows[~(stranger | alone | ungraded)]
+    first = graded[~graded.duplicated(["image1", "image2"])]
+    reasons = {
+        "of an image that the study does not have": rows[stranger],
+        "of an image beside itself": rows[alone & ~stranger],
+        "without a grade": rows[ungraded & ~alone & ~stranger],
+        "of a pair that another row grades too; the lower median of its grades counts": graded[
+            ~graded.index.isin(first.index)
+        ],
+    }
+    left_out = {
+        reason: (len(of), f"{of.file.iloc[0]}: row {of.row.iloc[0]}")
+        for reason, of in reasons.items()
+        if len(of)
+    }
+    if len(first) > len(new):
+        left_out["that the journal held already"] = len(first) - len(new), ""
+    notes = []
+    if counts["conflicts"]:
+        notes.append(f"{counts['conflicts']:,} pairs are graded differently by several rows")
+    if zeros := int((new.by == AUTOMATIC).sum()):
+        notes.append(f"{zeros:,} grades 0 across classes count as automatic, nobody's")
+    grades = new.similarity.value_counts().sort_index()
+    by_grade = {f"{grade:g}": int(n) for grade, n in grades.items()}
+    return Account("rows", len(rows), len(new), left_out, {"grade": by_grade}, tuple(notes))
 
 
 def export_labels(run: Run, file: Path) -> int:

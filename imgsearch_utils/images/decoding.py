@@ -1,5 +1,6 @@
 """Picture files read safely, and small pictures for pages and figures."""
 
+import functools
 import io
 import os
 import stat
@@ -11,13 +12,35 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+#: of Pillow's own formats, and of what a phone or a browser calls them
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+SUFFIXES |= {".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pnm"}
+HEIF = {".heic", ".heif"}  # of phones; another library reads them
 MAX_UPLOAD = 20_000_000  # bytes of a picture that a server takes
 # 0.75 GB as RGB; more than any camera's picture, less than a decompression bomb
 MAX_PIXELS = 250_000_000
 # Pillow's own limit is lower, and its warning is no news beside ours
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+@functools.cache
+def reads_heif() -> bool:
+    """Whether the library that decodes HEIC is installed; then Pillow uses it from now on."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def why_not_decoded(suffix: str) -> str:
+    """Why a file of this suffix is taken for no picture; empty where it is taken for one."""
+    suffix = suffix.lower()
+    if suffix in HEIF and not reads_heif():
+        return f"{suffix}, for which pillow-heif is missing: pip install imgsearch-utils[heic]"
+    return "" if suffix in SUFFIXES | HEIF else f"no picture ({suffix or 'no suffix'})"
 
 
 def why_no_file(path: Path) -> str:
@@ -53,7 +76,7 @@ def picture_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     inside = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
-    if not (files := sorted(file for file in inside if file.suffix.lower() in SUFFIXES)):
+    if not (files := sorted(file for file in inside if not why_not_decoded(file.suffix))):
         raise ValueError(f"{path}: no picture in this folder ({', '.join(sorted(SUFFIXES))})")
     return files
 
@@ -69,6 +92,8 @@ def open_image(path: Path) -> Image.Image:
     try:
         if reason := why_no_file(path):
             raise ValueError(reason)
+        if Path(path).suffix.lower() in HEIF:
+            reads_heif()
         return decode(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
         empty = not why_no_file(path) and not Path(path).stat().st_size

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.images.collection import read_labels
+from imgsearch_utils.images.listed_names import read_labels
 from imgsearch_utils.images.near_duplicates import near_duplicate_groups
 from imgsearch_utils.images.study_images import Images
 from imgsearch_utils.workspace import Run, shown

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
+from imgsearch_utils.images.column_reading import kind_of
 from imgsearch_utils.study import listed
 from imgsearch_utils.workspace import atomic_path
 from imgsearch_utils.workspace.tables import numbers_where_all_are
@@ -194,8 +195,8 @@ def _checked(condition: str) -> str:
 
 
 def _kind(column: pd.Series) -> str:
-    """What a column of text is to DuckDB: a whole number, a number, or text."""
-    numbers = numbers_where_all_are(column)
-    if not pd.api.types.is_numeric_dtype(numbers):
-        return "VARCHAR"
-    return "BIGINT" if (numbers.dropna() % 1 == 0).all() else "DOUBLE"
+    """What a column of text is to DuckDB: a whole number, a number, a date, or text."""
+    kind = kind_of(column)
+    if kind != "number":
+        return "DATE" if kind == "date" else "VARCHAR"
+    return "BIGINT" if (numbers_where_all_are(column).dropna() % 1 == 0).all() else "DOUBLE"

@@ -6,46 +6,51 @@ from pathlib import Path
 import yaml
 
 from imgsearch_utils.images.collection import read_collection
-from imgsearch_utils.images.decoding import SUFFIXES
-from imgsearch_utils.study import ImageSettings
+from imgsearch_utils.images.decoding import why_not_decoded
+from imgsearch_utils.images.folder_levels import NO_SPLIT
+from imgsearch_utils.study import ImageSettings, listed
 
-FEW = 10  # values of a column that are never too many
 
-
-def describe_folder(study: str, folder: Path, classes: list[str] | None = None) -> tuple[str, str]:
+def describe_folder(
+    study: str,
+    folder: Path,
+    classes: list[str] | None = None,
+    split: str | None = None,
+    flat: bool = False,
+) -> tuple[str, list[str]]:
     """Look at a folder of pictures and write a study for it.
 
-    classes : columns of its labels.csv, from coarse to fine; all of them where none are given
+    classes : columns of its labels.csv, or levels of its folders, from coarse to fine; all of them
+        where none are given and they are plainly classes
+    split : as of ``ImageSettings.split``
+    flat : no classes and no split, whatever the folders are called
 
     Returns
     -------
-    the study's YAML, and a line that says what was found
+    the study's YAML, with the lines as comments; and lines that say what was found, and the account
 
     Raises
     ------
-    ValueError as ``read_collection``; and for a column that cannot be one of classes, as hardly two
-        images share a value
+    ValueError as ``read_collection``; for options that contradict each other; for several files of
+        vectors, of which nobody can know which is meant
     """
-    vectors = next((path.name for path in sorted(folder.glob("*.npy"))), None)
-    pictures = any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
-    source = {"source": str(folder)} | ({"vectors": vectors} if vectors and not pictures else {})
+    if flat and (classes or split):
+        raise ValueError("--flat takes no classes and no split; leave --classes and --split out")
+    if flat:
+        classes, split = [], NO_SPLIT
+    split = NO_SPLIT if split == "" else split
+    vectors = sorted(path.name for path in folder.glob("*.npy"))
+    pictures = any(not why_not_decoded(path.suffix) for path in folder.rglob("*"))
+    if len(vectors) > 1 and not pictures:
+        raise ValueError(
+            f"{folder}: {len(vectors)} files hold vectors ({listed(vectors)}), and nobody can know "
+            "which is meant; keep one there"
+        )
+    source = {"source": str(folder)} | ({"vectors": vectors[0]} if vectors and not pictures else {})
     source |= {} if classes is None else {"class_columns": classes}
+    source |= {} if split is None else {"split": split}
     collection = read_collection(folder, ImageSettings(**source))
     sizes = {column: collection.images[column].nunique() for column in collection.class_columns}
-    too_many = [
-        column
-        for column, n in sizes.items()
-        if classes is None and n > max(len(collection.images) / 2, FEW)
-    ]
-    if too_many:
-        raise ValueError(
-            f"{folder / 'labels.csv'}: the column {too_many[0]!r} has {sizes[too_many[0]]:,} "
-            "values for "
-            f"{len(collection.images):,} images, which is no class: nearly every pair would be "
-            "graded 0 "
-            "unseen. Name the columns that are classes, coarse to fine (--classes kind --classes "
-            "fine_kind), or none (--classes '')"
-        )
     line = f"{len(collection.images):,} {'pictures' if pictures else 'vectors'}"
     if len(sizes) == 1:
         [n] = sizes.values()
@@ -63,4 +68,8 @@ def describe_folder(study: str, folder: Path, classes: list[str] | None = None) 
     who = "you, after the classes taught what they can" if coarsest > 1 else "you"
     settings = {"study": study, "images": source}
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    return f"# {line}\n{text}oracle: person  # {who}\n", line
+    told = [line, *collection.account.lines()]
+    if vectors and pictures:
+        told.append(f"left unread: {listed(vectors)}; pictures are there, which are encoded anew")
+    comments = "".join(f"# {each}\n" for each in told)
+    return f"{comments}{text}oracle: person  # {who}\n", told

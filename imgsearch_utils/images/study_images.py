@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.images.collection import RESERVED
 from imgsearch_utils.images.embeddings import Embeddings
+from imgsearch_utils.images.listed_names import RESERVED
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import pandas as pd
 from imgsearch_utils import indexes, workspace
 from imgsearch_utils.encoders.embed_collection import NETWORK, embed_command, load_embeddings
 from imgsearch_utils.encoders.onnx_encoder import KeptEncoder, open_kept
-from imgsearch_utils.images.collection import open_collection, read_labels
+from imgsearch_utils.images.collection import open_collection
 from imgsearch_utils.images.embeddings import Embeddings
 from imgsearch_utils.images.label_conditions import Metadata
+from imgsearch_utils.images.listed_names import label_tables
 from imgsearch_utils.images.near_pairs import MANY
 from imgsearch_utils.images.vector_store import drop_page_cache, plain
 from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
@@ -57,14 +58,17 @@ def open_metadata(run: Run, database: Embeddings) -> Metadata:
     """What labels.csv, or the pictures' folders, say of a database's images; read again when
     labels.csv changed.
     """
-    file = run.data / "labels.csv"
-    source = f"{file.resolve()} {stamp(file)}" if file.is_file() else ""
+    tables = [file for file in label_tables(run.data) if file.is_file()]
+    source = " ".join(f"{file.resolve()} {stamp(file)}" for file in tables)
 
     def read() -> tuple[pd.DataFrame, list[str]]:
         collection = open_collection(run)
-        return read_labels(file) if file.is_file() else collection.images, collection.class_columns
+        return collection.labels, collection.class_columns
 
-    known_as_now = f"{database.sha256} {run.study.images.model_dump_json()} {source}"
+    # a setting that runs of before had not
+    absent = {"split"} if run.study.images.split is None else set()
+    settings = run.study.images.model_dump_json(exclude=absent)
+    known_as_now = f"{database.sha256} {settings} {source}"
     return Metadata.open(run.vectors / "labels.arrow", known_as_now, database.names, read)
 
 

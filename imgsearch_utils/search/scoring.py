@@ -38,9 +38,11 @@ def score_file(
 
     Returns
     -------
-    pairs (how many); `round`, `promoted`, `threshold` of the head; `unknown` images; and `anew`:
-    the file's columns that bore a score's name and gave way to the new ones"""
-    last, pairs, unknown, anew = run.last_round, 0, set(), []
+    pairs (how many); `scored`, how many of them have a score; `round`, `promoted`, `threshold` of
+    the head; `unknown` images; and `anew`: the file's columns that bore a score's name and gave way
+    to the new ones
+    """
+    last, pairs, scored, unknown, anew = run.last_round, 0, 0, set(), []
     database, head = load_embeddings(run), load_models(last)["head"]
     score = PairScorer(database, head)
     for part in pair_parts(file, watch):
@@ -53,8 +55,10 @@ def score_file(
         write_table(part.drop(columns=anew).join(scores), out, header=not pairs)
         unknown |= {*part.image1[rows[0] < 0], *part.image2[rows[1] < 0]}
         pairs += len(part)
+        scored += int(has_vectors.sum())
     return {
         "pairs": pairs,
+        "scored": scored,
         "round": last.number,
         "promoted": last.metrics["promoted"],
         "threshold": head.threshold,

@@ -21,7 +21,7 @@ import pandas as pd
 from PIL import Image
 
 from imgsearch_utils.encoders.onnx_encoder import KeptEncoder
-from imgsearch_utils.images.decoding import MAX_UPLOAD, decode, open_image
+from imgsearch_utils.images.decoding import MAX_UPLOAD, decode, open_image, reads_heif
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.search.searcher import Searcher, crops_of
 from imgsearch_utils.study import nearest
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from imgsearch_utils.encoders.encoder import Encoder
 
 # none that starts another program to be read
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 MOST, MOST_EXPANDED = 1000, 100  # results of one question, and first results that are added to it
 MOST_EXAMPLES = 20  # of one question
 WAITING = 256  # pictures that wait to be encoded; the next is refused
@@ -54,7 +54,8 @@ def read_upload(content: bytes) -> Image.Image:
     if len(content) > MAX_UPLOAD:
         raise ValueError(f"more than {MAX_UPLOAD // 10**6} MB; make it smaller first")
     try:
-        return decode(io.BytesIO(content), FORMATS)
+        formats = [*FORMATS, "HEIF"] if reads_heif() else FORMATS
+        return decode(io.BytesIO(content), formats)
     except Exception as error:  # decoders of broken files raise many kinds
         known = not content or "cannot identify" in str(error)
         reason = "" if known else f" ({' '.join(str(error).split())})"

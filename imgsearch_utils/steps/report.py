@@ -15,6 +15,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from imgsearch_utils import plots
+from imgsearch_utils.encoders.embed_collection import ACCOUNT
 from imgsearch_utils.evaluation.example_queries import grades_so_far
 from imgsearch_utils.evaluation.relevance import QUERIES, in_words, of_all
 from imgsearch_utils.grades.agreement import human_ceiling
@@ -26,6 +27,7 @@ from imgsearch_utils.steps.run_results import RunResults
 from imgsearch_utils.steps.tagging import asked_pairs
 from imgsearch_utils.study import read_yaml
 from imgsearch_utils.workspace import VERSIONS, Stage, shown, source
+from imgsearch_utils.workspace.account import Account
 from imgsearch_utils.workspace.tables import read_table
 
 #: columns of results_log.csv in the page's table of rounds, and what they are called there
@@ -219,6 +221,7 @@ def write_page(results: RunResults, collection: Collection, stage: Stage) -> Pat
             table.to_csv(folder / "tables" / f"{name}.csv", index=False)
     set_aside = [run.results / "tagging" / f"{name}.csv" for name in ("set_aside", "left_out")]
     set_aside = pd.concat(map(read_table, filter(Path.is_file, set_aside)))
+    account = run.vectors / ACCOUNT
     own_protocol = run.results / "ann_comparison/own_protocol.json"
     nothing = pd.DataFrame()
     html = {
@@ -256,6 +259,7 @@ def write_page(results: RunResults, collection: Collection, stage: Stage) -> Pat
         strategy=", ".join(strategies),
         html={name: _html(table) for name, table in html.items()},
         n_aside=len(set_aside),
+        account=Account.read(account).lines() if account.is_file() else [],
         exact_wins=results.choice["index"] in EXACT,
         choice=results.choice,
         tables=[

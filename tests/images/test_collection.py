@@ -15,14 +15,10 @@ from PIL import Image
 
 from imgsearch_utils import workspace
 from imgsearch_utils.images import Embeddings, Images
-from imgsearch_utils.images.collection import (
-    open_collection,
-    read_collection,
-    read_labels,
-    thumbnails,
-)
+from imgsearch_utils.images.collection import open_collection, read_collection, thumbnails
 from imgsearch_utils.images.decoding import open_image, side_by_side
 from imgsearch_utils.images.image_split import balanced_sample
+from imgsearch_utils.images.listed_names import read_labels
 from imgsearch_utils.study import ImageSettings, parse_study
 
 down, across = np.mgrid[:48, :80]
@@ -235,7 +231,10 @@ def test_class_folders_give_the_classes(tmp_path, below):
         (("train", "test"), ("train", "test")),
         (("train", "val", "test"), ("train", "dev", "test")),
         (("Training", "Validation", "Testing"), ("train", "dev", "test")),
-        (("train", "valid"), ("train", "dev")),
+        (("train", "valid"), ("train", "test")),
+        (("seg_train", "seg_test"), ("train", "test")),
+        (("train2017", "val2017"), ("train", "test")),
+        (("Train", "EVAL"), ("train", "test")),
     ],
 )
 def test_folders_of_a_split_are_its_sides_and_no_classes(tmp_path, names, sides):

@@ -29,6 +29,8 @@ HOUSES = pd.DataFrame(
         "gap": ["1990.0", "", "1.0", "2.0", "3.0", "10.0"],
         "code": ["007", "8", "", "010", "9", "7"],
         "order": ["1.5", "x", "", "2", "3", "10"],
+        "day": ["2026-11-30", "2025-01-02", "", "2024-02-29", "1999-12-31", "2026-01-01"],
+        "no day": ["2026-02-30", "2025-01-02", "", "2024-02-29", "1999-12-31", "2026-01-01"],
     }
 )
 
@@ -111,6 +113,9 @@ def test_numbers_are_compared_as_numbers_however_they_are_written(values, limit)
         ("gap > 2", "045"),
         ("gap IN (1, 2.0)", "23"),
         ("code = '007'", "0"),
+        ("day > '2025-06-01'", "05"),
+        ("year(day) = 2024 OR day IS NULL", "23"),
+        ("\"no day\" > '2026'", "05"),
         ("code = '7'", "5"),
         ("CAST(code AS INTEGER) > 8", "34"),
         ("\"order\" = '1.5' OR \"order\" > '3'", "01"),
@@ -235,7 +240,7 @@ def test_a_damaged_file_is_made_again_or_read_without_harm(tmp_path):
         broken[rng.integers(len(broken))] ^= 1 << rng.integers(8)
         file.unlink()
         file.write_bytes(broken)
-        assert opened(tmp_path).table().shape == (6, 7)
+        assert opened(tmp_path).table().shape == (6, 9)
 
 
 def test_names_that_answers_have_already_get_others():

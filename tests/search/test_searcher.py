@@ -470,7 +470,8 @@ def test_vectors_of_unknown_origin_answer_for_their_images_only(tmp_path):
         "file_label,kind\n" + "".join(f"{n}.jpg,{n % 3}\n" for n in range(9))
     )
     (tmp_path / "mine.yaml").write_text(
-        "study: mine\nimages: {source: vectors, vectors: v.npy}\noracle: person\n"
+        "study: mine\nimages: {source: vectors, vectors: v.npy, class_columns: [kind]}\n"
+        "oracle: person\n"
     )
     assert "9 vectors, 9 of them new" in typed(tmp_path, "embed", "--study", "mine.yaml")[0]
     Image.new("RGB", (30, 30)).save(tmp_path / "black.png")

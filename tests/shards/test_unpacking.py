@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from imgsearch_utils.drawn_houses import draw_house, sample_houses
 from imgsearch_utils.images import read_collection
-from imgsearch_utils.shards.samples import samples_of
+from imgsearch_utils.shards.samples import Shard, samples_of
 from imgsearch_utils.shards.unpacking import unpack
 from imgsearch_utils.study import ImageSettings
 from tests.tiny_study import typed
@@ -155,8 +155,11 @@ def test_a_data_set_saved_to_disk_with_its_splits(pictures, tmp_path):
         write_arrow(source / "train", pictures[:6], path)
         write_arrow(source / "test", pictures[6:], path)
         if path:
-            with pytest.raises(ValueError, match=r"saved.*'a.b' stands more than once"):
-                unpack(source, tmp_path / "no")
+            done = unpack(source, tmp_path / "numbered")
+            assert done.images == 9 and any("got a number" in note for note in done.account.notes)
+            assert {content for content, _ in unpacked(tmp_path / "numbered")} == {
+                content for content, _ in pictures
+            }
     assert unpack(source, tmp_path / "out").images == 9
     found = read_collection(tmp_path / "out", ImageSettings(source="x", class_columns=["label"]))
     assert sorted(found.split.values()) == ["test"] * 3 + ["train"] * 6
@@ -182,7 +185,7 @@ def test_a_large_file_of_pictures_is_not_held_at_once(tmp_path):
     parquet.write_table(table, tmp_path / "a.parquet", row_group_size=5, compression="none")
     del table
     before = pa.total_allocated_bytes()
-    held = [pa.total_allocated_bytes() - before for _ in samples_of(tmp_path / "a.parquet")]
+    held = [pa.total_allocated_bytes() - before for _ in samples_of(Shard(tmp_path / "a.parquet"))]
     assert len(held) == 60 and 1_000_000 < max(held) < 40_000_000
 
 
@@ -287,10 +290,12 @@ def test_what_is_no_picture_or_would_leave_the_folder_is_set_aside(pictures, tmp
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         out.addfile(link)
     done = unpack(tmp_path / "evil.tar", tmp_path / "in/out")
-    assert done.images == 1 and done.columns == ["side_"] and len(done.set_aside) == 7
+    assert done.images == 2 and done.columns == ["side_"] and len(done.set_aside) == 4
+    assert (done.account.seen, done.account.taken) == (10, 2)  # all but good.json
+    assert done.account.left_out["what is said of a picture, no JSON object"][0] == 1
     assert sorted(
         path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".csv"
-    ) == ["evil.json", "evil.tar", "good.jpg"]
+    ) == ["account.json", "evil.json", "evil.tar", "good.jpg", "said.jpg"]
 
 
 @hypothesis.given(
@@ -336,10 +341,7 @@ def test_the_command_and_a_study_of_what_it_made(pictures, tmp_path):
         "12 pictures in tested; labels.csv says of each: label, kind, year, share, caption"
     )
     _, said = typed(tmp_path, "new", "tested", "tested")
-    assert (
-        "the column 'year' has 12 values for 12 images, which is no class" in said
-        and "--classes ''" in said
-    )
+    assert "the column 'year' holds numbers" in said and "--classes ''" in said
     out, _ = typed(tmp_path, "new", "houses", "tested", "--classes", "kind")
     assert "12 pictures in 3 classes" in out
     assert "class_columns:\n  - kind" in (tmp_path / "configs/houses.yaml").read_text()

@@ -83,6 +83,7 @@ def test_messy_class_folders_run_to_a_report_that_names_what_was_set_aside(tmp_p
     for pair in together:
         assert images.side[list(pair)].nunique() == 1, "twins stand on one side"
     page = (tmp_path / "report_results/tested/index.html").read_text()
+    assert "files seen = " in page and "left out: 3 not a readable picture" in page
     assert "3 pictures were set aside" in page and all(name in page for name in broken)
     assert "&#34;twin&#34;" not in page or "<script" not in page
 
