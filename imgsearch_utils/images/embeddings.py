@@ -57,7 +57,7 @@ class Embeddings:
         positions = self.find(names)
         if (positions < 0).any():
             unknown = list(dict.fromkeys(name for name, row in zip(names, positions) if row < 0))
-            raise ValueError(f"{len(unknown)} image(s) have no vector, first: {unknown[0]!r}")
+            raise ValueError(f"{len(unknown)} image(s) have no vector, first: {str(unknown[0])!r}")
         return positions
 
     def of(self, names: Iterable[str]) -> np.ndarray:
