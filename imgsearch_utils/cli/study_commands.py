@@ -133,9 +133,18 @@ def score(
     opened = workspace.find_run(study, name)
     with output(out) as file, bytes_read(pairs) as watch:
         about = score_file(opened, pairs, file, watch)
+        if about["pairs"] and not about["scored"]:
+            raise ValueError(
+                f"{pairs}: none of its {about['pairs']:,} pairs could be scored: the run knows no pair's "
+                f"two images, first unknown: {about['unknown'][0]!r}; see the names in the run's "
+                "images.csv"
+            )
+    of_all = f"{about['scored']:,} of {about['pairs']:,} pairs"
+    if about["scored"] == about["pairs"]:
+        of_all = f"{about['pairs']:,} pairs"
     role = "promoted" if about["promoted"] else "not promoted: search does not use it"
     print(
-        f"{about['pairs']:,} pairs scored by the head of round {about['round']} ({role}); "
+        f"{of_all} scored by the head of round {about['round']} ({role}); "
         "similar is p_similar >= "
         f"{about['threshold']:.3f}",
         file=sys.stderr,
