@@ -182,6 +182,7 @@ def search(
             crops=crops,
             where=where,
         )
+    from imgsearch_utils.learning.model import missing_head
     from imgsearch_utils.search.searcher import Searcher
 
     opened = workspace.find_run(study, run)
@@ -221,6 +222,12 @@ def search(
     if not answers:
         raise ValueError(f"{pictures[0]}: none of its pictures can be read")
     n_searched = len(searcher.names if allowed is None else allowed)
+    if not (model or text) and (missing := missing_head(searcher.run)):
+        print(
+            f"{missing}: these results are the encoder's. Make a run of your own to search with "
+            "what was learnt, or say --model encoder",
+            file=sys.stderr,
+        )
     if k > n_searched:
         print(
             f"{'the database has' if allowed is None else '--where leaves'} {n_searched:,} "
@@ -312,7 +319,10 @@ def classify(
         str, typer.Option(help="An open_clip encoder to classify by words; the study's own else.")
     ] = "",
     classifier: Annotated[
-        str, typer.Option(help="A ready-made one: timm:<model>[/<checkpoint>]; the study's else.")
+        str,
+        typer.Option(
+            help="A ready-made one: timm:<model> or timm:<model>/<checkpoint>; the study's else."
+        ),
     ] = "",
     as_json: JsonOption = False,
     show: ShowOption = None,

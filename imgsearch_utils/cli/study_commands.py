@@ -121,7 +121,7 @@ def new(
         "\n".join(told) + f"\nwritten: {workspace.shown(file)}\n"
         f"make run STUDY={study}    # what can be known before anybody grades, with a report: "
         "some minutes\n"
-        f"make teach STUDY={study}  # teach it what you mean by similar: ten minutes\n"
+        f"make teach STUDY={study}  # teach it what you mean by similar\n"
         f"make serve STUDY={study}  # search"
     )
 
@@ -141,6 +141,12 @@ def score(
     opened = workspace.find_run(study, name)
     with output(out) as file, bytes_read(pairs) as watch:
         about = score_file(opened, pairs, file, watch)
+        if about["pairs"] and not about["scored"]:
+            raise ValueError(
+                f"{pairs}: none of its {about['pairs']:,} pairs could be scored: the run knows no "
+                f"pair's two images, first unknown: {about['unknown'][0]!r}; see the names in the "
+                "run's images.csv"
+            )
     role = "promoted" if about["promoted"] else "not promoted: search does not use it"
     counted = f"{about['pairs']:,} pairs scored"
     if about["scored"] < about["pairs"]:
@@ -163,8 +169,6 @@ def score(
             f"{first_names}",
             file=sys.stderr,
         )
-    if about["pairs"] and not about["scored"]:
-        raise typer.Exit(1)  # a table without a single score is no success
 
 
 @app.command()

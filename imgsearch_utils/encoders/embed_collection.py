@@ -1,6 +1,7 @@
 """From a collection to its embeddings: encoding what is new, reading what came as vectors."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -218,11 +219,18 @@ def _keep_stamps(folder: Path, names: list[str], stamps: dict[str, tuple], began
 
 def open_images(run: Run) -> Images:
     """The images that take part with their vectors, which are made again where a published run
-    leaves them out.
-
-    Pictures that were removed since, and so have no vector any more, are left out.
+    leaves them out. Pictures that were removed since, and have no vector any more, are left out.
     """
     table = read_split(run)
     has_vectors = (run.vectors / "encoder" / "config.json").is_file()
     embeddings = load_embeddings(run) if has_vectors else embed_run(run, open_collection(run))[0]
-    return Images(table, embeddings).among(embeddings.names)
+    images = Images(table, embeddings)
+    return images.among(embeddings.names) if gone(table.image, embeddings) else images
+
+
+def gone(names: Iterable[str], embeddings: Embeddings) -> list[str]:
+    """Those of a run's images that have no vector any more, as their pictures were removed or
+    renamed.
+    """
+    there = set(embeddings.names)
+    return [name for name in names if name not in there]

@@ -188,6 +188,16 @@ def round_in_search(run: Run) -> Round | None:
     return last if last.metrics["promoted"] else class_round(run, last.number)
 
 
+def missing_head(run: Run) -> str:
+    """That the head which search would use is not here, in words; empty where it is, or none is
+    used.
+    """
+    used = round_in_search(run) if run.rounds_made else None
+    if used is None or (used.model / "head.safetensors").is_file():
+        return ""
+    return f"the head of round {used.number}, which run {run.name} uses, is not here"
+
+
 def model_in_use(run: Run, name: str = "") -> Model:
     """The model that search uses: the head of ``round_in_search``, else the encoder.
 

@@ -183,7 +183,9 @@ class Service:
     def warm_up(self) -> None:
         """Load the networks before somebody asks; nothing where the vectors were made elsewhere."""
         with contextlib.suppress(ValueError):
-            self._pictures.faster()
+            with self._one_at_a_time:  # as `encode`: a queue is made once
+                pictures = self._pictures
+            pictures.faster()
             gray = io.BytesIO()
             Image.new("RGB", (64, 64), "gray").save(gray, "PNG")
             self.search(picture=gray.getvalue())

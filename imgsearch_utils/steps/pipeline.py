@@ -66,15 +66,15 @@ def execute(
     run.labels.mkdir(parents=True, exist_ok=True)
     with _alone(run):
         _refuse_a_lost_journal(run)
-        compared = run.comparison_stage().recorded().get("rounds", len(run.rounds))
-        if run.taught and compared != len(run.rounds):
-            _clear_comparison(run)
+        _clear_outdated_comparison(run)
         pending = not all(_done(stage) for _, _, stage in steps(run))
         if pending:
             from imgsearch_utils.steps.kernel import prepare
 
             prepare()
             for step in steps(run):
+                if step[0] == "03_ann_comparison":
+                    _clear_outdated_comparison(run)  # by a round that was made just now
                 _take(run, step, study, settings, say)
         _make_again(run, say)
         if faults := check_run(run, at_work=True):
@@ -138,8 +138,11 @@ def _take(
     say(f"{label}: {time.monotonic() - began:.0f} s")
 
 
-def _clear_comparison(run: Run) -> None:
+def _clear_outdated_comparison(run: Run) -> None:
     """Make room for the comparison and the report of a run that was taught further since."""
+    compared = run.comparison_stage().recorded().get("rounds", len(run.rounds))
+    if not run.taught or compared == len(run.rounds):
+        return
     for folder in (run.report, *run.comparison_stage().folders.values()):
         shutil.rmtree(folder, ignore_errors=True)
 

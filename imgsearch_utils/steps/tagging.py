@@ -9,7 +9,7 @@ import pandas as pd
 
 from imgsearch_utils.asking import STRATEGIES, Pool, automatic_zeros, choose_pairs, first_strategy
 from imgsearch_utils.asking.pool import NO_PAIRS
-from imgsearch_utils.encoders.embed_collection import embed_run, load_embeddings
+from imgsearch_utils.encoders.embed_collection import embed_run, gone, load_embeddings
 from imgsearch_utils.grades import oracles
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.grades.pairs import key, list_numbers, merge, read_pairs
@@ -190,14 +190,20 @@ def replayed_pairs(
 
 
 def asked_pairs(of: Round) -> pd.DataFrame:
-    """The pairs of a round that are for people, in their order: all but the automatic zeros."""
+    """The pairs of a round that are for people, in their order: all but the automatic zeros, and
+    those of pictures that were removed since.
+    """
     if not of.pairs.is_file():
         raise ValueError(
             f"run {of.run.name} has no pairs of round {of.number} yet; run the notebooks before "
             "it first"
         )
     table = read_pairs(of.pairs)
-    return table[table.strategy != AUTOMATIC]
+    table = table[table.strategy != AUTOMATIC]
+    if not (of.run.vectors / "encoder" / "config.json").is_file():
+        return table
+    missing = gone({*table.image1, *table.image2}, load_embeddings(of.run))
+    return table[~table.image1.isin(missing) & ~table.image2.isin(missing)]
 
 
 def waiting_pairs(of: Round) -> pd.DataFrame:

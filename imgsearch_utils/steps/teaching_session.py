@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.encoders.embed_collection import load_embeddings, open_images
+from imgsearch_utils.encoders.embed_collection import gone, load_embeddings, open_images
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
 from imgsearch_utils.images.image_split import read_split
 from imgsearch_utils.learning.calibration import Calibration
@@ -86,29 +86,35 @@ class LessonMessage(NamedTuple):
 
 
 class PeoplesGrades:
-    """The current grades that people gave to pairs of these images, by pair; kept up as the journal
-    grows.
+    """The current grades that people gave to pairs of these images, kept up as the journal grows.
+
+    grades : by pair
+    changed : the pairs whose grade came, changed or went since ``mark``
     """
 
     def __init__(self, journal: Journal, images: set[str]):
         self._journal, self._images, self._read_to = journal, images, 0
-        self._grades: dict[tuple[str, str], float] = {}
+        self.grades: dict[tuple[str, str], float] = {}
+        self.changed: set[tuple[str, str]] = set()
+        self._marked: dict[tuple[str, str], float] = {}
 
-    def now(self) -> dict[tuple[str, str], float]:
-        """Not to be changed: the same until somebody grades."""
+    def look(self) -> "PeoplesGrades":
+        """Take in what was appended to the journal."""
         acts = self._journal.acts(self._read_to)
         self._read_to += len(acts)
-        if touched := {
-            (act.image1, act.image2) for act in acts if self._images.issuperset(act[2:4])
-        }:
-            grades = dict(self._grades)
-            for pair in touched:
-                grades.pop(pair, None)
-                found = self._journal.grade(*pair)
-                if found and found[1] != AUTOMATIC:
-                    grades[pair] = found[0]
-            self._grades = grades
-        return self._grades
+        pairs = {(act.image1, act.image2) for act in acts}
+        for pair in filter(self._images.issuperset, pairs):
+            self.grades.pop(pair, None)
+            found = self._journal.grade(*pair)
+            if found and found[1] != AUTOMATIC:
+                self.grades[pair] = found[0]
+            is_new = self.grades.get(pair) != self._marked.get(pair)
+            (self.changed.add if is_new else self.changed.discard)(pair)
+        return self
+
+    def mark(self) -> None:
+        """Count what changed from here on."""
+        self._marked, self.changed = dict(self.grades), set()
 
 
 def learn_now(run: Run, *_) -> LessonMessage:
@@ -124,7 +130,7 @@ def learn_now(run: Run, *_) -> LessonMessage:
 
     began, images = time.monotonic(), open_images(run)
     embeddings = images.embeddings
-    grades = PeoplesGrades(Journal(run.journal), set(images.train.names)).now()
+    grades = PeoplesGrades(Journal(run.journal), set(images.train.names)).look().grades
     this = open_round(run)
     result = learner.learn(
         images,
@@ -210,32 +216,25 @@ class TeachingSession:
         self.embeddings = load_embeddings(run)
         self._unit = normalised(np.asarray(self.embeddings.vectors))
         splits = read_split(run)
+        # pictures that were removed or renamed: said once, their grades wait in the journal
+        self.gone = gone(splits.image, self.embeddings)
+        splits = splits[~splits.image.isin(self.gone)]
         self.journal, self._turn = Journal(run.journal), threading.Lock()
-        train = {*splits.image[splits.side == "train"]} & {*self.embeddings.names}
-        self._grades = PeoplesGrades(self.journal, train)
-        self._tried: dict[tuple[str, str], float] = {}  # the grades of the last try
-        # grades, those of the last try, and how many differ: counted once
-        self._counted: tuple = (None, None, 0)
+        self._grades = PeoplesGrades(self.journal, {*splits.image[splits.side == "train"]})
         self._process = self._connection = None
 
-    def look(self) -> dict[tuple[str, str], float]:
-        """Begin to learn where enough grades came, changed or went; returns the grades."""
+    def look(self) -> int:
+        """Begin to learn where enough grades came, changed or went; returns how many there are."""
         with self._turn:
-            grades = self._grades.now()
-            if self.state.name not in ("learning", "finishing") and self._changed(grades) >= EVERY:
-                self._tried = grades
+            found = self._grades.look()
+            if self.state.name not in ("learning", "finishing") and len(found.changed) >= EVERY:
+                found.mark()
                 self._begin("learn", LearnerState("learning"))
-            return grades
+            return len(found.grades)
 
-    def _changed(self, grades) -> int:
-        if grades is not self._counted[0] or self._tried is not self._counted[1]:
-            changed = len({pair for pair, _ in grades.items() ^ self._tried.items()})
-            self._counted = grades, self._tried, changed
-        return self._counted[2]
-
-    def missing(self, grades: dict) -> int:
+    def missing(self) -> int:
         """How many more grades it takes until it is learnt anew."""
-        return max(0, EVERY - self._changed(grades))
+        return max(0, EVERY - len(self._grades.changed))
 
     def finish(self, before: Callable[[], None] = lambda: None) -> None:
         """Begin to make the round; ValueError where something is under way, or where the study does
@@ -259,11 +258,12 @@ class TeachingSession:
             if self._process is None or not self._process.is_alive():
                 context = multiprocessing.get_context("spawn")
                 self._connection, there = context.Pipe()
-                self._process = context.Process(
+                process = context.Process(
                     target=_work, args=(there, *self._job_arguments), daemon=True
                 )
-                self._process.start()
+                process.start()
                 there.close()
+                self._process = process
             self._connection.send(job)
             if self._connection.poll(self._patience[job]):
                 answer = self._connection.recv()
@@ -286,8 +286,11 @@ class TeachingSession:
                 self.taught, self.state = answer, LearnerState("learnt")
                 chosen = chosen_row(answer.candidates)
                 encoder = answer.candidates.set_index("candidate").ap["encoder"]
+                # None where no grade is a 3, or all are: a page reads no NaN
+                measured = {"encoder": encoder, "learnt": chosen.ap}
                 self.history.append(
-                    {"grades": len(answer.grades), "encoder": encoder, "learnt": chosen.ap}
+                    {"grades": len(answer.grades)}
+                    | {name: None if np.isnan(ap) else ap for name, ap in measured.items()}
                 )
             else:
                 line = f"round {max(answer)} is made" if answer else ""

@@ -72,7 +72,8 @@ class Classroom:
             self._sittings.add(sitting)
 
     def _task_of(self, this: Round) -> Task:
-        pairs = tagging.asked_pairs(this)
+        asked, there = tagging.asked_pairs(this), self._collection.images.image
+        pairs = asked[asked.image1.isin(there) & asked.image2.isin(there)]
         if self._task and self._task.round == this.number:
             return replace(self._task, pairs=pairs)
         return Task(
@@ -162,7 +163,7 @@ class Teaching(Tagging):
             (
                 lessons.state,
                 len(lessons.history),
-                lessons.missing(grades),
+                lessons.missing(),
                 self._query(),
                 waiting,
                 self._task.round,
@@ -182,32 +183,35 @@ class Teaching(Tagging):
         self._show(serial)
 
     def _skip_waiting(self, message) -> None:
-        """Skip what nobody has answered, pairs of removed pictures too."""
-        task = self._task
-        asked = tagging.asked_pairs(self._room.run.round(task.round))
-        waiting = tagging.unanswered(asked, task.journal)
+        # also those whose pictures are not there any more
+        waiting = tagging.waiting_pairs(self._room.run.round(self._task.round))
         if len(waiting):
-            pairs = list(zip(waiting.image1, waiting.image2))
-            about = {"round": task.round, "source": task.source, "rubric": task.rubric.version}
-            self._journal.append_together(self._annotator, pairs, "skip", **about)
-        task.written.append(known_by(message))
+            self._journal.append_together(
+                self._annotator,
+                zip(waiting.image1, waiting.image2),
+                "skip",
+                round=self._task.round,
+                source=self._task.source,
+                rubric=self._task.rubric.version,
+            )
+        self._task.written.append(known_by(message))
 
-    def _can_finish(self, grades: dict) -> bool:
+    def _can_finish(self, grades: int) -> bool:
         lessons = self._room.lessons
         return (
             lessons.taught is not None
             and lessons.state.name in ("learnt", "failed")
-            and len(grades) >= EVERY
+            and grades >= EVERY
         )
 
     def _query(self) -> str:
         """The picture whose results are shown: the one on the left."""
         return self._queue[min(self._at, len(self._queue) - 1)].left
 
-    def _lesson(self, grades: dict, waiting: int) -> dict[str, Any]:
+    def _lesson(self, grades: int, waiting: int) -> dict[str, Any]:
         """What the page is told of what was learnt."""
         lessons = self._room.lessons
-        taught, state, missing = lessons.taught, lessons.state, lessons.missing(grades)
+        taught, state, missing = lessons.taught, lessons.state, lessons.missing()
         query = self._query()
         results = {
             name: [
@@ -251,8 +255,15 @@ class Teaching(Tagging):
             return (
                 f"Learnt from {len(taught.grades)} grades in {taught.seconds:.0f} s. {until_next}"
             )
+        gone = self._room.lessons.gone
+        left_out = (
+            f"{len(gone)} pictures of this run are not there any more (first: {gone[0]}); their "
+            "pairs are left out, their grades stay in the journal. "
+            if gone
+            else ""
+        )
         return (
-            f"{state.line + '. ' if state.line else ''}It learns from the first {EVERY} "
+            f"{state.line + '. ' if state.line else ''}{left_out}It learns from the first {EVERY} "
             f"grades; {missing} to go."
         )
 

@@ -46,12 +46,12 @@ def test_what_is_kept_up_act_by_act_is_what_is_read_at_once(tmp_path):
         grade = int(rng.integers(4)) if act == "grade" else None
         journal.append(who, *pair, act, grade=grade, source=source)
         if rng.random() < 0.2:
-            kept.now()
+            kept.look()
     labels = Journal(journal.path).labels()
     labels = labels[(labels.source != "automatic") & ~labels.image2.eq("d")]
     expected = labels.set_index(["image1", "image2"]).similarity
     pd.testing.assert_series_equal(
-        pd.Series(kept.now()).sort_index(), expected.sort_index(), check_names=False
+        pd.Series(kept.look().grades).sort_index(), expected.sort_index(), check_names=False
     )
     fresh = Journal(journal.path)
     assert journal.standing() == fresh.standing()

@@ -1,0 +1,68 @@
+"""What people do where nobody is hostile: help that is asked for, pairs that nobody knows, a head that
+is left out, a study that is edited meanwhile.
+"""
+
+import pytest
+
+from imgsearch_utils.grades.journal import Journal
+from imgsearch_utils.steps.teaching_session import TeachingSession
+from imgsearch_utils.workspace import find_run
+from tests import tiny_study
+from tests.tiny_study import command, living_in
+
+COMMANDS = [
+    *("new", "run", "embed", "index", "search", "classify", "duplicates", "serve", "teach", "tag"),
+    *("score", "check", "encoders", "unpack", "finetune"),
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("people")
+    tiny_study.make(home)
+    return home
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help(home, name):
+    done = command(home, name, "--help")
+    assert done.returncode == 0 and "Usage" in done.stdout
+    if name == "classify":
+        assert "<checkpoint>" in done.stdout
+
+
+def test_pairs_of_which_none_is_known_are_not_scored(home):
+    (home / "pairs.csv").write_text("image1,image2\nx.jpg,y.jpg\nx.jpg,z.jpg\n")
+    done = command(home, "score", "pairs.csv", "--study", "tiny", "--out", "scored.csv")
+    assert done.returncode == 1 and "none of its 2 pairs could be scored" in done.stderr
+    assert not (home / "scored.csv").exists()
+
+
+def test_a_search_says_that_the_head_is_left_out(home):
+    with living_in(home):
+        file = find_run("tiny").round(0).model / "head.safetensors"
+    content, picture = file.read_bytes(), next((home / "pictures").rglob("*.png"))
+    try:
+        file.unlink()
+        done = command(home, "search", picture, "--study", "tiny")
+        assert "the head of round 0, which run tiny uses, is not here" in done.stderr
+        quiet = command(home, "search", picture, "--study", "tiny", "--model", "encoder")
+        assert "is not here" not in quiet.stderr and quiet.returncode == 0
+    finally:
+        file.write_bytes(content)
+
+
+def test_a_study_that_was_edited_is_said_before_anything_is_written(home):
+    with living_in(home):
+        run = find_run("tiny")
+        before, lessons = Journal(run.journal).acts(), TeachingSession(run, "tiny")
+        study = home / "configs" / "tiny.yaml"
+        text = study.read_text()
+        study.write_text(f"{text}asked_per_round: 33\n")
+        written = []
+        try:
+            with pytest.raises(ValueError, match="was edited since this page was opened"):
+                lessons.finish(lambda: written.append(1))
+        finally:
+            study.write_text(text)
+        assert not written and Journal(run.journal).acts() == before
