@@ -127,10 +127,7 @@ def test_a_file_of_a_header_alone_has_no_scores_and_an_unknown_name_no_score(hom
     )
     (tmp_path / "ghost.csv").write_text("image1,image2,score\nghost,modern/modern_0001.jpg,0.9\n")
     out, said = scored(home, tmp_path / "ghost.csv")
-    assert out.splitlines()[1] == "ghost,modern/modern_0001.jpg" + "," * 8 and "'ghost'" in said
-    assert "none of its 1 pairs could be scored" in said
-    done = tiny_study.command(home, "score", tmp_path / "ghost.csv", "--study", "tiny")
-    assert done.returncode == 1 and done.stdout == out
+    assert not out and "none of its 1 pairs could be scored" in said and "'ghost'" in said
 
 
 def test_a_file_that_is_read_in_parts_has_the_scores_of_a_small_one(home, tmp_path):
