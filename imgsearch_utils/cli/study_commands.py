@@ -135,8 +135,8 @@ def score(
         about = score_file(opened, pairs, file, watch)
         if about["pairs"] and not about["scored"]:
             raise ValueError(
-                f"{pairs}: none of its {about['pairs']:,} pairs could be scored: the run knows no pair's "
-                f"two images, first unknown: {about['unknown'][0]!r}; see the names in the run's "
+                f"{pairs}: none of its {about['pairs']:,} pairs could be scored: no pair has two "
+                f"images of the run, first unknown: {about['unknown'][0]!r}; see the names in the run's "
                 "images.csv"
             )
     of_all = f"{about['scored']:,} of {about['pairs']:,} pairs"

@@ -38,8 +38,9 @@ def score_file(
 
     Returns
     -------
-    pairs, and how many of them could be `scored`; `round`, `promoted`, `threshold` of the head; `unknown` images; and `anew`:
-    the file's columns that bore a score's name and gave way to the new ones"""
+    pairs, and how many of them could be `scored`; `round`, `promoted`, `threshold` of the head;
+    `unknown` images; and `anew`: the file's columns that bore a score's name and gave way to the
+    new ones"""
     last, pairs, scored, unknown, anew = run.last_round, 0, 0, set(), []
     database, head = load_embeddings(run), load_models(last)["head"]
     score = PairScorer(database, head)
