@@ -136,7 +136,7 @@ def score(
         if about["pairs"] and not about["scored"]:
             raise ValueError(
                 f"{pairs}: none of its {about['pairs']:,} pairs could be scored: no pair has two "
-                f"images of the run, first unknown: {about['unknown'][0]!r}; see the names in the run's "
+                f"images of the run (first unknown: {about['unknown'][0]!r}); see the run's "
                 "images.csv"
             )
     of_all = f"{about['scored']:,} of {about['pairs']:,} pairs"

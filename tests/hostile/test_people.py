@@ -71,6 +71,19 @@ def test_a_study_that_was_edited_is_said_before_anything_is_written(home):
         assert not written and Journal(run.journal).acts() == before
 
 
+@pytest.mark.parametrize("condition", ["'abc'", "NULL", "9e300", "'\\xAA'::BLOB", "1", "-1"])
+def test_a_condition_that_is_none_is_a_line(home, condition):
+    picture = next((home / "pictures").rglob("*.jpg"))
+    done = command(home, "search", picture, "--study", "tiny", "--where", condition)
+    assert done.returncode in (0, 1) and len(done.stderr.strip().splitlines()) <= 1
+
+
+def _that_learn() -> list[psutil.Process]:
+    """The learning processes that this one started, without what tracks their resources."""
+    children = psutil.Process().children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
 @pytest.mark.kill  # a process is started, stopped, and ended when it gives no answer
 def test_a_learning_process_that_hangs_is_ended(home):
     with living_in(home):
@@ -78,7 +91,7 @@ def test_a_learning_process_that_hangs_is_ended(home):
         lessons = TeachingSession(find_run("tiny"), "tiny", patience)
         lessons.finish()
         began = time.monotonic()
-        while not (children := psutil.Process().children()):
+        while not (children := _that_learn()):
             assert time.monotonic() - began < 60
             time.sleep(0.01)
         for child in children:
