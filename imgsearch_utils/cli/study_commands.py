@@ -143,9 +143,9 @@ def score(
         about = score_file(opened, pairs, file, watch)
         if about["pairs"] and not about["scored"]:
             raise ValueError(
-                f"{pairs}: none of its {about['pairs']:,} pairs could be scored: the run knows no "
-                f"pair's two images, first unknown: {about['unknown'][0]!r}; see the names in the "
-                "run's images.csv"
+                f"{pairs}: none of its {about['pairs']:,} pairs could be scored: no pair has two "
+                f"images of the run (first unknown: {about['unknown'][0]!r}); see the run's "
+                "images.csv"
             )
     role = "promoted" if about["promoted"] else "not promoted: search does not use it"
     counted = f"{about['pairs']:,} pairs scored"

@@ -6,7 +6,8 @@ import pandas as pd
 
 from imgsearch_utils.grades.agreement import agreement
 from imgsearch_utils.grades.journal import AUTOMATIC, Journal
-from imgsearch_utils.grades.pairs import canonical, read_pairs
+from imgsearch_utils.grades.pairs import canonical
+from imgsearch_utils.steps.tagging import asked_pairs
 from imgsearch_utils.web.queue_names import check_queue
 from imgsearch_utils.workspace import Run
 
@@ -34,8 +35,7 @@ def open_queue(run: Run, name: str, number: int) -> pd.DataFrame:
     check_queue(run, name, number)
     journal, this = Journal(run.journal), run.round(number)
     if name == "round":
-        pairs = read_pairs(this.pairs)
-        return pairs[pairs.strategy != AUTOMATIC]
+        return asked_pairs(this)
     if name == "disagreements":
         return agreement(journal).queue
     if name == "votes":

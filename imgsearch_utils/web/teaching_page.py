@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from imgsearch_utils.asking.advice import advise
+from imgsearch_utils.grades.agreement import weighted_kappa
 from imgsearch_utils.images.collection import open_collection
 from imgsearch_utils.learning.model import round_in_search
 from imgsearch_utils.learning.promotion import chosen_row, tell_decision, tell_evidence
@@ -50,6 +51,8 @@ class Classroom:
         self._drafted = None  # the lesson whose lists were taken over
         self._sittings: WeakSet[Teaching] = WeakSet()
         self.task()
+        # loads scikit-learn, seconds that no act should wait for
+        threading.Thread(target=weighted_kappa, args=([0, 1], [0, 1]), daemon=True).start()
 
     def task(self) -> Task:
         """The tagger's task of the open round; a new one when a round was made, or lists of it were

@@ -2,6 +2,9 @@
 is left out, a study that is edited meanwhile.
 """
 
+import time
+
+import psutil
 import pytest
 
 from imgsearch_utils.grades.journal import Journal
@@ -41,7 +44,7 @@ def test_pairs_of_which_none_is_known_are_not_scored(home):
 def test_a_search_says_that_the_head_is_left_out(home):
     with living_in(home):
         file = find_run("tiny").round(0).model / "head.safetensors"
-    content, picture = file.read_bytes(), next((home / "pictures").rglob("*.png"))
+    content, picture = file.read_bytes(), next((home / "pictures").rglob("*.jpg"))
     try:
         file.unlink()
         done = command(home, "search", picture, "--study", "tiny")
@@ -66,3 +69,35 @@ def test_a_study_that_was_edited_is_said_before_anything_is_written(home):
         finally:
             study.write_text(text)
         assert not written and Journal(run.journal).acts() == before
+
+
+@pytest.mark.parametrize("condition", ["'abc'", "NULL", "9e300", "'\\xAA'::BLOB", "1", "-1"])
+def test_a_condition_that_is_none_is_a_line(home, condition):
+    picture = next((home / "pictures").rglob("*.jpg"))
+    done = command(home, "search", picture, "--study", "tiny", "--where", condition)
+    assert done.returncode in (0, 1) and len(done.stderr.strip().splitlines()) <= 1
+
+
+def _that_learn() -> list[psutil.Process]:
+    """The learning processes that this one started, without what tracks their resources."""
+    children = psutil.Process().children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.kill  # a process is started, stopped, and ended when it gives no answer
+def test_a_learning_process_that_hangs_is_ended(home):
+    with living_in(home):
+        patience = {"learn": 3.0, "finish": 3.0}
+        lessons = TeachingSession(find_run("tiny"), "tiny", patience)
+        lessons.finish()
+        began = time.monotonic()
+        while not (children := _that_learn()):
+            assert time.monotonic() - began < 60
+            time.sleep(0.01)
+        for child in children:
+            child.suspend()
+        while lessons.state.name == "finishing":
+            assert time.monotonic() - began < 60
+            time.sleep(0.1)
+        assert lessons.state.name == "failed" and "gave no answer for 3 s" in lessons.state.line
+        assert not any(child.is_running() for child in children)
