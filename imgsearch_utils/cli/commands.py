@@ -14,6 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # a help text's [/...] is no markup
     help="Teach an image search engine what you mean by similar.",
 )
 app.add_typer(study_commands.app)

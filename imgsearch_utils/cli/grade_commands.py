@@ -20,7 +20,13 @@ app = typer.Typer(no_args_is_help=True, help="Import, export and count a study's
 
 @app.command("import")
 def import_(
-    files: list[Path], study: StudyOption, run: RunOption = "", as_json: JsonOption = False
+    files: list[Path],
+    study: StudyOption,
+    run: RunOption = "",
+    begin: Annotated[
+        bool, typer.Option("--begin", help="Begin the run that is named, where it is not there.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Add graded pairs (image1,image2,similarity) or comparisons (query,closer,farther) from CSV
     files, naming what is odd about them.
@@ -34,12 +40,14 @@ def import_(
             "and comparisons by a command each"
         )
     if compared:
-        _import_comparisons(files, study, run, as_json)
+        _import_comparisons(files, study, run, begin, as_json)
     else:
-        _import_pairs(files, study, run, as_json)
+        _import_pairs(files, study, run, begin, as_json)
 
 
-def _import_comparisons(files: list[Path], study: str, run: str, as_json: bool) -> None:
+def _import_comparisons(
+    files: list[Path], study: str, run: str, begin: bool, as_json: bool
+) -> None:
     from imgsearch_utils.grades.comparison_files import (
         COMPARISON_ACCOUNT,
         import_comparisons,
@@ -47,19 +55,19 @@ def _import_comparisons(files: list[Path], study: str, run: str, as_json: bool) 
     )
 
     triplets = read_comparisons(files)  # what cannot be read begins no run
-    opened = workspace.find_run(study, run, begin=True)
+    opened = workspace.find_run(study, run, begin=workspace.NAMED if begin else True)
     counts, problems = import_comparisons(opened, triplets)
     account = Account.read(opened.labels / COMPARISON_ACCOUNT)
     _say(counts, problems, account, opened.labels / "comparison_problems.csv", as_json)
 
 
-def _import_pairs(files: list[Path], study: str, run: str, as_json: bool) -> None:
+def _import_pairs(files: list[Path], study: str, run: str, begin: bool, as_json: bool) -> None:
     from imgsearch_utils.grades.import_export import IMPORT_ACCOUNT, import_labels
     from imgsearch_utils.grades.pairs import read_grades
 
     with bytes_read(files[0]) as watch:
         pairs = read_grades(files, watch)  # what cannot be read begins no run
-    opened = workspace.find_run(study, run, begin=True)
+    opened = workspace.find_run(study, run, begin=workspace.NAMED if begin else True)
     counts, problems = import_labels(opened, pairs)
     account = Account.read(opened.labels / IMPORT_ACCOUNT)
     _say(counts, problems, account, opened.labels / "import_problems.csv", as_json)
@@ -95,7 +103,7 @@ def export(
 
     if votes and comparisons:
         raise ValueError("expected --votes or --comparisons, got both; write a file for each")
-    opened = workspace.find_run(study, run)
+    opened = workspace.find_grades(study, run)
     if comparisons:
         count, neither = export_comparisons(opened, file)
         left_out = f' (without {neither:,} answers "neither")' if neither else ""
@@ -112,5 +120,5 @@ def summary(study: StudyOption, run: RunOption = "", as_json: JsonOption = False
     """Count a study's current grades, and how far the annotators agree."""
     from imgsearch_utils.grades.import_export import summarise_labels
 
-    counts = summarise_labels(workspace.find_run(study, run))
+    counts = summarise_labels(workspace.find_grades(study, run))
     print(json.dumps(counts) if as_json else yaml.safe_dump(counts, sort_keys=False).strip())

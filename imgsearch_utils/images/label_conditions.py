@@ -137,6 +137,7 @@ class Metadata:
             try:
                 statement = f"SELECT rowid FROM images WHERE ({_checked(condition)}\n)"
                 self._refuse_functions(statement)
+                self._refuse_values(condition)
                 return self._asked.execute(f"{statement} ORDER BY rowid").fetchnumpy()["rowid"]
             except duckdb.InterruptException:
                 failed = "it takes too long"
@@ -169,6 +170,13 @@ class Metadata:
             raise ValueError(error)
         if refused := sorted({*functions} - {*FUNCTIONS.split()} | {*types} - TYPES):
             raise ValueError(f"{listed(refused)} may not stand in it")
+
+    def _refuse_values(self, condition: str) -> None:
+        """A number or a text would be taken for true, or for what it cannot be."""
+        described = self._asked.execute(f"DESCRIBE SELECT ({condition}\n) FROM images").fetchall()
+        kinds = {kind for _, kind, *_ in described}
+        if others := sorted(kinds - {"BOOLEAN"}):
+            raise ValueError(f"it is {listed(others)}, which is neither true nor false")
 
     @functools.cached_property
     def _asked(self) -> "duckdb.DuckDBPyConnection":

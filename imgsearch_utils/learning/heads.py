@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load, save
 from torch.nn.functional import normalize
 
 from imgsearch_utils.images.embeddings import Embeddings
@@ -276,7 +276,8 @@ class Head(torch.nn.Module):
         versions = {
             name: importlib.metadata.version(name) for name in ("numpy", "torch", "safetensors")
         }
-        save_file(self._weights(), folder / "head.safetensors")
+        # `save_file` would let nobody else read it
+        (folder / "head.safetensors").write_bytes(save(self._weights()))
         write_json(
             folder / "config.json", {**self._about(), "made_of": self.made_of, "versions": versions}
         )
@@ -293,7 +294,7 @@ def load_head(folder: Path) -> Head:
     folder = Path(folder)
     try:
         config = read_json(folder / "config.json", "dim", "settings", "recipe", "n_classes")
-        weights = load_file(folder / "head.safetensors")
+        weights = load((folder / "head.safetensors").read_bytes())
         head = Head(
             config["dim"],
             HeadSettings.model_validate(config["settings"]),
@@ -304,6 +305,8 @@ def load_head(folder: Path) -> Head:
         )
         head.load_state_dict(weights)
         head.made_of = dict(config.get("made_of", {}))
+    except PermissionError:  # another user's: it may be whole
+        raise
     except (
         OSError,
         ValueError,

@@ -69,7 +69,7 @@ def serve(site: Site, port: int, ip: str, open_browser: bool) -> None:
                 flush=True,
             )
         site.start(stop)
-        if open_browser:
+        if open_browser and page:
             threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
         server.run([listener])
     if site.opened.done() and (error := site.opened.exception()):

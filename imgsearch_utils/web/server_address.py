@@ -4,6 +4,7 @@ import contextlib
 import html
 import json
 import os
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,9 +22,9 @@ def _folder() -> Path:
 
 
 @contextlib.contextmanager
-def announced(port: int, about: dict[str, Any]) -> Iterator[Path]:
+def announced(port: int, about: dict[str, Any]) -> Iterator[Path | None]:
     """Keep what programs of this user need to know in a file that no other user can read, and a
-    page that goes there.
+    page that goes there; None, and a line that says so, where no such file can be written.
 
     A browser is started with that page: what stands on a command line, every user of the machine
     can read.
@@ -31,23 +32,34 @@ def announced(port: int, about: dict[str, Any]) -> Iterator[Path]:
     about : address, port, pid and token
     """
     folder = _folder()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     goal = html.escape(f"{about['address']}?token={about['token']}")
     texts = {
         folder / f"{port}.json": json.dumps(about),
         folder / f"{port}.html": f'<meta http-equiv="refresh" content="0;url={goal}">',
     }
+    page = folder / f"{port}.html"
     try:
-        for file, text in texts.items():
-            file.unlink(missing_ok=True)  # of a server that was killed
-            with os.fdopen(
-                os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
-            ) as opened:
-                opened.write(text)
-        yield folder / f"{port}.html"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for file, text in texts.items():
+                file.unlink(missing_ok=True)  # of a server that was killed
+                with os.fdopen(
+                    os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
+                ) as opened:
+                    opened.write(text)
+        except OSError as error:  # no home, a full disk
+            page = None
+            print(
+                f"imgsearch: {folder} cannot be written ({error.strerror}): open the address that "
+                "stands here by hand, and give it to --server as it stands",
+                file=sys.stderr,
+                flush=True,
+            )
+        yield page
     finally:
         for file in texts:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 class Server:

@@ -9,7 +9,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "opening": ["BY_PEOPLE", "find_run", "how_begun", "open_run"],
+        "opening": ["BY_PEOPLE", "NAMED", "find_grades", "find_run", "how_begun", "open_run"],
         "runs": [
             "DRAWN",
             "PUBLISHED",

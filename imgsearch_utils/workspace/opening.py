@@ -3,16 +3,29 @@ by its name.
 """
 
 import csv
+import re
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from imgsearch_utils.study import WORDS, Study, difference, nearest, parse_study, read_study
+from imgsearch_utils.study import (
+    WORDS,
+    ImageSettings,
+    Study,
+    difference,
+    nearest,
+    parse_study,
+    read_study,
+    read_yaml,
+)
 from imgsearch_utils.workspace.runs import RUN_LOCK, Run, find_study
 from imgsearch_utils.workspace.storage import read_json, shown, source, write_json
 
+NAMED = "named"  # a run that is named may be begun too
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 # what `source` says in the journal where a person gave the grade
 BY_PEOPLE = ("person", "repeat", "adjudication")
 
@@ -150,11 +163,12 @@ def _givers(journal: Path) -> set[str]:
     }
 
 
-def find_run(study: str, run: str = "", begin: bool = False) -> Run:
+def find_run(study: str, run: str = "", begin: bool | str = False) -> Run:
     """A run that was begun, with its own settings and the study's present ``WORDS``; nothing is
     written.
 
-    begin : begin the study's own run where it is not there; a run that is named is never begun
+    begin : begin the study's own run where it is not there; one that is named only where this is
+        ``NAMED``, as a name may be misspelt
 
     Raises
     ------
@@ -175,8 +189,8 @@ def find_run(study: str, run: str = "", begin: bool = False) -> Run:
             file.parent.name,
             begun.model_copy(update={name: getattr(checked, name) for name in WORDS}),
         )
-    if begin and not run:
-        return open_run(study)
+    if begin and (not run or begin == NAMED):
+        return open_run(study, run)
     begun = sorted(path.parent.name for path in file.parents[1].glob("*/settings.json"))
     run_option, advice = (
         run and f" --run {run}",
@@ -188,5 +202,51 @@ def find_run(study: str, run: str = "", begin: bool = False) -> Run:
     )
 
 
+class OtherVersion(ValueError):
+    """A run's settings are not those of this version; its grades are those of any."""
+
+
 def _begun_with(settings: Path) -> Study:
-    return parse_study(read_json(settings), str(settings))
+    values = None
+    try:
+        values = read_json(settings)
+        return parse_study(values, shown(settings))
+    except ValueError as error:
+        name, study = settings.parent.name, values.get("study") if isinstance(values, dict) else ""
+        options = f"--study {study or name}"
+        run_option = f" --run {name}" if study and name != study else ""
+        made = datetime.fromtimestamp(settings.stat().st_mtime)
+        raise OtherVersion(
+            # what `read_json` advises would remove the journal
+            f"run {name} was made by another version of this package, on {made:%Y-%m-%d}, or its "
+            f"settings are broken ({str(error).partition('; restore')[0]}). Its grades can be "
+            f"carried over to a new run: imgsearch labels export grades.csv {options}{run_option}; "
+            f"then imgsearch labels import grades.csv {options} --run NEW --begin"
+        ) from None
+
+
+def find_grades(study: str, run: str = "") -> Run:
+    """A run to read its journal alone, whichever version of this package made it: as ``find_run``,
+    and with settings that say nothing where the run's, or the study's, are not of this version.
+    """
+    try:
+        return find_run(study, run)
+    except ValueError as error:
+        path = find_study(study)
+        if not isinstance(error, OtherVersion) and not _is_unreadable(path):
+            raise
+        values = read_yaml(path)
+        name = values.get("study") if isinstance(values, dict) else None
+        name = name if isinstance(name, str) and PLAIN_NAME.fullmatch(name) else path.stem
+        found = Run(run or name, Study(study="unread", images=ImageSettings(source="unread")))
+        if not found.journal.is_file():
+            raise
+        return found
+
+
+def _is_unreadable(study: Path) -> bool:
+    try:
+        read_study(study)
+    except ValueError:
+        return True
+    return False

@@ -137,6 +137,18 @@ def test_a_condition_finds_the_rows_that_it_says(tmp_path, condition, names):
         ("kind = 'mill", "unterminated"),
         ("kind = 3", "Could not convert string 'farm'"),
         ("code > 7", "explicit cast"),
+        ("'abc'", "neither true nor false"),
+        ("NULL", "neither true nor false"),
+        ("9e300", "neither true nor false"),
+        ("1e400", "neither true nor false"),
+        ("'\\x00'::BLOB", "BLOB may not"),
+        ("x'00'", "neither true nor false"),
+        ("year", "neither true nor false"),
+        ("'true'", "neither true nor false"),
+        ("COLUMNS(*)", "neither true nor false"),
+        ("9e300::INTEGER > 0", "out of range"),
+        ("abs(-9223372036854775808) > 0", "Overflow"),
+        ("instr(replace(hex(zeroblob(99999999)), '0', 'aaaa'), 'b') > 0", "zeroblob may not"),
         ("1;", "syntax error"),
         ("kind, year", "single expression"),
         ("1) OR (1", "syntax error"),
@@ -183,6 +195,28 @@ def test_what_is_no_condition_is_one_line_and_changes_nothing(
     assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 1000
     assert [path.name for path in tmp_path.iterdir()] == ["labels.arrow"]
     assert (tmp_path / "labels.arrow").read_bytes() == before and len(kept.where("true")) == 6
+
+
+WORDS = """
+    kind year image pwatermark 'abc' NULL 9e300 -1 0 x'00' 'a'::BLOB true [1] {'a':1} * ( ) ,
+    AND OR NOT = <> < > + - / % ^ || :: LIKE ILIKE IN IS BETWEEN CASE WHEN THEN END CAST DATE
+    SELECT FROM images WHERE UNION COUNT(*) max( sqrt( abs( instr( repeat( regexp_matches( ? $1
+    INTERVAL LIMIT OVER EXISTS STRUCT INTEGER[] -- /* ; \\
+"""
+
+
+def test_whatever_is_typed_finds_rows_or_is_refused_in_one_line():
+    kept = Metadata.in_memory(HOUSES.image.tolist(), HOUSES)
+
+    @settings(max_examples=200)
+    @given(st.lists(st.sampled_from(WORDS.split()) | text, max_size=8))
+    def ask(words):
+        try:
+            assert set(kept.where(" ".join(words))) <= set(range(6))
+        except ValueError as error:
+            assert len(str(error).splitlines()) == 1 and len(str(error)) < 1000
+
+    ask()
 
 
 @pytest.mark.parametrize(
