@@ -186,6 +186,8 @@ def search(
         questions(pictures, text),
         Searcher.open(opened, model or ("encoder" if text else ""), index),
     )
+    if searcher.notice:
+        print(f"imgsearch: {searcher.notice}", file=sys.stderr)
     allowed = searcher.only(where)
     words = searcher.encode_texts([text]) if text else None
     [(_, other)] = _opened([unlike], unlike)
@@ -235,7 +237,8 @@ def search(
             "queries": answers,
         }
         threshold = searcher.model.threshold if searcher.model.calibration else None
-        print(json.dumps({**about, "threshold": threshold}, ensure_ascii=False))
+        about |= {"threshold": threshold, "notice": searcher.notice}
+        print(json.dumps(about, ensure_ascii=False))
     if show:
         _draw(_contact_sheet(searcher, sheet), show)
 

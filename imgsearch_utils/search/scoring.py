@@ -38,9 +38,10 @@ def score_file(
 
     Returns
     -------
-    pairs (how many); `round`, `promoted`, `threshold` of the head; `unknown` images; and `anew`:
-    the file's columns that bore a score's name and gave way to the new ones"""
-    last, pairs, unknown, anew = run.last_round, 0, set(), []
+    pairs (how many), scored (those whose images are both known); `round`, `promoted`, `threshold`
+    of the head; `unknown` images; and `anew`: the file's columns that bore a score's name and gave
+    way to the new ones"""
+    last, pairs, scored, unknown, anew = run.last_round, 0, 0, set(), []
     database, head = load_embeddings(run), load_models(last)["head"]
     score = PairScorer(database, head)
     for part in pair_parts(file, watch):
@@ -52,9 +53,10 @@ def score_file(
         anew = [name for name in part if name in scores]
         write_table(part.drop(columns=anew).join(scores), out, header=not pairs)
         unknown |= {*part.image1[rows[0] < 0], *part.image2[rows[1] < 0]}
-        pairs += len(part)
+        pairs, scored = pairs + len(part), scored + len(scores)
     return {
         "pairs": pairs,
+        "scored": scored,
         "round": last.number,
         "promoted": last.metrics["promoted"],
         "threshold": head.threshold,
