@@ -55,6 +55,8 @@ def search(
                     f"no close match: P(similar) is below {about['threshold']:.3f}, the "
                     "threshold, everywhere"
                 )
+    if about.get("notice"):
+        print(f"imgsearch: {about['notice']}", file=sys.stderr)
     if not answers:
         raise ValueError("none of the pictures can be read")
     if as_json:

@@ -182,7 +182,6 @@ def search(
             crops=crops,
             where=where,
         )
-    from imgsearch_utils.learning.model import missing_head
     from imgsearch_utils.search.searcher import Searcher
 
     opened = workspace.find_run(study, run)
@@ -190,6 +189,8 @@ def search(
         questions(pictures, text),
         Searcher.open(opened, model or ("encoder" if text else ""), index),
     )
+    if searcher.notice:
+        print(f"imgsearch: {searcher.notice}", file=sys.stderr)
     allowed = searcher.only(where)
     words = searcher.encode_texts([text]) if text else None
     [(_, other)] = _opened([unlike], unlike)
@@ -222,12 +223,6 @@ def search(
     if not answers:
         raise ValueError(f"{pictures[0]}: none of its pictures can be read")
     n_searched = len(searcher.names if allowed is None else allowed)
-    if not (model or text) and (missing := missing_head(searcher.run)):
-        print(
-            f"{missing}: these results are the encoder's. Make a run of your own to search with "
-            "what was learnt, or say --model encoder",
-            file=sys.stderr,
-        )
     if k > n_searched:
         print(
             f"{'the database has' if allowed is None else '--where leaves'} {n_searched:,} "
@@ -245,7 +240,8 @@ def search(
             "queries": answers,
         }
         threshold = searcher.model.threshold if searcher.model.calibration else None
-        print(json.dumps({**about, "threshold": threshold}, ensure_ascii=False))
+        about |= {"threshold": threshold, "notice": searcher.notice}
+        print(json.dumps(about, ensure_ascii=False))
     if show:
         _draw(_contact_sheet(searcher, sheet), show)
 

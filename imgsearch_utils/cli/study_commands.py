@@ -51,22 +51,18 @@ def run(
 @app.command()
 def check(study: StudyOption = DRAWN, name: RunOption = "", as_json: JsonOption = False) -> None:
     """Verify a whole run against what was written about it, and say what to do."""
+    from imgsearch_utils.learning.model import head_left_out
     from imgsearch_utils.steps.run_check import check_run
 
     opened = workspace.find_run(study, name)
-    faults = check_run(opened)
+    faults, left_out = check_run(opened), head_left_out(opened)
     if as_json:
-        print(
-            json.dumps(
-                {"run": opened.name, "faults": [fault._asdict() for fault in faults]},
-                ensure_ascii=False,
-            )
-        )
+        about = {"run": opened.name, "faults": [fault._asdict() for fault in faults]}
+        print(json.dumps({**about, "left_out": left_out}, ensure_ascii=False))
     else:
-        print(
-            "\n".join(f"{fault.what}; {fault.do}" for fault in faults)
-            or f"run {opened.name} is whole, as far as it is made"
-        )
+        whole = left_out and f"nothing that is here is broken, but {left_out}"
+        whole = whole or f"run {opened.name} is whole, as far as it is made"
+        print("\n".join(f"{fault.what}; {fault.do}" for fault in faults) or whole)
     raise typer.Exit(int(bool(faults)))
 
 
@@ -148,11 +144,9 @@ def score(
                 "images.csv"
             )
     role = "promoted" if about["promoted"] else "not promoted: search does not use it"
-    counted = f"{about['pairs']:,} pairs scored"
-    if about["scored"] < about["pairs"]:
-        counted = f"{about['scored']:,} of {counted}"
+    part = f"{about['scored']:,} of " if about["scored"] < about["pairs"] else ""
     print(
-        f"{counted} by the head of round {about['round']} ({role}); "
+        f"{part}{about['pairs']:,} pairs scored by the head of round {about['round']} ({role}); "
         "similar is p_similar >= "
         f"{about['threshold']:.3f}",
         file=sys.stderr,

@@ -188,16 +188,6 @@ def round_in_search(run: Run) -> Round | None:
     return last if last.metrics["promoted"] else class_round(run, last.number)
 
 
-def missing_head(run: Run) -> str:
-    """That the head which search would use is not here, in words; empty where it is, or none is
-    used.
-    """
-    used = round_in_search(run) if run.rounds_made else None
-    if used is None or (used.model / "head.safetensors").is_file():
-        return ""
-    return f"the head of round {used.number}, which run {run.name} uses, is not here"
-
-
 def model_in_use(run: Run, name: str = "") -> Model:
     """The model that search uses: the head of ``round_in_search``, else the encoder.
 
@@ -212,7 +202,20 @@ def model_in_use(run: Run, name: str = "") -> Model:
     last, used = run.last_round, round_in_search(run)
     if name == "head":
         return load_models(last)["head"]
-    # a published run leaves heads out
-    if not name and used and (used.model / "head.safetensors").is_file():
+    if not name and used and not head_left_out(run):
         return load_models(used)["head"]
     return calibrated_models(last)["encoder"]
+
+
+def head_left_out(run: Run) -> str:
+    """What has to be said where a published run's search would use a head that is not kept with
+    it; empty where that is not so.
+    """
+    used = round_in_search(run) if run.published else None
+    if used is None or (used.model / "head.safetensors").is_file():
+        return ""
+    return (
+        f"run {run.name} is published without its heads: the encoder answers here, not the head "
+        f"of round {used.number}, which its report is about; a run of your own has its head: "
+        f"imgsearch run {run.study.study}"
+    )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from imgsearch_utils.learning.model import class_round
+from imgsearch_utils.learning.model import class_round, head_left_out
 from imgsearch_utils.workspace import Run
 
 ENCODER = "the encoder"
@@ -282,11 +282,8 @@ def why_in_use(run: Run, used: str) -> str:
     if not run.rounds_made:
         return "Search uses the encoder as it is: no round is finished yet."
     last = run.last_round
-    if used == "encoder" and last.metrics["promoted"]:
-        return (
-            f"Search uses the encoder: the head of round {last.number} is not here; run the "
-            "study to make it again."
-        )
+    if used == "encoder" and (left_out := head_left_out(run)):
+        return f"Attention: {left_out}."
     decision = decision_of_metrics(last.metrics)
     taught = "the classes" if last.by_classes else "the grades"
     if decision is None:

@@ -16,7 +16,7 @@ from imgsearch_utils.images.collection import Collection, known_collection
 from imgsearch_utils.images.decoding import open_image
 from imgsearch_utils.images.embeddings import Embeddings
 from imgsearch_utils.images.label_conditions import Metadata
-from imgsearch_utils.learning.model import Model, model_in_use, model_vectors
+from imgsearch_utils.learning.model import Model, head_left_out, model_in_use, model_vectors
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.search.database import encoder_of, known_as, open_index, open_metadata
 from imgsearch_utils.search.reranking import FIRST, RERANK, reranked
@@ -87,6 +87,8 @@ class Searcher:
     vectors : (n, e) the model's vectors of the same images
     labels : labels.csv's columns of the same images
     index, point : what is asked, and with which query arguments
+    notice : what has to be said with each answer: that the model is not the one that the run's
+        report is about; mostly empty
     """
 
     run: Run
@@ -97,6 +99,7 @@ class Searcher:
     collection: Collection
     index: indexes.Index
     point: dict
+    notice: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -129,6 +132,7 @@ class Searcher:
             labels,
             known_collection(run, database.names),
             *open_index(run, chosen.name, index, vectors, known_as(database, chosen)),
+            notice="" if model else head_left_out(run),
         )
 
     @functools.cached_property

@@ -174,18 +174,21 @@ class Service:
         self.searchers = {
             name: self.searchers[name] for name in ("encoder", "head") if name in self.searchers
         }
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time, self._being_made = threading.Lock(), threading.Lock()
+
+    def _pictures(self) -> PictureQueue:
+        # a cached property alone would make two, where two ask at once
+        with self._being_made:
+            return self._queue
 
     @functools.cached_property
-    def _pictures(self) -> PictureQueue:
+    def _queue(self) -> PictureQueue:
         return PictureQueue(self.used.encoder)
 
     def warm_up(self) -> None:
         """Load the networks before somebody asks; nothing where the vectors were made elsewhere."""
         with contextlib.suppress(ValueError):
-            with self._one_at_a_time:  # as `encode`: a queue is made once
-                pictures = self._pictures
-            pictures.faster()
+            self._pictures().faster()
             gray = io.BytesIO()
             Image.new("RGB", (64, 64), "gray").save(gray, "PNG")
             self.search(picture=gray.getvalue())
@@ -194,9 +197,7 @@ class Service:
         """The encoder's vector (d,) of an uploaded picture, and the picture: see
         ``PictureQueue.encode``.
         """
-        with self._one_at_a_time:
-            pictures = self._pictures
-        return pictures.encode(content, crops)
+        return self._pictures().encode(content, crops)
 
     def search(
         self,
@@ -233,8 +234,8 @@ class Service:
         Returns
         -------
         study, run, model, index, pictures (how many are searched), threshold (of p_similar; None
-        where unknown), query, close_match, and results: rank, image, its labels, score, p_similar
-        (None unless one picture alone is looked for), close
+        where unknown), notice (see ``Searcher``), query, close_match, and results: rank, image, its
+        labels, score, p_similar (None unless one picture alone is looked for), close
 
         Raises
         ------
@@ -367,6 +368,7 @@ class Service:
             "index": searcher.index.name,
             "pictures": len(searcher.names),
             "threshold": threshold,
+            "notice": searcher.notice,
         }
 
 

@@ -16,7 +16,7 @@ from imgsearch_utils.encoders.embed_collection import EMBED_LOCK, NETWORK, embed
 from imgsearch_utils.grades import Journal, graded_pairs
 from imgsearch_utils.images import Embeddings, Images
 from imgsearch_utils.images.image_split import read_split
-from imgsearch_utils.learning.model import MODELS, calibrated_models, load_models, missing_head
+from imgsearch_utils.learning.model import MODELS, calibrated_models, load_models
 from imgsearch_utils.steps.rounds_log import count_labels, log_text, rounds_log
 from imgsearch_utils.workspace import (
     JOURNAL,
@@ -194,9 +194,6 @@ def _models(run: Run, again: bool) -> Iterator[Fault]:
     for this in filter(lambda this: this.finished, run.rounds):
         if run.published and not (this.model / "head.safetensors").is_file():
             calibrated_models(this)
-            if embeddings and (missing := missing_head(run)):  # it can be searched, but not as said
-                do = "search with --model encoder, or make a run of your own"
-                yield Fault(f"{missing}: search answers with the encoder", do)
             continue
         head = load_models(this)["head"].head
         try:

@@ -5,6 +5,7 @@ what browsers allow.
 import asyncio
 import contextlib
 import secrets
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from fastapi.exceptions import HTTPException
@@ -54,10 +55,19 @@ class Guard:
     token : what a request must know, as a cookie, as ``Authorization: Bearer``, or once as
         ``?token=``
     cookie : the cookie's name
+    trust : is told the client, address and port, of each request that knows the token
     """
 
-    def __init__(self, app, hosts: set[str], token: str, cookie: str):
+    def __init__(
+        self,
+        app,
+        hosts: set[str],
+        token: str,
+        cookie: str,
+        trust: Callable[[tuple | None], None] = lambda _: None,
+    ):
         self._app, self._hosts, self._token, self._cookie = app, hosts, token, cookie
+        self._trust = trust
 
     async def __call__(self, scope, receive, send):
         if scope["type"] not in ("http", "websocket"):
@@ -92,6 +102,7 @@ class Guard:
             return PlainTextResponse("Pages of other origins may not ask this server.\n", 403)
         if not self._knows_token(asked):
             return PlainTextResponse(NO_TOKEN, 401, {"WWW-Authenticate": "Bearer"})
+        self._trust(asked.scope.get("client"))
         size = asked.headers.get("content-length", "0")
         if not size.isdigit() or int(size) > MOST_BYTES:
             return PlainTextResponse(f"At most {MOST_BYTES // 10**6} MB at once.\n", 413)

@@ -13,12 +13,13 @@ import webbrowser
 
 import uvicorn
 
+from imgsearch_utils.web.connections import AT_A_TIME, STRANGERS, Strangers, count_repeated_lines
 from imgsearch_utils.web.guard import Guard
 from imgsearch_utils.web.server import Site, build
 from imgsearch_utils.web.server_address import announced
 
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
-MOST_CONNECTIONS = 256
+MOST_CONNECTIONS = 256  # that brought the token
 MOST_MESSAGE = 2_000_000  # bytes of a WebSocket's message; a picture comes in parts
 GRACE = 1  # s for what is being answered when the server is told to stop
 
@@ -35,20 +36,24 @@ def serve(site: Site, port: int, ip: str, open_browser: bool) -> None:
     listener = listen(ip, port)
     name = f"[{ip}]" if ":" in ip else ip
     address, token = f"http://{name}:{port}/", _token()
-    app = Guard(build(site), LOOPBACK | {name}, token, f"imgsearch-{port}")
+    strangers = Strangers()
+    app = Guard(build(site), LOOPBACK | {name}, token, f"imgsearch-{port}", strangers.trust)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=strangers.protocol,
+            backlog=AT_A_TIME,
             log_level="warning",
             access_log=False,
             lifespan="off",
             server_header=False,
             ws_max_size=MOST_MESSAGE,
-            limit_concurrency=MOST_CONNECTIONS,
+            limit_concurrency=MOST_CONNECTIONS + STRANGERS,
             timeout_graceful_shutdown=GRACE,
         )
     )
+
+    count_repeated_lines()
 
     def stop(*_) -> None:
         server.should_exit = True

@@ -48,8 +48,7 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
     """
     checked = read_study(find_study(study), settings)
     name = run or checked.study
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise ValueError(f"RUN must be letters, digits, - and _, got {name!r}")
+    _check_name(name)
     opened = Run(name, checked)
     file = opened.labels / "settings.json"
     if not file.is_file():
@@ -68,6 +67,11 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
                 "works on it; wait for it, or choose another name for the new run (RUN)"
             ) from None
     return opened
+
+
+def _check_name(run: str) -> None:
+    if not run.replace("_", "").replace("-", "").isalnum():
+        raise ValueError(f"RUN must be letters, digits, - and _, got {run!r}")
 
 
 def how_begun(study: str, run: Run) -> tuple[str, dict[str, Any]]:
@@ -175,6 +179,8 @@ def find_run(study: str, run: str = "", begin: bool | str = False) -> Run:
     ValueError
         for a run that was not begun, with the nearest name.
     """
+    if run:
+        _check_name(run)
     checked = read_study(find_study(study))
     file = Run(run or checked.study, checked).labels / "settings.json"
     if file.is_file():
@@ -233,6 +239,8 @@ def find_grades(study: str, run: str = "") -> Run:
         return find_run(study, run)
     except ValueError as error:
         path = find_study(study)
+        if run:
+            _check_name(run)
         if not isinstance(error, OtherVersion) and not _is_unreadable(path):
             raise
         values = read_yaml(path)

@@ -135,3 +135,11 @@ def test_a_misspelt_run_is_neither_exported_nor_begun_unless_that_is_said(home):
         done = command(home, "labels", *arguments, "--study", "tested", "--run", "tetsed")
         assert done.returncode == 1 and "Did you mean tested" in done.stderr
     assert not (home / "active_learning_labels/tetsed").exists()
+
+
+@pytest.mark.parametrize("run", ["../../x", "..", "/tmp", "a/b", "\x1b[31m"])
+@pytest.mark.parametrize("words", [("summary",), ("export", "out.csv")])
+def test_a_run_that_leads_elsewhere_is_refused(home, run, words):
+    done = command(home, "labels", *words, "--study", "tested", "--run", run)
+    assert done.returncode == 1 and "RUN must be letters" in done.stderr
+    assert "\x1b" not in done.stderr

@@ -142,7 +142,7 @@ def test_a_file_that_is_read_in_parts_has_the_scores_of_a_small_one(home, tmp_pa
         file.writelines(rows[number % 3] + "\n" for number in range(n))
         file.write("ghost,other ghost,\n")
     _, said = scored(home, tmp_path / "long.csv", "--out", tmp_path / "out.csv")
-    assert f"{n + 1:,} pairs scored" in said and "2 image(s) are unknown" in said
+    assert f" of {n + 1:,} pairs scored" in said and "2 image(s) are unknown" in said
     table, small = pd.read_csv(tmp_path / "out.csv"), pd.read_csv(StringIO(plain))
     assert len(table) == n + 1 and table[SCORES].iloc[-1].isna().all()
     expected = small.iloc[np.arange(n) % 3].reset_index(drop=True)

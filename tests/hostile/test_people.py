@@ -41,20 +41,6 @@ def test_pairs_of_which_none_is_known_are_not_scored(home):
     assert not (home / "scored.csv").exists()
 
 
-def test_a_search_says_that_the_head_is_left_out(home):
-    with living_in(home):
-        file = find_run("tiny").round(0).model / "head.safetensors"
-    content, picture = file.read_bytes(), next((home / "pictures").rglob("*.jpg"))
-    try:
-        file.unlink()
-        done = command(home, "search", picture, "--study", "tiny")
-        assert "the head of round 0, which run tiny uses, is not here" in done.stderr
-        quiet = command(home, "search", picture, "--study", "tiny", "--model", "encoder")
-        assert "is not here" not in quiet.stderr and quiet.returncode == 0
-    finally:
-        file.write_bytes(content)
-
-
 def test_a_study_that_was_edited_is_said_before_anything_is_written(home):
     with living_in(home):
         run = find_run("tiny")

@@ -4,7 +4,9 @@ they are used.
 
 import contextlib
 import http.client
+import io
 import json
+import logging
 import signal
 import socket
 import stat
@@ -18,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from imgsearch_utils import workspace
+from imgsearch_utils.web.connections import Counted
 from imgsearch_utils.web.server_address import Server
 from tests import tiny_study
 from tests.tiny_study import command, living_in
@@ -418,6 +421,14 @@ def test_a_body_that_is_too_long_is_cut_off_while_it_is_read(server):
             "application/json",
             "Did you mean head",
         ),
+        *(
+            (
+                json.dumps({"image": "modern/modern_0001.jpg", "where": where}).encode(),
+                "application/json",
+                "no condition that can be asked",
+            )
+            for where in ("'abc'", "NULL", "9e300", "x'00'", "instr(hex(zeroblob(99)), 'b') > 0")
+        ),
         (b'{"words": "a house"}', "application/json", "words need an open_clip encoder"),
         (b"--x\r\n", "multipart/form-data; boundary=x", ""),
         (b"--x--\r\n", "multipart/form-data; boundary=x", "no file called picture"),
@@ -572,6 +583,42 @@ def test_clients_that_vanish_or_never_end_leave_no_traceback(home):
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(20) == 0
     assert "Traceback" not in (home / "page.log").read_text()
+
+
+@pytest.mark.parametrize("says", [b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"])
+def test_connections_without_a_token_leave_room_for_those_that_have_one(server, home, says):
+    """As many as a process may have files open, and more: silent, or never at their end."""
+    resource = pytest.importorskip("resource")
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limits[1] < 2000:
+        pytest.skip("needs 2,000 open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2000, limits[1]))
+    log_before = (home / "page.log").stat().st_size
+    with contextlib.ExitStack() as held, talk(server) as page:
+        page.recv()
+        for _ in range(1300):
+            one = held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            with contextlib.suppress(OSError):
+                one.sendall(says)
+        assert ask(server, "/api/health")[0] == 200
+        page.send('{"ping": 1}')
+        while "pong" not in json.loads(page.recv(20)):
+            pass
+        assert psutil.Process(server.process.pid).num_fds() < 512
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert (home / "page.log").stat().st_size - log_before < 10_000
+
+
+def test_a_line_that_repeats_is_counted():
+    logger, written = logging.getLogger("counted"), io.StringIO()
+    logger.addHandler(logging.StreamHandler(written))
+    logger.addFilter(Counted())
+    for number in range(10_000):
+        logger.warning("no room for %s", number)
+    lines = written.getvalue().splitlines()
+    assert lines[:3] == [f"no room for {number}" for number in range(3)]
+    assert len(lines) == 7 and lines[-1] == "no room for 9999 (10,000 times by now)"
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ from PIL import Image
 from imgsearch_utils import indexes, workspace
 from imgsearch_utils.images import Embeddings
 from imgsearch_utils.learning.calibration import Calibration
+from imgsearch_utils.learning.promotion import why_in_use
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.search import search
 from imgsearch_utils.search.database import keep_index
 from imgsearch_utils.search.reranking import reciprocal_distances
 from imgsearch_utils.search.searcher import MAX_CROPS, Searcher, crops_of, expanded, rocchio
+from imgsearch_utils.search.service import Service
 from imgsearch_utils.workspace import find_run
 from tests import tiny_study
 from tests.encoders.test_encoder_names import tiny_clip  # noqa: F401  a fixture
@@ -174,6 +176,31 @@ def test_the_head_is_asked_only_where_it_was_promoted_and_words_of_it_are_honest
     assert "P(similar) is not known before the first finished round" in out
     _, said = typed(copy, "search", name, "--study", "tiny", "--model", "head")
     assert said.strip() == "imgsearch: run tiny has no finished round yet; run the study first"
+
+
+def test_a_published_run_without_its_head_says_so_with_each_answer_and_is_not_called_whole(copy):
+    name, head = "pictures/modern/modern_0001.jpg", "active_learning_models/tiny/round_00"
+    assert asked(copy, name)["notice"] == ""
+    (copy / "active_learning_labels/tiny/PUBLISHED").touch()
+    (copy / head / "head.safetensors").unlink()
+    found, said = asked(copy, name), typed(copy, "search", name, "--study", "tiny")[1]
+    assert found["model"] == "encoder" and "published without its heads" in found["notice"]
+    assert said == f"imgsearch: {found['notice']}\n"
+    with living_in(copy):
+        run = find_run("tiny")
+        served = Service(run).search(image="modern/modern_0001.jpg")
+        assert served["notice"] == found["notice"]
+        assert found["notice"] in why_in_use(run, "encoder")
+    out, _ = typed(copy, "check", "--study", "tiny")
+    assert "is whole" not in out
+    # who asks for the encoder gets what was asked for
+    assert typed(copy, "search", name, "--study", "tiny", "--model", "encoder")[1] == ""
+
+
+def test_a_head_that_is_lost_is_not_replaced_by_the_encoder(copy):
+    (copy / "active_learning_models/tiny/round_00/head.safetensors").unlink()
+    done = command(copy, "search", "pictures/modern/modern_0001.jpg", "--study", "tiny")
+    assert done.returncode == 1 and "round_00" in done.stderr
 
 
 def test_no_close_match_is_said(copy):

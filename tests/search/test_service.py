@@ -40,6 +40,27 @@ def test_pictures_that_wait_together_get_the_vectors_that_they_get_alone(home, f
     np.testing.assert_allclose([answer.result()[0] for answer in answers], alone, atol=1e-3)
 
 
+def test_a_service_that_warms_up_while_others_ask_has_one_queue(home, monkeypatch):
+    made = []
+
+    class Slow(service.PictureQueue):
+        def __init__(self, encoder):
+            made.append(self)
+            threading.Event().wait(0.05)  # time for others to make one too
+            super().__init__(encoder)
+
+    monkeypatch.setattr(service, "PictureQueue", Slow)
+    content = tiny_study.picture_of(home, tiny_study.HOUSES[0]).read_bytes()
+    with living_in(home):
+        asked = service.Service(find_run("tiny"))
+        with ThreadPoolExecutor(8) as pool:
+            answers = [pool.submit(asked.encode, content) for _ in range(7)]
+            answers.append(pool.submit(asked.warm_up))
+            for answer in answers:
+                answer.result()
+    assert len(made) == 1
+
+
 def test_the_picture_after_those_that_may_wait_is_refused(monkeypatch):
     monkeypatch.setattr(service, "WAITING", 3)
     held = threading.Event()

@@ -36,7 +36,8 @@ class World:
     def __init__(self, home, oracle="hierarchy", classes=True, n=60, **settings_):
         values = {
             "study": "tiny",
-            "images": {"source": "trees", "vectors": "v.npy"},
+            "images": {"source": "trees", "vectors": "v.npy"}
+            | ({"class_columns": ["tree", "kind"]} if classes else {}),
             "oracle": oracle,
             "rounds": 3,
             "asked_per_round": 10,
