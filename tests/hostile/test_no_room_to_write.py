@@ -1,4 +1,6 @@
-"""A workspace that this user cannot write: another's, read-only, or on a full disk, and no home."""
+"""A workspace that this user cannot write, another's or read-only, and no home; a full disk is the
+hostile benchmark's.
+"""
 
 import json
 import os
@@ -68,16 +70,6 @@ def read_only(home: Path, mounting) -> list[str]:
     return mounting(f"mount --bind {home} {home} && mount -o remount,bind,ro {home}")
 
 
-def full(home: Path, mounting) -> list[str]:
-    """All of it on a disk where no byte is left."""
-    return mounting(
-        f"cp -r {home} {home}.copy",
-        f"mount -t tmpfs -o size=8m tmpfs {home}",
-        f"cp -r {home}.copy/. {home}",
-        f"(head -c 9m /dev/zero > {home}/filling || true) 2>/dev/null",
-    )
-
-
 def anothers(home: Path, mounting) -> list[str]:
     """Its files belong to another user, whom root without its rights is not."""
     for path in [home, *home.rglob("*")]:
@@ -86,9 +78,7 @@ def anothers(home: Path, mounting) -> list[str]:
 
 
 @pytest.mark.slow  # a process of its own each, which loads a network
-@pytest.mark.parametrize(
-    ("place", "searched"), [(read_only, False), (read_only, True), (full, False), (anothers, False)]
-)
+@pytest.mark.parametrize(("place", "searched"), [(read_only, True), (anothers, False)])
 def test_what_cannot_be_written_is_searched_and_the_rest_is_one_line(
     home, mounting, place, searched
 ):
@@ -106,7 +96,7 @@ def test_what_cannot_be_written_is_searched_and_the_rest_is_one_line(
     found = [json.loads(line[2]) for line in told if line[0] == "search"]
     assert found[0]["model"] == "head" and found[0]["queries"] == found[1]["queries"]
     if searched:
-        [now], [before] = found[0]["queries"], json.loads(out)["queries"]
+        [now], before = found[0]["queries"], json.loads(out)
         assert [one["image"] for one in now["results"]] == [
             one["image"] for one in before["results"]
         ]
