@@ -69,17 +69,17 @@ def measure(n_pairs: int, n_keys: int) -> dict[str, float]:
 
 
 def make_teachable(folder: Path, images: int) -> None:
-    """A run "mine" of so many drawn houses without classes, which has run to its first report."""
+    """A run "benchmarked" of so many drawn houses without classes, which has run to its first report."""
     (folder / "pictures").mkdir()
     houses = sample_houses(images // 3)
     for house in houses.to_dict("records"):
         draw_house(house, 128).save(folder / "pictures" / house["file_label"])
     about = os.environ | {"IMGSEARCH_HOME": str(folder), "PYTHONPATH": str(browser.REPOSITORY)}
     for words in (
-        ["new", "mine", "pictures"],
+        ["new", "benchmarked", "pictures"],
         [
             "run",
-            "mine",
+            "benchmarked",
             "--set",
             "asked_per_round=1000",
             "--set",
@@ -105,7 +105,7 @@ def measure_teaching(images: int, n_keys: int) -> dict[str, float | list]:
         folder, lessons = Path(name), {}
         make_teachable(folder, images)
         with (
-            browser.ServedPage(folder, "teach", "mine") as server,
+            browser.ServedPage(folder, "teach", "benchmarked") as server,
             browser.browser_page(1280, 800) as page,
         ):
             page.goto(server.url)
@@ -152,11 +152,11 @@ def measure_journal(lengths: list[int], n_acts: int) -> list[dict[str, float]]:
         make_teachable(folder, images=90)
         os.environ["IMGSEARCH_HOME"] = name
         os.chdir(folder)
-        run = find_run("mine")
+        run = find_run("benchmarked")
         for lines in lengths:
             run.journal.unlink(missing_ok=True)
             lengthen(run, lines)
-            waited = acknowledged(run, "mine", n_acts)
+            waited = acknowledged(run, "benchmarked", n_acts)
             median, worst = float(np.median(waited)), float(np.max(waited))
             results.append({"lines": lines, "median_ms": median, "worst_ms": worst})
         os.chdir("/")
