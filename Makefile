@@ -16,7 +16,7 @@ help:  ## the commands, a line each
 run: $(READY)  ## pictures -> report, headless; STUDY=<name in configs/, or a path>, RUN=<name>
 	$(BIN)/imgsearch run "$(STUDY)" $(if $(RUN),--run "$(RUN)")
 
-test: $(READY)  ## lint, quick tests, and notebooks 01 to 04 against their outputs: six minutes
+test: $(READY)  ## lint, quick tests, and notebooks 01 to 04 against their outputs: 7 minutes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PYTEST) -m "not ($(SLOW))" tests notebooks

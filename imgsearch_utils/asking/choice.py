@@ -95,7 +95,7 @@ def redrafted(
     replaced : (n,) number of the list to replace that a row belongs to; -1 for a row that stays
     """
     rng, pairs, used = np.random.default_rng(seed), pairs.copy(), set()
-    # of images that have no list yet: two lists of one image could not be told apart
+    # of images that have no list yet: two lists of one image, side by side, would be read as one
     queries = iter(rng.permutation(np.flatnonzero(~np.isin(pool.names, pairs["query"]))))
     numbers, sizes = np.unique(replaced[replaced >= 0], return_counts=True)
     for number, size in zip(numbers, sizes):

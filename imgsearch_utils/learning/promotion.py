@@ -20,8 +20,9 @@ AGREEMENT = "agreement"
 SHOWN = 0.05  # how often, in all looks together, "shown to be better" may be said where it is not
 # odds of two to one; chosen by what it costs on other draws of the studies than are reported
 PROBABLY = 1 / 3
-# the weighted kappa of pairs that were asked twice below which grades decide nothing: less than
-# "fair" (Landis & Koch, Biometrics 33, 1977), and how many pairs must have been asked twice
+# the weighted kappa of pairs that were asked twice below which grades decide nothing: the middle of
+# what Landis & Koch (Biometrics 33, 1977) call fair; and how many pairs must have been asked twice.
+# Set by judgement, not measured
 STEADY, TWICE = 0.3, 10
 ANSWERS = {
     "shown": "shown to be better",
