@@ -354,6 +354,11 @@ def _named_rubric(study: Path, name: str) -> Any:
     return read_yaml(file)
 
 
+def changed_settings(begun: Study, now: Study) -> list[str]:
+    """How a study differs from what a run was begun with, but for ``WORDS``."""
+    return difference(*(each.model_dump(mode="json", exclude={*WORDS}) for each in (begun, now)))
+
+
 def difference(old: Any, new: Any, at: str = "") -> list[str]:
     """Lines ``name: old -> new`` for every setting that differs between two plain mappings."""
     if isinstance(old, dict) and isinstance(new, dict):

@@ -20,7 +20,7 @@ from imgsearch_utils.learning.calibration import Calibration
 from imgsearch_utils.learning.promotion import Decision, chosen_row, what_classes_gave
 from imgsearch_utils.metrics.geometry import normalised
 from imgsearch_utils.steps.tagging import Drafts
-from imgsearch_utils.study import WORDS, difference, read_study
+from imgsearch_utils.study import changed_settings, read_study
 from imgsearch_utils.workspace import Round, Run, find_study, how_begun
 
 EVERY = 20  # grades after which it is learnt anew
@@ -54,8 +54,7 @@ def check_teachable(run: Run) -> None:
 
 def check_unchanged(run: Run, study: str, settings: dict[str, Any]) -> None:
     """ValueError where a study's file says something else now than the run was begun with."""
-    now = read_study(find_study(study), settings).model_dump(mode="json", exclude={*WORDS})
-    if changed := difference(run.study.model_dump(mode="json", exclude={*WORDS}), now):
+    if changed := changed_settings(run.study, read_study(find_study(study), settings)):
         raise ValueError(
             f"the study {study} was edited since this page was opened: {'; '.join(changed)}; "
             "nothing was written. Restore it, and finish the round then"

@@ -15,6 +15,7 @@ from imgsearch_utils.study import (
     WORDS,
     ImageSettings,
     Study,
+    changed_settings,
     difference,
     nearest,
     parse_study,
@@ -54,7 +55,7 @@ def open_run(study: str, run: str = "", settings: dict[str, Any] | None = None) 
     if not file.is_file():
         write_json(file, checked.model_dump(mode="json"))
         return opened
-    if changed := _changed(file, checked):
+    if changed := changed_settings(_begun_with(file), checked):
         begun = Run(name, _begun_with(file))
         _refuse_if_bound(begun, "; ".join(changed))
         try:
@@ -95,13 +96,6 @@ def _leaves(own: dict[str, Any], begun: dict[str, Any], at: str = "") -> dict[st
         elif own.get(name) != value:
             changed[f"{at}{name}"] = value
     return changed
-
-
-def _changed(settings: Path, study: Study) -> list[str]:
-    """How a study differs from what a run was begun with, but for ``WORDS``."""
-    return difference(
-        *(each.model_dump(mode="json", exclude={*WORDS}) for each in (_begun_with(settings), study))
-    )
 
 
 def _refuse_if_bound(run: Run, changed: str) -> None:
